@@ -1,0 +1,5 @@
+"""From a folder of runs to tables, figures and one HTML page."""
+
+from experiments.report.figures import deal as deal
+from experiments.report.figures import save as save
+from experiments.report.page import write as write

@@ -1,0 +1,136 @@
+"""The sections at the page's end: the networks, the cost, and the conditions."""
+
+from collections.abc import Mapping, Sequence
+
+from experiments.report import circumstances, labels, tables
+from experiments.report.markup import Html, element, join
+from experiments.report.results import Results, Run
+from fl.nn.recipes import RECIPES
+
+Experiments = Sequence[Mapping[str, object]]
+
+
+def contenders(results: Results) -> Html | None:
+    """Say what each recipe is, where recipes are known."""
+    names = dict.fromkeys(str(run.knobs.get("recipe")) for run in results.runs)
+    rows = [
+        (element("dt", RECIPES[name].label), element("dd", RECIPES[name].description))
+        for name in names
+        if name in RECIPES
+    ]
+    if not rows:
+        return None
+    intro = (
+        "A recipe fills the slots of one and the same network skeleton. A normalizer rescales "
+        "what a layer computes; BatchNorm does so with the mean and the variance of the batch, "
+        "which are rough estimates where a batch holds a few images of a few classes."
+    )
+    return element(
+        "section",
+        element("h2", "The networks"),
+        element("p", intro),
+        element("dl", [part for row in rows for part in row], class_="terms"),
+        [element("p", note) for note in _batchnorm(results.finished)],
+    )
+
+
+def cost(results: Results) -> Html:
+    """Make the section on seconds, bytes and refused replies."""
+    refused = tables.refusals(results)
+    about = (
+        "Means per run. Training is the clients' local training and the averaging, without the "
+        "evaluation; runs may have shared the machine with others, so compare seconds with care."
+    )
+    return element(
+        "section",
+        element("h2", "What it took"),
+        element("p", about),
+        tables.cost(results),
+        join(element("p", "Replies were refused, and left out of the average, because:"), refused)
+        if refused
+        else element("p", "No client's reply was refused."),
+    )
+
+
+def conditions(results: Results) -> Html:
+    """Make the section with all that is needed to judge and repeat the runs."""
+    relevant = [labels.relevant(run.knobs) for run in results.runs]
+    varying = labels.varying(relevant)
+    varied = [(key, _listed(relevant, key)) for key in varying]
+    varied.append(("seed", _listed([run.knobs for run in results.runs], "seed")))
+    found = [circumstances.of(run) for run in results.runs]
+    around = [
+        (name, _listed(found, name)) for name in dict.fromkeys(n for one in found for n in one)
+    ]
+    return element(
+        "section",
+        element("h2", "Conditions"),
+        element("h3", "Knobs that vary"),
+        tables.pairs(varied),
+        element("h3", "Knobs that all runs share"),
+        tables.pairs(
+            [(key, _shared(relevant, key)) for key in _keys(relevant) if key not in varying]
+        ),
+        element("h3", "Versions, machine and data"),
+        tables.pairs(around + _data(results)),
+        element("h3", "Repeat it"),
+        _command(results),
+    )
+
+
+def _keys(experiments: Experiments) -> list[str]:
+    return list(dict.fromkeys(key for experiment in experiments for key in experiment))
+
+
+def _listed(experiments: Experiments, key: str) -> str:
+    return ", ".join(_text(value) for value in labels.values(experiments, key))
+
+
+def _shared(experiments: Experiments, key: str) -> str:
+    everywhere = all(key in experiment for experiment in experiments)
+    return _listed(experiments, key) + ("" if everywhere else " (where it applies)")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _data(results: Results) -> list[tuple[str, str]]:
+    """Return the source and licence of each data set that is on this machine."""
+    found = {data.name: data for run in results.runs if (data := circumstances.data_set(run))}
+    return [
+        (f"data: {name}", f"{data.source}; licence: {data.licence}")
+        for name, data in sorted(found.items())
+    ]
+
+
+def _command(results: Results) -> Html:
+    typed = dict.fromkeys(str(run.header.get("command") or "") for run in results.runs)
+    commands = [results.command] if results.command else [command for command in typed if command]
+    if not commands:
+        return element("p", "The command was not recorded; runs.csv has all knobs of each run.")
+    again = (
+        "On one machine, with the same versions, this gives the same networks byte for byte; "
+        "runs.csv has the SHA-256 of each."
+    )
+    return join(element("pre", element("code", "\n".join(commands))), element("p", again))
+
+
+def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
+    """Say what becomes of BatchNorm's statistics, and where it had none to compute."""
+    concerned = [run for run in runs if str(run.knobs.get("recipe")).startswith("batchnorm")]
+    if not concerned:
+        return []
+    notes = [
+        "BatchNorm also keeps running means and variances for use after training. The server "
+        "averages them across clients with the same weights as the parameters, the clients' "
+        "numbers of images."
+    ]
+    single = sum(int(line["single_value_steps"]) for run in concerned for line in run.clients)
+    steps = sum(int(line["steps"]) for run in concerned for line in run.clients)
+    if single:
+        notes.append(
+            f"In {single:,} of BatchNorm's {steps:,} training steps a layer saw a single value per "
+            "channel, which has no variance; in these steps it used its running statistics."
+        )
+    return notes

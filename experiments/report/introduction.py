@@ -1,0 +1,70 @@
+"""The head of the page: the question, and what a reader who is new to the field has to know."""
+
+from experiments.report import circumstances, labels, words
+from experiments.report.markup import Html, element, prose
+from experiments.report.results import Results
+
+_TERMS = {
+    "iid": "*iid* (“independent, identically distributed”): every client gets a random share of "
+    "all classes.",
+    "dirichlet": "*Dirichlet α*: each class is spread over the clients in unequal parts. The "
+    "smaller *α*, the more unequal: at 0.1 most clients see few of the classes, at 100 all see "
+    "nearly the same.",
+    "dirichlet-equal": "*Equal-size Dirichlet α*: all clients hold equally many images, each with "
+    "a class mix of its own. The smaller *α*, the fewer classes a client sees.",
+    "fedavg": "*FedAvg*: the new shared network is the mean of the clients' networks, weighted by "
+    "their numbers of images.",
+    "fedprox": "*FedProx μ*: as FedAvg, but while a client trains it is pulled back toward the "
+    "shared network, with strength *μ*.",
+}
+
+
+def heading(results: Results) -> Html:
+    """Make the question and, below it, what was done to answer it."""
+    size = _either(results, "client.batch-size")
+    small = all(int(run.knobs["client.batch-size"]) <= 8 for run in results.runs)
+    batches = f"*micro-batches* of {size}, as small devices must" if small else f"batches of {size}"
+    setting = (
+        "*Federated learning* trains one shared network on images that stay with their owners, "
+        "the *clients*. In each *round* the server sends the network to "
+        f"{_either(results, 'sampling.clients')} of {_either(results, 'partition.clients')} "
+        f"clients; each trains it on its own images in {batches}, and the server averages what "
+        f"comes back. Here that is done for {_either(results, 'rounds')} rounds."
+    )
+    return element(
+        "header",
+        element("p", f"fednf · {results.name}", class_="overline"),
+        element("h1", results.question),
+        element("p", prose(setting), class_="lede"),
+        element("p", prose(_measured(results))),
+        element("ul", _terms(results)),
+    )
+
+
+def _measured(results: Results) -> str:
+    """Say what an accuracy is, what guessing gives, and what a seed is."""
+    images = circumstances.test_images(results.runs)
+    tested = f"{images:,} images" if images else "images"
+    chances = sorted({float(run.header["chance"]) for run in results.runs})  # pyrefly: ignore
+    chance = " or ".join(words.percent(value, 0) for value in chances)
+    seeds = len({run.seed for run in results.runs})
+    return (
+        f"*Accuracy* is the share of {tested} kept apart from all clients that the shared network "
+        f"names correctly; *guessing* the most frequent class gives {chance}. A *seed* fixes "
+        "everything random: the network's first weights, who holds which images, and who is asked "
+        f"in which round. {words.count(len(results.finished), 'finished run')} with "
+        f"{words.count(seeds, 'seed')} {'stands' if len(results.finished) == 1 else 'stand'} "
+        "behind this page."
+    )
+
+
+def _terms(results: Results) -> list[Html]:
+    """Explain the partitions and strategies that occur, a line each."""
+    knobs = [run.knobs for run in results.runs]
+    kinds = labels.values(knobs, "partition.kind") + labels.values(knobs, "strategy.kind")
+    return [element("li", prose(text)) for kind, text in _TERMS.items() if kind in kinds]
+
+
+def _either(results: Results, key: str) -> str:
+    """Write the values of a knob: ``4``, or ``1 or 4``."""
+    return " or ".join(str(v) for v in labels.values([run.knobs for run in results.runs], key))

@@ -1,0 +1,135 @@
+"""What distinguishes one experiment from another, in a reader's words and a reader's order."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from fl.nn.recipes import RECIPES
+from fl.settings import Value
+
+Knobs = Mapping[str, Value]
+
+_GROUPED = ("recipe", "partition.kind", "partition.alpha", "strategy.kind", "strategy.mu")
+_WORDS = {
+    "client.batch-size": "batch size {}",
+    "client.epochs": "local epochs {}",
+    "client.lr": "learning rate {}",
+    "network.depth": "depth {}",
+    "network.kind": "{}",
+    "network.width": "width {}",
+    "partition.clients": "{} clients",
+    "rounds": "{} rounds",
+    "sampling.clients": "{} clients a round",
+}
+_STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """The value of one aspect of an experiment; settings of one aspect sort as a reader expects."""
+
+    aspect: str
+    """`recipe`, `partition`, `strategy`, or the key of any other knob."""
+    rank: tuple[float, str]
+    text: str
+    """Empty where the aspect does not apply."""
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """Settings that some runs have in common; `str(group)` is its name in tables and figures."""
+
+    settings: tuple[Setting, ...]
+
+    def __str__(self) -> str:
+        texts = [setting.text for setting in self.settings if setting.text]
+        plain = [text for text in texts if text != _STRATEGIES["fedavg"]]
+        return ", ".join(plain or texts)
+
+    def differences(self, other: "Group") -> list[str]:
+        """Return the aspects in which two groups differ."""
+        pairs = zip(self.settings, other.settings, strict=True)
+        return [mine.aspect for mine, theirs in pairs if mine != theirs]
+
+
+def relevant(knobs: Knobs) -> dict[str, Value]:
+    """Return the knobs that bear on a result, without the seed and those that others switch off."""
+    idle = {"seed"}
+    if knobs.get("partition.kind") == "iid":
+        idle.add("partition.alpha")
+    if knobs.get("partition.kind") != "dirichlet":
+        idle.add("partition.min-size")
+    if knobs.get("strategy.kind") == "fedavg":
+        idle.add("strategy.mu")
+    if knobs.get("client.optimizer") == "adam":
+        idle.add("client.momentum")
+    return {k: v for k, v in knobs.items() if k not in idle and not k.startswith("run.")}
+
+
+def settings(knobs: Knobs) -> dict[str, Setting]:
+    """Return an experiment's setting of every aspect that applies to it."""
+    found = [_recipe(knobs), _partition(knobs), _strategy(knobs)]
+    found += [_plain(key, v) for key, v in relevant(knobs).items() if key not in _GROUPED]
+    return {setting.aspect: setting for setting in found}
+
+
+def values(experiments: Iterable[Mapping[str, object]], key: str) -> list[object]:
+    """Return the distinct values of a key, sorted, among the experiments that have it."""
+    found = {experiment[key] for experiment in experiments if key in experiment}
+    return sorted(found, key=lambda value: (isinstance(value, str), value))
+
+
+def varying(experiments: Sequence[Mapping[str, object]]) -> list[str]:
+    """Return the keys that have more than one value, among the experiments that have them."""
+    keys = dict.fromkeys(key for experiment in experiments for key in experiment)
+    return [key for key in keys if len(values(experiments, key)) > 1]
+
+
+def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
+    """Say for each experiment to which series and to which condition it belongs.
+
+    The series is the recipe or, where all have the same, the first aspect that varies. The
+    condition is every other aspect that varies; where none does, the partition (or the recipe)
+    names it.
+    """
+    described = [settings(knobs) for knobs in experiments]
+    aspects = varying(described)
+    series = "recipe" if "recipe" in aspects or not aspects else aspects[0]
+    rest = [aspect for aspect in aspects if aspect != series]
+    if not rest:
+        rest = ["partition", "strategy"] if series == "recipe" else ["recipe"]
+    return [(_pick(found, [series]), _pick(found, rest)) for found in described]
+
+
+def _pick(found: Mapping[str, Setting], aspects: Iterable[str]) -> Group:
+    return Group(tuple(found.get(a, Setting(a, (-math.inf, ""), "")) for a in aspects))
+
+
+def _recipe(knobs: Knobs) -> Setting:
+    name = str(knobs.get("recipe", ""))
+    if name in RECIPES:
+        return Setting("recipe", (list(RECIPES).index(name), ""), RECIPES[name].label)
+    return Setting("recipe", (len(RECIPES), name), name)
+
+
+def _partition(knobs: Knobs) -> Setting:
+    kind, alpha = str(knobs.get("partition.kind", "")), knobs.get("partition.alpha", 0.0)
+    if kind == "iid":
+        return Setting("partition", (-math.inf, ""), "iid")
+    name = {"dirichlet": "Dirichlet", "dirichlet-equal": "Equal-size Dirichlet"}.get(kind, kind)
+    return Setting("partition", (-float(alpha), kind), f"{name} α = {alpha:g}")
+
+
+def _strategy(knobs: Knobs) -> Setting:
+    kind, mu = str(knobs.get("strategy.kind", "")), knobs.get("strategy.mu", 0.0)
+    name = _STRATEGIES.get(kind, kind)
+    if kind == "fedavg":
+        return Setting("strategy", (-math.inf, ""), name)
+    return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
+
+
+def _plain(key: str, value: Value) -> Setting:
+    number = isinstance(value, int | float)
+    text = f"{value:g}" if number and not isinstance(value, bool) else str(value).lower()
+    rank = (float(value), "") if number else (math.inf, text)
+    return Setting(key, rank, _WORDS.get(key, f"{key} = {{}}").format(text))

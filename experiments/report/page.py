@@ -1,0 +1,78 @@
+"""The report of a folder of runs: one page that opens anywhere, its figures, its numbers as CSV."""
+
+import re
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from experiments.report import appendix, circumstances, figures, introduction, sections, sheets
+from experiments.report.markup import Html, element, inline_svg, join
+from experiments.report.results import Results, read
+from fl.files import write_whole
+
+_CSS = Path(__file__).with_name("page.css")
+
+
+def write(folder: Path) -> Path:
+    """Write the report of all runs below a folder into that folder, and return the page's path.
+
+    Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv`` and
+    ``summary.csv``, each whole or not at all, and the same bytes for the same runs.
+
+    Raises:
+        ConfigError: there is no run, or a run can't be read; nothing was written.
+    """
+    results = read(folder)
+    page = _page(results, _body(results, folder / "figures"))
+    for sheet in (sheets.runs, sheets.rounds, sheets.summary):
+        write_whole(folder / f"{sheet.__name__}.csv", sheet(results))
+    write_whole(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _body(results: Results, folder: Path) -> Html:
+    """Make all sections; their figures are also written as files."""
+    parts = [introduction.heading(results), sections.answer(results), sections.notices(results)]
+    if results.finished:
+        dots = _picture(folder / "accuracy", figures.dots(results), "Accuracy after the last round")
+        parts.append(sections.accuracy(results, dots))
+    curves = _picture(folder / "rounds", figures.curves(results), "Accuracy over rounds")
+    parts.append(sections.over_rounds(results, curves))
+    deals, faults = circumstances.deals(results.runs)
+    drawn = [figures.deal(deal.counts, deal.classes, deal.title) for deal in deals]
+    pictures = [
+        _picture(
+            folder / f"deal-{_slug(deal.title)}", figure, f"Who holds which classes: {deal.title}"
+        )
+        for deal, figure in zip(deals, drawn, strict=True)
+    ]
+    parts.append(sections.holders(list(zip(deals, pictures, strict=True)), faults))
+    cost = appendix.cost(results) if results.finished else None
+    return join(*parts, appendix.contenders(results), cost, appendix.conditions(results))
+
+
+def _picture(path: Path, figure: Figure, description: str) -> Html:
+    """Write a figure beside the page, and return it as a part of the page."""
+    figures.save(figure, path)
+    return inline_svg(figures.svg(figure), path.name, description)
+
+
+def _page(results: Results, body: Html) -> str:
+    head = element(
+        "head",
+        Html('<meta charset="utf-8">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", f"fednf: {results.question}"),
+        element("style", Html(_CSS.read_text(encoding="utf-8"))),
+    )
+    beside = (
+        "Beside this page: runs.csv, rounds.csv and summary.csv, and all figures as PNG and SVG."
+    )
+    footer = element("footer", beside)
+    return (
+        "<!doctype html>\n" + element("html", head, element("body", body, footer), lang="en") + "\n"
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower().replace("α", "alpha")).strip("-")

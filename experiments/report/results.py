@@ -1,0 +1,268 @@
+"""What came out: the runs below a folder, grouped into cells, with their statistics over seeds."""
+
+import json
+import statistics
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from experiments.report.labels import Group, group
+from experiments.study import STUDY
+from fl.journal import EXPERIMENT, Journal
+from fl.settings import ConfigError, Value
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One figure over several seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """How many seeds."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return statistics.fmean(self.values)
+
+    @property
+    def low(self) -> float:
+        """The smallest value."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The largest value."""
+        return max(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """The sample's standard deviation; None for a single seed."""
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: what was asked, and what is on the disk of the answer."""
+
+    name: str
+    """Its folder, relative to the report's."""
+    header: Mapping[str, object]
+    """All of `experiment.json`."""
+    rounds: tuple[Mapping, ...]
+    clients: tuple[Mapping, ...]
+    result: Mapping | None
+    """None while the run is unfinished."""
+    series: Group
+    condition: Group
+
+    @property
+    def knobs(self) -> Mapping[str, Value]:
+        """The knobs by flat key."""
+        return self.header["knobs"]  # pyrefly: ignore
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.knobs["seed"])
+
+    @property
+    def rounds_done(self) -> int:
+        """Finished rounds; the evaluation before the first does not count."""
+        return int(self.rounds[-1]["round"]) if self.rounds else 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The finished runs of one series under one condition, one a seed."""
+
+    series: Group
+    condition: Group
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def final(self) -> Spread:
+        """Test accuracy after the last round."""
+        return self._spread("final_accuracy")
+
+    @cached_property
+    def best(self) -> Spread:
+        """Test accuracy after the best round."""
+        return self._spread("best_accuracy")
+
+    @property
+    def best_rounds(self) -> tuple[int, ...]:
+        """The best round of each run, in the order of seeds."""
+        return tuple(run.result["best_round"] for run in self.runs if run.result)
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images a second, over all runs."""
+        return self.total("images") / (self.total("train_seconds") or float("nan"))
+
+    def total(self, figure: str) -> float:
+        """Return the sum of a figure of `result.json` over the runs."""
+        return sum(self._spread(figure).values)
+
+    def gain_over(self, other: "Cell", figure: str = "final_accuracy") -> Spread | None:
+        """Return by how much these runs exceed the others, seed by seed; None without a pair."""
+        there = {run.seed: run.result[figure] for run in other.runs if run.result}
+        pairs = [(run.result[figure], run.seed) for run in self.runs if run.result]
+        gains = tuple(value - there[seed] for value, seed in pairs if seed in there)
+        return Spread(gains) if gains else None
+
+    def only(self, seeds: Collection[int]) -> "Cell":
+        """Return the cell with no other seeds than these."""
+        runs = tuple(run for run in self.runs if run.seed in seeds)
+        return Cell(self.series, self.condition, runs)
+
+    def _spread(self, figure: str) -> Spread:
+        return Spread(tuple(run.result[figure] for run in self.runs if run.result))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All runs below a folder."""
+
+    name: str
+    question: str
+    command: str
+    """Repeats all of it; empty where it is not known."""
+    runs: tuple[Run, ...]
+    """By condition, series and seed; one run a seed and cell."""
+    repeats: tuple[Run, ...]
+    """Runs left out, since another in the folder answers the same with the same seed."""
+
+    @cached_property
+    def finished(self) -> tuple[Run, ...]:
+        """Runs that have a result; nothing else enters a statistic."""
+        return tuple(run for run in self.runs if run.result)
+
+    @property
+    def unfinished(self) -> tuple[Run, ...]:
+        """Runs that were begun and have no result."""
+        return tuple(run for run in self.runs if not run.result)
+
+    @cached_property
+    def series(self) -> list[Group]:
+        """The contenders, in order."""
+        return sorted({run.series for run in self.runs})
+
+    @cached_property
+    def conditions(self) -> list[Group]:
+        """The circumstances, in order."""
+        return sorted({run.condition for run in self.runs})
+
+    @cached_property
+    def cells(self) -> dict[tuple[Group, Group], Cell]:
+        """The finished runs by (series, condition); a cell without one is not there."""
+        runs: dict[tuple[Group, Group], list[Run]] = {}
+        for run in self.finished:
+            runs.setdefault((run.series, run.condition), []).append(run)
+        return {key: Cell(*key, tuple(found)) for key, found in runs.items()}
+
+    @property
+    def about_recipes(self) -> bool:
+        """Whether the contenders are recipes, rather than the values of another knob."""
+        return self.series[0].settings[0].aspect == "recipe"
+
+    def column(self, condition: Group) -> list[Cell]:
+        """Return the cells of a condition, the highest mean final accuracy first."""
+        cells = [cell for (_, where), cell in self.cells.items() if where == condition]
+        return sorted(cells, key=lambda cell: (-cell.final.mean, cell.series))
+
+    def rivals(self, condition: Group) -> list[Cell]:
+        """Return a condition's cells, cut down to the seeds that all of them have, best first.
+
+        Other seeds were dealt other images, so a mean over them does not compare.
+        """
+        cells = self.column(condition)
+        shared = set.intersection(*({run.seed for run in cell.runs} for cell in cells))
+        if not shared:
+            return []
+        cut = [cell.only(shared) for cell in cells]
+        return sorted(cut, key=lambda cell: (-cell.final.mean, cell.series))
+
+    def winner(self, condition: Group, figure: str = "final") -> Group | None:
+        """Return the contender whose worst seed is above the best seed of all others, if any.
+
+        There is none with a single seed: nothing says how far it spreads.
+
+        Args:
+            condition: which column.
+            figure: `final` or `best`.
+        """
+        cells = self.rivals(condition)
+        if len(cells) < 2 or cells[0].final.n < 2:
+            return None
+        first, *others = sorted(cells, key=lambda c: getattr(c, figure).mean, reverse=True)
+        highest = max(getattr(cell, figure).high for cell in others)
+        return first.series if getattr(first, figure).low > highest else None
+
+    def changes(self) -> list[tuple[Group, Group]]:
+        """Return pairs of conditions that differ in one aspect; the first is the plainest."""
+        pairs = []
+        for after in self.conditions:
+            for setting in after.settings:
+                alike = [c for c in self.conditions if after.differences(c) == [setting.aspect]]
+                if alike and min(alike) < after:
+                    pairs.append((min(alike), after))
+        return pairs
+
+
+def read(folder: Path) -> Results:
+    """Read all runs below a folder, which may itself be a run.
+
+    Raises:
+        ConfigError: there is no run, or a file can't be read.
+    """
+    journals = [Journal(path.parent) for path in sorted(folder.rglob(EXPERIMENT))]
+    if not journals:
+        raise ConfigError(
+            f"{folder} holds no run (no {EXPERIMENT} in it or below); nothing to report"
+        )
+    headers = [journal.header() for journal in journals]
+    groups = group([header["knobs"] for header in headers])
+    runs = [
+        Run(_name(journal, folder), header, *_lines(journal), *labels)
+        for journal, header, labels in zip(journals, headers, groups, strict=True)
+    ]
+    runs.sort(key=lambda run: (run.condition, run.series, run.seed, not run.result, run.name))
+    kept: dict[tuple[Group, Group, int], Run] = {}
+    for run in runs:
+        kept.setdefault((run.series, run.condition, run.seed), run)
+    chosen = tuple(kept.values())
+    repeats = tuple(run for run in runs if run not in chosen)
+    return Results(**_study(folder, chosen), runs=chosen, repeats=repeats)
+
+
+def _name(journal: Journal, folder: Path) -> str:
+    name = journal.folder.relative_to(folder).as_posix()
+    return folder.resolve().name if name == "." else name
+
+
+def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], Mapping | None]:
+    try:
+        return tuple(journal.rounds()), tuple(journal.clients()), journal.result()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"can't read {journal.folder}: {error}") from None
+
+
+def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:
+    """Return the name, question and command of a study; or what can be said without one."""
+    question = "What came out of these runs?"
+    if len(runs) == 1:
+        question = f"How accurate does {runs[0].series} get under “{runs[0].condition}”?"
+    known = {"name": folder.resolve().name, "question": question, "command": ""}
+    path = folder / STUDY
+    if path.exists():
+        try:
+            study = json.loads(path.read_text(encoding="utf-8"))
+            known |= {key: str(study[key]) for key in known if key in study}
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(f"can't read {path}: {error}") from None
+    return known

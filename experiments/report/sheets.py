@@ -1,0 +1,87 @@
+"""The numbers as CSV: a row a run, a row a run and round, a row a cell."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+
+from experiments.report.labels import Group
+from experiments.report.results import Cell, Results
+
+Row = Mapping[str, object]
+
+
+def runs(results: Results) -> str:
+    """Return a row a run: how far it is, all that its result says, and all of its knobs."""
+    return _csv(
+        {
+            **_whose(run.series, run.condition),
+            "seed": run.seed,
+            "run": run.name,
+            "finished": run.result is not None,
+            "rounds_done": run.rounds_done,
+            **{key: value for key, value in (run.result or {}).items() if key != "rounds"},
+            **{key: value for key, value in run.knobs.items() if key != "seed"},
+        }
+        for run in results.runs
+    )
+
+
+def rounds(results: Results) -> str:
+    """Return a row a run and round, also of unfinished runs; `refused` is the number of replies."""
+    return _csv(
+        {
+            **_whose(run.series, run.condition),
+            "seed": run.seed,
+            "run": run.name,
+            **line,
+            "refused": len(line["refused"]),
+        }
+        for run in results.runs
+        for line in run.rounds
+    )
+
+
+def summary(results: Results) -> str:
+    """Return a row a cell: statistics over the seeds of its finished runs, and sums."""
+    return _csv(_summary(cell) for _, cell in sorted(results.cells.items()))
+
+
+def _summary(cell: Cell) -> Row:
+    row: dict[str, object] = {**_whose(cell.series, cell.condition), "seeds": cell.final.n}
+    for name, spread in (("final", cell.final), ("best", cell.best)):
+        row |= {
+            f"{name}_accuracy_mean": spread.mean,
+            f"{name}_accuracy_min": spread.low,
+            f"{name}_accuracy_max": spread.high,
+            f"{name}_accuracy_sd": spread.sd,
+        }
+    row["best_rounds"] = " ".join(str(number) for number in cell.best_rounds)
+    row["chance"] = cell.runs[0].header["chance"]
+    totals = (
+        "train_seconds",
+        "eval_seconds",
+        "bytes_up",
+        "bytes_down",
+        "refused",
+        "single_value_steps",
+    )
+    return (
+        row
+        | {key: cell.total(key) for key in totals}
+        | {"images_per_second": cell.images_per_second}
+    )
+
+
+def _whose(series: Group, condition: Group) -> Row:
+    return {"series": str(series), "condition": str(condition)}
+
+
+def _csv(rows: Iterable[Row]) -> str:
+    """Write rows under the union of their keys; what a row lacks stays empty."""
+    listed = list(rows)
+    keys = list(dict.fromkeys(key for row in listed for key in row))
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return sheet.getvalue()

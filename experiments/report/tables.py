@@ -1,0 +1,168 @@
+"""The tables of the page: who reached what, what a change costs, and what it took."""
+
+from collections import Counter
+
+from experiments.report import words
+from experiments.report.figures import style
+from experiments.report.labels import Group
+from experiments.report.markup import Html, element, table
+from experiments.report.results import Cell, Results, Spread
+
+
+def verdict(results: Results) -> Html:
+    """Make the table of contenders and conditions: last and best round, and guessing."""
+    conditions = [c for c in results.conditions if results.column(c)]
+    top = [element("th", words.series_noun(results), rowspan="2", scope="col")]
+    top += [
+        element("th", str(c), colspan="2", scope="colgroup", class_="group") for c in conditions
+    ]
+    second = [
+        element("th", text, scope="col", class_="number")
+        for _ in conditions
+        for text in ("last round", "best round")
+    ]
+    rows = [
+        [_head(series, results)]
+        + [cell for c in conditions for cell in _reached(results, series, c)]
+        for series in results.series
+    ]
+    guess = [element("th", "guessing", scope="row", class_="muted")]
+    for condition in conditions:
+        chance = float(results.column(condition)[0].runs[0].header["chance"])  # pyrefly: ignore
+        guess.append(
+            element("td", words.percent(chance), colspan="2", class_="number muted middle")
+        )
+    return table([top, second], [rows, [guess]], class_="verdict")
+
+
+def differences(results: Results) -> Html | None:
+    """Make the table of differences, seed by seed; None where nothing compares.
+
+    A column is a change of condition, or the distance from BatchNorm under one condition.
+    """
+    columns = [
+        (f"{before} → {after}", words.gains_between(results, before, after))
+        for before, after in results.changes()
+    ]
+    columns += [
+        (f"above {words.BASELINE}, {condition}", words.gains_over_baseline(results, condition))
+        for condition in results.conditions
+    ]
+    columns = [(title, gains) for title, gains in columns if gains]
+    if not columns:
+        return None
+    head = [element("th", words.series_noun(results), scope="col")]
+    head += [element("th", title, scope="col", class_="number") for title, _ in columns]
+    found = [{cell.series: gain for cell, gain in gains} for _, gains in columns]
+    rows = [
+        [_head(series, results), *(_change(gains.get(series)) for gains in found)]
+        for series in results.series
+    ]
+    return table([head], [rows])
+
+
+def cost(results: Results) -> Html:
+    """Make the table of what a run took, as the mean over the seeds of a cell."""
+    titles = ("training", "images/s", "sent by clients", "sent to clients", "refused replies")
+    head = [element("th", words.series_noun(results), scope="col")]
+    head += [element("th", title, scope="col", class_="number") for title in titles]
+    bodies = []
+    for condition in results.conditions:
+        cells = sorted(results.column(condition), key=lambda cell: cell.series)
+        if cells:
+            name = element(
+                "th", str(condition), colspan=str(len(head)), scope="rowgroup", class_="part"
+            )
+            bodies.append([[name], *(_cost(cell, results) for cell in cells)])
+    return table([head], bodies)
+
+
+def unfinished(results: Results) -> Html:
+    """Make the table of runs that have no result yet."""
+    head = [element("th", text, scope="col") for text in ("run", "condition", "seed", "progress")]
+    rows = [
+        [
+            element("th", str(run.series), scope="row"),
+            element("td", str(run.condition)),
+            element("td", run.seed),
+            element("td", f"{run.rounds_done} of {run.knobs['rounds']} rounds"),
+        ]
+        for run in results.unfinished
+    ]
+    return table([head], [rows])
+
+
+def refusals(results: Results) -> Html | None:
+    """List why replies were refused, the most frequent reason first; None where none was."""
+    reasons = Counter(
+        str(refusal["reason"])
+        for run in results.finished
+        for line in run.rounds
+        for refusal in line["refused"]
+    )
+    if not reasons:
+        return None
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return element("ul", [element("li", f"{reason} ({number:,} ×)") for reason, number in ordered])
+
+
+def pairs(rows: list[tuple[str, str]]) -> Html:
+    """List names and values, in two columns where there are many and the page is wide."""
+    items = [element("div", element("dt", name), element("dd", value)) for name, value in rows]
+    return element("dl", items, class_="pairs many" if len(rows) > 8 else "pairs")
+
+
+def _head(series: Group, results: Results) -> Html:
+    color, _ = style(series, results.series)
+    swatch = element("span", "", class_="swatch", style=f"background:{color}")
+    return element("th", swatch, str(series), scope="row")
+
+
+def _reached(results: Results, series: Group, condition: Group) -> list[Html]:
+    cell = results.cells.get((series, condition))
+    if cell is None:
+        return [element("td", "–", class_="number muted")] * 2
+    last = results.winner(condition) == series
+    best = results.winner(condition, "best") == series
+    rounds = sorted(set(cell.best_rounds))
+    where = f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]}–{rounds[-1]}"
+    return [
+        _accuracy(cell.final, _seeds(cell, results), last),
+        _accuracy(cell.best, where, best),
+    ]
+
+
+def _seeds(cell: Cell, results: Results) -> str:
+    """Say how many seeds there are, where they are fewer than elsewhere."""
+    most = max(other.final.n for other in results.cells.values())
+    return words.count(cell.final.n, "seed") if cell.final.n < most else ""
+
+
+def _accuracy(spread: Spread, remark: str, leads: bool) -> Html:
+    value = element("strong" if leads else "span", words.percent(spread.mean))
+    remarks = [element("small", text) for text in (words.extent(spread), remark) if text]
+    return element("td", value, remarks, class_="number leads" if leads else "number")
+
+
+def _change(gain: Spread | None) -> Html:
+    if gain is None:
+        return element("td", "–", class_="number muted")
+    remark = f"{words.points(gain.low)} to {words.points(gain.high)}" if gain.n > 1 else "1 seed"
+    value = element("span", words.points(gain.mean))
+    return element("td", value, element("small", remark), class_="number")
+
+
+def _cost(cell: Cell, results: Results) -> list[Html]:
+    runs = cell.final.n
+    figures = (
+        f"{cell.total('train_seconds') / runs:,.1f} s",
+        f"{cell.images_per_second:,.0f}",
+        _megabytes(cell.total("bytes_up") / runs),
+        _megabytes(cell.total("bytes_down") / runs),
+        f"{cell.total('refused') / runs:g}",
+    )
+    return [_head(cell.series, results), *(element("td", f, class_="number") for f in figures)]
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"

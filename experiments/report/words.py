@@ -1,0 +1,206 @@
+"""The answer in words: sentences that say what the numbers carry, and no more."""
+
+import math
+
+from experiments.report.labels import Group
+from experiments.report.results import Cell, Results, Spread
+
+BASELINE = "BatchNorm"
+"""The contender that the others are compared with, where it takes part."""
+
+_NEAR_CHANCE = 0.02
+
+Gains = list[tuple[Cell, Spread]]
+"""Contenders, and by how much each is better or worse."""
+
+
+def percent(value: float, decimals: int = 1) -> str:
+    """Write a fraction in per cent."""
+    return f"{value:.{decimals}%}"
+
+
+def points(value: float) -> str:
+    """Write a difference of two fractions in percentage points, with its sign."""
+    rounded = round(value * 100, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+
+
+def extent(spread: Spread) -> str:
+    """Write the smallest and the largest value, in per cent; empty for a single seed."""
+    return f"{spread.low * 100:.1f}–{spread.high * 100:.1f}" if spread.n > 1 else ""
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: ``1 run``, ``2 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def series_noun(results: Results) -> str:
+    """Say what the contenders are."""
+    return "network" if results.about_recipes else "setting"
+
+
+def headline(results: Results) -> str:
+    """Say in one sentence where a lead is clear, and where none is."""
+    led: dict[str, list[str]] = {}
+    open_: list[str] = []
+    for condition in results.conditions:
+        winner = results.winner(condition)
+        if winner:
+            led.setdefault(str(winner), []).append(f"“{condition}”")
+        elif len(results.column(condition)) > 1:
+            open_.append(f"“{condition}”")
+    parts = [f"{name} leads clearly under {_and(where)}" for name, where in led.items()]
+    if open_ and not led:
+        parts = ["Under no condition is a lead clear" if len(open_) > 1 else "No lead is clear"]
+    elif open_:
+        parts.append(f"under {_and(open_)} no lead is clear")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def standing(results: Results, condition: Group) -> str:
+    """Say who is first under a condition after the last round, by how much, and who is close."""
+    cells = results.rivals(condition)
+    if not cells:
+        return f"**{condition}:** there is no seed that all have, so nothing compares."
+    first, rest = cells[0], cells[1:]
+    text = f"**{condition}:** {first.series} reaches {_accuracy(first.final)}"
+    if any(cell.final.n > first.final.n for cell in results.column(condition)):
+        text += f" on {count(first.final.n, 'seed')} that all have"
+    if rest:
+        lead = (first.final.mean - rest[0].final.mean) * 100
+        text += f", {lead:.1f} points above {rest[0].series}"
+    close = [cell for cell in rest if cell.final.high >= first.final.low]
+    if close and len(close) == len(rest):
+        text += f", but its seeds overlap with those of every other {series_noun(results)}"
+    elif close:
+        text += f", but its seeds overlap with those of {_names(close)}"
+    elif results.winner(condition):
+        text += f"; its worst seed is above the best seed of every other {series_noun(results)}"
+    lost = [cell for cell in cells if abs(cell.final.mean - _chance(cell)) < _NEAR_CHANCE]
+    if lost:
+        text += f". Within 2 points of guessing: {_names(lost)}"
+    return text + "."
+
+
+def against_baseline(results: Results) -> str | None:
+    """Say who is above BatchNorm at every seed under every condition, and who is below."""
+    gains: dict[str, list[float]] = {}
+    for condition in results.conditions:
+        for cell, gain in gains_over_baseline(results, condition):
+            gains.setdefault(str(cell.series), []).extend(gain.values)
+    if not gains:
+        return None
+    above = [name for name, values in gains.items() if min(values) > 0]
+    below = [name for name, values in gains.items() if max(values) < 0]
+    other = [name for name in gains if name not in above and name not in below]
+    parts = [f"above it at every seed under every condition: {_and(above)}"] if above else []
+    parts += [f"below it at every seed under every condition: {_and(below)}"] if below else []
+    parts += [f"sometimes above, sometimes not: {_and(other)}"] if other else []
+    return f"**Against {BASELINE}**, seed by seed: {'; '.join(parts)}."
+
+
+def gains_over_baseline(results: Results, condition: Group) -> Gains:
+    """Return by how much the others exceed BatchNorm under a condition, where it takes part."""
+    cells = results.column(condition)
+    baseline = [cell for cell in cells if str(cell.series) == BASELINE]
+    return [
+        (cell, gain)
+        for cell in cells
+        for reference in baseline
+        if cell is not reference and (gain := cell.gain_over(reference))
+    ]
+
+
+def change(results: Results, before: Group, after: Group) -> str | None:
+    """Say what a change of condition does to every contender; None where no two runs compare."""
+    gains = gains_between(results, before, after)
+    if not gains:
+        return None
+    title = f"**From {before} to {after}**"
+    if len(gains) == 1:
+        cell, gain = gains[0]
+        return f"{title}, {cell.series} changes by {_gain(gain)}."
+    most, least = gains[-1], gains[0]
+    if all(gain.high < 0 for _, gain in gains) and len({gain.n for _, gain in gains}) == 1:
+        return (
+            f"{title}, every {series_noun(results)} loses accuracy at every seed: "
+            f"{least[0].series} the least ({_gain(least[1])} on average), {most[0].series} the "
+            f"most ({_gain(most[1])})."
+        )
+    return f"{title}, seed by seed: {_sorted_out(gains)}."
+
+
+def gains_between(results: Results, before: Group, after: Group) -> Gains:
+    """Return each contender's change of final accuracy between two conditions, the best first."""
+    found = []
+    for series in results.series:
+        first, second = (results.cells.get((series, where)) for where in (before, after))
+        gain = second.gain_over(first) if first and second else None
+        if second and gain:
+            found.append((second, gain))
+    return sorted(found, key=lambda item: -item[1].mean)
+
+
+def caution(results: Results) -> str | None:
+    """Say how much a lead is worth, given the number of seeds; None without a comparison."""
+    columns = [
+        results.rivals(condition) for condition in results.conditions if results.column(condition)
+    ]
+    sizes = {cells[0].final.n for cells in columns if len(cells) > 1}
+    rivals = len(results.series)
+    if rivals < 2 or not sizes:
+        return None
+    seeds = min(sizes)
+    if seeds == 1:
+        return (
+            "Where there is **one seed only**, nothing shows how far an accuracy moves when the "
+            "run is repeated with another seed, so no lead is called clear there."
+        )
+    more = " under some conditions" if len(sizes) > 1 else ""
+    overlap = math.comb(rivals * seeds, seeds) / rivals
+    return (
+        f"Brackets reach from the lowest to the highest seed. With **{seeds} seeds**{more}, a "
+        "difference within the spread is not evidence. A lead is called clear only where the "
+        f"leader's worst seed is above every other's best; if all {rivals} were equally good and "
+        f"all runs independent, luck alone would give such a lead in about 1 of {overlap:,.0f} "
+        "columns. Two that are equally good come out in the same order at every seed in 1 of "
+        f"{2 ** (seeds - 1)} cases, so “at every seed” is a hint until there are more seeds."
+    )
+
+
+def _sorted_out(gains: Gains) -> str:
+    """Say which gains are above zero at every seed, which below, and which neither."""
+    above = [item for item in gains if item[1].low > 0]
+    below = [item for item in gains if item[1].high < 0]
+    mixed = [item for item in gains if item not in above and item not in below]
+    where = "at the one seed" if {gain.n for _, gain in gains} == {1} else "at every seed"
+    parts = [f"up {where}: {_gains(above)}"] if above else []
+    parts += [f"down {where}: {_gains(below)}"] if below else []
+    parts += [f"not always up or down: {_gains(mixed)}"] if mixed else []
+    return "; ".join(parts)
+
+
+def _gains(gains: Gains) -> str:
+    return ", ".join(f"{cell.series} ({points(gain.mean)})" for cell, gain in gains)
+
+
+def _gain(gain: Spread) -> str:
+    return f"{points(gain.mean)} points"
+
+
+def _accuracy(spread: Spread) -> str:
+    return percent(spread.mean) + (f" ({extent(spread)})" if spread.n > 1 else "")
+
+
+def _names(cells: list[Cell]) -> str:
+    return _and([str(cell.series) for cell in cells])
+
+
+def _and(names: list[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _chance(cell: Cell) -> float:
+    return float(cell.runs[0].header["chance"])  # pyrefly: ignore

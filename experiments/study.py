@@ -1,0 +1,110 @@
+"""A study: a question, and the experiments whose results answer it."""
+
+import json
+import runpy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl.config import Experiment
+from fl.files import write_whole
+from fl.journal import EXPERIMENT, Journal
+from fl.settings import ConfigError
+
+STUDY = "study.json"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and its experiments.
+
+    Raises:
+        ConfigError: there is no experiment, or one is there twice.
+    """
+
+    name: str
+    question: str
+    experiments: tuple[Experiment, ...]
+
+    def __post_init__(self) -> None:
+        if not self.experiments:
+            raise ConfigError(f"study {self.name} has no experiments")
+        names = self.folders()
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigError(f"study {self.name} has the experiment {twice} twice")
+
+    def folders(self) -> list[str]:
+        """Name every experiment by the knobs in which it differs from others, seed last."""
+        flats = [experiment.to_flat() for experiment in self.experiments]
+        varying = [key for key in flats[0] if len({flat[key] for flat in flats}) > 1]
+        varying = [key for key in varying if key not in ("recipe", "seed", "run.dir", "run.resume")]
+        return [
+            "_".join(
+                [str(flat["recipe"])]
+                + [_part(key, flat[key]) for key in varying]
+                + [f"seed-{flat['seed']}"]
+            )
+            for flat in flats
+        ]
+
+    def begin(self, folder: Path, command: str) -> None:
+        """Check that every experiment can be written below a folder, then write the question there.
+
+        Raises:
+            ConfigError: the folder holds something else; nothing was written.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file; choose another folder")
+        if (folder / EXPERIMENT).exists():
+            raise ConfigError(f"{folder} holds a single run; choose another folder")
+        if (there := _name_in(folder / STUDY)) not in (None, self.name):
+            raise ConfigError(f"{folder} holds the study {there}; choose another folder")
+        for name, experiment in zip(self.folders(), self.experiments, strict=True):
+            Journal(folder / name).check(experiment, resume=True)
+        about = {"name": self.name, "question": self.question, "command": command}
+        write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _name_in(path: Path) -> str | None:
+    """Return the name in a `study.json`, None where there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"can't read {path}: {type(error).__name__}: {error}") from None
+
+
+def _part(key: str, value: object) -> str:
+    """Spell a knob in a folder's name: text speaks for itself, a number needs its knob's name."""
+    return str(value) if isinstance(value, str) else f"{key.rpartition('.')[2]}-{value}"
+
+
+def grid(base: Experiment, *axes: Iterable[dict]) -> tuple[Experiment, ...]:
+    """Return the product of axes; each axis is a list of flat keys with values to set together."""
+    experiments = [base]
+    for axis in axes:
+        experiments = [
+            experiment.replace(step) for step in list(axis) for experiment in experiments
+        ]
+    return tuple(experiments)
+
+
+def from_file(path: Path) -> Study:
+    """Run a Python file and return the study that it names ``STUDY``.
+
+    The file becomes no module: it can't hide one of its name, and no bytecode is left beside it.
+
+    Raises:
+        ConfigError: the file can't be run, or has no STUDY.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no study file {path}")
+    try:
+        study = runpy.run_path(str(path)).get("STUDY")
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    if not isinstance(study, Study):
+        raise ConfigError(f"{path} has no STUDY = Study(name, question, experiments)")
+    return study

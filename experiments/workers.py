@@ -1,0 +1,133 @@
+"""Experiments side by side: worker processes that are started once and take job after job."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from fl.config import Experiment
+from fl.journal import Journal
+from fl.runtime import run
+
+# A fresh interpreter, not a fork: torch's thread pools do not survive one.
+_PROCESSES = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An experiment, and the folder that it is written to."""
+
+    name: str
+    experiment: Experiment
+    folder: Path
+
+
+Watch = Callable[[Job, dict], None]
+"""Is called with a job and a line of its `rounds.jsonl` as soon as a round is finished."""
+
+
+def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) -> dict[str, str]:
+    """Do jobs in worker processes, one torch thread each, and go on with those that were begun.
+
+    A job that fails, or whose process dies, costs no other job anything.
+
+    Args:
+        jobs: what to do, in this order.
+        workers: processes.
+        command: how to repeat all of it; written into every run.
+        watch: told of every finished round.
+
+    Returns:
+        Job name -> why it failed, in one line; empty where all went well.
+    """
+    todo, failed = deque(jobs), dict[str, str]()
+    crew = [_Worker(command) for _ in range(min(workers, len(jobs)))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.job is None and todo:
+                    worker.take(todo.popleft())
+            busy = {worker.pipe: worker for worker in crew if worker.job}
+            if not busy:
+                return failed
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # pyrefly: ignore
+                if (reason := worker.hear(watch)) is not None:
+                    failed[worker.last] = reason
+            if todo:
+                crew = [w if w.job or w.process.is_alive() else _Worker(command) for w in crew]
+    finally:
+        for worker in crew:
+            worker.process.kill()
+
+
+class _Worker:
+    """A process that does jobs, seen from the parent."""
+
+    def __init__(self, command: str) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the child loads torch
+        self.pipe, theirs = _PROCESSES.Pipe()
+        self.process = _PROCESSES.Process(target=_do_jobs, args=(theirs, command), daemon=True)
+        # Ctrl-C is the parent's to handle. A child inherits that from its first instruction on.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        theirs.close()
+        self.job: Job | None = None
+        self.last = ""
+
+    def take(self, job: Job) -> None:
+        """Begin a job."""
+        self.job, self.last = job, job.name
+        self.pipe.send(job)
+
+    def hear(self, watch: Watch) -> str | None:
+        """Take one message; returns why the job failed if it is about that."""
+        assert self.job is not None
+        try:
+            message = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            message = f"its process died (exit code {self.process.exitcode})"
+        if isinstance(message, dict):
+            watch(self.job, message)
+            return None
+        self.job = None
+        return message
+
+
+def _do_jobs(pipe: Connection, command: str) -> None:
+    """Do jobs until the parent is gone; sends round lines, then None or why it failed."""
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    while True:
+        try:
+            job = pipe.recv()
+            try:
+                journal = Journal(job.folder)
+                run(job.experiment, journal, resume=True, watch=pipe.send, command=command)
+                outcome = None
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                outcome = " ".join(f"{type(error).__name__}: {error}".split())
+            pipe.send(outcome)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return
+
+
+def _end_with_the_parent() -> None:
+    """End this process as soon as its parent is gone, even in mid-job.
+
+    A worker that went on would write into a folder that the next command may have resumed.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

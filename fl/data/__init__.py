@@ -1,0 +1,10 @@
+"""Data sets by name, a client's share of one, and the batches that it trains on."""
+
+from fl.data.batches import Batch as Batch
+from fl.data.batches import batches as batches
+from fl.data.dataset import Dataset as Dataset
+from fl.data.dataset import Split as Split
+from fl.data.shares import DATASETS as DATASETS
+from fl.data.shares import deal as deal
+from fl.data.shares import load as load
+from fl.data.shares import share as share

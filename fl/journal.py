@@ -1,0 +1,241 @@
+"""A run on disk, and how it is resumed.
+
+A run is a folder: ``experiment.json`` (what was asked, under which conditions), ``rounds.jsonl``
+and ``clients.jsonl`` (a line per round, and per client and round), ``checkpoint.safetensors`` (the
+state after the last finished round), and at the end ``model.safetensors`` and ``result.json``.
+
+The checkpoint is the commit point: it is replaced in one step, after the lines that it covers have
+reached the disk. Whatever lies past it, because a process died in between, is cut off on resume.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from fl.config import Experiment
+from fl.files import fingerprint, write_whole
+from fl.settings import ConfigError
+
+Arrays = Mapping[str, np.ndarray]
+Line = Mapping[str, object]
+
+EXPERIMENT, ROUNDS, CLIENTS = "experiment.json", "rounds.jsonl", "clients.jsonl"
+CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after a round: all that the next round depends on."""
+
+    round: int
+    """Rounds that are finished; the sampler's position, since it draws by the round's number."""
+    model: Arrays
+    strategy: Arrays = field(default_factory=dict)
+    """Tensors that the strategy keeps between rounds."""
+    clients: Mapping[int, int] = field(default_factory=dict)
+    """Partition id -> the round in which that client's saved state was written."""
+
+
+class Journal:
+    """One run's folder.
+
+    Args:
+        folder: made, with its parents, by the first write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def check(self, knobs: Experiment, resume: bool) -> None:
+        """Refuse a folder in which this experiment can't be written; writes nothing.
+
+        Raises:
+            ConfigError: it holds other files, another experiment, or an unfinished run that
+                `resume` was not asked to go on with.
+        """
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise ConfigError(f"{self.folder} is a file; choose another folder")
+        if not (self.folder / EXPERIMENT).exists():
+            if any(self.folder.iterdir()):
+                raise ConfigError(f"{self.folder} holds other files; choose an empty folder")
+            return
+        there = self.header()["knobs"]
+        for key, value in knobs.to_flat().items():
+            if not key.startswith("run.") and there.get(key) != value:
+                raise ConfigError(
+                    f"{self.folder} holds another experiment: {key}={there.get(key)} there, "
+                    f"{value} here; choose another folder"
+                )
+        if not (resume or self.result() or not self.checkpoint()):
+            raise ConfigError(f"{self.folder} holds an unfinished run; add --resume to go on")
+
+    def begin(self, knobs: Experiment, conditions: Line) -> None:
+        """Write down what is asked; on resume, refuse if the data are not those of the first part.
+
+        Raises:
+            ConfigError: data or deal differ from what the checkpoint was trained on.
+        """
+        if (self.folder / EXPERIMENT).exists():
+            there = self.header()
+            for key in ("data_sha256", "deal_sha256"):
+                if there[key] != conditions[key]:
+                    raise ConfigError(
+                        f"{self.folder}: {key} was {there[key]}, is {conditions[key]}; the data "
+                        "changed, so the run can't go on; choose another folder"
+                    )
+            self._cut(self.checkpoint())
+            return
+        header = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
+        write_whole(self.folder / EXPERIMENT, json.dumps(header, indent=1) + "\n")
+
+    def header(self) -> dict:
+        """Return what `experiment.json` says.
+
+        Raises:
+            ConfigError: the file is not what we write.
+        """
+        path = self.folder / EXPERIMENT
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+            header["knobs"], header["identity"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"can't read {path}: {type(error).__name__}: {error}") from None
+        return header
+
+    def rounds(self) -> list[dict]:
+        """Return the lines of `rounds.jsonl`, oldest first."""
+        return _read_lines(self.folder / ROUNDS)
+
+    def clients(self) -> list[dict]:
+        """Return the lines of `clients.jsonl`, oldest first."""
+        return _read_lines(self.folder / CLIENTS)
+
+    def commit(
+        self,
+        line: Line,
+        clients: Iterable[Line],
+        checkpoint: Checkpoint,
+        states: Mapping[int, tuple[Arrays, str]],
+    ) -> None:
+        """Make a round permanent: its lines, the states of its clients, and then the checkpoint.
+
+        Args:
+            line: the round's figures.
+            clients: figures of every client that was asked.
+            checkpoint: the state after the round.
+            states: partition id -> tensors and text of each client state that the round changed.
+        """
+        _append(self.folder / CLIENTS, clients)
+        _append(self.folder / ROUNDS, [line])
+        for partition, (tensors, text) in states.items():
+            path = self._state_path(partition, checkpoint.round)
+            write_whole(path, save(dict(tensors), metadata={"records": text}))
+        header = {
+            "round": checkpoint.round,
+            "clients": {str(k): v for k, v in checkpoint.clients.items()},
+        }
+        tensors = {f"model/{name}": array for name, array in checkpoint.model.items()}
+        tensors |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
+        write_whole(
+            self.folder / CHECKPOINT, save(tensors, metadata={"checkpoint": json.dumps(header)})
+        )
+        self._sweep(checkpoint)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the state after the last finished round; None before the first commit."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        tensors, metadata = _read_tensors(path)
+        header = json.loads(metadata["checkpoint"])
+        return Checkpoint(
+            round=header["round"],
+            model=_under("model/", tensors),
+            strategy=_under("strategy/", tensors),
+            clients={int(k): v for k, v in header["clients"].items()},
+        )
+
+    def client_state(self, partition: int, written: int) -> tuple[Arrays, str]:
+        """Return a client's state as saved in round `written`: its tensors and its text."""
+        tensors, metadata = _read_tensors(self._state_path(partition, written))
+        return tensors, metadata["records"]
+
+    def finish(self, result: Line, model: Arrays) -> None:
+        """Write the final network and, last, the result."""
+        write_whole(self.folder / MODEL, save(dict(model)))
+        write_whole(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+    def result(self) -> dict | None:
+        """Return the result of a finished run, None for any other."""
+        path = self.folder / RESULT
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _cut(self, checkpoint: Checkpoint | None) -> None:
+        """Drop the lines and client states of rounds that the checkpoint does not cover."""
+        covered = checkpoint.round if checkpoint else -1
+        for name in (ROUNDS, CLIENTS):
+            path = self.folder / name
+            if path.exists():
+                kept = [line for line in _read_lines(path) if line["round"] <= covered]
+                write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        if checkpoint:
+            self._sweep(checkpoint)
+
+    def _sweep(self, checkpoint: Checkpoint) -> None:
+        """Remove client states that the checkpoint does not list."""
+        valid = {self._state_path(*item) for item in checkpoint.clients.items()}
+        for path in (self.folder / "clients").glob("*.safetensors"):
+            if path not in valid:
+                path.unlink()
+
+    def _state_path(self, partition: int, written: int) -> Path:
+        return self.folder / "clients" / f"{partition}-{written}.safetensors"
+
+
+def model_sha256(model: Arrays) -> str:
+    """Return the SHA-256 over every tensor's name, type, shape and bytes: a network's identity."""
+    return fingerprint(model)
+
+
+def _append(path: Path, lines: Iterable[Line]) -> None:
+    """Append JSON lines and wait until they are on the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_lines(path: Path) -> list[dict]:
+    """Read JSON lines; a last line that a dying process left unfinished does not count."""
+    lines = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                break
+    return lines
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    except Exception as error:  # safetensors' own error type is not exported for all of its faults
+        raise ConfigError(f"{path} is damaged: {error}; remove the folder to start anew") from None
+
+
+def _under(prefix: str, tensors: Arrays) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,8 @@
+"""The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
+
+from fl.nn.activations import scalars
+from fl.nn.networks import build
+from fl.nn.normalizers import BatchNorm
+from fl.nn.recipes import RECIPES, Recipe, find
+
+__all__ = ["RECIPES", "BatchNorm", "Recipe", "build", "find", "scalars"]

@@ -1,0 +1,154 @@
+"""Activations with learnable scalars: ZC-Swish, and the SALU family of SaluNet.
+
+Everything is written in plain differentiable operations: they survive vmap, compilation and
+double precision, which hand-written autograd functions do not always do. At micro-batches a
+step costs what its dispatched operations cost, so forward passes have as few as we found.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Activation(nn.Module):
+    """An elementwise function all of whose parameters are learnable scalars.
+
+    Being one is what makes `client.activation-lr` apply to a module: see `scalars`.
+
+    Args:
+        channels: channels C of the inputs (batch, C, *space); read only if `per_channel`.
+        per_channel: one scalar a channel, shape (C,), instead of one for the layer, shape ().
+    """
+
+    def __init__(self, channels: int = 1, per_channel: bool = False):
+        super().__init__()
+        self._shape = (channels,) if per_channel else ()
+
+    def _scalar(self, value: float) -> nn.Parameter:
+        return nn.Parameter(torch.full(self._shape, value))
+
+
+class ZCSwish(Activation):
+    """Zero-centred Swish: a shifted Swish that is anchored at the origin again.
+
+    f(x) = g·[(x - c)·sigmoid(β(x - c)) + c·sigmoid(-βc)], so f(0) = 0 for every center c, slope
+    β and scale g; with c = 0, β = 1, g = 1 it is Swish. A negative c takes the mean of f over
+    N(0, 1) towards 0 and its slope at 0 towards 1. β = exp(log_beta) > 0. It is computed in the
+    equal form f(x) = (g/β)·[silu(βx - βc) - silu(-βc)].
+
+    Source: three learnable scalars with f(0) = 0 are from arXiv 2604.19453, whose formula we
+    could not read: this form, β > 0 and the initial values are derived (ours).
+
+    Args:
+        channels: as `Activation`.
+        per_channel: as `Activation`; what the paper does is unknown.
+        center: initial c, in units of x. The initial β and g are 1.
+    """
+
+    def __init__(self, channels: int, per_channel: bool = False, center: float = -1.0):
+        super().__init__(channels, per_channel)
+        self.center = self._scalar(center)
+        self.log_beta = self._scalar(0.0)
+        self.scale = self._scalar(1.0)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return f(x)."""
+        beta = _aligned(self.log_beta, x).exp()
+        shift = beta * _aligned(self.center, x)
+        return (F.silu(x * beta - shift) - F.silu(-shift)) * (_aligned(self.scale, x) / beta)
+
+
+class SALU(Activation):
+    """Saturating unit that takes the place of a normalizer.
+
+    SALU(x; a, b) = a·x / √(1 + a·b·x²), a > 0, b > 0: slope a at 0, saturation at ±√(a/b).
+
+    Source: arXiv 2606.02927, operators. Derived (ours): initial values, positivity (a and b are
+    stored as logarithms, so an average over clients is the weighted geometric mean of a and
+    of b), and the `per_channel` variant (in the paper, a module has one pair).
+
+    Args:
+        a: initial slope.
+        b: initial saturation; the limit is √(a/b).
+        channels: as `Activation`.
+        per_channel: as `Activation`.
+
+    Raises:
+        ValueError: a or b is not positive.
+    """
+
+    def __init__(self, a: float, b: float, channels: int = 1, per_channel: bool = False):
+        super().__init__(channels, per_channel)
+        if not (a > 0 and b > 0):
+            raise ValueError(f"a={a}, b={b}: both have to be positive")
+        self.log_a = self._scalar(math.log(a))
+        self.log_b = self._scalar(math.log(b))
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return SALU(x; a, b)."""
+        return self._salu(x)
+
+    def _salu(self, x: Tensor) -> Tensor:
+        # The formula divided by a: x / hypot(x·√(b/a), 1/a); unlike x², hypot can't overflow.
+        log_a, log_b = _aligned(self.log_a, x), _aligned(self.log_b, x)
+        return x / torch.hypot(x * ((log_b - log_a) / 2).exp(), (-log_a).exp())
+
+
+class SWALU(SALU):
+    """Swish whose gate is a SALU: SWALU(x) = (x/2)·[1 + SALU(x; a, b)].
+
+    a = b = 1/2 has Swish's slope of the gate. Arguments, errors and what is derived: as `SALU`;
+    a and b are not those of the SALU in front of it. Source: arXiv 2606.02927, operators.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return SWALU(x)."""
+        half = x / 2
+        return half + half * self._salu(x)
+
+
+class GALU(SALU):
+    """GELU whose gate is a SALU: GALU(x) = (x/2)·[1 + SALU(ψ(x); a, b)].
+
+    ψ(x) = √(2/π)·(x + 0.044715·x³), as in the tanh form of GELU; a = b = 1 has the slope of
+    GELU's gate. Finite for |x| < 1e12 in float32. Arguments, errors and what is derived: as
+    `SALU`. Source: arXiv 2606.02927, operators.
+    """
+
+    CUBIC: ClassVar[float] = 0.044715
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return GALU(x)."""
+        psi = math.sqrt(2 / math.pi) * (x + self.CUBIC * x * x * x)
+        half = x / 2
+        return half + half * self._salu(psi)
+
+
+def scalars(module: nn.Module) -> set[str]:
+    """Return the names of the parameters that are learnable scalars of activations.
+
+    The names are those of `module.named_parameters()`.
+    """
+    return {
+        name
+        for prefix, part in module.named_modules()
+        if isinstance(part, Activation)
+        for name, _ in part.named_parameters(prefix, recurse=False)
+    }
+
+
+def _aligned(scalar: Tensor, x: Tensor) -> Tensor:
+    """Shape one scalar a channel so that it broadcasts over (batch, channels, *space)."""
+    return scalar if scalar.ndim == 0 else scalar.view(-1, *(1,) * (x.ndim - 2))

@@ -1,0 +1,41 @@
+"""Initial weights, drawn from a given generator and never from torch's global one."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+Scheme = Literal["torch", "he", "lecun"]
+
+
+def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -> None:
+    """Fill every convolution and linear layer, in the order of `network.modules()`.
+
+    With fan_in = inputs · kernel area of a layer:
+
+    * `torch`: weights and biases U(-1/√fan_in, 1/√fan_in), PyTorch's default;
+    * `he`: weights N(0, 2/fan_in), biases 0 (arXiv 1502.01852, 2.2). The classifier, the one
+      linear layer, has N(0, 1/fan_in): no rectifier follows it that would halve the variance;
+    * `lecun`: weights N(0, 1/fan_in), biases 0 (LeCun et al., Efficient BackProp, 1998, 4.6).
+
+    Norms and activations keep the constants that they were made with.
+
+    Args:
+        network: filled in place.
+        scheme: one of the three.
+        generator: all randomness; it moves on.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            _fill(layer, scheme, generator)
+
+
+def _fill(layer: nn.Conv2d | nn.Linear, scheme: Scheme, generator: torch.Generator) -> None:
+    if scheme == "torch":
+        nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)  # = U(∓1/√fan_in)
+    else:
+        gain = "relu" if scheme == "he" and isinstance(layer, nn.Conv2d) else "linear"
+        nn.init.kaiming_normal_(layer.weight, nonlinearity=gain, generator=generator)
+    if layer.bias is not None:
+        bound = layer.weight[0].numel() ** -0.5 if scheme == "torch" else 0.0
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)

@@ -1,0 +1,74 @@
+"""Normalizers: BatchNorm as our one class, GroupNorm and LayerNorm as PyTorch's GroupNorm."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization over one, two, three or no spatial dimensions.
+
+    Training: y = weight·(x - μ)/√(v + 1e-5) + bias, with the batch's mean μ and biased variance
+    v of a channel; the running mean and the running (unbiased) variance move by a tenth towards
+    the batch's. Evaluation: the running statistics take the place of μ and v. The numbers are
+    PyTorch's, without its integer counter, which has no meaningful average over clients.
+
+    A training batch with one value a channel has no variance, and PyTorch refuses it. Clients
+    with micro-batches meet it, so such a step is normalized by the running statistics, leaves
+    them as they are, and is counted in `single_value_steps`. This rule is derived (ours).
+
+    Source: arXiv 1502.03167, algorithms 1 and 2.
+
+    Args:
+        channels: channels C of the inputs (batch, C, *space).
+    """
+
+    momentum = 0.1
+    eps = 1e-5
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.single_value_steps = 0
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return the normalized x; in training, move the running statistics."""
+        single = self.training and x.numel() == x.shape[1]
+        self.single_value_steps += single
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            training=self.training and not single,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return GroupNorm (arXiv 1803.08494) with the most groups, but at most 4.
+
+    The groups divide the channels and hold two or more each (else there is a single group),
+    because one value has no variance where the image has shrunk to a pixel. The paper's 32
+    groups do not fit 16 channels; 4 is our choice.
+    """
+    fitting = (g for g in (4, 3, 2) if channels % g == 0 and channels > g)
+    return nn.GroupNorm(next(fitting, 1), channels)
+
+
+def layer_norm(channels: int) -> nn.GroupNorm:
+    """Return LayerNorm for ConvNets: over channels and space, scale and shift a channel.
+
+    This is GroupNorm with one group, as is usual in federated learning (arXiv 2505.21877).
+    """
+    return nn.GroupNorm(1, channels)

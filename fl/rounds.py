@@ -1,0 +1,157 @@
+"""One round after another: ask clients, check and fold their replies, evaluate, commit."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fl import training, wire
+from fl.config import Experiment
+from fl.data import load
+from fl.journal import Checkpoint, Journal
+
+REPLY_SECONDS = 3600.0
+"""How long the server waits for the clients of a round."""
+
+
+@runtime_checkable
+class KeepsClientStates(Protocol):
+    """A grid whose clients' states live in this process and can be saved with a checkpoint."""
+
+    def changed_states(self) -> Mapping[int, RecordDict]:
+        """Return the states, by partition id, of clients that trained since the last call."""
+        ...
+
+    def restore_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Give clients, by partition id, the states that they had."""
+        ...
+
+
+@dataclass
+class Replies:
+    """The replies of a round as they are checked: a stream of good ones, and an account of all."""
+
+    like: ArrayRecord
+    partition_of: Mapping[int, int]
+    accounts: list[dict] = field(default_factory=list)
+    refused: list[dict] = field(default_factory=list)
+    bytes_up: int = 0
+
+    def good(self, replies: Iterable[Message], asked: list[int]) -> Iterator[Message]:
+        """Yield the usable replies in the order in which clients were asked, whenever they came."""
+        early: dict[int, Message] = {}
+        waiting = list(asked)
+        for reply in replies:
+            early[reply.metadata.src_node_id] = reply
+            while waiting and waiting[0] in early:
+                yield from self._checked(early.pop(waiting.pop(0)))
+        for node in waiting:
+            if node in early:
+                yield from self._checked(early[node])
+            else:
+                reason = f"no reply within {REPLY_SECONDS:.0f} s"
+                self.refused.append({"partition": self.partition_of[node], "reason": reason})
+
+    def _checked(self, reply: Message) -> Iterator[Message]:
+        partition = self.partition_of[reply.metadata.src_node_id]
+        if reason := wire.fault(reply, self.like):
+            self.refused.append({"partition": partition, "reason": reason})
+            return
+        self.bytes_up += wire.size(reply.content.array_records[wire.ARRAYS])
+        self.accounts.append(wire.figures(reply.content))
+        yield reply
+
+
+class Rounds:
+    """Plays rounds: each takes a checkpoint to the next, and makes it permanent."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        knobs: Experiment,
+        journal: Journal,
+        network: training.FlatNetwork,
+        strategy: Strategy,
+        nodes: Mapping[int, int],
+    ) -> None:
+        self.grid, self.knobs, self.journal = grid, knobs, journal
+        self.network, self.strategy = network, strategy
+        self.partition_of = {node: partition for partition, node in nodes.items()}
+        self.dataset = load(knobs.data.name)
+
+    def begin(self) -> Checkpoint:
+        """Evaluate and commit the initial network as round 0."""
+        model = wire.unpack_arrays(wire.pack_network(self.network.state()))
+        checkpoint = Checkpoint(round=0, model=model)
+        begun = time.perf_counter()
+        line = {"round": 0, **self._evaluate(model, begun), "train_loss": None, "asked": 0}
+        line |= {"replied": 0, "refused": [], "train_seconds": 0.0, "images": 0}
+        line |= {"single_value_steps": 0, "bytes_up": 0, "bytes_down": 0}
+        self.journal.commit(line, [], checkpoint, {})
+        return checkpoint
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Give clients the states that they had when the checkpoint was written."""
+        if isinstance(self.grid, KeepsClientStates):
+            states = {
+                partition: wire.unpack_state(*self.journal.client_state(partition, written))
+                for partition, written in checkpoint.clients.items()
+            }
+            self.grid.restore_states(states)
+
+    def play(self, checkpoint: Checkpoint) -> tuple[Checkpoint, dict]:
+        """Play one round and commit it; returns the new checkpoint and the round's line."""
+        begun, number = time.perf_counter(), checkpoint.round + 1
+        arrays = wire.pack_arrays(checkpoint.model)
+        messages = list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
+        replies = Replies(arrays, self.partition_of)
+        stream_of_replies = self.grid.send_and_receive(messages, timeout=REPLY_SECONDS)
+        asked = [message.metadata.dst_node_id for message in messages]
+        mean, figures = self.strategy.aggregate_train(
+            number, replies.good(stream_of_replies, asked)
+        )
+        trained = time.perf_counter()
+        model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
+        line = {"round": number, **self._evaluate(model, begun)}
+        line |= {
+            "train_loss": figures["loss"] if figures is not None else None,
+            "asked": len(asked),
+            "replied": len(replies.accounts),
+            "refused": replies.refused,
+            "train_seconds": trained - begun,
+            "images": sum(account["examples"] for account in replies.accounts),
+            "single_value_steps": sum(a["single_value_steps"] for a in replies.accounts),
+            "bytes_up": replies.bytes_up,
+            "bytes_down": wire.size(arrays) * len(asked),
+        }
+        states = self._states()
+        written = {**checkpoint.clients, **dict.fromkeys(states, number)}
+        after = Checkpoint(number, model, clients=written)
+        accounts = [{"round": number, **account} for account in replies.accounts]
+        self.journal.commit(line, accounts, after, states)
+        return after, line
+
+    def _evaluate(self, model: Mapping[str, np.ndarray], begun: float) -> dict:
+        """Return the test figures of a network, and the seconds of this round so far."""
+        start = time.perf_counter()
+        self.network.load(wire.unpack_network(wire.pack_arrays(model)))
+        loss, accuracy = training.evaluate(self.network, self.dataset)
+        end = time.perf_counter()
+        return {
+            "test_loss": loss if math.isfinite(loss) else None,
+            "test_accuracy": accuracy,
+            "seconds": end - begun,
+            "eval_seconds": end - start,
+        }
+
+    def _states(self) -> dict[int, tuple[Mapping[str, np.ndarray], str]]:
+        """Return what the clients of this round want to remember, ready to be written."""
+        if not isinstance(self.grid, KeepsClientStates):
+            return {}
+        return {p: wire.pack_state(state) for p, state in self.grid.changed_states().items()}

@@ -1,0 +1,114 @@
+"""The federation in this process: a grid that calls the client app, one client after another."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fl import client, server
+from fl.config import Experiment
+from fl.journal import Journal
+from fl.runtime.flower import SERVER_NODE, act_as_server, number_message
+
+
+class InlineGrid(Grid):
+    """Flower's Grid without a network: replies come one at a time, in the order of the requests.
+
+    A client is trained when its reply is asked for, so at most one reply is in memory. Each client
+    keeps its Flower context, and so its state, for as long as the grid lives.
+
+    Args:
+        app: the client app.
+        knobs: the run config that clients see.
+    """
+
+    def __init__(self, app: ClientApp, knobs: Experiment) -> None:
+        self.app = app
+        self._run = act_as_server(run_id=1)
+        self._numbers = count(1)
+        clients = knobs.partition.clients
+        first = SERVER_NODE + 1
+        self.contexts = {
+            first + partition: Context(
+                run_id=1,
+                node_id=first + partition,
+                node_config={"partition-id": partition, "num-partitions": clients},
+                state=RecordDict(),
+                run_config=knobs.to_flat(),
+            )
+            for partition in range(clients)
+        }
+        self._changed: set[int] = set()
+
+    @property
+    def run(self) -> Run:
+        """The run, as Flower describes it."""
+        return self._run
+
+    def set_run(self, run: Run) -> None:
+        """Take over a run's description."""
+        self._run = run
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes: partition 0 first."""
+        return list(self.contexts)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterator[Message]:
+        """Yield a reply per message; `timeout` is ignored, since nothing runs beside the caller."""
+        for message in messages:
+            number_message(message, next(self._numbers))
+            node = message.metadata.dst_node_id
+            try:
+                reply = self.app(message, self.contexts[node])
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                reply = Message(Error(0, reason), reply_to=message)
+            self._changed.add(node)
+            yield reply
+
+    def changed_states(self) -> Mapping[int, RecordDict]:
+        """Return the non-empty states, by partition id, of clients called since the last time."""
+        states = {
+            int(self.contexts[node].node_config["partition-id"]): self.contexts[node].state
+            for node in sorted(self._changed)
+            if len(self.contexts[node].state)
+        }
+        self._changed.clear()
+        return states
+
+    def restore_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Give clients, by partition id, the states that they had."""
+        for context in self.contexts.values():
+            partition = int(context.node_config["partition-id"])
+            context.state = states.get(partition, RecordDict())
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        """Refuse: Flower deprecated it in favour of `Message(...)`."""
+        raise NotImplementedError("use Message(content, dst_node_id, message_type)")
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Refuse: a process that waits for itself would wait for ever."""
+        raise NotImplementedError("use send_and_receive: this grid has no queue")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Refuse, as `push_messages`."""
+        raise NotImplementedError("use send_and_receive: this grid has no queue")
+
+
+def run(
+    knobs: Experiment,
+    journal: Journal,
+    *,
+    resume: bool = False,
+    watch: server.Watch = lambda line: None,
+    command: str = "",
+) -> dict:
+    """Run an experiment in this process and return its result; see `fl.server.serve`."""
+    grid = InlineGrid(client.app, knobs)
+    started_by = {"command": command, "runtime": "inline"}
+    return server.serve(grid, knobs, journal, resume=resume, watch=watch, started_by=started_by)

@@ -1,0 +1,64 @@
+"""Knobs as text: flat keys, TOML files and KEY=VALUE settings."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+Value = bool | int | float | str
+"""What Flower lets a run config hold."""
+
+
+class ConfigError(ValueError):
+    """A knob that does not exist, or a value that it can't take; the message is one line."""
+
+
+def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
+    """Turn nested tables into flat dotted keys: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
+    flat: dict[str, Value] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, Value):
+            flat[prefix + key] = value
+        else:
+            raise ConfigError(f"{prefix}{key}={value!r} is neither a number, text nor true/false")
+    return flat
+
+
+def read_toml(path: Path) -> dict[str, Value]:
+    """Read a TOML file of knobs, nested or flat, into flat keys.
+
+    Raises:
+        ConfigError: the file can't be read, or isn't TOML.
+    """
+    try:
+        return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"can't read {path} as TOML: {error}") from None
+
+
+def to_toml(flat: Mapping[str, Value]) -> str:
+    """Write flat keys as TOML lines that `read_toml` and `flwr run --run-config` read back."""
+    return "".join(
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items()
+    )
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
+    """Read ``KEY=VALUE`` settings; a value is TOML, or else plain text.
+
+    Raises:
+        ConfigError: a setting without an equals sign.
+    """
+    flat: dict[str, Value] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"--set {setting!r} should look like KEY=VALUE")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        flat |= flatten({key.strip(): value})
+    return flat

@@ -1,0 +1,205 @@
+"""Local training and evaluation in plain PyTorch; a batch of one image is an ordinary batch.
+
+Nothing here knows Flower. A network's parameters are views of one vector, so that a step, a penalty
+and a norm are each a few calls on one tensor.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fl import optimizers
+from fl.config import Client, Experiment
+from fl.data import Batch, Dataset, load
+from fl.nn import BatchNorm, build, scalars
+from fl.settings import ConfigError
+
+Vector = Float[Tensor, " weights"]
+
+Correction = Callable[[Vector, Vector, Vector], None]
+"""A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
+
+
+def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
+    """Build an experiment's network on its device, with initial weights from a generator.
+
+    Raises:
+        ConfigError: the recipe, the skeleton's size or the device does not exist.
+    """
+    dataset = load(knobs.data.name)
+    try:
+        module = build(
+            knobs.network, knobs.recipe, dataset.channels, len(dataset.classes), generator
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return FlatNetwork(module, _device(knobs.device))
+
+
+class FlatNetwork:
+    """A network whose parameters live in one vector and whose gradients live in another.
+
+    Args:
+        module: any network; its parameters become views of `weights`, in the module's order.
+        device: where it trains.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self.module = module.to(device)
+        parameters = list(module.parameters())
+        self.weights = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.gradient = torch.zeros_like(self.weights)
+        self._tensors: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
+        start = 0
+        for parameter in parameters:
+            view = slice(start, start + parameter.numel())
+            parameter.data = self.weights[view].view_as(parameter)
+            parameter.grad = self.gradient[view].view_as(parameter)
+            start = view.stop
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Overwrite every parameter and buffer, so that nothing of the last client stays.
+
+        Raises:
+            ValueError: the names or shapes are not this network's.
+        """
+        if state.keys() != self._tensors.keys():
+            odd = sorted(state.keys() ^ self._tensors.keys())
+            raise ValueError(f"the state's tensors are not this network's; different: {odd[:3]}")
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                found, wanted = tuple(state[name].shape), tuple(tensor.shape)
+                if found != wanted:
+                    raise ValueError(f"{name} has shape {found}, expected {wanted}")
+                tensor.copy_(state[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of all parameters and buffers, on the CPU."""
+        return {name: t.detach().cpu().clone() for name, t in self._tensors.items()}
+
+    def rate_factors(self, activation_lr: float) -> Vector | None:
+        """Return a factor per weight on the learning rate; None where all are 1."""
+        if activation_lr == 1:
+            return None
+        chosen = scalars(self.module)
+        return torch.cat(
+            [
+                torch.full((p.numel(),), activation_lr if name in chosen else 1.0)
+                for name, p in self.module.named_parameters()
+            ]
+        ).to(self.weights.device)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a client's round came to."""
+
+    steps: int
+    """Optimizer steps."""
+    examples: int
+    """Images seen, counted once an epoch."""
+    loss: float
+    """Mean cross-entropy in nats over all images seen, each before its step; no penalty in it."""
+    update_norm: float
+    """‖w - w_start‖₂ over all parameters."""
+    single_value_steps: int
+    """Steps in which a BatchNorm layer saw one value a channel and used running statistics."""
+    seconds: float
+    """Wall time."""
+
+
+def train(
+    network: FlatNetwork, batches: Iterable[Batch], client: Client, correct: Correction | None
+) -> Outcome:
+    """Train in place: w <- w - lr * d(clip(∇loss + correction) + λw), one step a batch.
+
+    Args:
+        network: holds the start w_start = w_global, and afterwards the result.
+        batches: inputs and labels; of any size from 1 up.
+        client: learning rate, optimizer, clipping.
+        correct: the strategy's client half, or None.
+    """
+    begun = time.perf_counter()
+    start, update = network.weights.clone(), _Update(network, client, correct)
+    norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.single_value_steps = 0
+    loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
+    network.module.train()
+    for inputs, labels in batches:
+        network.gradient.zero_()
+        logits = network.module(inputs.to(start.device))
+        loss = F.cross_entropy(logits, labels.to(start.device))
+        loss.backward()
+        update(start)
+        loss_sum.add_(loss.detach(), alpha=len(labels))
+        steps += 1
+        examples += len(labels)
+    return Outcome(
+        steps=steps,
+        examples=examples,
+        loss=float(loss_sum) / max(examples, 1),
+        update_norm=float(torch.linalg.vector_norm(network.weights - start)),
+        # A step that starves one layer of values starves every layer with a smaller map.
+        single_value_steps=max((norm.single_value_steps for norm in norms), default=0),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+class _Update:
+    """Moves a network's weights by one step, given its gradient."""
+
+    def __init__(self, network: FlatNetwork, client: Client, correct: Correction | None) -> None:
+        self.weights, self.gradient = network.weights, network.gradient
+        self.client, self.correct, self.bound = client, correct, client.clip_norm
+        self.factors = network.rate_factors(client.activation_lr)
+        self.optimizer = optimizers.make(client)
+
+    @torch.no_grad()
+    def __call__(self, start: Vector) -> None:
+        """Correct, clip, decay, and step; the order of torch with the penalty in the loss."""
+        if self.correct is not None:
+            self.correct(self.gradient, self.weights, start)
+        if self.bound is not None:
+            optimizers.clip(self.gradient, self.bound)
+        if self.client.weight_decay:
+            self.gradient.add_(self.weights, alpha=self.client.weight_decay)
+        direction = self.optimizer.direction(self.gradient)
+        if self.factors is not None:
+            direction = direction * self.factors
+        self.weights.add_(direction, alpha=-self.client.lr)
+
+
+@torch.no_grad()
+def evaluate(network: FlatNetwork, dataset: Dataset, batch_size: int = 250) -> tuple[float, float]:
+    """Return the mean cross-entropy in nats and the accuracy (0 to 1) on the test split."""
+    module, device = network.module, network.weights.device
+    module.eval()
+    loss, correct = 0.0, 0
+    split = dataset.test
+    for images, labels in zip(
+        split.images.split(batch_size), split.labels.split(batch_size), strict=True
+    ):
+        logits, truth = module(dataset.inputs(images).to(device)), labels.to(device)
+        loss += float(F.cross_entropy(logits, truth, reduction="sum"))
+        correct += int((logits.argmax(1) == truth).sum())
+    return loss / len(split), correct / len(split)
+
+
+def use_one_thread() -> None:
+    """Let torch use one thread: small steps are faster, and results don't depend on the cores."""
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

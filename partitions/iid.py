@@ -1,0 +1,30 @@
+"""Everyone gets the same mix: a shuffled deck, cut into equal parts."""
+
+import numpy as np
+from jaxtyping import Int64, Integer
+
+from partitions.limits import check_clients
+
+
+def iid(
+    labels: Integer[np.ndarray, " examples"], clients: int, rng: np.random.Generator
+) -> list[Int64[np.ndarray, " _"]]:
+    """Deal examples uniformly at random, ``n // clients`` to each client.
+
+    The first ``n % clients`` clients get one more.
+
+    Args:
+        labels: The class of each example; only their number matters.
+        clients: How many clients, between 1 and the number of examples.
+        rng: Where the order of the deck is drawn from.
+
+    Returns:
+        One shuffled array of indices into ``labels`` a client; every example exactly once.
+
+    Raises:
+        ValueError: If clients is below 1 or above the number of examples.
+
+    Source: McMahan et al., arXiv 1602.05629, "Experimental Results" (IID).
+    """
+    check_clients(len(labels), clients, min_size=1)
+    return np.array_split(rng.permutation(len(labels)), clients)

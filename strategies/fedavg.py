@@ -1,0 +1,113 @@
+"""FedAvg (arXiv 1602.05629), made repeatable: own sampling, and a mean folded as a stream."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.serverapp import Grid
+from flwr.serverapp import strategy as flower
+
+
+class FedAvg(flower.FedAvg):
+    """The mean of the clients' networks, weighted by their numbers of examples n_k.
+
+    ``w = Σ n_k w_k / Σ n_k``, for parameters and for floating-point buffers (BatchNorm's running
+    means and variances) alike; an integer buffer becomes the nearest integer to its mean. Learnable
+    scalars that are stored as logarithms are averaged as stored: the weighted geometric mean.
+
+    Flower's own FedAvg draws clients from Python's global generator over a set of random node ids
+    and adds replies in the order of their arrival. This one draws over sorted partition ids from a
+    stream that depends on the round alone, and adds in the order that it is given, in float64.
+
+    Args:
+        sample: clients asked in a round.
+        nodes: partition id -> Flower's node id.
+        stream: round -> the generator that draws the clients of that round.
+        weight_key, arrays_key, config_key: the names of records and of the weight in messages.
+    """
+
+    def __init__(
+        self,
+        sample: int,
+        nodes: Mapping[int, int],
+        stream: Callable[[int], np.random.Generator],
+        weight_key: str,
+        arrays_key: str,
+        config_key: str,
+    ) -> None:
+        super().__init__(
+            weighted_by_key=weight_key, arrayrecord_key=arrays_key, configrecord_key=config_key
+        )
+        self.sample, self.nodes, self.stream = sample, nodes, stream
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask random clients, in the order of their partition ids; all share one record."""
+        config["server-round"] = server_round
+        content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
+        chosen = self.stream(server_round).choice(sorted(self.nodes), self.sample, replace=False)
+        return self._construct_messages(
+            content,
+            [self.nodes[int(partition)] for partition in sorted(chosen)],
+            MessageType.TRAIN,
+        )
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Fold replies into their mean, one at a time; (None, None) where there is none.
+
+        Memory does not grow with the number of replies. The caller has checked them.
+        """
+        arrays, metrics = _Mean(), _Mean()
+        for reply in replies:
+            # Not `content.array_records`: that view is a reference cycle with the reply, which
+            # would keep it in memory until Python's collector comes by.
+            parts = reply.content.values()
+            record = next(part for part in parts if isinstance(part, MetricRecord))
+            weight = float(record[self.weighted_by_key])  # pyrefly: ignore
+            network = reply.content[self.arrayrecord_key]
+            assert isinstance(network, ArrayRecord)
+            arrays.add({name: array.numpy() for name, array in network.items()}, weight)
+            metrics.add({name: np.asarray(value) for name, value in record.items()}, weight)
+        if not arrays.total:
+            return None, None
+        mean = {name: Array(array) for name, array in arrays.result().items()}
+        figures = {name: float(value) for name, value in metrics.result().items()}
+        return ArrayRecord(mean), MetricRecord(dict(figures))
+
+
+class _Mean:
+    """A weighted mean of named arrays that never holds more than one of them and the sum."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self.sums: dict[str, np.ndarray] = {}
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def add(self, arrays: Mapping[str, np.ndarray], weight: float) -> None:
+        """Add ``weight * array`` under every name, in float64."""
+        for name, array in arrays.items():
+            if name not in self.sums:
+                self.sums[name] = np.zeros(array.shape, np.float64)
+                self.dtypes[name] = array.dtype
+            self.sums[name] += array.astype(np.float64) * weight
+        self.total += weight
+
+    def result(self) -> dict[str, np.ndarray]:
+        """Return the mean in the arrays' own types; integers are rounded to the nearest."""
+        means = {name: np.asarray(total / self.total) for name, total in self.sums.items()}
+        return {name: _cast(mean, self.dtypes[name]) for name, mean in means.items()}
+
+
+def _cast(mean: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return np.asarray(mean if dtype.kind == "f" else np.rint(mean), dtype)

@@ -1,0 +1,35 @@
+"""What every test may ask for: one thread, no user's cache, and an experiment of seconds."""
+
+import pytest
+import torch
+
+from fl.config import Experiment
+from fl.settings import Value
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path_factory):
+    """Keep tests away from the user's folders, and torch to one thread."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
+    torch.set_num_threads(1)
+
+
+TINY: dict[str, Value] = {
+    "network.depth": 3,
+    "network.width": 4,
+    "partition.clients": 5,
+    "sampling.clients": 2,
+    "client.batch-size": 32,
+    "rounds": 2,
+}
+
+
+@pytest.fixture
+def tiny():
+    """Make experiments that take a fraction of a second; flat keys change them."""
+
+    def make(flat: dict[str, Value] | None = None) -> Experiment:
+        return Experiment.from_flat({**TINY, **(flat or {})})
+
+    return make

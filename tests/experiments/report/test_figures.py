@@ -1,0 +1,77 @@
+"""Figures show what was measured, in the same bytes every time."""
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from matplotlib.collections import PatchCollection
+
+from experiments.report import figures
+from experiments.report.results import read
+
+CLASSES = ("a", "b", "c")
+
+
+def test_curves_have_a_panel_a_condition_and_a_line_a_recipe(study):
+    results = read(study)
+    figure = figures.curves(results)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == [
+        str(condition) for condition in results.conditions
+    ]
+    means = figure.axes[0].lines[0].get_ydata()
+    assert list(means) == pytest.approx([0.1, 0.57, 0.55])
+    colors = {str(s): figures.style(s, results.series)[0] for s in results.series}
+    assert len(set(colors.values())) == 3
+
+
+def test_a_recipe_keeps_its_colour(study, tmp_path, write_run):
+    write_run(tmp_path / "alone" / "a", [0.1, 0.5], {"recipe": "zc-swish"})
+    alone, among = read(tmp_path / "alone"), read(study)
+    zc_swish = alone.series[0]
+    assert figures.style(zc_swish, alone.series) == figures.style(zc_swish, among.series)
+
+
+def test_dots_show_every_seed(study):
+    figure = figures.dots(read(study))
+    shown = [tuple(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert (0.50, 0.60) in shown
+    assert (0.70, 0.80) in shown
+
+
+def test_unfinished_runs_alone_are_drawn(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.4], finished=False)
+    figure = figures.curves(read(tmp_path))
+    assert list(figure.axes[0].lines[0].get_ydata()) == [0.1, 0.4]
+
+
+def test_squares_of_a_deal_have_areas_in_proportion_to_counts():
+    counts = np.array([[4, 0, 16], [1, 1, 0]])
+    squares, bars = figures.deal(counts, CLASSES, "title").axes
+    (collection,) = (c for c in squares.collections if isinstance(c, PatchCollection))
+    corners = [path.get_extents() for path in collection.get_paths()]
+    areas = np.array([box.width * box.height for box in corners])
+    assert areas / areas.min() == pytest.approx([4, 16, 1, 1])
+    assert [bar.get_width() for bar in bars.patches] == [20, 2]
+
+
+def test_a_deal_to_very_many_clients_shows_the_first():
+    figure = figures.deal(np.ones((500, 3), dtype=int), CLASSES, "title")
+    assert len(figure.axes[1].patches) == figures.MOST_CLIENTS
+    assert figure.axes[0].get_ylabel() == "first 40 of 500 clients"
+
+
+def test_an_empty_client_has_no_square():
+    figure = figures.deal(np.array([[0, 0, 0], [0, 3, 0]]), CLASSES, "title")
+    assert [bar.get_width() for bar in figure.axes[1].patches] == [0, 3]
+
+
+@pytest.mark.parametrize("write", [figures.svg, figures.png])
+def test_the_same_figure_has_the_same_bytes(study, write):
+    results = read(study)
+    assert write(figures.dots(results)) == write(figures.dots(results))
+
+
+def test_svg_says_no_date_and_parses(study):
+    svg = figures.svg(figures.curves(read(study)))
+    assert "dc:date" not in svg
+    assert ET.fromstring(svg).tag.endswith("svg")

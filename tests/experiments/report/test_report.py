@@ -1,0 +1,197 @@
+"""The page is whole, honest and closed in itself; the sheets say what the journals say."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from experiments.report import words, write
+from experiments.report.results import read
+from fl.config import Experiment
+from fl.data import deal
+from fl.files import fingerprint
+from fl.settings import ConfigError
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+class Balanced(HTMLParser):
+    """Reads a page strictly: every tag is closed in turn, and ids are unique."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "svg"} & set(self.open):
+            self.text.append(data)
+
+
+def parse(page):
+    parser = Balanced()
+    parser.feed(page.read_text(encoding="utf-8"))
+    parser.close()
+    assert parser.open == []
+    assert len(set(parser.ids)) == len(parser.ids)
+    return re.sub(r"\s+", " ", "".join(parser.text))
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, write_study):
+    """Write the study's report once; tests here read it, or write it again as it is."""
+    return write(write_study(tmp_path_factory.mktemp("study")))
+
+
+def test_the_page_is_closed_in_itself(page):
+    html = page.read_text(encoding="utf-8")
+    parse(page)
+    assert not re.search(r"<(script|link|img|iframe|object)\b", html)
+    assert "@import" not in html
+    references = re.findall(r'(?:src|href)="([^"]*)"|url\(([^)]*)\)', html)
+    assert references
+    assert all((attribute or css).startswith("#") for attribute, css in references)
+
+
+def test_the_page_says_what_a_reader_needs(page):
+    text = parse(page)
+    expected = ["Who holds up?", "BatchNorm", "ZC-Swish", "SaluNet", "guessing", "10.0%"]
+    expected += ["Dirichlet α = 0.1, FedProx μ = 0.1", "fednf study trial", "2.13.0", "a processor"]
+    assert [phrase for phrase in expected if phrase not in text] == []
+
+
+def test_the_answer_says_no_more_than_the_numbers(page):
+    text = parse(page)
+    assert "ZC-Swish leads clearly under “iid”" in text
+    assert "under “Dirichlet α = 0.1” and “Dirichlet α = 0.1, FedProx μ = 0.1” no lead" in text
+    assert "every network loses accuracy at every seed: SaluNet the least (−18.0 points" in text
+    assert "in about 1 of 5 columns" in text  # 6 runs choose 2, over 3 contenders
+    assert page.read_text(encoding="utf-8").count('class="number leads"') == 2
+
+
+def test_against_batchnorm(study):
+    sentence = words.against_baseline(read(study))
+    assert sentence == (
+        "**Against BatchNorm**, seed by seed: sometimes above, sometimes not: ZC-Swish and SaluNet."
+    )
+
+
+def test_files_lie_beside_the_page(page):
+    found = {path.name for path in (page.parent / "figures").iterdir()}
+    assert found == {"accuracy.png", "accuracy.svg", "rounds.png", "rounds.svg"}
+
+
+def test_writing_twice_gives_the_same_bytes(page):
+    def written():
+        paths = [page, *page.parent.glob("*.csv"), *(page.parent / "figures").iterdir()]
+        return {path: path.read_bytes() for path in paths}
+
+    first = written()
+    write(page.parent)
+    assert written() == first
+
+
+def test_sheets_say_what_journals_say(page):
+    folder = page.parent
+    runs, rounds = rows(folder / "runs.csv"), rows(folder / "rounds.csv")
+    assert (len(runs), len(rounds)) == (18, 54)
+    for row in runs:
+        result = json.loads((folder / row["run"] / "result.json").read_text())
+        assert float(row["final_accuracy"]) == result["final_accuracy"]
+        assert row["model_sha256"] == result["model_sha256"]
+        assert row["recipe"] == row["run"].rsplit("-", 2)[0]
+    journal = (folder / "zc-swish-iid-2" / "rounds.jsonl").read_text().splitlines()
+    of_run = [row for row in rounds if row["run"] == "zc-swish-iid-2"]
+    for row, line in zip(of_run, map(json.loads, journal), strict=True):
+        assert int(row["round"]) == line["round"]
+        assert float(row["test_accuracy"]) == line["test_accuracy"]
+    cells = {(row["series"], row["condition"]): row for row in rows(folder / "summary.csv")}
+    assert len(cells) == 9
+    assert float(cells["ZC-Swish", "iid"]["final_accuracy_mean"]) == 0.75
+    assert cells["ZC-Swish", "iid"]["best_rounds"] == "1 1"
+
+
+def test_unfinished_runs_are_shown_and_not_counted(study, write_run):
+    knobs = {"recipe": "swish", "partition.kind": "iid", "rounds": 9}
+    before = json.loads((study / "batchnorm-iid-1" / "experiment.json").read_text())["knobs"]
+    write_run(study / "late", [0.1, 0.95], {**knobs, "rounds": before["rounds"]}, finished=False)
+    text = parse(write(study))
+    assert "Unfinished, and therefore not counted: 1 of 19 runs." in text
+    assert "1 of 2 rounds" in text
+    assert "ZC-Swish leads clearly" in text
+    assert "95.0%" not in text
+
+
+def test_only_unfinished_runs_give_no_answer(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.4], finished=False)
+    assert "No run is finished yet" in parse(write(tmp_path))
+
+
+def test_one_run_is_a_report_too(tmp_path, write_run):
+    write_run(tmp_path / "alone", [0.1, 0.5], refused=("loss is <nan>",))
+    text = parse(write(tmp_path / "alone"))
+    assert "ZC-Swish reaches 50.0%" in text
+    assert "leads" not in text
+    assert "loss is <nan> (1 ×)" in text
+
+
+def test_single_value_steps_are_said(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5, 0.5], {"recipe": "batchnorm"}, single_value_steps=7)
+    assert "In 14 of BatchNorm's 100 training steps" in parse(write(tmp_path))
+
+
+def test_different_circumstances_are_said(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5])
+    write_run(tmp_path / "b", [0.1, 0.5], {"seed": 2}, {"packages": {"torch": "2.12.0"}})
+    text = parse(write(tmp_path))
+    assert "different circumstances" in text
+    assert "torch: 2.12.0 (1 run), 2.13.0 (1 run)" in text
+
+
+def test_a_deal_is_drawn_only_if_it_is_the_run_s_own(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5])
+    assert "A deal can't be drawn here: Dirichlet α = 0.3, seed 1" in parse(write(tmp_path))
+    assert not list((tmp_path / "figures").glob("deal*"))
+
+
+def test_the_deal_is_drawn_and_said(tmp_path, write_run):
+    knobs = Experiment.from_flat({"partition.kind": "iid", "partition.clients": 10})
+    parts = deal(knobs.data.name, knobs.partition, knobs.seed)
+    own = fingerprint({f"{i:06}": part.numpy() for i, part in enumerate(parts)})
+    flat = {"partition.kind": "iid", "partition.clients": 10}
+    write_run(tmp_path / "a", [0.1, 0.5], flat, {"deal_sha256": own})
+    assert "10 clients hold 500 images each (median 500;" in parse(write(tmp_path))
+    drawn = {path.name for path in (tmp_path / "figures").glob("deal*")}
+    assert drawn == {"deal-iid-seed-1.png", "deal-iid-seed-1.svg"}
+
+
+def test_text_is_escaped(tmp_path, write_run):
+    nasty = "<script>alert('x')</script>&"
+    write_run(tmp_path / "a", [0.1, 0.5], {"data.name": nasty}, {"command": f"fednf run {nasty}"})
+    (tmp_path / "study.json").write_text(json.dumps({"question": nasty}))
+    page = write(tmp_path)
+    assert "<script" not in page.read_text(encoding="utf-8")
+    assert parse(page).count(nasty) >= 3
+
+
+def test_no_runs_no_report(tmp_path):
+    with pytest.raises(ConfigError, match="holds no run"):
+        write(tmp_path)
+    assert list(tmp_path.iterdir()) == []

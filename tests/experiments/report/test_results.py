@@ -1,0 +1,163 @@
+"""Statistics equal those computed by hand; runs are grouped and named as a reader expects."""
+
+import subprocess
+import sys
+
+import pytest
+
+from experiments.report.labels import group, relevant
+from experiments.report.results import Spread, read
+from fl.config import Experiment
+from fl.settings import ConfigError
+
+
+def by_name(results):
+    return {(str(series), str(where)): cell for (series, where), cell in results.cells.items()}
+
+
+def test_spread_is_that_of_a_pocket_calculator():
+    spread = Spread((0.2, 0.4, 0.9))
+    assert (spread.n, spread.low, spread.high) == (3, 0.2, 0.9)
+    assert spread.mean == pytest.approx(0.5)
+    assert spread.sd == pytest.approx((0.26 / 2) ** 0.5)
+    assert Spread((0.3,)).sd is None
+
+
+def test_cells_of_a_study(study):
+    results = read(study)
+    assert [str(series) for series in results.series] == ["BatchNorm", "ZC-Swish", "SaluNet"]
+    assert [str(where) for where in results.conditions] == [
+        "iid",
+        "Dirichlet α = 0.1",
+        "Dirichlet α = 0.1, FedProx μ = 0.1",
+    ]
+    assert (results.name, results.question) == ("trial", "Who holds up?")
+    cell = by_name(results)["BatchNorm", "iid"]
+    assert cell.final.values == (0.50, 0.60)
+    assert cell.final.mean == pytest.approx(0.55)
+    assert cell.final.sd == pytest.approx(0.005**0.5)
+    assert cell.best.mean == pytest.approx(0.57)
+    assert cell.best_rounds == (1, 1)
+    assert cell.total("train_seconds") == 6.0
+    assert cell.images_per_second == 200.0
+
+
+def test_changes_differ_in_one_aspect(study):
+    changes = [(str(before), str(after)) for before, after in read(study).changes()]
+    skewed = "Dirichlet α = 0.1"
+    assert changes == [("iid", skewed), (skewed, f"{skewed}, FedProx μ = 0.1")]
+
+
+def test_gains_are_paired_by_seed(study):
+    cells = by_name(read(study))
+    gain = cells["SaluNet", "iid"].gain_over(cells["BatchNorm", "iid"])
+    assert gain.values == pytest.approx((0.02, -0.02))
+
+
+def test_a_lead_is_clear_only_above_the_spread(study):
+    results = read(study)
+    winners = [results.winner(condition) for condition in results.conditions]
+    assert [str(winner) for winner in winners] == ["ZC-Swish", "None", "None"]
+
+
+def test_one_seed_never_leads(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.9], {"recipe": "swish"})
+    write_run(tmp_path / "b", [0.1, 0.2], {"recipe": "none"})
+    results = read(tmp_path)
+    assert results.winner(results.conditions[0]) is None
+
+
+def test_rivals_are_compared_on_the_seeds_that_all_have(tmp_path, write_run):
+    for seed, final in ((1, 0.5), (2, 0.1)):
+        write_run(tmp_path / f"a{seed}", [0.1, final], {"recipe": "swish", "seed": seed})
+    write_run(tmp_path / "b", [0.1, 0.4], {"recipe": "none"})
+    results = read(tmp_path)
+    first, second = results.rivals(results.conditions[0])
+    assert (str(first.series), first.final.values) == ("Swish", (0.5,))
+    assert (str(second.series), second.final.values) == ("ReLU", (0.4,))
+
+
+def test_unfinished_runs_enter_no_statistic(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5])
+    write_run(tmp_path / "b", [0.1, 0.9, 0.9], {"seed": 2, "rounds": 9}, finished=False)
+    results = read(tmp_path)
+    assert [run.seed for run in results.unfinished] == [2]
+    assert results.unfinished[0].rounds_done == 2
+    assert [cell.final.values for cell in results.cells.values()] == [(0.5,)]
+
+
+def test_a_repeated_run_counts_once(tmp_path, write_run):
+    # alpha does not matter to iid, so these two are the same experiment
+    for name, alpha in (("a", 0.1), ("b", 0.3)):
+        knobs = {"partition.kind": "iid", "partition.alpha": alpha}
+        write_run(tmp_path / name, [0.1, 0.5], knobs)
+    results = read(tmp_path)
+    assert [run.name for run in results.runs] == ["a"]
+    assert [run.name for run in results.repeats] == ["b"]
+
+
+def test_a_folder_may_be_one_run(tmp_path, write_run):
+    write_run(tmp_path / "alone", [0.1, 0.5])
+    results = read(tmp_path / "alone")
+    assert [run.name for run in results.runs] == ["alone"]
+    assert str(results.series[0]) == "ZC-Swish"
+    assert str(results.conditions[0]) == "Dirichlet α = 0.3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "series", "conditions"),
+    [
+        ([{"client.batch-size": 1}, {"client.batch-size": 4}], ["batch size 1", "batch size 4"], 1),
+        ([{"partition.kind": "iid"}, {"partition.alpha": 10.0}], ["iid", "Dirichlet α = 10"], 1),
+        (
+            [{"recipe": "none", "rounds": 5}, {"recipe": "swish", "rounds": 10}],
+            ["ReLU", "Swish"],
+            2,
+        ),
+        (
+            [{"strategy.kind": "fedprox", "strategy.mu": 0.01}, {}],
+            ["FedAvg", "FedProx μ = 0.01"],
+            1,
+        ),
+    ],
+)
+def test_series_and_conditions(changes, series, conditions):
+    groups = group([Experiment().replace(change).to_flat() for change in changes])
+    assert [str(s) for s in sorted({s for s, _ in groups})] == series
+    assert len({condition for _, condition in groups}) == conditions
+
+
+def test_numbers_sort_as_numbers():
+    groups = group(
+        [
+            Experiment().replace({"recipe": recipe, "partition.alpha": alpha}).to_flat()
+            for recipe in ("none", "swish")
+            for alpha in (0.1, 10.0, 1.0)
+        ]
+    )
+    conditions = [str(condition) for condition in sorted({condition for _, condition in groups})]
+    assert conditions == ["Dirichlet α = 10", "Dirichlet α = 1", "Dirichlet α = 0.1"]
+
+
+def test_knobs_that_are_switched_off_do_not_count():
+    knobs = relevant(Experiment().replace({"partition.kind": "iid"}).to_flat())
+    assert not {"partition.alpha", "partition.min-size", "strategy.mu", "seed"} & knobs.keys()
+
+
+def test_a_folder_without_runs_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="holds no run") as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["{", "{}"])
+def test_a_damaged_run_is_refused_in_one_line(tmp_path, write_run, damage):
+    write_run(tmp_path / "a", [0.1, 0.5])
+    (tmp_path / "a" / "experiment.json").write_text(damage)
+    with pytest.raises(ConfigError, match="can't read"):
+        read(tmp_path)
+
+
+def test_the_command_line_loads_plots_only_when_it_draws():
+    code = "import sys, experiments.cli; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

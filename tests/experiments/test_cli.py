@@ -1,0 +1,336 @@
+import json
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from experiments import cli, report
+from experiments.studies import STUDIES
+from fl.journal import Journal
+
+QUICK = [
+    "network.depth=3",
+    "network.width=4",
+    "partition.kind=iid",
+    "partition.clients=100",
+    "sampling.clients=2",
+    "client.batch-size=32",
+    "rounds=2",
+]
+SET = [word for knob in QUICK for word in ("--set", knob)]
+STUDY_FILE = """
+from experiments.study import Study
+from fl.config import Experiment
+STUDY = Study("mine", "Why?", (Experiment(),))
+"""
+
+
+@pytest.fixture
+def fednf(monkeypatch, capsys, tmp_path):
+    """Type a command in an empty folder; returns its exit status, output and complaints."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: str) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["fednf", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        status = ended.value.code or 0
+        return SimpleNamespace(status=status, out=out, err=err, lines=out.splitlines())
+
+    return command
+
+
+def listing(folder: Path) -> list[tuple[str, bytes | None]]:
+    paths = sorted(folder.rglob("*"))
+    return [(str(p), p.read_bytes() if p.is_file() else None) for p in paths]
+
+
+def refused(answer: SimpleNamespace) -> str:
+    """Check that a command was refused as all bad input is; returns the reason."""
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err.endswith("\n")
+    assert len(answer.err.splitlines()) == 1
+    assert answer.err.startswith("fednf: ")
+    assert "Traceback" not in answer.err
+    return answer.err.removeprefix("fednf: ").rstrip("\n")
+
+
+BAD = {
+    "run --set client.batchsize=1": "unknown knob client.batchsize; did you mean client.batch-size",
+    "run --set partition.alpha=-1": "partition.alpha=-1: ",
+    "run --set client.batch-size=0": "client.batch-size=0: ",
+    "run --set client.batch-size=many": "client.batch-size=many: ",
+    "run --set partition.clients=6000": "partition.clients is 6000, but there are only 5000",
+    "run --set sampling.clients=30": "sampling.clients=30 is more than partition.clients=20",
+    "run --set recipe=zcswish": "recipe=zcswish does not exist; did you mean zc-swish?",
+    "run --set data.name=fashion": "data.name=fashion: no such data set",
+    "run --set rounds": "should look like KEY=VALUE",
+    "run --set seed=[1]": "seed=[1] is neither",
+    "run --sett rounds=1": "No such option",
+    "run --config nowhere.toml": "can't read nowhere.toml",
+    "run --config broken.toml": "can't read broken.toml as TOML",
+    "run --config binary.toml": "can't read binary.toml as TOML",
+    "run --config .": "can't read . as TOML",
+    "run --out broken.toml": "broken.toml is a file",
+    "run --out precious": "precious holds other files",
+    "study nosuch": "no study nosuch; known: demo",
+    "study nosuch.py": "no study file nosuch.py",
+    "study syntax.py": "syntax.py: SyntaxError",
+    "study raises.py": "raises.py: ZeroDivisionError",
+    "study empty.py": "empty.py has no STUDY",
+    "study impossible.py": "partition.alpha=-1",
+    "study twice.py": "twice",
+    "study mine.py --out broken.toml": "broken.toml is a file",
+    "study mine.py --out other": "other holds the study theirs",
+    "study mine.py --jobs 0": "--jobs",
+    "report precious": "precious holds no run",
+    "data show --set partition.alpha=0": "partition.alpha=0: ",
+    "data show --set partition.clients=6000": "only 5000 examples",
+    "dmeo": "No such command",
+    "data nosuch": "No such command",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_is_one_line_and_status_two_and_writes_nothing(fednf, tmp_path, words):
+    (tmp_path / "broken.toml").write_text("rounds = = 1\n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    for folder in ("precious", "other"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "precious" / "letter.txt").write_text("dear")
+    (tmp_path / "other" / "study.json").write_text('{"name": "theirs"}')
+    (tmp_path / "syntax.py").write_text("STUDY = (\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "empty.py").write_text("study = 1\n")
+    (tmp_path / "mine.py").write_text(STUDY_FILE)
+    bad = STUDY_FILE.replace("Experiment()", 'Experiment.from_flat({"partition.alpha": -1})')
+    (tmp_path / "impossible.py").write_text(bad)
+    (tmp_path / "twice.py").write_text(STUDY_FILE.replace("(),", "(), Experiment(),"))
+    before = listing(tmp_path)
+    assert BAD[words] in refused(fednf(*words.split()))
+    assert listing(tmp_path) == before
+
+
+def test_a_folder_of_another_experiment_is_refused_and_left_alone(fednf, tmp_path):
+    assert fednf("run", *SET, "--out", "a").status == 0
+    before = listing(tmp_path)
+    for extra in ([], ["--resume"]):
+        answer = fednf("run", *SET, "--set", "client.lr=0.1", "--out", "a", *extra)
+        assert "client.lr=0.05 there, 0.1 here" in refused(answer)
+    (tmp_path / "mine.py").write_text(STUDY_FILE)
+    assert "holds a single run" in refused(fednf("study", "mine.py", "--out", "a"))
+    (tmp_path / "mine.py").unlink()
+    assert listing(tmp_path) == before
+
+
+def test_a_run_says_how_it_went_and_a_finished_one_is_not_trained_again(fednf, tmp_path):
+    answer = fednf("run", *SET, "--out", "a", "--json")
+    assert (answer.status, answer.err) == (0, "")
+    result = Journal(tmp_path / "a").result()
+    assert [line.partition(":")[0] for line in answer.lines[:3]] == [
+        f"round {number}/2" for number in range(3)
+    ]
+    assert f"accuracy {result['final_accuracy']:.3f} after 2 rounds" in answer.out
+    assert f"model_sha256 {result['model_sha256']}" in answer.lines
+    assert json.loads(answer.lines[-1]) == {**result, "folder": "a"}
+    model = (tmp_path / "a" / "model.safetensors").stat()
+    for extra in ([], ["--resume"]):
+        again = fednf("run", *SET, "--out", "a", "--json", *extra)
+        assert again.status == 0
+        assert "nothing was trained again" in again.out
+        assert json.loads(again.lines[-1]) == json.loads(answer.lines[-1])
+    assert (tmp_path / "a" / "model.safetensors").stat() == model
+
+
+def test_set_wins_over_the_file_and_the_folder_is_named_by_what_runs(fednf, tmp_path):
+    (tmp_path / "knobs.toml").write_text('recipe = "none"\nrounds = 1\nseed = 3\n')
+    words = [word for knob in QUICK[:-1] for word in ("--set", knob)]
+    answer = fednf("run", "--config", "knobs.toml", *words, "--set", "seed=4", "--json")
+    folder = tmp_path / json.loads(answer.lines[-1])["folder"]
+    header = Journal(folder).header()
+    assert (header["knobs"]["recipe"], header["knobs"]["rounds"], header["knobs"]["seed"]) == (
+        "none",
+        1,
+        4,
+    )
+    assert folder.parent.name == "runs"
+    assert folder.name == f"none_seed-4_{header['identity'][:8]}"
+    assert shlex.split(header["command"])[:4] == ["fednf", "run", "--config", "knobs.toml"]
+
+
+def stop_after(number: int, monkeypatch) -> None:
+    """Let the first run be interrupted as Ctrl-C does it, after a round."""
+
+    def interrupt(knobs, journal, watch, **options):
+        def stop(line: dict) -> None:
+            watch(line)
+            if line["round"] == number:
+                raise KeyboardInterrupt
+
+        return run(knobs, journal, watch=stop, **options)
+
+    run = cli.run_inline
+    monkeypatch.setattr(cli, "run_inline", interrupt)
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "my runs/a"]])
+def test_an_interrupted_run_says_how_to_go_on_and_that_command_does(
+    fednf, tmp_path, monkeypatch, out
+):
+    with monkeypatch.context() as context:
+        stop_after(1, context)
+        answer = fednf("run", *SET, *out)
+    assert (answer.status, answer.err) == (130, "")
+    again = shlex.split(answer.lines[-1].partition("Go on with: ")[2])
+    assert again[0] == "fednf"
+    before = listing(tmp_path)
+    without = [word for word in again[1:] if word != "--resume"]
+    assert "add --resume to go on" in refused(fednf(*without))
+    assert listing(tmp_path) == before
+    with monkeypatch.context() as context:  # interrupted once more, on the way
+        stop_after(2, context)
+        answer = fednf(*again[1:])
+    assert answer.lines[-1].endswith(shlex.join(again))
+    assert "round 2/2" in answer.out
+    resumed = fednf(*again[1:], "--json")
+    undisturbed = fednf("run", *SET, "--out", "undisturbed", "--json")
+    assert resumed.status == undisturbed.status == 0
+    shas = [json.loads(answer.lines[-1])["model_sha256"] for answer in (resumed, undisturbed)]
+    assert shas[0] == shas[1]
+
+
+@pytest.fixture
+def no_workers(monkeypatch):
+    """Let studies do nothing but note their jobs; returns what would be done and reported."""
+    seen = SimpleNamespace(jobs=[], reports=[], failed={})
+
+    def work_through(jobs, workers, command, watch) -> dict:
+        seen.jobs, seen.workers, seen.command = list(jobs), workers, command
+        if isinstance(seen.failed, BaseException):
+            raise seen.failed
+        return seen.failed
+
+    def write(folder: Path) -> Path:
+        seen.reports.append(folder)
+        return folder / "report.html"
+
+    monkeypatch.setattr(cli, "work_through", work_through)
+    monkeypatch.setattr(report, "write", write)
+    return seen
+
+
+def test_a_study_runs_every_experiment_in_a_folder_of_its_own(fednf, no_workers, tmp_path):
+    (tmp_path / "mine.py").write_text(STUDY_FILE)
+    answer = fednf("study", "mine.py", "--jobs", "3", "--json")
+    assert (answer.status, answer.err) == (0, "")
+    assert json.loads(answer.lines[-1]) == {
+        "report": "runs/mine/report.html",
+        "runs": 1,
+        "failed": {},
+    }
+    assert "1 of 1 runs" in answer.out
+    assert "report: runs/mine/report.html" in answer.lines
+    assert [job.folder for job in no_workers.jobs] == [Path("runs/mine/zc-swish_seed-1")]
+    assert no_workers.workers == 3
+    assert no_workers.command == "fednf study mine.py --jobs 3 --json"
+    assert json.loads((tmp_path / "runs/mine/study.json").read_text())["question"] == "Why?"
+    assert fednf("study", "mine.py").status == 0  # the same study may come back to its folder
+
+
+def test_the_demo_is_the_study_of_that_name(fednf, no_workers):
+    assert fednf("demo", "--out", "d").status == 0
+    assert [job.experiment for job in no_workers.jobs] == list(STUDIES["demo"]().experiments)
+    assert no_workers.workers >= 1
+    assert no_workers.reports == [Path("d")]
+
+
+def test_failed_runs_are_told_as_they_are_and_fail_the_study(fednf, no_workers):
+    no_workers.failed = {"zc-swish_seed-1": "ValueError: [bold]no[/] luck :100:"}
+    answer = fednf("demo")
+    assert answer.status == 1
+    assert "failed: zc-swish_seed-1: ValueError: [bold]no[/] luck :100:" in answer.lines
+    assert "35 of 36 runs" in answer.out
+    assert no_workers.reports == [Path("runs/demo")]
+
+
+def test_a_study_of_which_nothing_worked_has_reasons_and_no_report(fednf, no_workers, tmp_path):
+    no_workers.failed = {"zc-swish_seed-1": "ConfigError: no"}
+    (tmp_path / "mine.py").write_text(STUDY_FILE)
+    answer = fednf("study", "mine.py", "--json")
+    assert (answer.status, no_workers.reports) == (1, [])
+    assert answer.lines[0] == "failed: zc-swish_seed-1: ConfigError: no"
+    assert json.loads(answer.lines[-1]) == {
+        "report": None,
+        "runs": 1,
+        "failed": no_workers.failed,
+    }
+
+
+def test_an_interrupted_study_goes_on_with_the_same_command(fednf, no_workers):
+    no_workers.failed = KeyboardInterrupt()
+    answer = fednf("study", "demo", "--out", "my runs")
+    assert (answer.status, answer.err, no_workers.reports) == (130, "", [])
+    assert answer.out.endswith("Go on with: fednf study demo --out 'my runs'\n")
+
+
+def test_a_report_of_a_folder_is_asked_for_by_its_name(fednf, no_workers):
+    answer = fednf("report", "somewhere", "--json")
+    assert answer.lines == [
+        "report: somewhere/report.html",
+        '{"report": "somewhere/report.html"}',
+    ]
+    assert no_workers.reports == [Path("somewhere")]
+
+
+def test_plots_that_are_not_installed_cost_one_line(fednf, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "experiments.report", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delattr(sys.modules["experiments"], "report")
+    for words in (["demo"], ["report", "x"]):
+        assert "fednf[sim]" in refused(fednf(*words))
+    assert listing(tmp_path) == []
+
+
+def test_what_fails_for_lack_of_a_file_or_a_right_is_one_line_too(fednf, monkeypatch):
+    def fail(*args, **options):
+        raise OSError("disk full,\nsorry")
+
+    monkeypatch.setattr(cli, "run_inline", fail)
+    answer = fednf("run", *SET)
+    assert (answer.status, answer.err) == (1, "fednf: OSError: disk full, sorry\n")
+
+
+def test_the_data_sets_are_listed(fednf):
+    name, row = fednf("data", "list").lines
+    assert name.split()[:3] == ["name", "train", "test"]
+    assert row.split()[:5] == ["fashion-mnist-small", "5,000", "1,000", "1x28x28", "10"]
+
+
+def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
+    words = ["--set", "partition.clients=3", "--set", "sampling.clients=1"]
+    head, *rows, summary = fednf("data", "show", *words).lines
+    assert head.split()[:3] == ["client", "images", "T-shirt/top"]
+    assert head.split()[-2:] == ["Ankle", "boot"]
+    cells = [[int(cell.replace("·", "0")) for cell in row.split()] for row in rows]
+    assert [row[0] for row in cells] == [0, 1, 2]
+    assert all(row[1] == sum(row[2:]) for row in cells)
+    assert [sum(column) for column in list(zip(*cells, strict=True))[2:]] == [500] * 10
+    assert summary.startswith("3 clients of ")
+    assert fednf("data", "show", *words, "--set", "seed=2").lines[1:] != [*rows, summary]
+
+
+def test_the_studies_are_listed_with_their_questions(fednf):
+    lines = fednf("studies").lines
+    assert lines[1].split()[:2] == ["demo", "36"]
+    assert STUDIES["demo"]().question in lines[1]
+
+
+@pytest.mark.parametrize("words", [[], ["data"]])
+def test_an_empty_command_explains_itself_on_many_lines(fednf, words):
+    answer = fednf(*words)
+    assert (answer.status, answer.out) == (2, "")
+    assert len(answer.err.splitlines()) > 5
+    assert "Usage" in answer.err

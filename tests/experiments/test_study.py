@@ -1,0 +1,156 @@
+import json
+import sys
+from itertools import product
+from math import prod
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from experiments.studies import STUDIES
+from experiments.study import Study, from_file, grid
+from fl.config import Experiment
+from fl.settings import ConfigError
+
+AXES = st.fixed_dictionaries(
+    {},
+    optional={
+        "recipe": st.sampled_from([["none"], ["none", "zc-swish"]]),
+        "seed": st.lists(st.integers(1, 99), min_size=1, max_size=3, unique=True),
+        "partition.alpha": st.lists(st.floats(0.01, 100), min_size=1, max_size=2, unique=True),
+        "partition.kind": st.just(["iid", "dirichlet"]),
+        "network.depth": st.sampled_from([["auto", 8], [8, 16], [3]]),
+        "network.per-channel": st.just([True, False]),
+        "client.clip": st.sampled_from([["none", "norm:5"], ["norm:1"]]),
+    },
+).filter(lambda axes: prod(len(values) for values in axes.values()) <= 16)
+FEW = settings(max_examples=25, deadline=None)  # an experiment takes a millisecond to make
+
+
+def steps(axes: dict[str, list]) -> list[list[dict]]:
+    return [[{key: value} for value in values] for key, values in axes.items()]
+
+
+@FEW
+@given(AXES)
+def test_a_grid_is_the_product_of_its_axes(axes):
+    experiments = grid(Experiment(), *steps(axes))
+    assert len(experiments) == prod(len(values) for values in axes.values())
+    expected = {
+        Experiment.from_flat(dict(zip(axes, values, strict=True))).identity
+        for values in product(*axes.values())
+    }
+    assert {experiment.identity for experiment in experiments} == expected
+
+
+@FEW
+@given(AXES)
+def test_folders_are_unique_and_tell_exactly_what_varies(axes):
+    experiments = grid(Experiment(), *steps(axes))
+    names = Study("s", "?", experiments).folders()
+    assert len(set(names)) == len(names)
+    for name, experiment in zip(names, experiments, strict=True):
+        flat = experiment.to_flat()
+        first, *parts, last = name.split("_")
+        assert (first, last) == (experiment.recipe, f"seed-{experiment.seed}")
+        varying = [k for k, v in axes.items() if len(v) > 1 and k not in ("recipe", "seed")]
+        assert len(parts) == len(varying)
+        for key in varying:
+            assert any(part.endswith(str(flat[key])) for part in parts)
+        assert not set(name) & set("/\\ \n")
+
+
+def test_folders_are_named_for_people():
+    experiments = grid(
+        Experiment(),
+        [{"recipe": "none"}, {"recipe": "zc-swish"}],
+        [{"partition.kind": "iid"}, {"partition.alpha": 0.1}],
+        [{"seed": 1}, {"seed": 2}],
+    )
+    assert Study("s", "?", experiments).folders() == [
+        "none_iid_alpha-0.3_seed-1",
+        "zc-swish_iid_alpha-0.3_seed-1",
+        "none_dirichlet_alpha-0.1_seed-1",
+        "zc-swish_dirichlet_alpha-0.1_seed-1",
+        "none_iid_alpha-0.3_seed-2",
+        "zc-swish_iid_alpha-0.3_seed-2",
+        "none_dirichlet_alpha-0.1_seed-2",
+        "zc-swish_dirichlet_alpha-0.1_seed-2",
+    ]
+
+
+@pytest.mark.parametrize(
+    "one_more", [Experiment(), Experiment.from_flat({"run.dir": "/elsewhere"})]
+)
+def test_an_experiment_given_twice_is_refused(one_more):
+    with pytest.raises(ConfigError, match="twice"):
+        Study("s", "?", (Experiment(), Experiment.from_flat({"seed": 2}), one_more))
+
+
+def test_a_study_without_experiments_is_refused():
+    with pytest.raises(ConfigError, match="s has no experiments"):
+        Study("s", "?", ())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_our_own_studies_can_be_made_and_are_named_by_their_key(name):
+    study = STUDIES[name]()
+    assert study.name == name
+    assert study.question.endswith("?")
+
+
+def test_a_study_s_question_lies_beside_its_runs(tmp_path):
+    study = Study("s", "Is ½ enough?", (Experiment(),))
+    study.begin(tmp_path / "new", "fednf study s")
+    about = json.loads((tmp_path / "new" / "study.json").read_text(encoding="utf-8"))
+    assert about == {"name": "s", "question": "Is ½ enough?", "command": "fednf study s"}
+    study.begin(tmp_path / "new", "fednf study s --jobs 1")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "\udcff"])
+def test_a_damaged_question_is_named(tmp_path, content):
+    (tmp_path / "study.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=r"can't read .*study\.json"):
+        Study("s", "?", (Experiment(),)).begin(tmp_path, "")
+
+
+FILE = """
+from dataclasses import dataclass
+from experiments.study import Study, grid
+from fl.config import Experiment
+@dataclass
+class Axis:
+    seeds: tuple[int, ...] = (1, 2)
+def axis():
+    return [{"seed": seed} for seed in Axis().seeds]
+STUDY = Study("mine", "Why?", grid(Experiment(), axis()))
+"""
+
+
+def test_a_file_s_study_is_found_and_the_file_leaves_no_trace(tmp_path):
+    """Not even where it is called as a module that we need, as `json.py`."""
+    path = tmp_path / "json.py"
+    path.write_text(FILE)
+    study = from_file(path)
+    assert (study.name, len(study.experiments)) == ("mine", 2)
+    assert list(tmp_path.iterdir()) == [path]
+    assert sys.modules["json"] is json
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("STUDY = (", "SyntaxError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("STUDIES = 1", "has no STUDY"),
+        ("STUDY = 1", "has no STUDY"),
+        ("\x00", "mine.py"),
+    ],
+)
+def test_a_file_without_a_study_is_refused_by_its_name(tmp_path, text, complaint):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=complaint) as refusal:
+        from_file(tmp_path / "mine.py")
+    assert "mine.py" in str(refusal.value)
+    with pytest.raises(ConfigError, match="no study file"):
+        from_file(tmp_path)

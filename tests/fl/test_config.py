@@ -1,0 +1,118 @@
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fl.config import Experiment
+from fl.settings import ConfigError, flatten, parse_settings, read_toml, to_toml
+
+POSITIVE = st.integers(1, 10**6)
+RATES = st.floats(1e-9, 1e9, allow_nan=False)
+TEXT = st.text(st.characters(exclude_categories=["C"]), max_size=8)
+FLAT = st.fixed_dictionaries(
+    {},
+    optional={
+        "seed": st.integers(0, 2**63 - 1),
+        "rounds": POSITIVE,
+        "recipe": TEXT,
+        "network.kind": st.sampled_from(["plainnet", "resnet"]),
+        "network.depth": st.one_of(POSITIVE, st.just("auto")),
+        "network.per-channel": st.booleans(),
+        "partition.alpha": RATES,
+        "partition.min-size": st.integers(0, 100),
+        "partition.clients": st.integers(10, 1000),
+        "client.batch-size": POSITIVE,
+        "client.lr": RATES,
+        "client.clip": st.one_of(st.just("none"), RATES.map(lambda bound: f"norm:{bound}")),
+        "client.momentum": st.floats(0, 0.999),
+        "run.dir": TEXT,
+    },
+)
+
+
+@given(FLAT)
+def test_every_spelling_of_an_experiment_is_the_same_experiment(flat):
+    experiment = Experiment.from_flat(flat)
+    keys = experiment.to_flat()
+    assert Experiment.from_flat(keys) == experiment
+    assert flatten(tomllib.loads(to_toml(keys))) == keys
+    settings = to_toml(keys).replace(" = ", "=", len(keys)).splitlines()
+    assert Experiment.from_flat(parse_settings(settings)) == experiment
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+
+
+def test_toml_files_may_nest_or_not(tmp_path):
+    path = tmp_path / "knobs.toml"
+    path.write_text('recipe = "swish"\nclient.lr = 1\n[partition]\nalpha = 0.1\n')
+    experiment = Experiment.from_flat(read_toml(path))
+    assert (experiment.recipe, experiment.client.lr, experiment.partition.alpha) == (
+        "swish",
+        1.0,
+        0.1,
+    )
+
+
+def test_plain_text_needs_no_quotes():
+    assert parse_settings(["recipe=zc-swish", "client.clip=norm:5", "rounds=3"]) == {
+        "recipe": "zc-swish",
+        "client.clip": "norm:5",
+        "rounds": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("flat", "words"),
+    [
+        ({"partition.alpha": -1}, "partition.alpha=-1: input should be greater than 0"),
+        ({"client.batch-size": 0}, "client.batch-size=0"),
+        ({"client.batch-size": 2.5}, "client.batch-size=2.5"),
+        ({"client.batch-size": "4"}, "client.batch-size=4: input should be a valid integer"),
+        ({"rounds": True}, "rounds=True"),
+        ({"client.lr": float("inf")}, "client.lr=inf: input should be a finite number"),
+        ({"client.clip": "norm:0"}, "'norm:5'"),
+        ({"client.clip": "agc"}, "client.clip=agc"),
+        ({"client.momentum": 1.0}, "client.momentum=1.0"),
+        ({"strategy.mu": 0.1}, "needs strategy.kind=fedprox"),
+        ({"sampling.clients": 21}, "sampling.clients=21 is more than partition.clients=20"),
+        ({"client.batchsize": 1}, "did you mean client.batch-size?"),
+        ({"zzzz": 1}, "unknown knob zzzz; known: seed"),
+        ({"client": 1}, "unknown knob client"),
+        ({"network.stem-stride": 3}, "network.stem-stride=3"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_impossible_knobs_are_refused_in_one_line(flat, words):
+    with pytest.raises(ConfigError) as error:
+        Experiment.from_flat(flat)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("setting", ["rounds", "=3", ""])
+def test_a_setting_without_key_or_equals_is_refused(setting):
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        parse_settings([setting])
+
+
+def test_unreadable_toml_is_refused(tmp_path):
+    for content in (b"rounds = ", b"\xff\xfe", b"rounds = [1, 2]"):
+        (tmp_path / "bad.toml").write_bytes(content)
+        with pytest.raises(ConfigError):
+            read_toml(tmp_path / "bad.toml")
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        read_toml(tmp_path / "missing.toml")
+
+
+def test_experiments_can_not_be_changed():
+    with pytest.raises(ValidationError):
+        Experiment().rounds = 3
+
+
+def test_identity_covers_every_knob_but_where_the_run_is_written():
+    base = Experiment()
+    assert base.replace({"run.dir": "/x", "run.resume": True}).identity == base.identity
+    others = {"seed": 2, "client.lr": 0.1, "recipe": "none", "device": "cpu"}
+    identities = {base.replace({key: value}).identity for key, value in others.items()}
+    assert len(identities | {base.identity}) == 5

@@ -1,0 +1,145 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fl
+from fl.config import Partition
+from fl.data import batches, deal, fashion_mnist_small, load, share
+from fl.seeds import stream
+from fl.settings import ConfigError
+
+NAME = "fashion-mnist-small"
+
+
+def test_the_shipped_images_are_what_they_say():
+    data = load(NAME)
+    assert data.train.images.shape == (5000, 1, 28, 28)
+    assert data.test.images.shape == (1000, 1, 28, 28)
+    assert data.train.labels.bincount().tolist() == [500] * 10
+    assert data.test.labels.bincount().tolist() == [100] * 10
+    # Within a standard error of the figures of all 60,000 images: .2860 and .3530.
+    assert (data.mean, data.std) == pytest.approx((0.2860, 0.3530), abs=0.002)
+    inputs = data.inputs(data.train.images)
+    assert float(inputs.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(inputs.std()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_flipped_byte_is_noticed_and_the_file_named(tmp_path, monkeypatch):
+    raw = bytearray(fashion_mnist_small.places()[0].read_bytes())
+    raw[1000] ^= 1
+    path = tmp_path / "damaged.npz"
+    path.write_bytes(raw)
+    monkeypatch.setattr(fashion_mnist_small, "places", lambda: (path,))
+    with pytest.raises(ValueError, match=r"damaged\.npz is damaged"):
+        fashion_mnist_small.load()
+
+
+def test_missing_images_are_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion_mnist_small, "places", lambda: (tmp_path / "no.npz",))
+    with pytest.raises(FileNotFoundError, match="fednf data list") as error:
+        fashion_mnist_small.load()
+    assert "\n" not in str(error.value)
+
+
+def test_a_bundle_without_images_finds_them_in_the_cache(tmp_path):
+    """What `flwr run` unpacks holds the .py files of three rooms and no data."""
+    root = Path(fl.__file__).parent.parent
+    for room in ("fl", "strategies", "partitions"):
+        shutil.copytree(root / room, tmp_path / room, ignore=shutil.ignore_patterns("*.npz"))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = (
+        "from fl.data import fashion_mnist_small as f; assert str(f.__file__).startswith({!r}); "
+    )
+    command = command.format(str(tmp_path)) + "print(next(p for p in f.places() if p.is_file()))"
+
+    def found() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    assert not found().startswith(str(tmp_path))
+    cached = tmp_path / "cache" / "fednf" / f"{NAME}.npz"
+    cached.parent.mkdir(parents=True)
+    shutil.copy(fashion_mnist_small.places()[0], cached)
+    assert found() == str(cached)
+
+
+def test_the_cache_is_filled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fashion_mnist_small.fill_cache()
+    written = fashion_mnist_small.cache().stat().st_mtime_ns
+    fashion_mnist_small.fill_cache()
+    assert fashion_mnist_small.cache().stat().st_mtime_ns == written
+    assert tmp_path in fashion_mnist_small.cache().parents
+
+
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "dirichlet-equal"])
+def test_every_image_belongs_to_one_client(kind):
+    partition = Partition(kind=kind, alpha=0.1, clients=7)
+    parts = deal(NAME, partition, seed=3)
+    assert len(parts) == 7
+    assert torch.cat(parts).sort().values.tolist() == list(range(5000))
+    shares = [share({"partition-id": i}, NAME, partition, 3) for i in range(7)]
+    assert all(torch.equal(a, b) for a, b in zip(parts, shares, strict=True))
+
+
+def test_the_seed_decides_the_deal():
+    one, other = (deal(NAME, Partition(), seed) for seed in (1, 2))
+    assert not torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize("number", [-1, 20, "0", None])
+def test_a_node_has_to_say_which_share_is_its_own(number):
+    with pytest.raises(ConfigError, match="partition-id"):
+        share({"partition-id": number}, NAME, Partition(), 1)
+
+
+def test_wishes_that_the_data_can_t_fulfil_are_one_line():
+    with pytest.raises(ConfigError, match=r"partition\.clients"):
+        deal(NAME, Partition(clients=5001), 1)
+    with pytest.raises(ConfigError, match="did you mean fashion-mnist-small"):
+        load("fashion-mnist-smal")
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 3))
+def test_batches_hold_every_image_once_an_epoch(examples, batch_size, epochs):
+    data, indices = load(NAME), torch.arange(100, 100 + examples)
+    sizes, labels = [], []
+    for inputs, truth in batches(data, indices, batch_size, epochs, stream(1)):
+        assert inputs.dtype == torch.float32
+        sizes.append(len(inputs))
+        labels += truth.tolist()
+    full, rest = divmod(examples, batch_size)
+    assert sizes == ([batch_size] * full + [rest] * (rest > 0)) * epochs
+    assert sorted(labels) == sorted(data.train.labels[indices].tolist() * epochs)
+
+
+def test_batches_come_in_a_new_order_every_epoch_and_the_same_for_the_same_seed():
+    data, indices = load(NAME), torch.arange(2500)  # more than one block
+
+    def order(seed: int) -> list[int]:
+        return torch.cat([y for _, y in batches(data, indices, 4, 2, stream(seed))]).tolist()
+
+    assert order(1) == order(1) != order(2)
+    assert order(1)[:2500] != order(1)[2500:]
+
+
+def test_inputs_are_the_bytes_on_another_scale():
+    data = load(NAME)
+    byte = np.asarray(data.train.images[0], np.float64)
+    expected = (byte / 255 - data.mean) / data.std
+    assert np.allclose(data.inputs(data.train.images[:1])[0], expected, atol=1e-6)

@@ -1,0 +1,102 @@
+import json
+
+import numpy as np
+import pytest
+
+from fl.journal import Checkpoint, Journal, model_sha256
+from fl.settings import ConfigError
+
+CONDITIONS = {"data_sha256": "d", "deal_sha256": "p"}
+MODEL = {"w": np.arange(3, dtype=np.float32), "s": np.array(2.0, np.float32)}
+
+
+def played(folder, knobs, rounds=2, states=None) -> Journal:
+    journal = Journal(folder)
+    journal.begin(knobs, CONDITIONS)
+    for number in range(rounds + 1):
+        line = {"round": number, "test_accuracy": number / 10}
+        listed = dict.fromkeys(states or {}, number)
+        checkpoint = Checkpoint(number, {**MODEL, "w": MODEL["w"] + number}, clients=listed)
+        journal.commit(line, [{"round": number, "partition": 1}], checkpoint, states or {})
+    return journal
+
+
+def test_a_checkpoint_comes_back_as_it_went(tmp_path, tiny):
+    states = {3: ({"c/w": np.ones(2)}, "text")}
+    journal = played(tmp_path / "run", tiny(), states=states)
+    checkpoint = journal.checkpoint()
+    assert (checkpoint.round, checkpoint.clients) == (2, {3: 2})
+    assert checkpoint.model["w"].tolist() == [2, 3, 4]
+    assert checkpoint.model["s"].shape == ()
+    tensors, text = journal.client_state(3, 2)
+    assert tensors["c/w"].tolist() == [1, 1]
+    assert text == "text"
+    assert [path.name for path in (tmp_path / "run" / "clients").iterdir()] == ["3-2.safetensors"]
+
+
+def test_lines_past_the_checkpoint_are_cut_off(tmp_path, tiny):
+    journal = played(tmp_path, tiny())
+    with (tmp_path / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 3, "test_accuracy": 0.9}\n{"round": 4, "test_ac')
+    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients" / "5-3.safetensors").touch()
+    journal.begin(tiny(), CONDITIONS)
+    assert [line["round"] for line in journal.rounds()] == [0, 1, 2]
+    assert not list((tmp_path / "clients").iterdir())
+
+
+def test_an_unfinished_run_needs_resume(tmp_path, tiny):
+    journal = played(tmp_path, tiny())
+    with pytest.raises(ConfigError, match="--resume"):
+        journal.check(tiny(), resume=False)
+    journal.check(tiny(), resume=True)
+    journal.finish({"final_accuracy": 0.2}, MODEL)
+    journal.check(tiny(), resume=False)
+    assert journal.result() == {"final_accuracy": 0.2}
+
+
+def test_another_experiment_s_folder_is_refused(tmp_path, tiny):
+    journal = played(tmp_path, tiny())
+    before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=r"client\.lr=0\.05 there, 0\.1 here"):
+        journal.check(tiny({"client.lr": 0.1}), resume=True)
+    journal.check(tiny({"run.dir": "elsewhere"}), resume=True)
+    assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
+
+
+def test_folders_and_files_of_others_are_refused(tmp_path, tiny):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="holds other files"):
+        Journal(tmp_path).check(tiny(), resume=True)
+    with pytest.raises(ConfigError, match="is a file"):
+        Journal(tmp_path / "mine.txt").check(tiny(), resume=True)
+    Journal(tmp_path / "new").check(tiny(), resume=False)
+    assert not (tmp_path / "new").exists()
+
+
+def test_changed_data_stop_a_resume(tmp_path, tiny):
+    journal = played(tmp_path, tiny())
+    with pytest.raises(ConfigError, match="deal_sha256 was p, is q"):
+        journal.begin(tiny(), {**CONDITIONS, "deal_sha256": "q"})
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "checkpoint.safetensors"])
+def test_a_damaged_file_is_named(tmp_path, tiny, name):
+    journal = played(tmp_path, tiny())
+    (tmp_path / name).write_bytes(b"garbage")
+    with pytest.raises(ConfigError, match=name):
+        journal.begin(tiny(), CONDITIONS)
+
+
+def test_the_header_says_what_was_asked(tmp_path, tiny):
+    played(tmp_path, tiny())
+    header = json.loads((tmp_path / "experiment.json").read_text())
+    assert header["knobs"] == tiny().to_flat()
+    assert header["identity"] == tiny().identity
+    assert header["data_sha256"] == "d"
+
+
+def test_the_model_s_hash_notices_every_bit():
+    other = {**MODEL, "w": np.nextafter(MODEL["w"], np.float32(9))}
+    assert model_sha256(MODEL) != model_sha256(other)
+    assert model_sha256(dict(reversed(MODEL.items()))) == model_sha256(MODEL)

@@ -1,0 +1,217 @@
+import numpy as np
+import pytest
+import torch
+from flwr.app import ConfigRecord, Context, Message
+from flwr.clientapp import ClientApp
+
+import fl.client
+from fl import server, wire
+from fl.data import deal
+from fl.journal import Journal
+from fl.rounds import Replies
+from fl.runtime import InlineGrid
+from fl.server import FederationError, identify, serve
+from fl.settings import ConfigError
+
+
+def app_with(spoil=None, remember: bool = False) -> ClientApp:
+    """Our client, whose reply passes through `spoil(partition, reply)` on its way out."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        reply = fl.client.fit([message], [context])[0]
+        if remember:
+            count = context.state.config_records.get("memory", {"count": 0})["count"] + 1
+            context.state["memory"] = ConfigRecord({"count": count})
+            arrays = wire.unpack_arrays(reply.content["arrays"])
+            arrays["classifier.bias"] = arrays["classifier.bias"] + np.float32(count)
+            reply.content["arrays"] = wire.pack_arrays(arrays)
+        if spoil:
+            spoil(context.node_config["partition-id"], reply)
+        return reply
+
+    app.query("who_are_you")(fl.client.who_are_you)
+    return app
+
+
+def serve_with(app: ClientApp, knobs, folder, **options) -> tuple[dict, Journal]:
+    journal = Journal(folder)
+    grid = InlineGrid(app, knobs)
+    return serve(grid, knobs, journal, started_by={"command": "test"}, **options), journal
+
+
+def everybody(tiny, **flat):
+    return tiny({"sampling.clients": 5, "rounds": 1, **flat})
+
+
+def mean_of(journal: Journal, knobs, without: int) -> dict[str, np.ndarray]:
+    """Train every client but one by hand and average."""
+    grid = InlineGrid(fl.client.app, knobs)
+    start = fl.training.network(knobs, fl.seeds.torch_stream(knobs.seed, "init")).state()
+    content = {"arrays": wire.pack_network(start), "config": ConfigRecord({"server-round": 1})}
+    nodes = [node for p, node in identify(grid, 5).items() if p != without]
+    messages = [Message(server.RecordDict(content), node, "train") for node in nodes]
+    networks, weights = [], []
+    for reply in grid.send_and_receive(messages):
+        networks.append(wire.unpack_arrays(reply.content["arrays"]))
+        weights.append(reply.content["metrics"]["num-examples"])
+    total = sum(weights)
+    return {
+        name: sum(w * n[name].astype(float) for w, n in zip(weights, networks, strict=True)) / total
+        for name in networks[0]
+    }
+
+
+def nan(partition: int, reply: Message) -> None:
+    if partition == 2:
+        arrays = wire.unpack_arrays(reply.content["arrays"])
+        arrays["classifier.bias"] = arrays["classifier.bias"] * np.nan
+        reply.content["arrays"] = wire.pack_arrays(arrays)
+
+
+def wrong_shape(partition: int, reply: Message) -> None:
+    if partition == 2:
+        arrays = {**wire.unpack_arrays(reply.content["arrays"]), "classifier.bias": np.zeros(3)}
+        reply.content["arrays"] = wire.pack_arrays(arrays)
+
+
+def explode(partition: int, reply: Message) -> None:
+    if partition == 2:
+        raise MemoryError("no room")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(nan, "not finite"), (wrong_shape, "expected float32"), (explode, "MemoryError: no room")],
+)
+def test_one_bad_client_costs_one_client(tiny, tmp_path, spoil, reason):
+    knobs = everybody(tiny)
+    result, journal = serve_with(app_with(spoil), knobs, tmp_path)
+    line = journal.rounds()[1]
+    assert (line["asked"], line["replied"], result["refused"]) == (5, 4, 1)
+    assert line["refused"][0]["partition"] == 2
+    assert reason in line["refused"][0]["reason"]
+    model = journal.checkpoint().model
+    for name, expected in mean_of(journal, knobs, without=2).items():
+        np.testing.assert_allclose(model[name], expected, rtol=1e-6, atol=1e-7)
+    assert [account["partition"] for account in journal.clients()] == [0, 1, 3, 4]
+
+
+def test_a_round_in_which_nobody_answers_is_survived(tiny, tmp_path):
+    def fail(partition: int, reply: Message) -> None:
+        raise RuntimeError("down")
+
+    result, journal = serve_with(app_with(fail), everybody(tiny, rounds=2), tmp_path)
+    assert (result["refused"], result["images"], result["rounds"]) == (10, 0, 2)
+    assert journal.rounds()[2]["train_loss"] is None
+    assert journal.rounds()[2]["test_accuracy"] == journal.rounds()[0]["test_accuracy"]
+
+
+def test_the_journal_accounts_for_every_client(tiny, tmp_path):
+    knobs = everybody(tiny, **{"client.epochs": 2})
+    _, journal = serve_with(fl.client.app, knobs, tmp_path)
+    sizes = [len(part) for part in deal(knobs.data.name, knobs.partition, knobs.seed)]
+    for account, size in zip(journal.clients(), sizes, strict=True):
+        assert account["held"] == size
+        assert account["examples"] == 2 * size
+        assert account["steps"] == 2 * -(-size // 32)
+        assert account["batch_size"] == 32
+        assert account["loss"] > 0
+        assert account["update_norm"] > 0
+    line = journal.rounds()[1]
+    assert line["images"] == 2 * 5000
+    bytes_of_network = line["bytes_down"] // 5
+    assert line["bytes_up"] == 5 * bytes_of_network > 0
+
+
+def test_the_clients_of_a_round_depend_on_seed_and_round_alone(tiny, tmp_path):
+    _, one = serve_with(fl.client.app, tiny({"rounds": 3}), tmp_path / "one")
+    _, two = serve_with(fl.client.app, tiny({"rounds": 3, "recipe": "none"}), tmp_path / "two")
+    asked = [[c["partition"] for c in journal.clients()] for journal in (one, two)]
+    assert asked[0] == asked[1]
+    assert len({tuple(asked[0][i : i + 2]) for i in (0, 2, 4)}) > 1
+
+
+@pytest.mark.parametrize("rounds_before", [0, 1, 2])
+def test_resuming_is_as_if_nothing_had_happened_states_included(tiny, tmp_path, rounds_before):
+    """The clients' replies depend on how often they were asked, which only their state knows."""
+    knobs = tiny({"rounds": 3, "sampling.clients": 3})
+    undisturbed, _ = serve_with(app_with(remember=True), knobs, tmp_path / "undisturbed")
+
+    def stop(line: dict) -> None:
+        if line["round"] == rounds_before:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        serve_with(app_with(remember=True), knobs, tmp_path / "stopped", watch=stop)
+    resumed, journal = serve_with(app_with(remember=True), knobs, tmp_path / "stopped", resume=True)
+    assert resumed["model_sha256"] == undisturbed["model_sha256"]
+    assert [line["round"] for line in journal.rounds()] == [0, 1, 2, 3]
+
+
+def test_replies_are_folded_in_the_order_of_the_requests_whenever_they_come(tiny):
+    grid = InlineGrid(fl.client.app, tiny())
+    nodes = identify(grid, 5)
+    network = fl.training.network(tiny(), fl.seeds.torch_stream(1, "init"))
+    record = wire.pack_network(network.state())
+    content = server.RecordDict({"arrays": record, "config": ConfigRecord({"server-round": 1})})
+    messages = [Message(content, nodes[p], "train") for p in range(5)]
+    replies = list(grid.send_and_receive(messages))
+    late = [replies[i] for i in (3, 0, 4, 1)]  # the reply of client 2 never comes
+    checked = Replies(record, {node: p for p, node in nodes.items()})
+    order = [wire.figures(r.content)["partition"] for r in checked.good(late, list(nodes.values()))]
+    assert order == [0, 1, 3, 4]
+    assert checked.refused[0]["partition"] == 2
+    assert "no reply within" in checked.refused[0]["reason"]
+
+
+def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
+    """Two clients, one step each, pixels 10 and 30: the running mean becomes 2, not 1 or 3.9.
+
+    With momentum 0.1, one step moves the first client's running mean from 0 to 1 and the second's
+    to 3; their mean is 2. A leak from the first client to the second would give 3.9 and so 2.45.
+    """
+    network = fl.training.FlatNetwork(fl.nn.BatchNorm(1), torch.device("cpu"))
+    start, after = network.state(), []
+    for pixel in (10.0, 30.0):
+        network.load(start)
+        assert float(network.module.running_mean) == 0.0
+        network.module.train()
+        network.module(torch.full((4, 1, 2, 2), pixel))
+        after.append(network.state())
+    strategy = server.FedAvg(2, {0: 2, 1: 3}, lambda _: None, wire.WEIGHT, wire.ARRAYS, wire.CONFIG)
+    replies = []
+    for partition, state in enumerate(after):
+        InlineGrid(fl.client.app, tiny())
+        content = wire.train_reply(state, partition, 4, {"loss": 0.0})
+        replies.append(Message(content, 2 + partition, "train"))
+    mean, _ = strategy.aggregate_train(1, replies)
+    assert wire.unpack_arrays(mean)["running_mean"].tolist() == pytest.approx([2.0])
+
+
+def test_too_few_or_too_many_nodes_are_refused(tiny, monkeypatch):
+    monkeypatch.setattr(server, "_NODES_SECONDS", 0.0)
+    grid = InlineGrid(fl.client.app, tiny())
+    for clients in (4, 6):
+        with pytest.raises(FederationError, match=f"5 nodes for partition.clients={clients}"):
+            identify(grid, clients)
+
+
+def test_nodes_with_other_code_or_the_same_share_are_refused(tiny, monkeypatch):
+    grid = InlineGrid(fl.client.app, tiny())
+    monkeypatch.setattr(server, "code_hash", lambda: "something else")
+    with pytest.raises(FederationError, match="runs other code"):
+        identify(grid, 5)
+    monkeypatch.undo()
+    for context in grid.contexts.values():
+        context.node_config["partition-id"] = 0
+    with pytest.raises(FederationError, match=r"nodes hold the shares \[0\]"):
+        identify(grid, 5)
+
+
+def test_bad_wishes_write_nothing(tiny, tmp_path):
+    for flat in ({"recipe": "zcswish"}, {"data.name": "nothing"}, {"partition.clients": 6000}):
+        with pytest.raises(ConfigError):
+            serve_with(fl.client.app, tiny(flat), tmp_path / "new")
+        assert not (tmp_path / "new").exists()

@@ -1,0 +1,181 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fl import optimizers
+from fl.config import Client, Network
+from fl.data import Dataset, Split
+from fl.nn import RECIPES, BatchNorm, build
+from fl.training import FlatNetwork, evaluate, train
+from strategies.proximal import proximal
+
+CPU = torch.device("cpu")
+
+
+def small(recipe: str = "none", seed: int = 0) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    return build(Network(depth=3, width=4), recipe, 1, 3, generator).double()
+
+
+def some_batches(sizes: list[int], seed: int = 1) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    g = torch.Generator().manual_seed(seed)
+    return [
+        (
+            torch.randn(n, 1, 8, 8, generator=g, dtype=torch.float64),
+            torch.randint(3, (n,), generator=g),
+        )
+        for n in sizes
+    ]
+
+
+def reference(
+    module: nn.Module,
+    batches: list[tuple[torch.Tensor, torch.Tensor]],
+    optimizer: torch.optim.Optimizer,
+    mu: float = 0.0,
+    clip: float | None = None,
+) -> None:
+    """The textbook loop, with the penalty in the loss."""
+    start = [p.detach().clone() for p in module.parameters()]
+    module.train()
+    for inputs, labels in batches:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(module(inputs), labels)
+        pairs = zip(module.parameters(), start, strict=True)
+        loss = loss + mu / 2 * sum(((p - s) ** 2).sum() for p, s in pairs)
+        loss.backward()
+        if clip:
+            nn.utils.clip_grad_norm_(module.parameters(), clip)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    ("knobs", "make"),
+    [
+        (Client(), lambda p: torch.optim.SGD(p, 0.05)),
+        (
+            Client(momentum=0.9, weight_decay=0.01),
+            lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.01),
+        ),
+        (
+            Client(optimizer="adam", lr=0.01, weight_decay=0.01),
+            lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.01),
+        ),
+    ],
+    ids=["sgd", "momentum and decay", "adam"],
+)
+def test_training_is_the_textbook_loop(recipe, knobs, make):
+    module, data = small(recipe), some_batches([4, 1, 3, 4])
+    twin = copy.deepcopy(module)
+    network = FlatNetwork(module, CPU)
+    train(network, data, knobs, proximal(0.3))
+    reference(twin, data, make(twin.parameters()), mu=0.3, clip=5.0)
+    for name, tensor in twin.state_dict().items():
+        torch.testing.assert_close(network.state()[name], tensor, rtol=1e-9, atol=1e-9)
+
+
+@given(st.floats(1e-3, 10), st.integers(0, 100))
+def test_the_proximal_gradient_is_exactly_mu_times_the_distance(mu, seed):
+    g = torch.Generator().manual_seed(seed)
+    weights, start = torch.randn(2, 9, generator=g, dtype=torch.float64).requires_grad_(), None
+    weights, start = weights[0].detach().requires_grad_(), weights[1].detach()
+    (mu / 2 * ((weights - start) ** 2).sum()).backward()
+    gradient = torch.zeros_like(start)
+    proximal(mu)(gradient, weights.detach(), start)
+    assert torch.equal(gradient, mu * (weights.detach() - start))
+    torch.testing.assert_close(gradient, weights.grad, rtol=1e-12, atol=0)
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=8), st.floats(0.01, 50))
+def test_clipping_is_torch_s(values, bound):
+    gradient = torch.tensor(values, dtype=torch.float64)
+    parameter = nn.Parameter(gradient.clone())
+    parameter.grad = gradient.clone()
+    nn.utils.clip_grad_norm_([parameter], bound)
+    optimizers.clip(gradient, bound)
+    torch.testing.assert_close(gradient, parameter.grad)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_loading_leaves_nothing_of_the_former_client(recipe):
+    network, data = FlatNetwork(small(recipe), CPU), some_batches([4, 4])
+    before = network.state()
+    first = train(network, data, Client(), None)
+    after = network.state()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    network.load(before)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
+    second = train(network, data, Client(), None)
+    assert all(torch.equal(after[name], tensor) for name, tensor in network.state().items())
+    assert (first.loss, first.update_norm) == (second.loss, second.update_norm)
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    network = FlatNetwork(small(), CPU)
+    state = network.state()
+    with pytest.raises(ValueError, match="different"):
+        network.load({name: state[name] for name in list(state)[1:]})
+    name = next(iter(state))
+    with pytest.raises(ValueError, match="has shape"):
+        network.load({**state, name: torch.zeros(1, dtype=torch.float64)})
+
+
+def test_the_figures_of_a_round_are_right():
+    network, data = FlatNetwork(small(), CPU), some_batches([4, 1])
+    module, start = copy.deepcopy(network.module), network.weights.clone()
+    outcome = train(network, data, Client(lr=1e-12), None)
+    losses = [nn.functional.cross_entropy(module(x), y, reduction="sum") for x, y in data]
+    assert outcome.loss == pytest.approx(sum(loss.item() for loss in losses) / 5, rel=1e-6)
+    assert (outcome.steps, outcome.examples, outcome.single_value_steps) == (2, 5, 0)
+    assert outcome.update_norm == pytest.approx(float((network.weights - start).norm()), rel=1e-6)
+
+
+def test_a_client_without_images_changes_nothing():
+    network = FlatNetwork(small(), CPU)
+    before = network.weights.clone()
+    outcome = train(network, [], Client(), None)
+    assert (outcome.steps, outcome.loss, outcome.update_norm) == (0, 0.0, 0.0)
+    assert torch.equal(before, network.weights)
+
+
+def test_steps_in_which_batchnorm_sees_one_value_are_counted():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), BatchNorm(4), nn.Linear(4, 3)).double()
+    network = FlatNetwork(module, CPU)
+    for _ in range(2):  # a new round counts from zero
+        outcome = train(network, some_batches([3, 1, 1]), Client(), None)
+        assert (outcome.steps, outcome.single_value_steps) == (3, 2)
+
+
+def test_activation_lr_moves_only_the_scalars_of_activations():
+    data = some_batches([4])
+    plain, slow = (FlatNetwork(small("zc-swish"), CPU) for _ in range(2))
+    start = plain.state()
+    train(plain, data, Client(), None)
+    train(slow, data, Client(activation_lr=0.1), None)
+    scalars = {name for name in start if name.rpartition(".")[2] in ("center", "log_beta", "scale")}
+    assert scalars
+    for name in start:
+        moved, moved_slowly = plain.state()[name] - start[name], slow.state()[name] - start[name]
+        factor = 0.1 if name in scalars else 1.0
+        torch.testing.assert_close(moved_slowly, factor * moved)
+
+
+def test_evaluation_is_over_all_images_in_evaluation_mode():
+    g = torch.Generator().manual_seed(3)
+    images = torch.randint(256, (7, 1, 8, 8), generator=g, dtype=torch.uint8)
+    split = Split(images, torch.randint(3, (7,), generator=g))
+    data = Dataset("x", split, split, ("a", "b", "c"), 0.5, 0.25, "", "")
+    network = FlatNetwork(build(Network(depth=3, width=4), "batchnorm", 1, 3, g), CPU)
+    before = network.state()
+    loss, accuracy = evaluate(network, data, batch_size=3)
+    network.module.eval()
+    logits = network.module(data.inputs(images)).detach()
+    assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, split.labels)), rel=1e-5)
+    assert accuracy == pytest.approx(float((logits.argmax(1) == split.labels).float().mean()))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())

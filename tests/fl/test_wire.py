@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+
+from fl import wire
+from fl.runtime.flower import act_as_server
+
+STATE = {"w": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "n": torch.tensor(7)}
+FIGURES = {"steps": 3, "loss": 0.5, "update_norm": 1.0}
+
+
+def reply(change=None) -> Message:
+    act_as_server(1)
+    content = wire.train_reply(STATE, partition=4, held=10, figures=FIGURES)
+    if change:
+        change(content)
+    return Message(content, 2, "train")
+
+
+def test_networks_come_back_as_they_went():
+    back = wire.unpack_network(wire.pack_network(STATE))
+    assert back.keys() == STATE.keys()
+    for name, tensor in STATE.items():
+        assert torch.equal(back[name], tensor)
+        assert back[name].dtype == tensor.dtype
+        assert back[name].shape == tensor.shape
+
+
+def test_only_a_network_and_plain_numbers_leave_a_client():
+    content = wire.train_reply(STATE, 4, 10, FIGURES)
+    assert {key: type(record) for key, record in content.items()} == {
+        "arrays": ArrayRecord,
+        "metrics": MetricRecord,
+    }
+    assert wire.figures(content) == {"partition": 4, "held": 10, **FIGURES}
+
+
+def test_a_good_reply_has_no_fault():
+    assert wire.fault(reply(), wire.pack_network(STATE)) is None
+
+
+def set_array(name: str, value: np.ndarray):
+    def change(content: RecordDict) -> None:
+        content["arrays"] = wire.pack_arrays({**wire.unpack_arrays(content["arrays"]), name: value})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_array("w", np.zeros((3, 2), np.float32)), "w is float32 (3, 2), expected"),
+        (set_array("w", np.zeros((2, 3), np.float64)), "w is float64"),
+        (set_array("w", np.full((2, 3), np.nan, np.float32)), "w holds values that are not finite"),
+        (set_array("scalar", np.array(np.inf, np.float32)), "scalar holds values"),
+        (set_array("extra", np.zeros(1)), "['extra'] are missing or unknown"),
+        (lambda c: c.pop("metrics"), "reply holds ['arrays']"),
+        (lambda c: c["metrics"].update({"num-examples": 0}), "num-examples=0, expected a positive"),
+        (lambda c: c["metrics"].update({"num-examples": float("nan")}), "num-examples=nan"),
+        (lambda c: c["metrics"].pop("num-examples"), "num-examples=None"),
+        (lambda c: c["arrays"].pop("w"), "['w'] are missing or unknown"),
+    ],
+)
+def test_every_fault_is_named_in_one_line(change, words):
+    fault = wire.fault(reply(change), wire.pack_network(STATE))
+    assert fault is not None
+    assert words in fault
+    assert "\n" not in fault
+
+
+def test_an_error_reply_says_its_reason():
+    act_as_server(1)
+    request = Message(RecordDict(), 2, "train")
+    message = Message(Error(7, "out of memory"), reply_to=request)
+    assert wire.fault(message, ArrayRecord()) == "out of memory"
+
+
+def test_client_states_come_back_as_they_went():
+    state = RecordDict(
+        {
+            "control": wire.pack_network(STATE),
+            "counts": MetricRecord({"rounds": 3, "history": [1.0, 2.0]}),
+            "words": ConfigRecord({"mode": "slow", "on": True}),
+        }
+    )
+    back = wire.unpack_state(*wire.pack_state(state))
+    assert back.keys() == state.keys()
+    assert dict(back["counts"]) == {"rounds": 3, "history": [1.0, 2.0]}
+    assert dict(back["words"]) == {"mode": "slow", "on": True}
+    control = wire.unpack_network(back["control"])
+    assert all(torch.equal(control[name], tensor) for name, tensor in STATE.items())
+
+
+def test_bytes_are_counted_as_they_travel():
+    record = wire.pack_network({"w": torch.zeros(1000)})
+    assert wire.size(record) == len(record["w"].data) >= 4000

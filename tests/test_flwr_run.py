@@ -1,0 +1,94 @@
+"""The same experiment under `flwr run`, Flower's own Ray simulation, ends with the same bytes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fl.data import fashion_mnist_small
+from fl.journal import Journal
+from fl.runtime import run
+from fl.settings import to_toml
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """Give Flower a home of its own, and end the SuperLink that `flwr run` leaves behind."""
+    home = tmp_path_factory.mktemp("flower")
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": free_port(),
+        "FLWR_LOCAL_CONTROL_API_PORT": free_port(),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    yield environment
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def wait_for(journal: Journal, seconds: float) -> dict:
+    end = time.monotonic() + seconds
+    while (result := journal.result()) is None:
+        assert time.monotonic() < end, "flwr run has not finished"
+        time.sleep(0.5)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(
+    "flat",
+    [
+        {"recipe": "zc-swish"},
+        {"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1},
+    ],
+    ids=["zc-swish and fedavg", "batchnorm and fedprox"],
+)
+def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat):
+    knobs = tiny({**flat, "run.dir": str(tmp_path / "flower"), "client.batch-size": 4})
+    inline = run(knobs, Journal(tmp_path / "inline"))
+    monkeypatch.setenv("XDG_CACHE_HOME", flower_home["XDG_CACHE_HOME"])
+    fashion_mnist_small.fill_cache()  # as every fednf command does
+    (tmp_path / "run.toml").write_text(to_toml(knobs.to_flat()))
+    (tmp_path / "empty").mkdir()  # docs/flower.md: why the SuperLink starts in an empty folder
+    command = ["flwr", "run", str(ROOT), "--stream", "--run-config", str(tmp_path / "run.toml")]
+    command += ["--federation-config", "num-supernodes=5 client-resources-num-cpus=1"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path / "empty",
+        env=flower_home,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    journal = Journal(tmp_path / "flower")
+    flower = wait_for(journal, 60)
+    assert flower["model_sha256"] == inline["model_sha256"]
+    assert flower["final_accuracy"] == inline["final_accuracy"]
+    figures = ("partition", "held", "examples", "steps", "loss", "update_norm")
+    ours, theirs = Journal(tmp_path / "inline").clients(), journal.clients()
+    assert [[c[f] for f in figures] for c in ours] == [[c[f] for f in figures] for c in theirs]

@@ -1,0 +1,105 @@
+"""The house itself: floors, sizes, defaults, what a device gets."""
+
+import ast
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fl
+from fl.config import Experiment
+from fl.nn import RECIPES
+from fl.settings import flatten
+
+ROOT = Path(fl.__file__).parent.parent
+ROOMS = ("fl", "strategies", "partitions", "experiments")
+SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_flower_s_defaults_are_ours():
+    assert flatten(PYPROJECT["tool"]["flwr"]["app"]["config"]) == Experiment().to_flat()
+
+
+def test_the_version_is_said_once_everywhere():
+    assert PYPROJECT["project"]["version"] == fl.__version__
+    assert f"## {fl.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"version: {fl.__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_default_recipe_exists():
+    assert Experiment().recipe in RECIPES
+
+
+def test_every_package_is_pinned():
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert "torch==2.13.0" in pins
+    assert all(line.startswith("#") or "==" in line for line in pins)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_over_300_lines_and_no_function_over_40(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            documented = isinstance(node.body[0], ast.Expr) and ast.get_docstring(node)
+            code = node.body[1:] if documented else node.body
+            length = (code[-1].end_lineno - code[0].lineno + 1) if code else 0
+            assert length <= 40, f"{node.name} has {length} lines"
+
+
+PLANTED = {
+    "partitions/iid.py": "import torch\n",
+    "fl/training.py": "import flwr.app\n",
+    "fl/seeds.py": "from fl import journal\n",
+    "strategies/fedavg.py": "from fl import wire\n",
+    "fl/client.py": "import ray\n",
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_import_against_the_floors_is_caught(tmp_path, name):
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.npz"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / name).write_text(f"{(tmp_path / name).read_text()}\n{PLANTED[name]}")
+    linter = Path(sys.executable).with_name("lint-imports")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [linter, "--no-cache"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_a_device_loads_no_plots_no_ray_and_no_studies():
+    heavy = {"ray", "matplotlib", "experiments", "tests"}
+    assert not loaded_by("import fl.client") & heavy
+    assert loaded_by("import fl.client, matplotlib") & heavy == {"matplotlib"}
+
+
+def test_the_bundle_holds_what_a_device_runs_and_is_small():
+    from flwr.cli.build import build_fab_from_disk
+
+    raw = build_fab_from_disk(ROOT)
+    names = zipfile.ZipFile(io.BytesIO(raw)).namelist()
+    assert len(raw) < 200_000  # Flower stores without compression; half of it is documentation
+    rooms = {name.partition("/")[0] for name in names if "/" in name}
+    assert rooms - {".info"} == {"fl", "strategies", "partitions"}
+    expected = {str(p.relative_to(ROOT)) for p in SOURCES if not p.match("experiments/*.py")}
+    assert {name for name in names if name.endswith(".py")} == expected
