@@ -64,7 +64,8 @@ class Journal:
         if not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file; choose another folder")
         if not (self.folder / EXPERIMENT).exists():
-            if any(self.folder.iterdir()):
+            # A process that died before its first file was whole leaves a hidden temporary one.
+            if any(not path.name.startswith(f".{EXPERIMENT}-") for path in self.folder.iterdir()):
                 raise ConfigError(f"{self.folder} holds other files; choose an empty folder")
             return
         there = self.header()["knobs"]

@@ -18,6 +18,7 @@ import torch
 
 from fl.data.dataset import Dataset, Split
 from fl.files import write_whole
+from fl.settings import ConfigError
 
 NAME = "fashion-mnist-small"
 SHA256 = "5c52fa2dfe1711c8432dfdc91cd7f3280855c303e444db97023891f4705181f4"
@@ -34,7 +35,7 @@ def load() -> Dataset:
 
     Raises:
         FileNotFoundError: it is nowhere; the message says how to put it into the cache.
-        ValueError: the file found is damaged.
+        ConfigError: the file found is damaged.
     """
     path = next((path for path in places() if path.is_file()), None)
     if path is None:
@@ -45,7 +46,7 @@ def load() -> Dataset:
     raw = path.read_bytes()
     found = hashlib.sha256(raw).hexdigest()
     if found != SHA256:
-        raise ValueError(f"{path} is damaged: sha256 {found}, expected {SHA256}; delete it")
+        raise ConfigError(f"{path} is damaged: sha256 {found}, expected {SHA256}; delete it")
     with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
         train, test = (
             Split(
