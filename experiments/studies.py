@@ -8,7 +8,9 @@ from fl.config import Experiment
 
 def demo() -> Study:
     """Six recipes on even and on skewed clients: the question of this project, in minutes."""
-    base = Experiment().replace({"rounds": 5, "sampling.clients": 5, "network.depth": 6})
+    base = Experiment().replace(
+        {"rounds": 5, "sampling.clients": 5, "network.depth": 6, "network.width": 8}
+    )
     recipes = ("batchnorm", "groupnorm", "none", "swish", "zc-swish", "salunet")
     return Study(
         name="demo",
