@@ -1,6 +1,17 @@
-"""``python -m experiments`` is ``fednf``."""
+"""The program: ``fednf``, or ``python -m experiments``."""
 
-from experiments.cli import main
+import sys
+
+
+def main() -> None:
+    """Run the command line; it is imported here, since Ctrl-C may come while torch is loaded."""
+    try:
+        from experiments import cli
+    except KeyboardInterrupt:
+        sys.stderr.write("fednf: interrupted\n")
+        sys.exit(130)
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

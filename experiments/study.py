@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl.config import Experiment
+from fl.config import Experiment, relevant
 from fl.files import write_whole
 from fl.journal import EXPERIMENT, Journal
 from fl.settings import ConfigError
@@ -36,13 +36,14 @@ class Study:
 
     def folders(self) -> list[str]:
         """Name every experiment by the knobs in which it differs from others, seed last."""
-        flats = [experiment.to_flat() for experiment in self.experiments]
-        varying = [key for key in flats[0] if len({flat[key] for flat in flats}) > 1]
-        varying = [key for key in varying if key not in ("recipe", "seed", "run.dir", "run.resume")]
+        flats = [relevant(experiment.to_flat()) for experiment in self.experiments]
+        keys = dict.fromkeys(key for flat in flats for key in flat)
+        varying = [key for key in keys if len({flat[key] for flat in flats if key in flat}) > 1]
+        varying = [key for key in varying if key not in ("recipe", "seed")]
         return [
             "_".join(
                 [str(flat["recipe"])]
-                + [_part(key, flat[key]) for key in varying]
+                + [_part(key, flat[key]) for key in varying if key in flat]
                 + [f"seed-{flat['seed']}"]
             )
             for flat in flats
@@ -77,18 +78,26 @@ def _name_in(path: Path) -> str | None:
 
 
 def _part(key: str, value: object) -> str:
-    """Spell a knob in a folder's name: text speaks for itself, a number needs its knob's name."""
-    return str(value) if isinstance(value, str) else f"{key.rpartition('.')[2]}-{value}"
+    """Spell a knob in a folder's name: `iid` speaks for itself, 0.1 and `auto` need the knob's."""
+    speaks = isinstance(value, str) and value not in ("auto", "none")
+    return str(value) if speaks else f"{key.rpartition('.')[2]}-{value}"
 
 
 def grid(base: Experiment, *axes: Iterable[dict]) -> tuple[Experiment, ...]:
-    """Return the product of axes; each axis is a list of flat keys with values to set together."""
+    """Return the product of axes; each axis is a list of flat keys with values to set together.
+
+    Of experiments that differ only in knobs that don't bear on them (`partition.alpha` where the
+    partition is iid), the first is kept.
+    """
     experiments = [base]
     for axis in axes:
         experiments = [
             experiment.replace(step) for step in list(axis) for experiment in experiments
         ]
-    return tuple(experiments)
+    distinct: dict[frozenset, Experiment] = {}
+    for experiment in experiments:
+        distinct.setdefault(frozenset(relevant(experiment.to_flat()).items()), experiment)
+    return tuple(distinct.values())
 
 
 def from_file(path: Path) -> Study:

@@ -213,6 +213,20 @@ class Experiment(Knobs):
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
+def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the flat keys that bear on a result: not `run.*`, nor those that others switch off."""
+    idle = {key for key in knobs if key.startswith("run.")}
+    if knobs.get("partition.kind") == "iid":
+        idle.add("partition.alpha")
+    if knobs.get("partition.kind") != "dirichlet":
+        idle.add("partition.min-size")
+    if knobs.get("strategy.kind") == "fedavg":
+        idle.add("strategy.mu")
+    if knobs.get("client.optimizer") == "adam":
+        idle.add("client.momentum")
+    return {key: value for key, value in knobs.items() if key not in idle}
+
+
 def _unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
     tables: dict[str, object] = {}
     for key, value in flat.items():

@@ -20,7 +20,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """
     raw = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(raw)
@@ -31,6 +31,12 @@ def write_whole(path: Path, content: bytes | str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed writes left in a folder nobody else writes to."""
+    for path in folder.glob(".*-*.part"):
+        path.unlink(missing_ok=True)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:

@@ -8,9 +8,11 @@ The checkpoint is the commit point: it is replaced in one step, after the lines 
 reached the disk. Whatever lies past it, because a process died in between, is cut off on resume.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from fl.config import Experiment
-from fl.files import fingerprint, write_whole
+from fl.files import fingerprint, remove_leftovers, write_whole
 from fl.settings import ConfigError
 
 Arrays = Mapping[str, np.ndarray]
@@ -65,7 +67,7 @@ class Journal:
             raise ConfigError(f"{self.folder} is a file; choose another folder")
         if not (self.folder / EXPERIMENT).exists():
             # A process that died before its first file was whole leaves a hidden temporary one.
-            if any(not path.name.startswith(f".{EXPERIMENT}-") for path in self.folder.iterdir()):
+            if any(not path.match(f".{EXPERIMENT}-*.part") for path in self.folder.iterdir()):
                 raise ConfigError(f"{self.folder} holds other files; choose an empty folder")
             return
         there = self.header()["knobs"]
@@ -77,6 +79,23 @@ class Journal:
                 )
         if not (resume or self.result() or not self.checkpoint()):
             raise ConfigError(f"{self.folder} holds an unfinished run; add --resume to go on")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from writing to the folder; a process that dies gives it free.
+
+        Raises:
+            ConfigError: another process is writing to it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            _lock(handle, self.folder)
+            for folder in (self.folder, self.folder / "clients"):
+                remove_leftovers(folder)
+            yield
+        finally:
+            os.close(handle)
 
     def begin(self, knobs: Experiment, conditions: Line) -> None:
         """Write down what is asked; on resume, refuse if the data are not those of the first part.
@@ -204,6 +223,15 @@ class Journal:
 def model_sha256(model: Arrays) -> str:
     """Return the SHA-256 over every tensor's name, type, shape and bytes: a network's identity."""
     return fingerprint(model)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another process is writing to {folder}; wait for it, or choose another folder"
+        ) from None
 
 
 def _append(path: Path, lines: Iterable[Line]) -> None:

@@ -1,6 +1,5 @@
 """One round after another: ask clients, check and fold their replies, evaluate, commit."""
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -60,10 +59,10 @@ class Replies:
 
     def _checked(self, reply: Message) -> Iterator[Message]:
         partition = self.partition_of[reply.metadata.src_node_id]
-        if reason := wire.fault(reply, self.like):
+        if reason := wire.fault(reply, self.like, partition):
             self.refused.append({"partition": partition, "reason": reason})
             return
-        self.bytes_up += wire.size(reply.content.array_records[wire.ARRAYS])
+        self.bytes_up += wire.size(wire.network_in(reply.content))
         self.accounts.append(wire.figures(reply.content))
         yield reply
 
@@ -120,7 +119,7 @@ class Rounds:
         model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
         line = {"round": number, **self._evaluate(model, begun)}
         line |= {
-            "train_loss": figures["loss"] if figures is not None else None,
+            "train_loss": wire.finite(figures["loss"]) if figures is not None else None,
             "asked": len(asked),
             "replied": len(replies.accounts),
             "refused": replies.refused,
@@ -144,7 +143,7 @@ class Rounds:
         loss, accuracy = training.evaluate(self.network, self.dataset)
         end = time.perf_counter()
         return {
-            "test_loss": loss if math.isfinite(loss) else None,
+            "test_loss": wire.finite(loss),
             "test_accuracy": accuracy,
             "seconds": end - begun,
             "eval_seconds": end - start,

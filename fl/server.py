@@ -66,16 +66,22 @@ def serve(
     network = training.network(knobs, torch_stream(knobs.seed, "init"))
     surroundings = {**started_by, **conditions(), **_data_conditions(knobs)}
     nodes = identify(grid, knobs.partition.clients)
-    journal.begin(knobs, surroundings)
-    checkpoint = journal.checkpoint()
     rounds = Rounds(grid, knobs, journal, network, _strategy(knobs, nodes), nodes)
+    with journal.alone():
+        journal.begin(knobs, surroundings)
+        return _play(rounds, journal, watch)
+
+
+def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
+    """Play the rounds that are missing, and write the result."""
+    checkpoint = journal.checkpoint()
     if checkpoint is None:
         checkpoint = rounds.begin()
     else:
         rounds.restore(checkpoint)
     for line in journal.rounds():
         watch(line)
-    while checkpoint.round < knobs.rounds:
+    while checkpoint.round < rounds.knobs.rounds:
         checkpoint, line = rounds.play(checkpoint)
         watch(line)
     result = journal.result()

@@ -6,7 +6,9 @@ numbers. Nothing else leaves a client.
 """
 
 import json
+import math
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +23,10 @@ ROUND, MU = "server-round", "proximal-mu"
 WEIGHT = "num-examples"
 WHO_ARE_YOU = "query.who_are_you"
 
-_JOURNAL = {"partition-id": "partition", WEIGHT: "held"}
+_PARTITION = "partition-id"
+_COUNTS = ("batch-size", "examples", "steps", "single-value-steps")
+_JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
+_Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 
 def pack_network(state: Mapping[str, Tensor]) -> ArrayRecord:
@@ -57,50 +62,68 @@ def train_reply(
     The weight in the mean is the number of images held, not of images seen, so that a client with
     more local epochs does not count for more.
     """
-    metrics: dict[str, int | float] = {"partition-id": partition, WEIGHT: held}
+    metrics: dict[str, int | float] = {_PARTITION: partition, WEIGHT: held}
     metrics |= {name.replace("_", "-"): value for name, value in figures.items()}
     return RecordDict({ARRAYS: pack_network(state), METRICS: MetricRecord(dict(metrics))})
 
 
 def figures(content: RecordDict) -> dict:
-    """Return a reply's figures under the names that the journal uses."""
-    record = content.metric_records[METRICS]
-    return {_JOURNAL.get(name, name.replace("-", "_")): value for name, value in record.items()}
+    """Return a reply's figures under the names that the journal uses; None for one not finite."""
+    return {
+        _JOURNAL.get(name, name.replace("-", "_")): finite(value)
+        for name, value in _record(content, METRICS, MetricRecord).items()
+    }
 
 
 def identity_reply(partition: int) -> RecordDict:
     """Return who a client is: its partition and the hash of the code that it runs."""
-    return RecordDict({CONFIG: ConfigRecord({"partition-id": partition, "code": code_hash()})})
+    return RecordDict({CONFIG: ConfigRecord({_PARTITION: partition, "code": code_hash()})})
 
 
 def read_identity(content: RecordDict) -> tuple[int, str]:
     """Return the partition and the code hash that a client sent."""
-    record = content.config_records[CONFIG]
-    return int(_number(record, "partition-id")), str(record["code"])
+    record = _record(content, CONFIG, ConfigRecord)
+    return int(_number(record, _PARTITION)), str(record["code"])
 
 
 def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
     """Return what a server asks: the global network, the round, and μ (0 where it sends none)."""
-    config = content.config_records[CONFIG]
+    config = _record(content, CONFIG, ConfigRecord)
     mu = _number(config, MU) if MU in config else 0.0
-    network = unpack_network(content.array_records[ARRAYS])
+    network = unpack_network(network_in(content))
     return network, int(_number(config, ROUND)), float(mu)
 
 
-def fault(reply: Message, like: ArrayRecord) -> str | None:
+def fault(reply: Message, like: ArrayRecord, partition: int) -> str | None:
     """Say in one line why a reply to a training request can't be used; None where it can.
 
     Used are replies with exactly the tensors of `like`, by name, dtype and shape, all of them
-    finite, and a weight that is finite and positive.
+    finite, with a positive whole number of images held, and with all counts of the round's work.
+
+    Args:
+        reply: what a client sent.
+        like: the network that it was sent.
+        partition: the share that this client holds.
     """
     if reply.has_error():
         return reply.error.reason or f"error {reply.error.code}"
     arrays, metrics = reply.content.get(ARRAYS), reply.content.get(METRICS)
     if not (isinstance(arrays, ArrayRecord) and isinstance(metrics, MetricRecord)):
         return f"reply holds {sorted(reply.content)}, expected {ARRAYS} and {METRICS}"
-    weight = metrics.get(WEIGHT)
-    if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-        return f"{WEIGHT}={weight!r}, expected a positive number"
+    return _odd_figure(metrics, partition) or _odd_tensor(arrays, like)
+
+
+def _odd_figure(metrics: MetricRecord, partition: int) -> str | None:
+    if (found := metrics.get(_PARTITION)) != partition:
+        return f"{_PARTITION}={found!r}, expected {partition}"
+    for name, least in {WEIGHT: 1, **dict.fromkeys(_COUNTS, 0)}.items():
+        value = metrics.get(name)
+        if not isinstance(value, int) or value < least:
+            return f"{name}={value!r}, expected a whole number from {least} up"
+    return None
+
+
+def _odd_tensor(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
     if arrays.keys() != like.keys():
         return f"tensors {sorted(arrays.keys() ^ like.keys())[:3]} are missing or unknown"
     for name, array in arrays.items():
@@ -117,14 +140,19 @@ def pack_state(state: RecordDict) -> tuple[dict[str, np.ndarray], str]:
     """Split a client's state into tensors, named RECORD/TENSOR, and JSON for all other records."""
     tensors = {
         f"{key}/{name}": array.numpy()
-        for key, record in state.array_records.items()
+        for key, record in state.items()
+        if isinstance(record, ArrayRecord)
         for name, array in record.items()
     }
-    plain = {
-        "arrays": {key: list(record) for key, record in state.array_records.items()},
-        "metrics": {key: dict(record) for key, record in state.metric_records.items()},
-        "configs": {key: dict(record) for key, record in state.config_records.items()},
-    }
+    plain: dict[str, dict[str, object]] = {"arrays": {}, "metrics": {}, "configs": {}}
+    for key, record in state.items():
+        match record:
+            case ArrayRecord():
+                plain["arrays"][key] = list(record)
+            case MetricRecord():
+                plain["metrics"][key] = dict(record)
+            case ConfigRecord():
+                plain["configs"][key] = dict(record)
     return tensors, json.dumps(plain)
 
 
@@ -137,6 +165,28 @@ def unpack_state(tensors: Mapping[str, np.ndarray], text: str) -> RecordDict:
     records |= {key: MetricRecord(values) for key, values in plain["metrics"].items()}
     records |= {key: ConfigRecord(values) for key, values in plain["configs"].items()}
     return RecordDict(records)
+
+
+def network_in(content: RecordDict) -> ArrayRecord:
+    """Return the network that a message carries."""
+    return _record(content, ARRAYS, ArrayRecord)
+
+
+def finite(value: object) -> object:
+    """Return a figure as it is, or None for an infinity or NaN, which JSON does not know."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _record(content: RecordDict, key: str, kind: type[_Kind]) -> _Kind:
+    """Return a message's record.
+
+    Not `content.array_records` and its like: each of those views is a reference cycle with the
+    message, which would keep its network in memory until Python's collector comes by.
+    """
+    record = content.get(key)
+    if not isinstance(record, kind):
+        raise ValueError(f"message holds {sorted(content)}, expected {key}")
+    return record
 
 
 def _number(record: ConfigRecord, key: str) -> int | float:

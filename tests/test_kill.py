@@ -15,7 +15,7 @@ from fl.config import Experiment
 from fl.journal import Journal
 from fl.runtime import run
 
-ROUNDS = 12
+ROUNDS = 60  # so many that a signal, however late, finds the run under way
 FLAT = {
     "network.depth": 3,
     "network.width": 4,
@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lines", [1, 2, 7, 12, 13])
+@pytest.mark.parametrize("lines", [1, 2, 7, ROUNDS, ROUNDS + 1])
 @pytest.mark.parametrize("delay", [0.0, 0.013])
 def test_whenever_a_run_is_killed_it_ends_as_if_nothing_had_happened(
     tmp_path, undisturbed, lines, delay
@@ -168,8 +168,9 @@ def test_a_run_may_die_at_every_single_write(tmp_path):
         assert journal.result()["model_sha256"] == expected["model_sha256"], folder.name
         assert [line["round"] for line in journal.rounds()] == [0, 1]
         assert [line["round"] for line in journal.clients()] == [1, 1]
+        assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_run_may_die_while_it_writes_its_very_first_file(tmp_path):
-    (tmp_path / ".experiment.json-a1b2c3d4").write_text("{")
+    (tmp_path / ".experiment.json-a1b2c3d4.part").write_text("{")
     Journal(tmp_path).check(Experiment(), resume=True)

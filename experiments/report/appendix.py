@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from experiments.report import circumstances, labels, tables
 from experiments.report.markup import Html, element, join
 from experiments.report.results import Results, Run
+from fl.config import relevant
 from fl.nn.recipes import RECIPES
 
 Experiments = Sequence[Mapping[str, object]]
@@ -54,10 +55,8 @@ def cost(results: Results) -> Html:
 
 def conditions(results: Results) -> Html:
     """Make the section with all that is needed to judge and repeat the runs."""
-    relevant = [labels.relevant(run.knobs) for run in results.runs]
-    varying = labels.varying(relevant)
-    varied = [(key, _listed(relevant, key)) for key in varying]
-    varied.append(("seed", _listed([run.knobs for run in results.runs], "seed")))
+    knobs = [relevant(run.knobs) for run in results.runs]
+    varying = labels.varying(knobs)
     found = [circumstances.of(run) for run in results.runs]
     around = [
         (name, _listed(found, name)) for name in dict.fromkeys(n for one in found for n in one)
@@ -66,11 +65,9 @@ def conditions(results: Results) -> Html:
         "section",
         element("h2", "Conditions"),
         element("h3", "Knobs that vary"),
-        tables.pairs(varied),
+        tables.pairs([(key, _listed(knobs, key)) for key in varying]),
         element("h3", "Knobs that all runs share"),
-        tables.pairs(
-            [(key, _shared(relevant, key)) for key in _keys(relevant) if key not in varying]
-        ),
+        tables.pairs([(key, _shared(knobs, key)) for key in _keys(knobs) if key not in varying]),
         element("h3", "Versions, machine and data"),
         tables.pairs(around + _data(results)),
         element("h3", "Repeat it"),

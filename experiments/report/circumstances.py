@@ -9,7 +9,7 @@ import numpy as np
 import partitions
 from experiments.report import labels, words
 from experiments.report.results import Run
-from fl.config import Experiment
+from fl.config import Experiment, relevant
 from fl.data import Dataset, deal, load
 from fl.files import fingerprint
 from fl.settings import ConfigError, flatten
@@ -53,9 +53,7 @@ def disagreements(runs: Iterable[Run]) -> list[str]:
     """Say in what the circumstances of runs differ that should be alike: a line each."""
     described = []
     for run in runs:
-        partition = {
-            k: v for k, v in labels.relevant(run.knobs).items() if k.startswith("partition.")
-        }
+        partition = {k: v for k, v in relevant(run.knobs).items() if k.startswith("partition.")}
         dealt = (
             f"deal of {run.knobs.get('data.name')}, {sorted(partition.items())}, seed {run.seed}"
         )

@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from fl.config import relevant
 from fl.nn.recipes import RECIPES
 from fl.settings import Value
 
 Knobs = Mapping[str, Value]
 
-_GROUPED = ("recipe", "partition.kind", "partition.alpha", "strategy.kind", "strategy.mu")
+_GROUPED = ("seed", "recipe", "partition.kind", "partition.alpha", "strategy.kind", "strategy.mu")
 _WORDS = {
     "client.batch-size": "batch size {}",
     "client.epochs": "local epochs {}",
@@ -50,20 +51,6 @@ class Group:
         """Return the aspects in which two groups differ."""
         pairs = zip(self.settings, other.settings, strict=True)
         return [mine.aspect for mine, theirs in pairs if mine != theirs]
-
-
-def relevant(knobs: Knobs) -> dict[str, Value]:
-    """Return the knobs that bear on a result, without the seed and those that others switch off."""
-    idle = {"seed"}
-    if knobs.get("partition.kind") == "iid":
-        idle.add("partition.alpha")
-    if knobs.get("partition.kind") != "dirichlet":
-        idle.add("partition.min-size")
-    if knobs.get("strategy.kind") == "fedavg":
-        idle.add("strategy.mu")
-    if knobs.get("client.optimizer") == "adam":
-        idle.add("client.momentum")
-    return {k: v for k, v in knobs.items() if k not in idle and not k.startswith("run.")}
 
 
 def settings(knobs: Knobs) -> dict[str, Setting]:

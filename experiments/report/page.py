@@ -39,6 +39,8 @@ def _body(results: Results, folder: Path) -> Html:
     curves = _picture(folder / "rounds", figures.curves(results), "Accuracy over rounds")
     parts.append(sections.over_rounds(results, curves))
     deals, faults = circumstances.deals(results.runs)
+    for old in folder.glob("deal-*"):
+        old.unlink()
     drawn = [figures.deal(deal.counts, deal.classes, deal.title) for deal in deals]
     pictures = [
         _picture(

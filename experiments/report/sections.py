@@ -21,13 +21,14 @@ def answer(results: Results) -> Html:
     lines = [words.standing(results, condition) for condition in judged]
     lines += [words.change(results, *pair) for pair in results.changes()]
     lines.append(words.against_baseline(results))
-    headline, caution = words.headline(results), words.caution(results)
+    headline = words.headline(results)
+    cautions = [words.caution(results), words.same_rate(results)]
     return element(
         "section",
         element("h2", "The short answer"),
         element("p", headline, class_="headline") if headline else None,
         element("ul", [element("li", prose(line)) for line in lines if line]),
-        element("p", prose(caution), class_="caution") if caution else None,
+        [element("p", prose(text), class_="caution") for text in cautions if text],
         class_="answer",
     )
 

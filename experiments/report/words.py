@@ -2,7 +2,7 @@
 
 import math
 
-from experiments.report.labels import Group
+from experiments.report.labels import Group, values
 from experiments.report.results import Cell, Results, Spread
 
 BASELINE = "BatchNorm"
@@ -166,6 +166,17 @@ def caution(results: Results) -> str | None:
         f"all runs independent, luck alone would give such a lead in about 1 of {overlap:,.0f} "
         "columns. Two that are equally good come out in the same order at every seed in 1 of "
         f"{2 ** (seeds - 1)} cases, so “at every seed” is a hint until there are more seeds."
+    )
+
+
+def same_rate(results: Results) -> str | None:
+    """Say that a rate which suits one recipe need not suit another, where all had the same."""
+    rates = values([run.knobs for run in results.runs], "client.lr")
+    if not results.about_recipes or len(results.series) < 2 or len(rates) > 1:
+        return None
+    return (
+        f"**All networks had the same learning rate, {rates[0]:g}**, and no network had its own "
+        "tuned. Networks differ in the rate that suits them, so a lead is a lead at these knobs."
     )
 
 

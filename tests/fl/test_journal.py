@@ -100,3 +100,22 @@ def test_the_model_s_hash_notices_every_bit():
     other = {**MODEL, "w": np.nextafter(MODEL["w"], np.float32(9))}
     assert model_sha256(MODEL) != model_sha256(other)
     assert model_sha256(dict(reversed(MODEL.items()))) == model_sha256(MODEL)
+
+
+def test_a_folder_takes_one_writer_at_a_time(tmp_path):
+    with (
+        Journal(tmp_path / "run").alone(),
+        pytest.raises(ConfigError, match="another process is writing"),
+        Journal(tmp_path / "run").alone(),
+    ):
+        pass
+    with Journal(tmp_path / "run").alone():
+        pass
+
+
+def test_whoever_comes_next_removes_what_killed_writes_left(tmp_path):
+    (tmp_path / "clients").mkdir()
+    (tmp_path / ".rounds.jsonl-a1b2.part").touch()
+    (tmp_path / "clients" / ".3-2.safetensors-a1b2.part").touch()
+    with Journal(tmp_path).alone():
+        assert [path.name for path in tmp_path.rglob("*")] == ["clients"]

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,14 @@ from fl import wire
 from fl.runtime.flower import act_as_server
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "n": torch.tensor(7)}
-FIGURES = {"steps": 3, "loss": 0.5, "update_norm": 1.0}
+FIGURES = {
+    "batch_size": 4,
+    "examples": 10,
+    "steps": 3,
+    "single_value_steps": 0,
+    "loss": 0.5,
+    "update_norm": 1.0,
+}
 
 
 def reply(change=None) -> Message:
@@ -36,8 +46,29 @@ def test_only_a_network_and_plain_numbers_leave_a_client():
     assert wire.figures(content) == {"partition": 4, "held": 10, **FIGURES}
 
 
+def test_a_figure_that_json_does_not_know_becomes_none():
+    content = wire.train_reply(STATE, 4, 10, {**FIGURES, "loss": float("inf")})
+    assert wire.figures(content)["loss"] is None
+
+
+def test_reading_a_message_leaves_nothing_for_the_collector():
+    """Flower's `content.array_records` is a reference cycle: it would keep networks in memory."""
+    gc.disable()
+    try:
+        content = wire.train_reply(STATE, 4, 10, FIGURES)
+        content["config"] = ConfigRecord({"server-round": 3})
+        gone = weakref.ref(content["arrays"])
+        wire.read_request(content)
+        wire.figures(content)
+        wire.pack_state(content)
+        del content
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 def test_a_good_reply_has_no_fault():
-    assert wire.fault(reply(), wire.pack_network(STATE)) is None
+    assert wire.fault(reply(), wire.pack_network(STATE), partition=4) is None
 
 
 def set_array(name: str, value: np.ndarray):
@@ -56,14 +87,17 @@ def set_array(name: str, value: np.ndarray):
         (set_array("scalar", np.array(np.inf, np.float32)), "scalar holds values"),
         (set_array("extra", np.zeros(1)), "['extra'] are missing or unknown"),
         (lambda c: c.pop("metrics"), "reply holds ['arrays']"),
-        (lambda c: c["metrics"].update({"num-examples": 0}), "num-examples=0, expected a positive"),
+        (lambda c: c["metrics"].update({"num-examples": 0}), "num-examples=0, expected a whole"),
         (lambda c: c["metrics"].update({"num-examples": float("nan")}), "num-examples=nan"),
         (lambda c: c["metrics"].pop("num-examples"), "num-examples=None"),
+        (lambda c: c["metrics"].pop("examples"), "examples=None, expected a whole number from 0"),
+        (lambda c: c["metrics"].update({"steps": -1}), "steps=-1, expected"),
+        (lambda c: c["metrics"].update({"partition-id": 3}), "partition-id=3, expected 4"),
         (lambda c: c["arrays"].pop("w"), "['w'] are missing or unknown"),
     ],
 )
 def test_every_fault_is_named_in_one_line(change, words):
-    fault = wire.fault(reply(change), wire.pack_network(STATE))
+    fault = wire.fault(reply(change), wire.pack_network(STATE), partition=4)
     assert fault is not None
     assert words in fault
     assert "\n" not in fault
@@ -73,7 +107,7 @@ def test_an_error_reply_says_its_reason():
     act_as_server(1)
     request = Message(RecordDict(), 2, "train")
     message = Message(Error(7, "out of memory"), reply_to=request)
-    assert wire.fault(message, ArrayRecord()) == "out of memory"
+    assert wire.fault(message, ArrayRecord(), partition=4) == "out of memory"
 
 
 def test_client_states_come_back_as_they_went():

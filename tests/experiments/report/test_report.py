@@ -157,6 +157,22 @@ def test_single_value_steps_are_said(tmp_path, write_run):
     assert "In 14 of BatchNorm's 100 training steps" in parse(write(tmp_path))
 
 
+def test_a_common_learning_rate_is_said(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5], {"recipe": "none"})
+    write_run(tmp_path / "b", [0.1, 0.6], {"recipe": "swish"})
+    assert "All networks had the same learning rate, 0.05" in parse(write(tmp_path))
+    write_run(tmp_path / "c", [0.1, 0.6], {"recipe": "swish", "client.lr": 0.1})
+    assert "the same learning rate" not in parse(write(tmp_path))
+
+
+def test_pictures_of_deals_that_are_gone_go_too(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5])
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "deal-old.svg").touch()
+    write(tmp_path)
+    assert not (tmp_path / "figures" / "deal-old.svg").exists()
+
+
 def test_different_circumstances_are_said(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.5])
     write_run(tmp_path / "b", [0.1, 0.5], {"seed": 2}, {"packages": {"torch": "2.12.0"}})

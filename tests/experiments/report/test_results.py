@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from experiments.report.labels import group, relevant
+from experiments.report.labels import group
 from experiments.report.results import Spread, read
-from fl.config import Experiment
+from fl.config import Experiment, relevant
 from fl.settings import ConfigError
 
 
@@ -141,7 +141,7 @@ def test_numbers_sort_as_numbers():
 
 def test_knobs_that_are_switched_off_do_not_count():
     knobs = relevant(Experiment().replace({"partition.kind": "iid"}).to_flat())
-    assert not {"partition.alpha", "partition.min-size", "strategy.mu", "seed"} & knobs.keys()
+    assert not {"partition.alpha", "partition.min-size", "strategy.mu", "run.dir"} & knobs.keys()
 
 
 def test_a_folder_without_runs_is_refused_in_one_line(tmp_path):
