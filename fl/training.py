@@ -34,7 +34,12 @@ def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
     dataset = load(knobs.data.name)
     try:
         module = build(
-            knobs.network, knobs.recipe, dataset.channels, len(dataset.classes), generator
+            knobs.network,
+            knobs.recipe,
+            dataset.channels,
+            len(dataset.classes),
+            generator,
+            dataset.dims,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None

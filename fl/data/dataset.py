@@ -1,10 +1,10 @@
-"""What a data set is: images in bytes, labels, and the figures that turn bytes into inputs."""
+"""What a data set is: examples, labels, and the figures that turn examples into inputs."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fl.files import fingerprint
@@ -12,10 +12,13 @@ from fl.files import fingerprint
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and labels that belong together."""
+    """Examples, labels, and where it is known the domain that each example is from."""
 
-    images: UInt8[Tensor, "examples channels *space"]
+    images: Tensor
+    """(examples, channels, *space): pixels or voxels as bytes, or signals as float32."""
     labels: Int[Tensor, " examples"]
+    domains: Int[Tensor, " examples"] | None = None
+    """Whose each example is (a writer, a device, a vendor), as a place in `Dataset.domains`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -23,37 +26,77 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training and a test split in memory, as bytes; all simulated clients share this copy."""
+    """A training and a test split in memory, bytes as bytes; all simulated clients share it."""
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
-    mean: float
-    """Mean of all training pixels, on a scale of 0 to 1."""
-    std: float
-    """Standard deviation of all training pixels, on the same scale."""
     licence: str
     source: str
+    domains: tuple[str, ...] = ()
+    """Names of the natural owners of examples; empty where none are known."""
 
     @property
     def channels(self) -> int:
-        """Channels of an image: 1 is grey."""
+        """Channels of an example: 1 is grey."""
         return self.train.images.shape[1]
+
+    @property
+    def dims(self) -> int:
+        """Dimensions of space: 1 for signals, 2 for images, 3 for volumes."""
+        return self.train.images.ndim - 2
+
+    @cached_property
+    def mean(self) -> Float[Tensor, " channels"]:
+        """Mean of each channel over the training split, in the units of the data (0 to 255)."""
+        return self._moments[0]
+
+    @cached_property
+    def std(self) -> Float[Tensor, " channels"]:
+        """Standard deviation of each channel, in the same units; 1 for a constant channel."""
+        return self._moments[1]
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        channels = [_moments(channel) for channel in self.train.images.transpose(0, 1)]
+        mean, std = (
+            torch.tensor(values, dtype=torch.float64) for values in zip(*channels, strict=True)
+        )
+        return mean, torch.where(std > 0, std, 1.0)
+
+    @cached_property
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        shape = (-1, *(1,) * self.dims)
+        scale, shift = 1 / self.std, self.mean / self.std
+        return scale.float().view(shape), shift.float().view(shape)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over both splits: two data sets with one fingerprint hold the same bytes."""
         return fingerprint(
             {
-                f"{name}_{part}": getattr(split, part).numpy()
+                f"{name}_{part}": tensor.numpy()
                 for name, split in (("train", self.train), ("test", self.test))
-                for part in ("images", "labels")
+                for part in ("images", "labels", "domains")
+                if (tensor := getattr(split, part)) is not None
             }
         )
 
-    def inputs(
-        self, images: UInt8[Tensor, "batch channels *space"]
-    ) -> Float[Tensor, "batch channels *space"]:
-        """Turn bytes into network inputs: (x / 255 - mean) / std."""
-        return images.to(torch.float32).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+    def inputs(self, images: Tensor) -> Float[Tensor, "batch channels *space"]:
+        """Turn examples into network inputs, channel by channel: (x - mean) / std."""
+        scale, shift = self._scale_and_shift
+        return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
+
+
+def _moments(channel: Tensor) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a channel's values, exactly for bytes."""
+    if channel.dtype == torch.uint8:
+        counts = torch.zeros(256, dtype=torch.int64)
+        for part in channel.split(4096):  # bincount takes 8 bytes a value
+            counts += part.reshape(-1).bincount(minlength=256)
+        values = torch.arange(256, dtype=torch.float64)
+        mean = float((counts * values).sum() / counts.sum())
+        return mean, float((counts * (values - mean) ** 2).sum() / counts.sum()) ** 0.5
+    values = channel.double()
+    return float(values.mean()), float(values.std(correction=0))

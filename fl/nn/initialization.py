@@ -5,13 +5,14 @@ from typing import Literal
 import torch
 from torch import nn
 
+CONVOLUTIONAL = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Scheme = Literal["torch", "he", "lecun"]
 
 
 def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -> None:
     """Fill every convolution and linear layer, in the order of `network.modules()`.
 
-    With fan_in = inputs · kernel area of a layer:
+    With fan_in = inputs · kernel size of a layer:
 
     * `torch`: weights and biases U(-1/√fan_in, 1/√fan_in), PyTorch's default;
     * `he`: weights N(0, 2/fan_in), biases 0 (arXiv 1502.01852, 2.2). The classifier, the one
@@ -26,15 +27,15 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
         generator: all randomness; it moves on.
     """
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, CONVOLUTIONAL | nn.Linear):
             _fill(layer, scheme, generator)
 
 
-def _fill(layer: nn.Conv2d | nn.Linear, scheme: Scheme, generator: torch.Generator) -> None:
+def _fill(layer: CONVOLUTIONAL | nn.Linear, scheme: Scheme, generator: torch.Generator) -> None:
     if scheme == "torch":
         nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)  # = U(∓1/√fan_in)
     else:
-        gain = "relu" if scheme == "he" and isinstance(layer, nn.Conv2d) else "linear"
+        gain = "relu" if scheme == "he" and isinstance(layer, CONVOLUTIONAL) else "linear"
         nn.init.kaiming_normal_(layer.weight, nonlinearity=gain, generator=generator)
     if layer.bias is not None:
         bound = layer.weight[0].numel() ** -0.5 if scheme == "torch" else 0.0

@@ -13,9 +13,14 @@ from fl.nn.resnet import ResNet
 
 
 def build(
-    network: Network, recipe: str, channels: int, classes: int, generator: torch.Generator
+    network: Network,
+    recipe: str,
+    channels: int,
+    classes: int,
+    generator: torch.Generator,
+    dims: int = 2,
 ) -> nn.Module:
-    """Return a network from images (batch, channels, height, width) to logits (batch, classes).
+    """Return a network from examples (batch, channels, *space) to logits (batch, classes).
 
     It is a pure function of its arguments and the generator's state: torch's global generator
     is neither read nor moved.
@@ -26,6 +31,7 @@ def build(
         channels: channels of an image.
         classes: how many classes there are.
         generator: fills the weights; it moves on.
+        dims: dimensions of space: 1 for signals, 2 for images, 3 for volumes.
 
     Raises:
         ValueError: an unknown recipe, or a depth that the skeleton can't have.
@@ -40,6 +46,15 @@ def build(
         case unknown:
             assert_never(unknown)
     depth = depth if network.depth == "auto" else network.depth
-    net = skeleton(row, channels, classes, depth, width, network.stem_stride, network.per_channel)
+    net = skeleton(
+        row,
+        channels,
+        classes,
+        depth,
+        width,
+        network.stem_stride,
+        dims=dims,
+        per_channel=network.per_channel,
+    )
     initialize(net, network.init, generator)
     return net

@@ -3,12 +3,12 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers import Linear, conv_norm
+from fl.nn.layers import conv_norm, global_mean, linear
 from fl.nn.recipes import Recipe
 
 
 class PlainNet(nn.Module):
-    """3x3 convolutions, each with norm and activation; global average pool; linear classifier.
+    """Convolutions of side 3 with norm and activation; global average pool; linear classifier.
 
     The first half of the convolutions (rounded up) has `width` channels; the second half has
     twice as many and starts with stride 2. No residual connections. Source of the idea: arXiv
@@ -23,6 +23,7 @@ class PlainNet(nn.Module):
         depth: layers with weights, at least 2.
         width: channels of the first half.
         stem_stride: stride of the first convolution, in pixels.
+        dims: dimensions of space, 1 to 3.
         per_channel: as `fl.config.Network.per_channel`.
 
     Raises:
@@ -37,6 +38,8 @@ class PlainNet(nn.Module):
         depth: int,
         width: int,
         stem_stride: int,
+        *,
+        dims: int = 2,
         per_channel: bool = False,
     ):
         super().__init__()
@@ -48,14 +51,16 @@ class PlainNet(nn.Module):
         strides = [stem_stride if i == 0 else 2 if i == half else 1 for i in range(convs)]
         layers = []
         for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False):
-            layer = conv_norm(recipe, inputs, outputs, 3, stride, per_channel)
+            layer = conv_norm(
+                recipe, inputs, outputs, 3, stride, dims=dims, per_channel=per_channel
+            )
             layer["activation"] = recipe.activation(outputs, per_channel)
             layers.append(nn.Sequential(layer))
         self.layers = nn.Sequential(*layers)
-        self.classifier = Linear(widths[-1], classes)
+        self.classifier = linear(widths[-1], classes)
 
     def forward(
-        self, images: Float[Tensor, "batch channels height width"]
+        self, images: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
-        return self.classifier(self.layers(images).mean((-2, -1)))
+        return self.classifier(global_mean(self.layers(images)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fl
 from fl.config import Partition
-from fl.data import batches, deal, fashion_mnist_small, load, share
+from fl.data import Dataset, Split, batches, deal, fashion_mnist_small, load, share
 from fl.seeds import stream
 from fl.settings import ConfigError
 
@@ -26,7 +26,8 @@ def test_the_shipped_images_are_what_they_say():
     assert data.train.labels.bincount().tolist() == [500] * 10
     assert data.test.labels.bincount().tolist() == [100] * 10
     # Within a standard error of the figures of all 60,000 images: .2860 and .3530.
-    assert (data.mean, data.std) == pytest.approx((0.2860, 0.3530), abs=0.002)
+    assert data.mean.item() / 255 == pytest.approx(0.2860, abs=0.002)
+    assert data.std.item() / 255 == pytest.approx(0.3530, abs=0.002)
     inputs = data.inputs(data.train.images)
     assert float(inputs.mean()) == pytest.approx(0, abs=1e-4)
     assert float(inputs.std()) == pytest.approx(1, abs=1e-4)
@@ -141,5 +142,22 @@ def test_batches_come_in_a_new_order_every_epoch_and_the_same_for_the_same_seed(
 def test_inputs_are_the_bytes_on_another_scale():
     data = load(NAME)
     byte = np.asarray(data.train.images[0], np.float64)
-    expected = (byte / 255 - data.mean) / data.std
+    expected = (byte - data.mean.item()) / data.std.item()
     assert np.allclose(data.inputs(data.train.images[:1])[0], expected, atol=1e-6)
+
+
+def test_every_channel_has_its_own_scale_whatever_its_type_and_dimensions():
+    rng = np.random.default_rng(1)
+    for space, dtype in (((9,), np.float32), ((4, 5), np.uint8), ((3, 4, 2), np.uint8)):
+        raw = (rng.random((50, 3, *space)) * 250).astype(dtype)
+        raw[:, 1] = 7  # constant
+        before = raw.copy()
+        split = Split(torch.from_numpy(raw), torch.zeros(50, dtype=torch.int64))
+        data = Dataset("x", split, split, ("a",), "none", "here")
+        assert (data.channels, data.dims) == (3, len(space))
+        axes = (0, *range(2, raw.ndim))
+        mean, std = raw.astype(np.float64).mean(axes), raw.astype(np.float64).std(axes)
+        assert np.allclose(data.mean, mean)
+        assert np.allclose(data.std, np.where(std > 0, std, 1))
+        assert data.inputs(split.images).double().mean(axes).abs().max() < 1e-5
+        assert np.array_equal(raw, before), "the data must not change"

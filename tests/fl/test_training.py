@@ -170,7 +170,7 @@ def test_evaluation_is_over_all_images_in_evaluation_mode():
     g = torch.Generator().manual_seed(3)
     images = torch.randint(256, (7, 1, 8, 8), generator=g, dtype=torch.uint8)
     split = Split(images, torch.randint(3, (7,), generator=g))
-    data = Dataset("x", split, split, ("a", "b", "c"), 0.5, 0.25, "", "")
+    data = Dataset("x", split, split, ("a", "b", "c"), "", "")
     network = FlatNetwork(build(Network(depth=3, width=4), "batchnorm", 1, 3, g), CPU)
     before = network.state()
     loss, accuracy = evaluate(network, data, batch_size=3)

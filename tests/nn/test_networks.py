@@ -204,3 +204,17 @@ def test_plainnet_of_any_depth(depth: int) -> None:
     net = make("plainnet", "none", depth=depth)
     assert sum(value.ndim == 4 for value in net.state_dict().values()) == depth - 1
     assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("kind", ["plainnet", "resnet"])
+@pytest.mark.parametrize("shape", [(100,), (24, 24), (12, 12, 12)])
+def test_one_skeleton_for_signals_images_and_volumes(
+    kind: str, recipe: str, shape: tuple[int, ...]
+) -> None:
+    net = build(Network(kind=kind, depth=8, width=4), recipe, 2, 7, seeded(1), len(shape))
+    x = torch.randn(1, 2, *shape, generator=seeded(2))
+    logits = net(x)
+    assert logits.shape == (1, 7)
+    logits.logsumexp(1).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
