@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from fl import training, wire
 from fl.config import Experiment
 from fl.data import batches, load, share
+from fl.fleet import work
 from fl.seeds import stream, torch_stream
 from strategies.proximal import proximal
 
@@ -52,14 +53,15 @@ def _fit(message: Message, context: Context) -> Message:
     knobs = Experiment.from_flat(context.run_config)
     partition = int(context.node_config["partition-id"])
     dataset = load(knobs.data.name)
-    indices = share(context.node_config, knobs.data.name, knobs.partition, knobs.seed)
+    indices = share(context.node_config, knobs)
     start, number, mu = wire.read_request(message.content)
     network = _network(knobs)
     network.load(start)
     rng = stream(knobs.seed, "client", partition, "round", number)
-    todo = batches(dataset, indices, knobs.client.batch_size, knobs.client.epochs, rng)
+    device = work(knobs, partition, number, len(indices))
+    todo = batches(dataset, indices, device.batch_size, device.epochs, rng)
     outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
-    figures = {"batch_size": knobs.client.batch_size, **asdict(outcome)}
+    figures = {"batch_size": device.batch_size, "epochs": device.epochs, **asdict(outcome)}
     content = wire.train_reply(network.state(), partition, len(indices), figures)
     return Message(content, reply_to=message)
 

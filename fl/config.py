@@ -8,36 +8,18 @@ immutable, and an impossible one is refused when the object is made.
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fl.settings import ConfigError, Value, flatten
+from fl.settings import ConfigError, Knobs, Value, flatten, one_line, unflatten
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Knobs(BaseModel):
-    """Immutable settings whose names are written with hyphens outside of Python."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=lambda name: name.replace("_", "-"),
-        populate_by_name=True,
-        strict=True,  # true is no number and "4" is not 4
-    )
 
 
 class Network(Knobs):
@@ -122,6 +104,76 @@ class Client(Knobs):
         return None if self.clip == "none" else float(self.clip.partition(":")[2])
 
 
+class Fleet(Knobs):
+    """How unequal devices are; `fl/fleet.py` says what each does in a round."""
+
+    stragglers: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a client does only U{1, …, E} of E local epochs in a round."""
+    partial: Literal["keep", "drop"] = "keep"
+    """What becomes of a client that did fewer epochs than asked."""
+    dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a client that was asked does not reply."""
+    memory: str = "none"
+    """Batch sizes that devices can hold: `none`, or tiers `B:SHARE,…` such as `1:0.3,4:0.7`."""
+    speeds: str = "none"
+    """Simulated clock: `none`, or `lognormal:MEDIAN:SIGMA` with the median in images a second."""
+    deadline: NonNegative = 0.0
+    """Simulated seconds after which the server closes a round; 0 waits for all."""
+    availability: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of its day during which a client can be asked."""
+    day: Positive = 24
+    """Rounds in a day."""
+
+    @property
+    def tiers(self) -> tuple[tuple[int, float], ...]:
+        """Batch sizes and the share of the devices that hold them; empty for `none`."""
+        if self.memory == "none":
+            return ()
+        pairs = [text.split(":") for text in self.memory.split(",")]
+        return tuple((int(size), float(share)) for size, share in pairs)
+
+    @property
+    def lognormal(self) -> tuple[float, float] | None:
+        """Median and σ of `speeds`; None for `none`."""
+        if self.speeds == "none":
+            return None
+        kind, median, sigma = self.speeds.split(":")
+        if kind != "lognormal":
+            raise ValueError(kind)
+        return float(median), float(sigma)
+
+    @model_validator(mode="after")
+    def _texts_are_spelt_right(self) -> "Fleet":
+        try:
+            tiers = self.tiers
+            total = math.fsum(share for _, share in tiers)
+            sound = all(size >= 1 and share > 0 for size, share in tiers)
+            sound = sound and (not tiers or math.isclose(total, 1, abs_tol=1e-6))
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError(
+                f"fleet.memory={self.memory} should be none or tiers B:SHARE,… whose shares sum to "
+                "1, for example 1:0.3,4:0.4,16:0.3"
+            )
+        try:
+            median, sigma = self.lognormal or (1.0, 0.0)
+            sound = 0 < median < math.inf and 0 <= sigma <= 10
+        except ValueError:
+            sound = False
+        if not sound:
+            raise ValueError(
+                f"fleet.speeds={self.speeds} should be none or lognormal:MEDIAN:SIGMA, for example "
+                "lognormal:100:0.5"
+            )
+        if self.deadline and self.lognormal is None:
+            raise ValueError(
+                f"fleet.deadline={self.deadline:g} needs a clock: set fleet.speeds, for example to "
+                "lognormal:100:0.5"
+            )
+        return self
+
+
 class Strategy(Knobs):
     """How the models of a round become one, and what that asks of a client's loss."""
 
@@ -164,6 +216,7 @@ class Experiment(Knobs):
     partition: Partition = Partition()
     sampling: Sampling = Sampling()
     client: Client = Client()
+    fleet: Fleet = Fleet()
     strategy: Strategy = Strategy()
     run: Run = Run()
 
@@ -194,9 +247,9 @@ class Experiment(Knobs):
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
                 raise ConfigError(f"unknown knob {key}; {hint}")
         try:
-            return cls.model_validate(_unflatten(flat))
+            return cls.model_validate(unflatten(flat))
         except ValidationError as error:
-            raise ConfigError(_one_line(error)) from None
+            raise ConfigError(one_line(error, known)) from None
 
     def replace(self, flat: Mapping[str, Value]) -> "Experiment":
         """Return a copy in which the given flat keys have new values.
@@ -224,29 +277,6 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         idle.add("strategy.mu")
     if knobs.get("client.optimizer") == "adam":
         idle.add("client.momentum")
+    if knobs.get("fleet.availability") == 1:
+        idle.add("fleet.day")
     return {key: value for key, value in knobs.items() if key not in idle}
-
-
-def _unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
-    tables: dict[str, object] = {}
-    for key, value in flat.items():
-        table, _, name = key.rpartition(".")
-        if table:
-            tables.setdefault(table, {})[name] = value  # pyrefly: ignore
-        else:
-            tables[key] = value
-    return tables
-
-
-def _one_line(error: ValidationError) -> str:
-    """Say the first complaint of pydantic as: what, the value found, what to do."""
-    first = error.errors()[0]
-    complaint = first["msg"].removeprefix("Value error, ")
-    complaint = complaint[0].lower() + complaint[1:]
-    names = [str(part) for part in first["loc"] if "[" not in str(part)]
-    known = Experiment().to_flat()
-    while names and ".".join(names) not in known:
-        names.pop()
-    if not names:
-        return complaint
-    return f"{'.'.join(names)}={first['input']}: {complaint}"

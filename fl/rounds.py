@@ -10,9 +10,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fl import training, wire
+from fl import fleet, training, wire
 from fl.config import Experiment
-from fl.data import load
+from fl.data import load, share
 from fl.journal import Checkpoint, Journal
 
 REPLY_SECONDS = 3600.0
@@ -54,13 +54,29 @@ class Replies:
             if node in early:
                 yield from self._checked(early[node])
             else:
-                reason = f"no reply within {REPLY_SECONDS:.0f} s"
-                self.refused.append({"partition": self.partition_of[node], "reason": reason})
+                self.lose({node: f"no reply within {REPLY_SECONDS:.0f} s"})
+
+    def lose(self, reasons: Mapping[int, str]) -> None:
+        """Take note of nodes that will not reply, and why."""
+        self.refused += [
+            {"partition": self.partition_of[node], "reason": reason}
+            for node, reason in reasons.items()
+        ]
+
+    def summary(self) -> dict:
+        """Return the round's figures that come from its replies."""
+        return {
+            "replied": len(self.accounts),
+            "refused": self.refused,
+            "images": sum(account["examples"] for account in self.accounts),
+            "single_value_steps": sum(a["single_value_steps"] for a in self.accounts),
+            "bytes_up": self.bytes_up,
+        }
 
     def _checked(self, reply: Message) -> Iterator[Message]:
-        partition = self.partition_of[reply.metadata.src_node_id]
-        if reason := wire.fault(reply, self.like, partition):
-            self.refused.append({"partition": partition, "reason": reason})
+        node = reply.metadata.src_node_id
+        if reason := wire.fault(reply, self.like, self.partition_of[node]):
+            self.lose({node: reason})
             return
         self.bytes_up += wire.size(wire.network_in(reply.content))
         self.accounts.append(wire.figures(reply.content))
@@ -90,8 +106,8 @@ class Rounds:
         checkpoint = Checkpoint(round=0, model=model)
         begun = time.perf_counter()
         line = {"round": 0, **self._evaluate(model, begun), "train_loss": None, "asked": 0}
-        line |= {"replied": 0, "refused": [], "train_seconds": 0.0, "images": 0}
-        line |= {"single_value_steps": 0, "bytes_up": 0, "bytes_down": 0}
+        line |= Replies(wire.pack_arrays(model), self.partition_of).summary()
+        line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
         self.journal.commit(line, [], checkpoint, {})
         return checkpoint
 
@@ -109,32 +125,46 @@ class Rounds:
         begun, number = time.perf_counter(), checkpoint.round + 1
         arrays = wire.pack_arrays(checkpoint.model)
         messages = list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
+        works = {node: self._work(node, number) for node in map(_receiver, messages)}
         replies = Replies(arrays, self.partition_of)
-        stream_of_replies = self.grid.send_and_receive(messages, timeout=REPLY_SECONDS)
-        asked = [message.metadata.dst_node_id for message in messages]
+        replies.lose({node: work.lost for node, work in works.items() if work.lost})
+        sent = [message for message in messages if not works[_receiver(message)].lost]
+        coming = self.grid.send_and_receive(sent, timeout=REPLY_SECONDS) if sent else ()
         mean, figures = self.strategy.aggregate_train(
-            number, replies.good(stream_of_replies, asked)
+            number, replies.good(coming, [_receiver(message) for message in sent])
         )
         trained = time.perf_counter()
         model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
         line = {"round": number, **self._evaluate(model, begun)}
         line |= {
             "train_loss": wire.finite(figures["loss"]) if figures is not None else None,
-            "asked": len(asked),
-            "replied": len(replies.accounts),
-            "refused": replies.refused,
+            "asked": len(messages),
+            **replies.summary(),
             "train_seconds": trained - begun,
-            "images": sum(account["examples"] for account in replies.accounts),
-            "single_value_steps": sum(a["single_value_steps"] for a in replies.accounts),
-            "bytes_up": replies.bytes_up,
-            "bytes_down": wire.size(arrays) * len(asked),
+            "simulated_seconds": fleet.round_seconds(self.knobs, works.values()),
+            "bytes_down": wire.size(arrays) * len(sent),
         }
-        states = self._states()
-        written = {**checkpoint.clients, **dict.fromkeys(states, number)}
+        return self._commit(checkpoint, model, line, replies.accounts), line
+
+    def _commit(
+        self,
+        before: Checkpoint,
+        model: Mapping[str, np.ndarray],
+        line: dict,
+        accounts: list[dict],
+    ) -> Checkpoint:
+        """Make a round permanent and return its checkpoint."""
+        states, number = self._states(), line["round"]
+        written = {**before.clients, **dict.fromkeys(states, number)}
         after = Checkpoint(number, model, clients=written)
-        accounts = [{"round": number, **account} for account in replies.accounts]
-        self.journal.commit(line, accounts, after, states)
-        return after, line
+        self.journal.commit(line, [{"round": number, **a} for a in accounts], after, states)
+        return after
+
+    def _work(self, node: int, number: int) -> fleet.Work:
+        """Return what the fleet's schedule says of a client."""
+        partition = self.partition_of[node]
+        images = len(share({"partition-id": partition}, self.knobs))
+        return fleet.work(self.knobs, partition, number, images)
 
     def _evaluate(self, model: Mapping[str, np.ndarray], begun: float) -> dict:
         """Return the test figures of a network, and the seconds of this round so far."""
@@ -154,3 +184,7 @@ class Rounds:
         if not isinstance(self.grid, KeepsClientStates):
             return {}
         return {p: wire.pack_state(state) for p, state in self.grid.changed_states().items()}
+
+
+def _receiver(message: Message) -> int:
+    return message.metadata.dst_node_id

@@ -14,6 +14,7 @@ from fl import training, wire
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.files import fingerprint
+from fl.fleet import available
 from fl.journal import Journal, model_sha256
 from fl.provenance import code_hash, conditions
 from fl.rounds import REPLY_SECONDS, Rounds
@@ -135,6 +136,7 @@ def _strategy(knobs: Experiment, nodes: Mapping[int, int]) -> FedAvg:
     average = {
         "sample": knobs.sampling.clients,
         "nodes": nodes,
+        "available": lambda number: available(knobs, number),
         "stream": lambda number: stream(knobs.seed, "sampling", "round", number),
         "weight_key": wire.WEIGHT,
         "arrays_key": wire.ARRAYS,
@@ -187,6 +189,13 @@ def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
         "best_round": best["round"],
         "model_sha256": model_sha256(model),
         "refused": sum(len(line["refused"]) for line in lines),
+        "simulated_seconds": _simulated(lines),
         "images_per_second": total["images"] / total["train_seconds"],
         **total,
     }
+
+
+def _simulated(lines: list[dict]) -> float | None:
+    """Return the simulated seconds of all rounds; None without a simulated clock."""
+    rounds = [line["simulated_seconds"] for line in lines if line["round"]]
+    return None if None in rounds else sum(rounds)

@@ -1,9 +1,11 @@
-"""Knobs as text: flat keys, TOML files and KEY=VALUE settings."""
+"""Knobs as objects and as text: flat keys, TOML files and KEY=VALUE settings."""
 
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 Value = bool | int | float | str
 """What Flower lets a run config hold."""
@@ -11,6 +13,18 @@ Value = bool | int | float | str
 
 class ConfigError(ValueError):
     """A knob that does not exist, or a value that it can't take; the message is one line."""
+
+
+class Knobs(BaseModel):
+    """Immutable settings whose names are written with hyphens outside of Python."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda name: name.replace("_", "-"),
+        populate_by_name=True,
+        strict=True,  # true is no number and "4" is not 4
+    )
 
 
 def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
@@ -24,6 +38,31 @@ def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
         else:
             raise ConfigError(f"{prefix}{key}={value!r} is neither a number, text nor true/false")
     return flat
+
+
+def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
+    """Turn flat keys of at most one dot into nested tables."""
+    tables: dict[str, object] = {}
+    for key, value in flat.items():
+        table, _, name = key.rpartition(".")
+        if table:
+            tables.setdefault(table, {})[name] = value  # pyrefly: ignore
+        else:
+            tables[key] = value
+    return tables
+
+
+def one_line(error: ValidationError, known: Iterable[str]) -> str:
+    """Say the first complaint of pydantic as: the key, the value found, what is wrong."""
+    first, known = error.errors()[0], set(known)
+    complaint = first["msg"].removeprefix("Value error, ")
+    complaint = complaint[0].lower() + complaint[1:]
+    names = [str(part) for part in first["loc"] if "[" not in str(part)]
+    while names and ".".join(names) not in known:
+        names.pop()
+    if not names:
+        return complaint
+    return f"{'.'.join(names)}={first['input']}: {complaint}"
 
 
 def read_toml(path: Path) -> dict[str, Value]:

@@ -24,7 +24,7 @@ WEIGHT = "num-examples"
 WHO_ARE_YOU = "query.who_are_you"
 
 _PARTITION = "partition-id"
-_COUNTS = ("batch-size", "examples", "steps", "single-value-steps")
+_COUNTS = ("batch-size", "epochs", "examples", "steps", "single-value-steps")
 _JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 

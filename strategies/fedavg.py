@@ -1,6 +1,6 @@
 """FedAvg (arXiv 1602.05629), made repeatable: own sampling, and a mean folded as a stream."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import (
@@ -30,6 +30,8 @@ class FedAvg(flower.FedAvg):
     Args:
         sample: clients asked in a round.
         nodes: partition id -> Flower's node id.
+        available: round -> sorted partition ids that can be asked; all of them if fewer than
+            `sample`.
         stream: round -> the generator that draws the clients of that round.
         weight_key, arrays_key, config_key: the names of records and of the weight in messages.
     """
@@ -38,6 +40,7 @@ class FedAvg(flower.FedAvg):
         self,
         sample: int,
         nodes: Mapping[int, int],
+        available: Callable[[int], Sequence[int]],
         stream: Callable[[int], np.random.Generator],
         weight_key: str,
         arrays_key: str,
@@ -46,7 +49,8 @@ class FedAvg(flower.FedAvg):
         super().__init__(
             weighted_by_key=weight_key, arrayrecord_key=arrays_key, configrecord_key=config_key
         )
-        self.sample, self.nodes, self.stream = sample, nodes, stream
+        self.sample, self.nodes = sample, nodes
+        self.available, self.stream = available, stream
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -54,7 +58,9 @@ class FedAvg(flower.FedAvg):
         """Ask random clients, in the order of their partition ids; all share one record."""
         config["server-round"] = server_round
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        chosen = self.stream(server_round).choice(sorted(self.nodes), self.sample, replace=False)
+        there = self.available(server_round)
+        count = min(self.sample, len(there))
+        chosen = self.stream(server_round).choice(there, count, replace=False) if count else []
         return self._construct_messages(
             content,
             [self.nodes[int(partition)] for partition in sorted(chosen)],

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 import partitions
-from fl.config import Partition
+from fl.config import Experiment, Partition
 from fl.data import fashion_mnist_small
 from fl.data.dataset import Dataset
 from fl.seeds import stream
@@ -65,17 +65,14 @@ def deal(data: str, partition: Partition, seed: int) -> Deal:
     return tuple(torch.from_numpy(part) for part in parts)
 
 
-def share(
-    node_config: Mapping[str, object], data: str, partition: Partition, seed: int
-) -> Int[Tensor, " examples"]:
+def share(node_config: Mapping[str, object], knobs: Experiment) -> Int[Tensor, " examples"]:
     """Return the places of a node's images: it is dealt the share of its partition id.
 
     Raises:
         ConfigError: the node does not say which share is its own.
     """
     number = node_config.get("partition-id")
-    if not isinstance(number, int) or not 0 <= number < partition.clients:
-        raise ConfigError(
-            f"node config has partition-id={number!r}, expected 0 to {partition.clients - 1}"
-        )
-    return deal(data, partition, seed)[number]
+    clients = knobs.partition.clients
+    if not isinstance(number, int) or not 0 <= number < clients:
+        raise ConfigError(f"node config has partition-id={number!r}, expected 0 to {clients - 1}")
+    return deal(knobs.data.name, knobs.partition, knobs.seed)[number]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fl
-from fl.config import Partition
+from fl.config import Experiment, Partition, Sampling
 from fl.data import Dataset, Split, batches, deal, fashion_mnist_small, load, share
 from fl.seeds import stream
 from fl.settings import ConfigError
@@ -93,7 +93,8 @@ def test_every_image_belongs_to_one_client(kind):
     parts = deal(NAME, partition, seed=3)
     assert len(parts) == 7
     assert torch.cat(parts).sort().values.tolist() == list(range(5000))
-    shares = [share({"partition-id": i}, NAME, partition, 3) for i in range(7)]
+    knobs = Experiment(seed=3, partition=partition, sampling=Sampling(clients=7))
+    shares = [share({"partition-id": i}, knobs) for i in range(7)]
     assert all(torch.equal(a, b) for a, b in zip(parts, shares, strict=True))
 
 
@@ -105,7 +106,7 @@ def test_the_seed_decides_the_deal():
 @pytest.mark.parametrize("number", [-1, 20, "0", None])
 def test_a_node_has_to_say_which_share_is_its_own(number):
     with pytest.raises(ConfigError, match="partition-id"):
-        share({"partition-id": number}, NAME, Partition(), 1)
+        share({"partition-id": number}, Experiment())
 
 
 def test_wishes_that_the_data_can_t_fulfil_are_one_line():

@@ -180,7 +180,9 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
         network.module.train()
         network.module(torch.full((4, 1, 2, 2), pixel))
         after.append(network.state())
-    strategy = server.FedAvg(2, {0: 2, 1: 3}, lambda _: None, wire.WEIGHT, wire.ARRAYS, wire.CONFIG)
+    strategy = server.FedAvg(
+        2, {0: 2, 1: 3}, list, lambda _: None, wire.WEIGHT, wire.ARRAYS, wire.CONFIG
+    )
     replies = []
     for partition, state in enumerate(after):
         InlineGrid(fl.client.app, tiny())

@@ -12,6 +12,7 @@ from fl.runtime.flower import act_as_server
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "n": torch.tensor(7)}
 FIGURES = {
     "batch_size": 4,
+    "epochs": 1,
     "examples": 10,
     "steps": 3,
     "single_value_steps": 0,

@@ -18,10 +18,12 @@ FINITE = st.floats(-1e6, 1e6, width=32)
 WEIGHTS = st.integers(1, 10_000)
 
 
-def fedavg(sample=2, nodes=None, seed=1, **options) -> FedAvg:
+def fedavg(sample=2, nodes=None, seed=1, available=None, **options) -> FedAvg:
+    nodes = nodes or {0: 10, 1: 11, 2: 12}
     return FedAvg(
         sample,
-        nodes or {0: 10, 1: 11, 2: 12},
+        nodes,
+        available or (lambda number: sorted(nodes)),
         lambda number: stream(seed, "sampling", number),
         wire.WEIGHT,
         wire.ARRAYS,

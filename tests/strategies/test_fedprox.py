@@ -22,6 +22,7 @@ def test_mu_travels_with_the_request_and_nothing_else_changes(tiny, mu):
     average = {
         "sample": 3,
         "nodes": {partition: 2 + partition for partition in range(5)},
+        "available": lambda number: range(5),
         "stream": np.random.default_rng,
         "weight_key": wire.WEIGHT,
         "arrays_key": wire.ARRAYS,

@@ -1,0 +1,120 @@
+"""Unequal devices: what each can do in a round, as a pure function of (seed, round, client).
+
+Every method of a comparison meets the same fleet. Server and client work the schedule out by
+themselves, so nothing about it travels. Seconds here are simulated, never measured.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from fl.config import Experiment
+from fl.seeds import stream
+
+DROPPED_OUT = "fleet: dropped out"
+LATE = "fleet: missed the deadline"
+STRAGGLED = "fleet: did fewer epochs than asked, and fleet.partial is drop"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a device does in one round."""
+
+    batch_size: int
+    """Images a step, by the device's memory."""
+    epochs: int
+    """Passes over its images."""
+    seconds: float | None
+    """Simulated seconds of computing; None where `fleet.speeds` is none."""
+    lost: str | None
+    """Why nothing of it reaches the next network; None where it replies."""
+
+
+def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
+    """Return what a client does in a round.
+
+    * Stragglers (arXiv 1812.06127, section 5.2): with probability `fleet.stragglers` a client means
+      to do e ~ U{1, …, E} epochs, otherwise all E of `client.epochs`. Each client draws for itself
+      (ours); in the paper's code an exact share of the sampled clients straggles.
+    * Deadline (ours): an epoch takes images / speed seconds, and only whole epochs that end before
+      `fleet.deadline` are done. A client that fits in none is lost.
+    * Partial work: with `fleet.partial=drop` a client is lost, too, that did fewer than E epochs,
+      as under FedAvg in that paper; with `keep` its work counts, as under FedProx there.
+    * Dropout (ours): with probability `fleet.dropout` a client is lost whatever it did.
+
+    Args:
+        knobs: the experiment.
+        client: partition id.
+        number: the round, from 1.
+        images: how many images the client trains on.
+    """
+    fleet, asked = knobs.fleet, knobs.client.epochs
+    rng = stream(knobs.seed, "fleet", "round", number, "client", client)
+    straggles, drops = rng.random() < fleet.stragglers, rng.random() < fleet.dropout
+    meant = int(rng.integers(1, asked + 1)) if straggles else asked
+    pace = speed(knobs, client)
+    fits = math.floor(fleet.deadline * pace / images) if pace and fleet.deadline else meant
+    done, dropping = min(meant, fits), fleet.partial == "drop"
+    lost = None
+    if drops:
+        lost = DROPPED_OUT
+    elif done < 1 or (dropping and done < meant):
+        lost = LATE
+    elif dropping and done < asked:
+        lost = STRAGGLED
+    seconds = done * images / pace if pace else None
+    return Work(batch_size(knobs, client), done, seconds, lost)
+
+
+def round_seconds(knobs: Experiment, works: Iterable[Work]) -> float | None:
+    """Return a round's simulated length: until the last reply or, if one is lost, the deadline.
+
+    Without a deadline the server does not wait for who is lost. None without `fleet.speeds`.
+    """
+    if knobs.fleet.lognormal is None:
+        return None
+    works = list(works)
+    if knobs.fleet.deadline and any(work.lost for work in works):
+        return knobs.fleet.deadline
+    return max((work.seconds or 0.0 for work in works if not work.lost), default=0.0)
+
+
+def speed(knobs: Experiment, client: int) -> float | None:
+    """Return a device's images a second: median · exp(σ·z), z ~ N(0, 1); None without speeds."""
+    if knobs.fleet.lognormal is None:
+        return None
+    median, sigma = knobs.fleet.lognormal
+    z = stream(knobs.seed, "fleet", "speed", client).standard_normal()
+    return median * math.exp(sigma * z)
+
+
+def batch_size(knobs: Experiment, client: int) -> int:
+    """Return a device's batch size: tiers of `fleet.memory` hold exact shares of all clients."""
+    tiers = knobs.fleet.tiers
+    if not tiers:
+        return knobs.client.batch_size
+    clients = knobs.partition.clients
+    place = (_ranks(knobs.seed, clients)[client] + 0.5) / clients
+    reached = np.cumsum([share for _, share in tiers])
+    return tiers[min(int(np.searchsorted(reached, place)), len(tiers) - 1)][0]
+
+
+def available(knobs: Experiment, number: int) -> list[int]:
+    """Return the clients, sorted, that can be asked in a round.
+
+    A client is there during the first `fleet.availability` of its day, which lasts `fleet.day`
+    rounds and begins at a moment of its own: ``frac(round / day + phase) < availability``.
+    """
+    clients, fleet = range(knobs.partition.clients), knobs.fleet
+    if fleet.availability == 1:
+        return list(clients)
+    phases = stream(knobs.seed, "fleet", "phases").random(len(clients))
+    return np.flatnonzero((number / fleet.day + phases) % 1 < fleet.availability).tolist()
+
+
+@lru_cache(maxsize=8)
+def _ranks(seed: int, clients: int) -> np.ndarray:
+    return stream(seed, "fleet", "memory").permutation(clients)
