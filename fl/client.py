@@ -59,7 +59,9 @@ def _fit(message: Message, context: Context) -> Message:
     network.load(start)
     rng = stream(knobs.seed, "client", partition, "round", number)
     device = work(knobs, partition, number, len(indices))
-    todo = batches(dataset, indices, device.batch_size, device.epochs, rng)
+    todo = batches(
+        dataset, indices, device.batch_size, device.epochs, rng, augment=knobs.data.augment
+    )
     outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
     figures = {"batch_size": device.batch_size, "epochs": device.epochs, **asdict(outcome)}
     content = wire.train_reply(network.state(), partition, len(indices), figures)

@@ -44,6 +44,8 @@ class Data(Knobs):
 
     name: str = "fashion-mnist-small"
     """A data set by name; `fednf data list` shows them."""
+    augment: Literal["none", "crop-flip"] = "none"
+    """`crop-flip`: training images are shifted by up to an eighth of a side and half mirrored."""
 
 
 class Partition(Knobs):

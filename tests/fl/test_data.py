@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import fl
 from fl.config import Experiment, Partition, Sampling
 from fl.data import Dataset, Split, batches, deal, fashion_mnist_small, load, share
+from fl.data.augment import crop_flip
 from fl.seeds import stream
 from fl.settings import ConfigError
 
@@ -162,3 +163,37 @@ def test_every_channel_has_its_own_scale_whatever_its_type_and_dimensions():
         assert np.allclose(data.std, np.where(std > 0, std, 1))
         assert data.inputs(split.images).double().mean(axes).abs().max() < 1e-5
         assert np.array_equal(raw, before), "the data must not change"
+
+
+@pytest.mark.parametrize("space", [(16,), (16, 24), (8, 8, 16)])
+def test_a_crop_is_a_shifted_piece_and_half_are_mirrored(space):
+    """On an image whose pixels tell their own place, every pixel says where it came from."""
+    places = np.stack(np.meshgrid(*map(np.arange, space), indexing="ij")) + 1
+    images = torch.from_numpy(places.astype(np.uint8)).expand(400, -1, *(-1,) * len(space))
+    out = crop_flip(images, np.random.default_rng(1))
+    assert (out.shape, out.dtype) == (images.shape, images.dtype)
+    mirrored = 0
+    for image in out.numpy().astype(int):
+        inside = (image > 0).all(axis=0)
+        shifts = image - places
+        last = shifts[-1][inside]
+        if len(np.unique(last)) > 1:
+            mirrored += 1
+            last = image[-1][inside] - places[-1][..., ::-1][inside]
+        for axis, values in enumerate([*(shift[inside] for shift in shifts[:-1]), last]):
+            assert len(np.unique(values)) == 1
+            assert abs(values[0]) <= space[axis] // 8
+    assert 160 < mirrored < 240
+
+
+def test_augmentation_and_noise_follow_their_stream():
+    data, indices = load(NAME), torch.arange(40)
+
+    def inputs(seed, **options):
+        return torch.cat([x for x, _ in batches(data, indices, 7, 1, stream(seed), **options)])
+
+    for options in ({"augment": "crop-flip"}, {"noise": 0.5}):
+        assert torch.equal(inputs(1, **options), inputs(1, **options))
+        assert not torch.equal(inputs(1, **options), inputs(2, **options))
+    added = inputs(1, noise=0.5) - inputs(1)
+    assert float(added.std()) == pytest.approx(0.5, abs=0.01)
