@@ -110,6 +110,8 @@ class Outcome:
     """Images seen, counted once an epoch."""
     loss: float
     """Mean cross-entropy in nats over all images seen, each before its step; no penalty in it."""
+    gradient_norm: float
+    """Mean over steps of the gradient's 2-norm, with the correction, before clipping."""
     update_norm: float
     """‖w - w_start‖₂ over all parameters."""
     single_value_steps: int
@@ -149,6 +151,7 @@ def train(
         steps=steps,
         examples=examples,
         loss=float(loss_sum) / max(examples, 1),
+        gradient_norm=float(update.norms) / max(steps, 1),
         update_norm=float(torch.linalg.vector_norm(network.weights - start)),
         # A step that starves one layer of values starves every layer with a smaller map.
         single_value_steps=max((norm.single_value_steps for norm in norms), default=0),
@@ -161,7 +164,8 @@ class _Update:
 
     def __init__(self, network: FlatNetwork, client: Client, correct: Correction | None) -> None:
         self.weights, self.gradient = network.weights, network.gradient
-        self.client, self.correct, self.bound = client, correct, client.clip_norm
+        self.client, self.correct = client, correct
+        self.norms = torch.zeros((), device=network.weights.device)
         self.factors = network.rate_factors(client.activation_lr)
         self.optimizer = optimizers.make(client)
 
@@ -170,8 +174,7 @@ class _Update:
         """Correct, clip, decay, and step; the order of torch with the penalty in the loss."""
         if self.correct is not None:
             self.correct(self.gradient, self.weights, start)
-        if self.bound is not None:
-            optimizers.clip(self.gradient, self.bound)
+        self.norms.add_(optimizers.clip(self.gradient, self.client.clip_norm))
         if self.client.weight_decay:
             self.gradient.add_(self.weights, alpha=self.client.weight_decay)
         direction = self.optimizer.direction(self.gradient)

@@ -5,7 +5,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.report import appendix, circumstances, figures, introduction, sections, sheets
+from experiments.report import (
+    appendix,
+    circumstances,
+    devices,
+    figures,
+    introduction,
+    sections,
+    sheets,
+)
 from experiments.report.markup import Html, element, inline_svg, join
 from experiments.report.results import Results, read
 from fl.files import write_whole
@@ -50,7 +58,8 @@ def _body(results: Results, folder: Path) -> Html:
     ]
     parts.append(sections.holders(list(zip(deals, pictures, strict=True)), faults))
     cost = appendix.cost(results) if results.finished else None
-    return join(*parts, appendix.contenders(results), cost, appendix.conditions(results))
+    end = [devices.fleet(results), appendix.contenders(results), cost]
+    return join(*parts, *end, appendix.conditions(results))
 
 
 def _picture(path: Path, figure: Figure, description: str) -> Html:

@@ -22,7 +22,7 @@ def verdict(results: Results) -> Html:
         for text in ("last round", "best round")
     ]
     rows = [
-        [_head(series, results)]
+        [contender(series, results)]
         + [cell for c in conditions for cell in _reached(results, series, c)]
         for series in results.series
     ]
@@ -55,7 +55,7 @@ def differences(results: Results) -> Html | None:
     head += [element("th", title, scope="col", class_="number") for title, _ in columns]
     found = [{cell.series: gain for cell, gain in gains} for _, gains in columns]
     rows = [
-        [_head(series, results), *(_change(gains.get(series)) for gains in found)]
+        [contender(series, results), *(_change(gains.get(series)) for gains in found)]
         for series in results.series
     ]
     return table([head], [rows])
@@ -63,18 +63,20 @@ def differences(results: Results) -> Html | None:
 
 def cost(results: Results) -> Html:
     """Make the table of what a run took, as the mean over the seeds of a cell."""
-    titles = ("training", "images/s", "sent by clients", "sent to clients", "refused replies")
-    head = [element("th", words.series_noun(results), scope="col")]
-    head += [element("th", title, scope="col", class_="number") for title in titles]
+    figures = ("training", "images/s", "sent by clients", "sent to clients", "refused replies")
+    titles = [element("th", words.series_noun(results), scope="col")]
+    titles += [element("th", figure, scope="col", class_="number") for figure in figures]
     bodies = []
     for condition in results.conditions:
         cells = sorted(results.column(condition), key=lambda cell: cell.series)
         if cells:
-            name = element(
-                "th", str(condition), colspan=str(len(head)), scope="rowgroup", class_="part"
-            )
-            bodies.append([[name], *(_cost(cell, results) for cell in cells)])
-    return table([head], bodies)
+            bodies.append(part(str(condition), len(titles), [_cost(c, results) for c in cells]))
+    return table([titles], bodies)
+
+
+def part(title: str, columns: int, rows: list[list[Html]]) -> list[list[Html]]:
+    """Put a heading over some rows of a table."""
+    return [[element("th", title, colspan=str(columns), scope="rowgroup", class_="part")], *rows]
 
 
 def unfinished(results: Results) -> Html:
@@ -112,7 +114,8 @@ def pairs(rows: list[tuple[str, str]]) -> Html:
     return element("dl", items, class_="pairs many" if len(rows) > 8 else "pairs")
 
 
-def _head(series: Group, results: Results) -> Html:
+def contender(series: Group, results: Results) -> Html:
+    """Make the head of a contender's row: its colour and its name."""
     color, _ = style(series, results.series)
     swatch = element("span", "", class_="swatch", style=f"background:{color}")
     return element("th", swatch, str(series), scope="row")
@@ -161,7 +164,7 @@ def _cost(cell: Cell, results: Results) -> list[Html]:
         _megabytes(cell.total("bytes_down") / runs),
         f"{cell.total('refused') / runs:g}",
     )
-    return [_head(cell.series, results), *(element("td", f, class_="number") for f in figures)]
+    return [contender(cell.series, results), *(element("td", f, class_="number") for f in figures)]
 
 
 def _megabytes(size: float) -> str:

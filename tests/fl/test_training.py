@@ -97,8 +97,9 @@ def test_clipping_is_torch_s(values, bound):
     gradient = torch.tensor(values, dtype=torch.float64)
     parameter = nn.Parameter(gradient.clone())
     parameter.grad = gradient.clone()
-    nn.utils.clip_grad_norm_([parameter], bound)
-    optimizers.clip(gradient, bound)
+    norm = nn.utils.clip_grad_norm_([parameter], bound)
+    assert optimizers.clip(gradient.clone(), None) == norm
+    assert optimizers.clip(gradient, bound) == norm
     torch.testing.assert_close(gradient, parameter.grad)
 
 
@@ -131,6 +132,12 @@ def test_the_figures_of_a_round_are_right():
     module, start = copy.deepcopy(network.module), network.weights.clone()
     outcome = train(network, data, Client(lr=1e-12), None)
     losses = [nn.functional.cross_entropy(module(x), y, reduction="sum") for x, y in data]
+    norms = []
+    for x, y in data:
+        module.zero_grad()
+        nn.functional.cross_entropy(module(x), y).backward()
+        norms.append(torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item())
+    assert outcome.gradient_norm == pytest.approx(sum(norms) / 2, rel=1e-5)
     assert outcome.loss == pytest.approx(sum(loss.item() for loss in losses) / 5, rel=1e-6)
     assert (outcome.steps, outcome.examples, outcome.single_value_steps) == (2, 5, 0)
     assert outcome.update_norm == pytest.approx(float((network.weights - start).norm()), rel=1e-6)
