@@ -17,7 +17,7 @@ from rich.table import Table
 
 import partitions
 from experiments import study as studies_of
-from experiments.progress import Display
+from experiments.progress import Display, say
 from experiments.studies import STUDIES
 from experiments.study import Study
 from experiments.workers import Job, work_through
@@ -200,8 +200,11 @@ def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: boo
 
 def _knobs(config: Path | None, settings: list[str] | None) -> Experiment:
     """Read knobs from a file, then from --set, which wins."""
-    flat = read_toml(config) if config else {}
-    return Experiment.from_flat({**flat, **parse_settings(settings or [])})
+    flat = {**(read_toml(config) if config else {}), **parse_settings(settings or [])}
+    for key in flat:
+        if key.startswith("run."):
+            raise ConfigError(f"{key} is for flwr run; here it is --out DIR and --resume")
+    return Experiment.from_flat(flat)
 
 
 def _plots() -> ModuleType:
@@ -224,8 +227,7 @@ def _command() -> str:
 
 
 def _say(text: str) -> None:
-    """Print a line as it is: no wrapping, no markup."""
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    say(console, text)
 
 
 def _show(table: Table) -> None:

@@ -18,6 +18,11 @@ from rich.progress import (
 from experiments.workers import Job
 
 
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: no wrapping, no markup."""
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 class Display:
     """Shows the rounds of jobs as they finish.
 
@@ -61,9 +66,10 @@ class Display:
         if line["refused"]:
             first = line["refused"][0]
             reason = " ".join(first["reason"].split())
-            self._say(
+            say(
+                self.console,
                 f"{job.name}, round {number}: {len(line['refused'])} of {line['asked']} replies "
-                f"refused; client {first['partition']}: {reason}"
+                f"refused; client {first['partition']}: {reason}",
             )
         if number:
             self.progress.advance(self.total)
@@ -74,11 +80,7 @@ class Display:
             return
         prefix = "" if self.single else f"[{self.finished}/{self.jobs}] {job.name}, "
         seconds = time.monotonic() - self.begun[job.name]
-        self._say(f"{prefix}round {number}/{last}: {figures}, {seconds:.0f} s")
-
-    def _say(self, text: str) -> None:
-        """Print a line as it is: no wrapping, no markup."""
-        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        say(self.console, f"{prefix}round {number}/{last}: {figures}, {seconds:.0f} s")
 
     def _bar(self, job: Job, number: int, figures: str) -> None:
         """Show, move or remove a run's bar."""

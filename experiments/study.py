@@ -9,6 +9,7 @@ from pathlib import Path
 from fl.config import Experiment, relevant
 from fl.files import write_whole
 from fl.journal import EXPERIMENT, Journal
+from fl.server import rehearse
 from fl.settings import ConfigError
 
 STUDY = "study.json"
@@ -53,7 +54,8 @@ class Study:
         """Check that every experiment can be written below a folder, then write the question there.
 
         Raises:
-            ConfigError: the folder holds something else; nothing was written.
+            ConfigError: the folder holds something else, or an experiment is impossible; nothing
+                was written.
         """
         if folder.exists() and not folder.is_dir():
             raise ConfigError(f"{folder} is a file; choose another folder")
@@ -63,6 +65,7 @@ class Study:
             raise ConfigError(f"{folder} holds the study {there}; choose another folder")
         for name, experiment in zip(self.folders(), self.experiments, strict=True):
             Journal(folder / name).check(experiment, resume=True)
+            rehearse(experiment)
         about = {"name": self.name, "question": self.question, "command": command}
         write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
@@ -112,7 +115,7 @@ def from_file(path: Path) -> Study:
         raise ConfigError(f"no study file {path}")
     try:
         study = runpy.run_path(str(path)).get("STUDY")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(study, Study):
         raise ConfigError(f"{path} has no STUDY = Study(name, question, experiments)")

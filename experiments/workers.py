@@ -6,6 +6,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -86,14 +87,15 @@ class _Worker:
     def take(self, job: Job) -> None:
         """Begin a job."""
         self.job, self.last = job, job.name
-        self.pipe.send(job)
+        with suppress(OSError):  # a process that is gone is heard of by `hear`
+            self.pipe.send(job)
 
     def hear(self, watch: Watch) -> str | None:
         """Take one message; returns why the job failed if it is about that."""
         assert self.job is not None
         try:
             message = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             self.process.join()
             message = f"its process died (exit code {self.process.exitcode})"
         if isinstance(message, dict):

@@ -54,6 +54,8 @@ def _fit(message: Message, context: Context) -> Message:
     partition = int(context.node_config["partition-id"])
     dataset = load(knobs.data.name)
     indices = share(context.node_config, knobs)
+    if not len(indices):
+        raise ValueError("this client holds no images; set partition.min-size to 1 or more")
     start, number, mu = wire.read_request(message.content)
     network = _network(knobs)
     network.load(start)

@@ -5,21 +5,29 @@ Every knob has one name. In Python it is an attribute (``experiment.client.batch
 immutable, and an impossible one is refused when the object is made.
 """
 
-import difflib
 import hashlib
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fl.settings import ConfigError, Knobs, Value, flatten, one_line, unflatten
+from fl.settings import (
+    ConfigError,
+    Knobs,
+    Value,
+    did_you_mean,
+    flatten,
+    one_line,
+    unflatten,
+)
 
 Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class Network(Knobs):
@@ -201,9 +209,16 @@ class Run(Knobs):
     resume: bool = False
     """Whether to go on from the checkpoint in that folder."""
 
+    @field_validator("dir")
+    @classmethod
+    def _dir_is_absolute(cls, text: str) -> str:
+        if text and not Path(text).is_absolute():
+            raise ValueError("should be an absolute path, since Flower runs the server elsewhere")
+        return text
+
 
 class Experiment(Knobs):
-    """All that determines a result: two equal experiments give the same model, byte for byte."""
+    """All that determines a result on one kind of machine, byte for byte."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     """The one seed; all randomness is a function of it and of a path."""
@@ -245,9 +260,7 @@ class Experiment(Knobs):
         known = Experiment().to_flat()
         for key in flat:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise ConfigError(f"unknown knob {key}; {hint}")
+                raise ConfigError(f"unknown knob {key}; {did_you_mean(key, known)}")
         try:
             return cls.model_validate(unflatten(flat))
         except ValidationError as error:
@@ -263,7 +276,7 @@ class Experiment(Knobs):
 
     @property
     def identity(self) -> str:
-        """SHA-256 over all knobs but `run.*`: equal exactly when the results have to be equal."""
+        """SHA-256 over all knobs but `run.*`: where it is equal, results have to be equal."""
         knobs = {k: v for k, v in self.to_flat().items() if not k.startswith("run.")}
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 

@@ -17,12 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from fl.config import Experiment
-from fl.files import fingerprint, remove_leftovers, write_whole
+from fl.files import (
+    append_lines,
+    fingerprint,
+    read_lines,
+    read_tensors,
+    remove_leftovers,
+    write_whole,
+)
 from fl.settings import ConfigError
+
+_FIXED = ("data_sha256", "deal_sha256")  # conditions under which alone a run may go on
+_CODE = ("code_sha256", "packages")  # conditions whose change is written down
 
 Arrays = Mapping[str, np.ndarray]
 Line = Mapping[str, object]
@@ -61,10 +70,13 @@ class Journal:
             ConfigError: it holds other files, another experiment, or an unfinished run that
                 `resume` was not asked to go on with.
         """
-        if not self.folder.exists():
+        nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not nearest.is_dir():
+            raise ConfigError(f"{nearest} is a file; choose another folder")
+        if not (os.access(nearest, os.W_OK) or self.result()):
+            raise ConfigError(f"{nearest} can't be written to; choose another folder")
+        if nearest != self.folder:
             return
-        if not self.folder.is_dir():
-            raise ConfigError(f"{self.folder} is a file; choose another folder")
         if not (self.folder / EXPERIMENT).exists():
             # A process that died before its first file was whole leaves a hidden temporary one.
             if any(not path.match(f".{EXPERIMENT}-*.part") for path in self.folder.iterdir()):
@@ -98,22 +110,27 @@ class Journal:
             os.close(handle)
 
     def begin(self, knobs: Experiment, conditions: Line) -> None:
-        """Write down what is asked; on resume, refuse if the data are not those of the first part.
+        """Write down what is asked; on resume, what is not as it was in the first part.
 
         Raises:
             ConfigError: data or deal differ from what the checkpoint was trained on.
         """
-        if (self.folder / EXPERIMENT).exists():
+        header = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
+        checkpoint = self.checkpoint()
+        self._cut(checkpoint)
+        if checkpoint:
             there = self.header()
-            for key in ("data_sha256", "deal_sha256"):
+            for key in _FIXED:
                 if there[key] != conditions[key]:
                     raise ConfigError(
                         f"{self.folder}: {key} was {there[key]}, is {conditions[key]}; the data "
                         "changed, so the run can't go on; choose another folder"
                     )
-            self._cut(self.checkpoint())
-            return
-        header = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
+            former = [there, *there.get("resumed", [])][-1]
+            if all(former[key] == conditions[key] for key in _CODE):
+                return
+            now = {"after_round": checkpoint.round, **{key: conditions[key] for key in _CODE}}
+            header = {**there, "resumed": [*there.get("resumed", []), now]}
         write_whole(self.folder / EXPERIMENT, json.dumps(header, indent=1) + "\n")
 
     def header(self) -> dict:
@@ -123,20 +140,19 @@ class Journal:
             ConfigError: the file is not what we write.
         """
         path = self.folder / EXPERIMENT
-        try:
+        with _readable(path):
             header = json.loads(path.read_text(encoding="utf-8"))
-            header["knobs"], header["identity"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"can't read {path}: {type(error).__name__}: {error}") from None
-        return header
+            dict(header["knobs"])
+            tuple(str(header[key]) for key in ("identity", *_FIXED, *_CODE))
+            return header
 
     def rounds(self) -> list[dict]:
         """Return the lines of `rounds.jsonl`, oldest first."""
-        return _read_lines(self.folder / ROUNDS)
+        return self._lines(ROUNDS)
 
     def clients(self) -> list[dict]:
         """Return the lines of `clients.jsonl`, oldest first."""
-        return _read_lines(self.folder / CLIENTS)
+        return self._lines(CLIENTS)
 
     def commit(
         self,
@@ -153,8 +169,8 @@ class Journal:
             checkpoint: the state after the round.
             states: partition id -> tensors and text of each client state that the round changed.
         """
-        _append(self.folder / CLIENTS, clients)
-        _append(self.folder / ROUNDS, [line])
+        append_lines(self.folder / CLIENTS, clients)
+        append_lines(self.folder / ROUNDS, [line])
         for partition, (tensors, text) in states.items():
             path = self._state_path(partition, checkpoint.round)
             write_whole(path, save(dict(tensors), metadata={"records": text}))
@@ -174,19 +190,22 @@ class Journal:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
-        tensors, metadata = _read_tensors(path)
-        header = json.loads(metadata["checkpoint"])
-        return Checkpoint(
-            round=header["round"],
-            model=_under("model/", tensors),
-            strategy=_under("strategy/", tensors),
-            clients={int(k): v for k, v in header["clients"].items()},
-        )
+        with _readable(path):
+            tensors, metadata = read_tensors(path)
+            header = json.loads(metadata["checkpoint"])
+            return Checkpoint(
+                round=int(header["round"]),
+                model=_under("model/", tensors),
+                strategy=_under("strategy/", tensors),
+                clients={int(k): int(v) for k, v in header["clients"].items()},
+            )
 
     def client_state(self, partition: int, written: int) -> tuple[Arrays, str]:
         """Return a client's state as saved in round `written`: its tensors and its text."""
-        tensors, metadata = _read_tensors(self._state_path(partition, written))
-        return tensors, metadata["records"]
+        path = self._state_path(partition, written)
+        with _readable(path):
+            tensors, metadata = read_tensors(path)
+            return tensors, metadata["records"]
 
     def finish(self, result: Line, model: Arrays) -> None:
         """Write the final network and, last, the result."""
@@ -196,16 +215,34 @@ class Journal:
     def result(self) -> dict | None:
         """Return the result of a finished run, None for any other."""
         path = self.folder / RESULT
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        with _readable(path):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+
+    def _lines(self, name: str) -> list[dict]:
+        with _readable(self.folder / name):
+            return read_lines(self.folder / name)
 
     def _cut(self, checkpoint: Checkpoint | None) -> None:
-        """Drop the lines and client states of rounds that the checkpoint does not cover."""
+        """Drop the lines and client states of rounds that the checkpoint does not cover.
+
+        Raises:
+            ConfigError: a round that it does cover has no line.
+        """
         covered = checkpoint.round if checkpoint else -1
-        for name in (ROUNDS, CLIENTS):
-            path = self.folder / name
-            if path.exists():
-                kept = [line for line in _read_lines(path) if line["round"] <= covered]
-                write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        kept = {
+            name: [line for line in self._lines(name) if line["round"] <= covered]
+            for name in (ROUNDS, CLIENTS)
+        }
+        if [line["round"] for line in kept[ROUNDS]] != list(range(covered + 1)):
+            raise ConfigError(
+                f"{self.folder / ROUNDS} lacks rounds that the checkpoint, of round {covered}, "
+                "covers; choose another folder"
+            )
+        for name, lines in kept.items():
+            if (self.folder / name).exists():
+                write_whole(self.folder / name, "".join(json.dumps(x) + "\n" for x in lines))
         if checkpoint:
             self._sweep(checkpoint)
 
@@ -225,6 +262,16 @@ def model_sha256(model: Arrays) -> str:
     return fingerprint(model)
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file leads to into one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{path} is damaged: {what}; choose another folder") from None
+
+
 def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,34 +279,6 @@ def _lock(handle: int, folder: Path) -> None:
         raise ConfigError(
             f"another process is writing to {folder}; wait for it, or choose another folder"
         ) from None
-
-
-def _append(path: Path, lines: Iterable[Line]) -> None:
-    """Append JSON lines and wait until they are on the disk."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_lines(path: Path) -> list[dict]:
-    """Read JSON lines; a last line that a dying process left unfinished does not count."""
-    lines = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                break
-    return lines
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-    except Exception as error:  # safetensors' own error type is not exported for all of its faults
-        raise ConfigError(f"{path} is damaged: {error}; remove the folder to start anew") from None
 
 
 def _under(prefix: str, tensors: Arrays) -> dict[str, np.ndarray]:

@@ -157,7 +157,7 @@ class Rounds:
         states, number = self._states(), line["round"]
         written = {**before.clients, **dict.fromkeys(states, number)}
         after = Checkpoint(number, model, clients=written)
-        self.journal.commit(line, [{"round": number, **a} for a in accounts], after, states)
+        self.journal.commit(line, [{**a, "round": number} for a in accounts], after, states)
         return after
 
     def _work(self, node: int, number: int) -> fleet.Work:

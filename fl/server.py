@@ -64,13 +64,29 @@ def serve(
     """
     training.use_one_thread()
     journal.check(knobs, resume)
+    if result := journal.result():
+        for line in journal.rounds():
+            watch(line)
+        return result
     network = training.network(knobs, torch_stream(knobs.seed, "init"))
     surroundings = {**started_by, **conditions(), **_data_conditions(knobs)}
+    surroundings["trained_on"] = training.device_name(network)
     nodes = identify(grid, knobs.partition.clients)
     rounds = Rounds(grid, knobs, journal, network, _strategy(knobs, nodes), nodes)
     with journal.alone():
+        journal.check(knobs, resume)  # again: another process may have been here meanwhile
         journal.begin(knobs, surroundings)
         return _play(rounds, journal, watch)
+
+
+def rehearse(knobs: Experiment) -> None:
+    """Do all of an experiment that can fail for its knobs, without a client and without a file.
+
+    Raises:
+        ConfigError: the network, its device, the data or the deal are impossible.
+    """
+    training.network(knobs, torch_stream(knobs.seed, "init"))
+    deal(knobs.data.name, knobs.partition, knobs.seed)
 
 
 def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
@@ -85,10 +101,8 @@ def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
     while checkpoint.round < rounds.knobs.rounds:
         checkpoint, line = rounds.play(checkpoint)
         watch(line)
-    result = journal.result()
-    if result is None:
-        result = _result(journal.rounds(), checkpoint.model)
-        journal.finish(result, checkpoint.model)
+    result = _result(journal.rounds(), checkpoint.model)
+    journal.finish(result, checkpoint.model)
     return result
 
 
@@ -141,6 +155,7 @@ def _strategy(knobs: Experiment, nodes: Mapping[int, int]) -> FedAvg:
         "weight_key": wire.WEIGHT,
         "arrays_key": wire.ARRAYS,
         "config_key": wire.CONFIG,
+        "metrics_key": wire.METRICS,
     }
     match knobs.strategy.kind:
         case "fedavg":
@@ -190,7 +205,7 @@ def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
         "model_sha256": model_sha256(model),
         "refused": sum(len(line["refused"]) for line in lines),
         "simulated_seconds": _simulated(lines),
-        "images_per_second": total["images"] / total["train_seconds"],
+        "images_per_second": total["images"] / max(total["train_seconds"], 1e-9),
         **total,
     }
 

@@ -1,5 +1,6 @@
 """Knobs as objects and as text: flat keys, TOML files and KEY=VALUE settings."""
 
+import difflib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,13 @@ class Knobs(BaseModel):
         populate_by_name=True,
         strict=True,  # true is no number and "4" is not 4
     )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Name the nearest of the known names, or where none is near, all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
 def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
@@ -95,6 +103,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
         key, equals, text = setting.partition("=")
         if not (key and equals):
             raise ConfigError(f"--set {setting!r} should look like KEY=VALUE")
+        if "\n" in setting:
+            raise ConfigError(f"--set {setting!r} has several lines; give one --set for each knob")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -205,6 +205,12 @@ def use_one_thread() -> None:
         torch.set_num_threads(1)
 
 
+def device_name(network: FlatNetwork) -> str:
+    """Return where a network trains: `cpu`, or the name of the GPU."""
+    device = network.weights.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")

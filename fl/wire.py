@@ -25,6 +25,7 @@ WHO_ARE_YOU = "query.who_are_you"
 
 _PARTITION = "partition-id"
 _COUNTS = ("batch-size", "epochs", "examples", "steps", "single-value-steps")
+_MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
 _JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
@@ -97,8 +98,9 @@ def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
 def fault(reply: Message, like: ArrayRecord, partition: int) -> str | None:
     """Say in one line why a reply to a training request can't be used; None where it can.
 
-    Used are replies with exactly the tensors of `like`, by name, dtype and shape, all of them
-    finite, with a positive whole number of images held, and with all counts of the round's work.
+    Used are replies with one network and one set of figures and nothing else; the network has
+    exactly the tensors of `like`, by name, dtype and shape, all of them finite; the figures are
+    those that our clients send, counts as whole numbers.
 
     Args:
         reply: what a client sent.
@@ -106,62 +108,72 @@ def fault(reply: Message, like: ArrayRecord, partition: int) -> str | None:
         partition: the share that this client holds.
     """
     if reply.has_error():
-        return reply.error.reason or f"error {reply.error.code}"
+        return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
     arrays, metrics = reply.content.get(ARRAYS), reply.content.get(METRICS)
-    if not (isinstance(arrays, ArrayRecord) and isinstance(metrics, MetricRecord)):
+    sound = isinstance(arrays, ArrayRecord) and isinstance(metrics, MetricRecord)
+    if not sound or len(reply.content) != 2:
         return f"reply holds {sorted(reply.content)}, expected {ARRAYS} and {METRICS}"
-    return _odd_figure(metrics, partition) or _odd_tensor(arrays, like)
+    return _odd_figure(metrics, partition) or _odd_tensors(arrays, like)  # pyrefly: ignore
 
 
 def _odd_figure(metrics: MetricRecord, partition: int) -> str | None:
-    if (found := metrics.get(_PARTITION)) != partition:
+    expected = {_PARTITION, WEIGHT, *_COUNTS, *_MEASURES}
+    if metrics.keys() != expected:
+        return f"figures {sorted(metrics.keys() ^ expected)[:3]} are missing or unknown"
+    if (found := metrics[_PARTITION]) != partition:
         return f"{_PARTITION}={found!r}, expected {partition}"
     for name, least in {WEIGHT: 1, **dict.fromkeys(_COUNTS, 0)}.items():
-        value = metrics.get(name)
+        value = metrics[name]
         if not isinstance(value, int) or value < least:
             return f"{name}={value!r}, expected a whole number from {least} up"
+    for name in _MEASURES:
+        if not isinstance(metrics[name], int | float):
+            return f"{name}={metrics[name]!r}, expected a number"
     return None
 
 
-def _odd_tensor(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
+def _odd_tensors(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
     if arrays.keys() != like.keys():
         return f"tensors {sorted(arrays.keys() ^ like.keys())[:3]} are missing or unknown"
     for name, array in arrays.items():
-        expected = like[name]
-        if (array.dtype, tuple(array.shape)) != (expected.dtype, tuple(expected.shape)):
-            found, wanted = f"{array.dtype} {array.shape}", f"{expected.dtype} {expected.shape}"
-            return f"{name} is {found}, expected {wanted}"
-        if not np.isfinite(array.numpy()).all():
+        wanted = like[name].numpy()
+        try:
+            found = array.numpy()
+        except Exception as error:
+            return f"{name} can't be read: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+        if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+            return f"{name} is {found.dtype} {found.shape}, expected {wanted.dtype} {wanted.shape}"
+        if not np.isfinite(found).all():
             return f"{name} holds values that are not finite"
     return None
 
 
 def pack_state(state: RecordDict) -> tuple[dict[str, np.ndarray], str]:
-    """Split a client's state into tensors, named RECORD/TENSOR, and JSON for all other records."""
-    tensors = {
-        f"{key}/{name}": array.numpy()
-        for key, record in state.items()
-        if isinstance(record, ArrayRecord)
-        for name, array in record.items()
-    }
+    """Split a client's state into numbered tensors and JSON for their names and all else."""
+    tensors: dict[str, np.ndarray] = {}
     plain: dict[str, dict[str, object]] = {"arrays": {}, "metrics": {}, "configs": {}}
     for key, record in state.items():
         match record:
             case ArrayRecord():
-                plain["arrays"][key] = list(record)
+                numbers = {name: str(len(tensors) + n) for n, name in enumerate(record)}
+                tensors |= {number: record[name].numpy() for name, number in numbers.items()}
+                plain["arrays"][key] = numbers
             case MetricRecord():
                 plain["metrics"][key] = dict(record)
             case ConfigRecord():
                 plain["configs"][key] = dict(record)
-    return tensors, json.dumps(plain)
+    return tensors, json.dumps(plain, default=lambda raw: {"bytes": raw.hex()})
 
 
 def unpack_state(tensors: Mapping[str, np.ndarray], text: str) -> RecordDict:
     """Put a client's state together again."""
     plain = json.loads(text)
     records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
-    for key, names in plain["arrays"].items():
-        records[key] = pack_arrays({name: tensors[f"{key}/{name}"] for name in names})
+    for key, numbers in plain["arrays"].items():
+        records[key] = pack_arrays({name: tensors[number] for name, number in numbers.items()})
+    for values in plain["configs"].values():
+        hexed = {key: value for key, value in values.items() if isinstance(value, dict)}
+        values |= {key: bytes.fromhex(value["bytes"]) for key, value in hexed.items()}
     records |= {key: MetricRecord(values) for key, values in plain["metrics"].items()}
     records |= {key: ConfigRecord(values) for key, values in plain["configs"].items()}
     return RecordDict(records)

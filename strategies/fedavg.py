@@ -33,7 +33,8 @@ class FedAvg(flower.FedAvg):
         available: round -> sorted partition ids that can be asked; all of them if fewer than
             `sample`.
         stream: round -> the generator that draws the clients of that round.
-        weight_key, arrays_key, config_key: the names of records and of the weight in messages.
+        weight_key, arrays_key, config_key, metrics_key: the names of the weight and of records in
+            messages.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class FedAvg(flower.FedAvg):
         weight_key: str,
         arrays_key: str,
         config_key: str,
+        metrics_key: str,
     ) -> None:
         super().__init__(
             weighted_by_key=weight_key, arrayrecord_key=arrays_key, configrecord_key=config_key
         )
         self.sample, self.nodes = sample, nodes
         self.available, self.stream = available, stream
+        self.metrics_key = metrics_key
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -78,11 +81,10 @@ class FedAvg(flower.FedAvg):
         for reply in replies:
             # Not `content.array_records`: that view is a reference cycle with the reply, which
             # would keep it in memory until Python's collector comes by.
-            parts = reply.content.values()
-            record = next(part for part in parts if isinstance(part, MetricRecord))
-            weight = float(record[self.weighted_by_key])  # pyrefly: ignore
-            network = reply.content[self.arrayrecord_key]
+            network, record = reply.content[self.arrayrecord_key], reply.content[self.metrics_key]
             assert isinstance(network, ArrayRecord)
+            assert isinstance(record, MetricRecord)
+            weight = float(record[self.weighted_by_key])  # pyrefly: ignore
             arrays.add({name: array.numpy() for name, array in network.items()}, weight)
             metrics.add({name: np.asarray(value) for name, value in record.items()}, weight)
         if not arrays.total:

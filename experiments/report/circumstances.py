@@ -45,6 +45,13 @@ def of(run: Run) -> dict[str, str]:
         there = header.get(table, {})
         if isinstance(there, Mapping):
             found |= {key.replace("_", " "): value for key, value in flatten(there).items()}
+    if resumed := header.get("resumed"):
+        changes = [
+            f"after round {part['after_round']}: {str(part['code_sha256'])[:16]}, "
+            + ", ".join(f"{name} {version}" for name, version in part["packages"].items())
+            for part in resumed  # pyrefly: ignore
+        ]
+        found["went on with other code or packages"] = "; ".join(changes)
     found[f"data: {run.knobs.get('data.name')} (SHA-256)"] = str(header.get("data_sha256", ""))[:16]
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
 

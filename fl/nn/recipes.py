@@ -1,6 +1,5 @@
 """The table of contenders: a recipe is a row that says what fills a skeleton's slots."""
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from torch import nn
 
 from fl.nn.activations import SALU, SWALU, ZCSwish
 from fl.nn.normalizers import BatchNorm, group_norm, layer_norm
+from fl.settings import did_you_mean
 
 Slot = Callable[[int, bool], nn.Module]
 """Makes a layer from (channels, per_channel); the latter matters to learnable scalars only."""
@@ -107,6 +107,4 @@ def find(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(RECIPES)}"
-    raise ValueError(f"recipe={name} does not exist; {hint}")
+    raise ValueError(f"recipe={name} does not exist; {did_you_mean(name, RECIPES)}")

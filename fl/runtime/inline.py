@@ -42,6 +42,7 @@ class InlineGrid(Grid):
             for partition in range(clients)
         }
         self._changed: set[int] = set()
+        self._remembering: set[int] = set()
 
     @property
     def run(self) -> Run:
@@ -72,20 +73,25 @@ class InlineGrid(Grid):
             yield reply
 
     def changed_states(self) -> Mapping[int, RecordDict]:
-        """Return the non-empty states, by partition id, of clients called since the last time."""
+        """Return the states, by partition id, of clients called since the last time.
+
+        A client that never remembered anything has none.
+        """
+        self._remembering |= {node for node in self._changed if len(self.contexts[node].state)}
         states = {
             int(self.contexts[node].node_config["partition-id"]): self.contexts[node].state
-            for node in sorted(self._changed)
-            if len(self.contexts[node].state)
+            for node in sorted(self._changed & self._remembering)
         }
         self._changed.clear()
         return states
 
     def restore_states(self, states: Mapping[int, RecordDict]) -> None:
         """Give clients, by partition id, the states that they had."""
-        for context in self.contexts.values():
+        for node, context in self.contexts.items():
             partition = int(context.node_config["partition-id"])
             context.state = states.get(partition, RecordDict())
+            if partition in states:
+                self._remembering.add(node)
 
     def create_message(self, *args: object, **kwargs: object) -> Message:
         """Refuse: Flower deprecated it in favour of `Message(...)`."""

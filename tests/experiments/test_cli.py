@@ -69,6 +69,9 @@ BAD = {
     "run --set data.name=fashion": "data.name=fashion: no such data set",
     "run --set rounds": "should look like KEY=VALUE",
     "run --set seed=[1]": "seed=[1] is neither",
+    "run --set run.dir=/elsewhere": "run.dir is for flwr run; here it is --out",
+    "run --set client.lr=1e300": "client.lr=1e+300: ",
+    "run --out /dev/null/x": "/dev/null is a file",
     "run --sett rounds=1": "No such option",
     "run --config nowhere.toml": "can't read nowhere.toml",
     "run --config broken.toml": "can't read broken.toml as TOML",
@@ -83,6 +86,8 @@ BAD = {
     "study empty.py": "empty.py has no STUDY",
     "study impossible.py": "partition.alpha=-1",
     "study twice.py": "twice",
+    "study unknown.py": "recipe=zcswish does not exist",
+    "study leaves.py": "leaves.py: SystemExit",
     "study mine.py --out broken.toml": "broken.toml is a file",
     "study mine.py --out other": "other holds the study theirs",
     "study mine.py --jobs 0": "--jobs",
@@ -108,6 +113,9 @@ def test_bad_input_is_one_line_and_status_two_and_writes_nothing(fednf, tmp_path
     (tmp_path / "mine.py").write_text(STUDY_FILE)
     bad = STUDY_FILE.replace("Experiment()", 'Experiment.from_flat({"partition.alpha": -1})')
     (tmp_path / "impossible.py").write_text(bad)
+    bad = STUDY_FILE.replace("Experiment()", 'Experiment(recipe="zcswish")')
+    (tmp_path / "unknown.py").write_text(bad)
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "twice.py").write_text(STUDY_FILE.replace("(),", "(), Experiment(),"))
     before = listing(tmp_path)
     assert BAD[words] in refused(fednf(*words.split()))

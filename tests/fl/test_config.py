@@ -9,7 +9,7 @@ from fl.config import Experiment
 from fl.settings import ConfigError, flatten, parse_settings, read_toml, to_toml
 
 POSITIVE = st.integers(1, 10**6)
-RATES = st.floats(1e-9, 1e9, allow_nan=False)
+RATES = st.floats(1e-9, 1e6)
 TEXT = st.text(st.characters(exclude_categories=["C"]), max_size=8)
 FLAT = st.fixed_dictionaries(
     {},
@@ -27,7 +27,7 @@ FLAT = st.fixed_dictionaries(
         "client.lr": RATES,
         "client.clip": st.one_of(st.just("none"), RATES.map(lambda bound: f"norm:{bound}")),
         "client.momentum": st.floats(0, 0.999),
-        "run.dir": TEXT,
+        "run.dir": TEXT.map(lambda text: f"/{text}"),
     },
 )
 

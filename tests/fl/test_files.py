@@ -41,3 +41,33 @@ def test_a_fingerprint_does_not_depend_on_order_layout_or_byte_order():
         "a": np.asfortranarray(arrays["a"]),
     }
     assert fingerprint(same) == fingerprint(arrays)
+
+
+def test_an_interruption_just_after_the_last_step_is_passed_on(tmp_path, monkeypatch):
+    replace = files.os.replace
+
+    def replaced_and_interrupted(*paths):
+        replace(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", replaced_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "file", "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_only_a_last_line_may_be_unfinished(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    assert files.read_lines(path) == []
+    files.append_lines(path, [{"a": 1}, {"a": 2}])
+    with path.open("a") as file:
+        file.write('{"a": 3')
+    assert files.read_lines(path) == [{"a": 1}, {"a": 2}]
+    path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')
+    with pytest.raises(ValueError, match="Expecting"):
+        files.read_lines(path)
+
+
+def test_a_number_that_json_does_not_know_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.append_lines(tmp_path / "lines.jsonl", [{"a": float("inf")}])

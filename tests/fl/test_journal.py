@@ -6,7 +6,12 @@ import pytest
 from fl.journal import Checkpoint, Journal, model_sha256
 from fl.settings import ConfigError
 
-CONDITIONS = {"data_sha256": "d", "deal_sha256": "p"}
+CONDITIONS = {
+    "data_sha256": "d",
+    "deal_sha256": "p",
+    "code_sha256": "c",
+    "packages": {"torch": "2"},
+}
 MODEL = {"w": np.arange(3, dtype=np.float32), "s": np.array(2.0, np.float32)}
 
 
@@ -60,7 +65,7 @@ def test_another_experiment_s_folder_is_refused(tmp_path, tiny):
     before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
     with pytest.raises(ConfigError, match=r"client\.lr=0\.05 there, 0\.1 here"):
         journal.check(tiny({"client.lr": 0.1}), resume=True)
-    journal.check(tiny({"run.dir": "elsewhere"}), resume=True)
+    journal.check(tiny({"run.dir": "/elsewhere"}), resume=True)
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
 
 
@@ -74,18 +79,65 @@ def test_folders_and_files_of_others_are_refused(tmp_path, tiny):
     assert not (tmp_path / "new").exists()
 
 
-def test_changed_data_stop_a_resume(tmp_path, tiny):
+@pytest.mark.parametrize("key", ["data_sha256", "deal_sha256"])
+def test_changed_data_stop_a_resume(tmp_path, tiny, key):
     journal = played(tmp_path, tiny())
-    with pytest.raises(ConfigError, match="deal_sha256 was p, is q"):
-        journal.begin(tiny(), {**CONDITIONS, "deal_sha256": "q"})
+    with pytest.raises(ConfigError, match=f"{key} was {CONDITIONS[key]}, is other"):
+        journal.begin(tiny(), {**CONDITIONS, key: "other"})
 
 
-@pytest.mark.parametrize("name", ["experiment.json", "checkpoint.safetensors"])
-def test_a_damaged_file_is_named(tmp_path, tiny, name):
+def test_changed_code_is_written_down_once(tmp_path, tiny):
     journal = played(tmp_path, tiny())
-    (tmp_path / name).write_bytes(b"garbage")
-    with pytest.raises(ConfigError, match=name):
+    journal.begin(tiny(), CONDITIONS)
+    assert "resumed" not in journal.header()
+    newer = {**CONDITIONS, "code_sha256": "d"}
+    for _ in range(2):
+        journal.begin(tiny(), newer)
+    there = {"after_round": 2, "code_sha256": "d", "packages": CONDITIONS["packages"]}
+    assert journal.header()["resumed"] == [there]
+    assert journal.header()["code_sha256"] == "c"
+
+
+def test_what_died_before_its_first_round_leaves_no_conditions(tmp_path, tiny):
+    journal = Journal(tmp_path)
+    journal.begin(tiny(), CONDITIONS)
+    journal.begin(tiny(), {**CONDITIONS, "code_sha256": "d", "data_sha256": "e"})
+    assert (journal.header()["code_sha256"], journal.header()["data_sha256"]) == ("d", "e")
+
+
+def without_metadata(path):
+    from safetensors.numpy import save_file
+
+    save_file(MODEL, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("experiment.json", lambda path: path.write_bytes(b"garbage")),
+        ("experiment.json", lambda path: path.write_text('{"knobs": [], "identity": ""}')),
+        ("checkpoint.safetensors", lambda path: path.write_bytes(b"garbage")),
+        ("checkpoint.safetensors", without_metadata),
+        ("rounds.jsonl", lambda path: path.unlink()),
+        ("rounds.jsonl", lambda path: path.write_text('{"round": 0}\ngarbage\n{"round": 2}\n')),
+        ("rounds.jsonl", lambda path: path.write_text('{"round": 0}\n{"round": 2}\n')),
+        ("clients.jsonl", lambda path: path.write_text("[]\n")),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, tiny, name, damage):
+    journal = played(tmp_path, tiny())
+    damage(tmp_path / name)
+    before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=name) as error:
         journal.begin(tiny(), CONDITIONS)
+    assert "\n" not in str(error.value)
+    assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    (tmp_path / "result.json").write_text("garbage")
+    with pytest.raises(ConfigError, match=r"result\.json is damaged"):
+        Journal(tmp_path).result()
 
 
 def test_the_header_says_what_was_asked(tmp_path, tiny):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
 import fl.client
@@ -81,9 +81,52 @@ def explode(partition: int, reply: Message) -> None:
         raise MemoryError("no room")
 
 
+def spoiled(change):
+    """Spoil the reply of client 2."""
+
+    def spoil(partition: int, reply: Message) -> None:
+        if partition == 2:
+            change(reply.content)
+
+    return spoil
+
+
+def with_bias(**declared):
+    """Give the classifier's bias another form than its bytes, or other bytes than its form."""
+
+    def change(content) -> None:
+        good = content["arrays"]["classifier.bias"]
+        form = {"dtype": good.dtype, "shape": good.shape, "stype": good.stype, "data": good.data}
+        content["arrays"]["classifier.bias"] = Array(**(form | declared))
+
+    return change
+
+
+BYTES = {n: Array(np.zeros(n, np.float32)).data for n in (1, 3)}
+LIES = {
+    "garbage": (with_bias(data=b"garbage"), "classifier.bias can't be read"),
+    "one value for ten": (with_bias(data=BYTES[1]), "expected float32 (10,)"),
+    "three values for ten": (with_bias(data=BYTES[3]), "expected float32 (10,)"),
+    "int8 for float32": (with_bias(data=Array(np.zeros(10, np.int8)).data), "is int8 (10,)"),
+    "a list": (lambda c: c["metrics"].update({"loss": [0.1, 0.2]}), "loss=[0.1, 0.2], expected"),
+    "one more": (lambda c: c["metrics"].update({"round": 99}), "['round'] are missing or unknown"),
+    "one less": (lambda c: c["metrics"].pop("loss"), "['loss'] are missing or unknown"),
+    "a record too many": (
+        lambda c: c.update({"a": MetricRecord({"x": 1.0})}),
+        "reply holds ['a', 'arrays', 'metrics']",
+    ),
+}
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
-    [(nan, "not finite"), (wrong_shape, "expected float32"), (explode, "MemoryError: no room")],
+    [
+        (nan, "not finite"),
+        (wrong_shape, "expected float32"),
+        (explode, "MemoryError: no room"),
+        *((spoiled(change), reason) for change, reason in LIES.values()),
+    ],
+    ids=["nan", "wrong shape", "exception", *LIES],
 )
 def test_one_bad_client_costs_one_client(tiny, tmp_path, spoil, reason):
     knobs = everybody(tiny)
@@ -181,7 +224,7 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
         network.module(torch.full((4, 1, 2, 2), pixel))
         after.append(network.state())
     strategy = server.FedAvg(
-        2, {0: 2, 1: 3}, list, lambda _: None, wire.WEIGHT, wire.ARRAYS, wire.CONFIG
+        2, {0: 2, 1: 3}, list, lambda _: None, wire.WEIGHT, wire.ARRAYS, wire.CONFIG, wire.METRICS
     )
     replies = []
     for partition, state in enumerate(after):
@@ -217,3 +260,67 @@ def test_bad_wishes_write_nothing(tiny, tmp_path):
         with pytest.raises(ConfigError):
             serve_with(fl.client.app, tiny(flat), tmp_path / "new")
         assert not (tmp_path / "new").exists()
+
+
+def test_every_client_and_round_has_its_own_stream(tiny, tmp_path, monkeypatch):
+    seen = set()
+
+    def spy(dataset, indices, batch_size, epochs, rng, **options):
+        seen.add(rng.bit_generator.state["state"]["state"])
+        return []
+
+    monkeypatch.setattr(fl.client, "batches", spy)
+    serve_with(fl.client.app, everybody(tiny, rounds=3), tmp_path)
+    assert len(seen) == 15
+
+
+def test_clients_use_one_thread(tiny, tmp_path):
+    torch.set_num_threads(2)
+    serve_with(fl.client.app, everybody(tiny), tmp_path)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, monkeypatch):
+    accuracies = iter([0.1, 0.4, 0.6, 0.6, 0.3])
+    monkeypatch.setattr(fl.training, "evaluate", lambda *_: (1.0, next(accuracies)))
+    result, _ = serve_with(fl.client.app, tiny({"rounds": 4}), tmp_path)
+    assert (result["best_accuracy"], result["best_round"]) == (0.6, 2)
+    assert (result["final_accuracy"], result["final_loss"]) == (0.3, 1.0)
+
+
+def test_a_round_counts_the_steps_without_a_variance():
+    replies = Replies(ArrayRecord(), {})
+    replies.accounts = [{"single_value_steps": 3, "examples": 5}] * 2
+    assert (replies.summary()["single_value_steps"], replies.summary()["images"]) == (6, 10)
+
+
+def test_a_client_without_images_is_told_so(tiny, tmp_path):
+    knobs = everybody(tiny, **{"partition.alpha": 0.001, "partition.min-size": 0})
+    _, journal = serve_with(fl.client.app, knobs, tmp_path)
+    reasons = [refusal["reason"] for refusal in journal.rounds()[1]["refused"]]
+    sizes = [len(part) for part in deal(knobs.data.name, knobs.partition, knobs.seed)]
+    assert len(reasons) == sizes.count(0) > 0
+    assert all("holds no images" in reason for reason in reasons)
+
+
+def test_another_process_that_was_faster_is_noticed(tiny, tmp_path, monkeypatch):
+    """It finishes another experiment between our first look at the folder and our first write."""
+    seen = server.identify
+
+    def slow(grid, clients):
+        monkeypatch.setattr(server, "identify", seen)
+        serve_with(fl.client.app, tiny({"client.lr": 0.2}), tmp_path / "run")
+        return seen(grid, clients)
+
+    monkeypatch.setattr(server, "identify", slow)
+    with pytest.raises(ConfigError, match="holds another experiment"):
+        serve_with(fl.client.app, tiny(), tmp_path / "run")
+
+
+def test_a_finished_run_is_told_and_not_touched(tiny, tmp_path):
+    result, journal = serve_with(fl.client.app, tiny(), tmp_path)
+    before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
+    lines = []
+    again, _ = serve_with(fl.client.app, tiny(), tmp_path, watch=lines.append)
+    assert (again, lines) == (result, journal.rounds())
+    assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before

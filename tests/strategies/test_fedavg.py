@@ -28,6 +28,7 @@ def fedavg(sample=2, nodes=None, seed=1, available=None, **options) -> FedAvg:
         wire.WEIGHT,
         wire.ARRAYS,
         wire.CONFIG,
+        wire.METRICS,
         **options,
     )
 

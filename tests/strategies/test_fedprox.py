@@ -27,6 +27,7 @@ def test_mu_travels_with_the_request_and_nothing_else_changes(tiny, mu):
         "weight_key": wire.WEIGHT,
         "arrays_key": wire.ARRAYS,
         "config_key": wire.CONFIG,
+        "metrics_key": wire.METRICS,
     }
     grid = InlineGrid(client.app, tiny())
     plain = requests(FedAvg(**average), grid)

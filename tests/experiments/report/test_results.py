@@ -154,7 +154,7 @@ def test_a_folder_without_runs_is_refused_in_one_line(tmp_path):
 def test_a_damaged_run_is_refused_in_one_line(tmp_path, write_run, damage):
     write_run(tmp_path / "a", [0.1, 0.5])
     (tmp_path / "a" / "experiment.json").write_text(damage)
-    with pytest.raises(ConfigError, match="can't read"):
+    with pytest.raises(ConfigError, match=r"experiment\.json is damaged"):
         read(tmp_path)
 
 
