@@ -150,7 +150,7 @@ def members(path: Path, patterns: tuple[str, ...]) -> Files:
         with zipfile.ZipFile(path) as archive:
             found = {n: archive.read(n) for n in archive.namelist() if _wanted(n, patterns)}
     else:
-        with tarfile.open(fileobj=_tar(path)) as archive:
+        with _tar(path) as raw, tarfile.open(fileobj=raw) as archive:
             found = {
                 member.name.removeprefix("./"): file.read()
                 for member in archive
