@@ -84,8 +84,8 @@ def _from_packages(entry: Entry, way: Packages, folder: Path, watch: Watch) -> D
 
 def _from_hub(entry: Entry, way: Hub) -> Dataset:
     """Read a repository of the hub, if the hub answers soon."""
-    if not importlib.util.find_spec("huggingface_hub"):
-        raise Unavailable('needs huggingface_hub: pip install "fednf[hub]"')
+    if not importlib.util.find_spec("datasets"):
+        raise Unavailable("needs the package datasets: pip install datasets")
     try:
         urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=5).close()
     except HTTPError:

@@ -373,7 +373,7 @@ def test_a_hub_that_can_t_be_had_is_a_reason(toy, monkeypatch):
     toy.ways(Hub("owner/toy"))
     with monkeypatch.context() as context:
         context.setattr(sets.importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(NotFetched, match="Hugging Face owner/toy: needs huggingface_hub"):
+        with pytest.raises(NotFetched, match="Hugging Face owner/toy: needs the package datasets"):
             fetch()
     formats(monkeypatch, {}.__getitem__)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the port that discards
