@@ -106,8 +106,8 @@ def _shown(quiet: bool) -> Iterator[Watch]:
 
         def watch(what: str, done: int, total: int) -> None:
             if what not in seen:
-                seen[what] = progress.add_task(what, total=total or None)
-                if not bars:
+                seen[what] = progress.add_task(what, total=total, visible=total > 0)
+                if not (bars and total):
                     say(f"{what}, {_size(total)}" if total else what)
             progress.update(seen[what], completed=done)
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from experiments import cli, data_cli, report
+from experiments import cli, data_cli, report, terminal
 from experiments.studies import STUDIES
 from fl.data import CATALOGUE, catalogue, load
 from fl.data.sets import NotFetched
@@ -392,7 +392,8 @@ def test_the_shipped_set_needs_no_fetching(fednf):
 
 def test_a_terminal_shows_bytes_on_a_bar(fednf, toy, monkeypatch):
     screen = Console(force_terminal=True, width=100, file=StringIO())
-    monkeypatch.setattr(data_cli, "console", screen)
+    for module in (data_cli, terminal):
+        monkeypatch.setattr(module, "console", screen)
     assert fednf("data", "fetch", "toy").status == 0
     shown = screen.file.getvalue()
     assert "10.0/10.0 MB" in shown

