@@ -1,16 +1,26 @@
 """The program: ``fednf``, or ``python -m experiments``."""
 
+import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 
 def main() -> None:
-    """Run the command line; it is imported here, since Ctrl-C may come while torch is loaded."""
-    try:
-        from experiments import cli
-    except KeyboardInterrupt:
-        sys.stderr.write("fednf: interrupted\n")
-        sys.exit(130)
+    """Run the command line, which is imported here: Ctrl-C may come while torch is loaded."""
+    before = signal.signal(signal.SIGINT, _stop)
+    from experiments import cli
+
+    signal.signal(signal.SIGINT, before)
     cli.main()
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    # Not an exception: in the middle of an import, other modules turn one into something else.
+    sys.stderr.write("fednf: interrupted\n")
+    sys.stderr.flush()
+    os._exit(130)
 
 
 if __name__ == "__main__":

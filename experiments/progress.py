@@ -15,12 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from experiments.terminal import say
 from experiments.workers import Job
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is: no wrapping, no markup."""
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Display:
@@ -67,9 +63,9 @@ class Display:
             first = line["refused"][0]
             reason = " ".join(first["reason"].split())
             say(
-                self.console,
                 f"{job.name}, round {number}: {len(line['refused'])} of {line['asked']} replies "
                 f"refused; client {first['partition']}: {reason}",
+                self.console,
             )
         if number:
             self.progress.advance(self.total)
@@ -80,7 +76,7 @@ class Display:
             return
         prefix = "" if self.single else f"[{self.finished}/{self.jobs}] {job.name}, "
         seconds = time.monotonic() - self.begun[job.name]
-        say(self.console, f"{prefix}round {number}/{last}: {figures}, {seconds:.0f} s")
+        say(f"{prefix}round {number}/{last}: {figures}, {seconds:.0f} s", self.console)
 
     def _bar(self, job: Job, number: int, figures: str) -> None:
         """Show, move or remove a run's bar."""

@@ -274,6 +274,19 @@ class Experiment(Knobs):
         """
         return self.from_flat({**self.to_flat(), **flat})
 
+    @classmethod
+    def describe(cls) -> dict[str, str]:
+        """Return what this page says of every knob, by flat key."""
+        said: dict[str, str] = {}
+        for name, field in cls.model_fields.items():
+            part = field.annotation
+            if isinstance(part, type) and issubclass(part, Knobs):
+                inner = part.model_fields.values()
+                said |= {f"{name}.{f.alias}": str(f.description) for f in inner}
+            else:
+                said[str(field.alias)] = str(field.description)
+        return said
+
     @property
     def identity(self) -> str:
         """SHA-256 over all knobs but `run.*`: where it is equal, results have to be equal."""

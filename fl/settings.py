@@ -25,13 +25,14 @@ class Knobs(BaseModel):
         alias_generator=lambda name: name.replace("_", "-"),
         populate_by_name=True,
         strict=True,  # true is no number and "4" is not 4
+        use_attribute_docstrings=True,  # `describe` shows them
     )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the nearest of the known names, or where none is near, all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
@@ -60,17 +61,18 @@ def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
     return tables
 
 
-def one_line(error: ValidationError, known: Iterable[str]) -> str:
-    """Say the first complaint of pydantic as: the key, the value found, what is wrong."""
-    first, known = error.errors()[0], set(known)
+def one_line(error: ValidationError, defaults: Mapping[str, Value]) -> str:
+    """Say pydantic's first complaint: the key, the value found, what is wrong, and the default."""
+    first = error.errors()[0]
     complaint = first["msg"].removeprefix("Value error, ")
     complaint = complaint[0].lower() + complaint[1:]
     names = [str(part) for part in first["loc"] if "[" not in str(part)]
-    while names and ".".join(names) not in known:
+    while names and ".".join(names) not in defaults:
         names.pop()
     if not names:
         return complaint
-    return f"{'.'.join(names)}={first['input']}: {complaint}"
+    key = ".".join(names)
+    return f"{key}={first['input']}: {complaint} (the default is {defaults[key]})"
 
 
 def read_toml(path: Path) -> dict[str, Value]:
@@ -81,7 +83,9 @@ def read_toml(path: Path) -> dict[str, Value]:
     """
     try:
         return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"can't read {path} as TOML: {error}") from None
 
 

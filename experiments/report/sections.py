@@ -18,11 +18,12 @@ def answer(results: Results) -> Html:
             class_="answer",
         )
     judged = [condition for condition in results.conditions if results.column(condition)]
-    lines = [words.standing(results, condition) for condition in judged]
-    lines += [words.change(results, *pair) for pair in results.changes()]
+    lines = [words.change(results, *pair) for pair in results.changes()]
+    lines += [words.standing(results, condition) for condition in judged]
     lines.append(words.against_baseline(results))
     headline = words.headline(results)
-    cautions = [words.caution(results), words.same_rate(results)]
+    cautions = [words.caution(results), words.same_rate(results), words.still_learning(results)]
+    cautions += words.caveats(results)
     return element(
         "section",
         element("h2", "The short answer"),
@@ -108,7 +109,7 @@ def holders(drawn: list[tuple[Deal, Html]], faults: list[str]) -> Html:
         element("h2", "Who holds which classes"),
         element(
             "p",
-            "A row is a client. The area of a square is the number of its images of a class, "
+            "A row is a client. The area of a mark is the number of its images of a class, "
             "relative to the largest in the same picture; bars are all of its images. The deal "
             "depends on the seed.",
         ),

@@ -67,7 +67,7 @@ def _summary(cell: Cell) -> Row:
     )
     return (
         row
-        | {key: cell.total(key) for key in totals}
+        | {f"{key}_sum": cell.total(key) for key in totals}
         | {"images_per_second": cell.images_per_second}
     )
 

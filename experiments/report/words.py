@@ -4,6 +4,7 @@ import math
 
 from experiments.report.labels import Group, values
 from experiments.report.results import Cell, Results, Spread
+from fl.nn.recipes import RECIPES
 
 BASELINE = "BatchNorm"
 """The contender that the others are compared with, where it takes part."""
@@ -178,6 +179,24 @@ def same_rate(results: Results) -> str | None:
         f"**All networks had the same learning rate, {rates[0]:g}**, and no network had its own "
         "tuned. Networks differ in the rate that suits them, so a lead is a lead at these knobs."
     )
+
+
+def still_learning(results: Results) -> str | None:
+    """Say that runs were not at their end, where most were best in their last round."""
+    best = [run.result["best_round"] == run.result["rounds"] for run in results.finished]  # pyrefly: ignore
+    if not best or sum(best) * 2 <= len(best):
+        return None
+    return (
+        f"**{sum(best)} of {count(len(best), 'run')} were best in their last round**, so they had "
+        "not learned all they could: a lead may mean learning faster, not ending higher."
+    )
+
+
+def caveats(results: Results) -> list[str]:
+    """Say what in the contenders is not what their papers say, or not known to be."""
+    names = dict.fromkeys(str(run.knobs.get("recipe")) for run in results.runs)
+    rows = [RECIPES[name] for name in names if name in RECIPES]
+    return [f"**{row.label} here is derived:** {row.caveat}" for row in rows if row.caveat]
 
 
 def _sorted_out(gains: Gains) -> str:

@@ -2,9 +2,9 @@
 
 from fl.data.batches import Batch as Batch
 from fl.data.batches import batches as batches
+from fl.data.catalogue import CATALOGUE as CATALOGUE
 from fl.data.dataset import Dataset as Dataset
 from fl.data.dataset import Split as Split
-from fl.data.shares import DATASETS as DATASETS
 from fl.data.shares import deal as deal
 from fl.data.shares import load as load
 from fl.data.shares import share as share

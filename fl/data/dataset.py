@@ -3,11 +3,17 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from fl.files import fingerprint
+from fl.settings import ConfigError
+
+
+class DataNotHere(ConfigError):
+    """A data set that is known, and whose file is not on this machine."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +80,16 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over both splits: two data sets with one fingerprint hold the same bytes."""
-        return fingerprint(
-            {
-                f"{name}_{part}": tensor.numpy()
-                for name, split in (("train", self.train), ("test", self.test))
-                for part in ("images", "labels", "domains")
-                if (tensor := getattr(split, part)) is not None
-            }
-        )
+        return fingerprint(self.arrays())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all that both splits hold: ``train_images``, ``train_labels``, ``test_...``."""
+        return {
+            f"{name}_{part}": tensor.numpy()
+            for name, split in (("train", self.train), ("test", self.test))
+            for part in ("images", "labels", "domains")
+            if (tensor := getattr(split, part)) is not None
+        }
 
     def inputs(self, images: Tensor) -> Float[Tensor, "batch channels *space"]:
         """Turn examples into network inputs, channel by channel: (x - mean) / std."""

@@ -16,7 +16,7 @@ import numpy as np
 import platformdirs
 import torch
 
-from fl.data.dataset import Dataset, Split
+from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.files import write_whole
 from fl.settings import ConfigError
 
@@ -34,12 +34,12 @@ def load() -> Dataset:
     """Load the data set from the first place that has it.
 
     Raises:
-        FileNotFoundError: it is nowhere; the message says how to put it into the cache.
+        DataNotHere: it is nowhere; the message says how to put it into the cache.
         ConfigError: the file found is damaged.
     """
     path = next((path for path in places() if path.is_file()), None)
     if path is None:
-        raise FileNotFoundError(
+        raise DataNotHere(
             f"data set {NAME} is neither beside the code, nor in {cache()}, nor in an installed "
             "fednf (a Flower bundle carries no images); run `fednf data list` once on this machine"
         )

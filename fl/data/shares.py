@@ -1,8 +1,9 @@
 """Data sets by name, and who holds what: the one place that decides a client's images."""
 
-import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import assert_never
 
 import torch
@@ -11,14 +12,10 @@ from torch import Tensor
 
 import partitions
 from fl.config import Experiment, Partition
-from fl.data import fashion_mnist_small
-from fl.data.dataset import Dataset
+from fl.data import catalogue
+from fl.data.dataset import DataNotHere, Dataset
 from fl.seeds import stream
 from fl.settings import ConfigError
-
-DATASETS: dict[str, Callable[[], Dataset]] = {
-    fashion_mnist_small.NAME: fashion_mnist_small.load,
-}
 
 Deal = tuple[Int[Tensor, " examples"], ...]
 """For every client, in order, the places of its images in the training split."""
@@ -26,17 +23,45 @@ Deal = tuple[Int[Tensor, " examples"], ...]
 
 @lru_cache(maxsize=2)
 def load(name: str) -> Dataset:
-    """Return a data set by name; a process holds it once, however many clients it simulates.
+    """Return a data set; a process holds it once, however many clients it simulates.
+
+    A name is looked for in this order: the catalogue, ``hf:REPO`` (the Hugging Face hub),
+    ``medmnist:NAME`` (a file that is on this machine), a path.
 
     Raises:
-        ConfigError: there is no such data set.
-        FileNotFoundError: its file is not on this machine.
+        ConfigError: there is no such data set, or its files are not what they should be.
+        DataNotHere: its file is not on this machine.
     """
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(DATASETS)}"
-        raise ConfigError(f"data.name={name}: no such data set; {hint}")
-    return DATASETS[name]()
+    if name in catalogue.CATALOGUE:
+        return catalogue.read(catalogue.CATALOGUE[name])
+    kind, _, rest = name.partition(":")
+    if kind == "hf" and rest:
+        from fl.data.formats import hub  # readers that a known data set does not need
+
+        return hub(rest)
+    path = _medmnist(rest) if kind == "medmnist" and rest else Path(name)
+    if not path.exists():
+        return catalogue.read(catalogue.find(name))  # which says what is near
+    from fl.data.formats import read
+
+    return read(path)
+
+
+def _medmnist(name: str) -> Path:
+    """Return the file of a MedMNIST set, from where MedMNIST's own package puts it, or the cache.
+
+    Raises:
+        DataNotHere: it is in neither; ConfigError: that is no name.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise ConfigError(f"data.name=medmnist:{name}: expected a name such as organmnist3d")
+    places = Path.home() / ".medmnist" / f"{name}.npz", catalogue.place(name)
+    if found := next((path for path in places if path.is_file()), None):
+        return found
+    raise DataNotHere(
+        f"data set medmnist:{name} is not on this machine; "
+        f"put {name}.npz (medmnist.com) at {places[0]}"
+    )
 
 
 @lru_cache(maxsize=8)

@@ -25,6 +25,8 @@ class Recipe:
     """Behind every convolution."""
     activation: Slot
     """Behind every norm, except where a residual is added first."""
+    caveat: str = ""
+    """What of it is not in its paper; empty where nothing is."""
     bias: bool = True
     """Whether convolutions have a bias; a norm with a shift makes it redundant."""
 
@@ -86,12 +88,17 @@ RECIPES: dict[str, Recipe] = {
     "zc-swish": Recipe(
         label="ZC-Swish",
         description="No normalizer, and Swish with a learnable center, slope and scale.",
+        caveat="its paper (arXiv 2604.19453) could not be read, so the formula, with the learnable "
+        "center, slope and scale that it is known to have, is ours.",
         norm=_nothing,
         activation=lambda channels, per_channel: ZCSwish(channels, per_channel),
     ),
     "salunet": Recipe(
         label="SaluNet",
-        description="SALU in the place of the normalizer, and SWALU.",
+        description="SALU, a·x / √(1 + a·b·x²) with learnable a and b, in the place of the "
+        "normalizer, and SWALU, a Swish whose gate is a SALU.",
+        caveat="the initial values of its scalars, and keeping them positive, are ours; the "
+        "operators are those of its paper (arXiv 2606.02927).",
         norm=_salu,
         activation=lambda channels, per_channel: SWALU(0.5, 0.5, channels, per_channel),
     ),

