@@ -1,0 +1,34 @@
+"""Which layout a path has, and who reads it."""
+
+from pathlib import Path
+
+from fl.data.dataset import Dataset
+from fl.data.formats import cifar, folder, idx, npz, parquet
+from fl.data.formats.parts import dataset
+from fl.data.formats.reading import reading
+from fl.settings import ConfigError
+
+LAYOUTS = (idx, cifar, npz, parquet, folder)
+ACCEPTED = (
+    "a folder of IDX files, cifar-10-batches-py or -bin, cifar-100-python or -binary, an .npz with "
+    "MedMNIST's or Keras' names, a folder with SPLIT-*.parquet, or a folder train|test/CLASS/*.png"
+)
+
+
+def read(path: Path) -> Dataset:
+    """Read a user's files into memory, whatever of the accepted layouts they are in.
+
+    Pixels come out as they are stored, bit for bit. Labels have to be 0 to K-1; where the files
+    don't name their K classes, each has to occur in the training split. No pickle is executed.
+
+    Raises:
+        ConfigError: no such path or layout, a damaged file, or data that can't be trained on; the
+            one line names the file.
+    """
+    with reading(str(path)):
+        if not path.exists():
+            raise ConfigError(f"{path} does not exist")
+        layout = next((layout for layout in LAYOUTS if layout.holds(path)), None)
+    if layout is None:
+        raise ConfigError(f"{path} has no layout that is known here; accepted: {ACCEPTED}")
+    return dataset(layout.read(path), str(path), str(path), "unknown: your own files")
