@@ -67,14 +67,35 @@ class Data(Knobs):
 class Partition(Knobs):
     """How the training images are dealt out to clients."""
 
-    kind: Literal["iid", "dirichlet", "dirichlet-equal"] = "dirichlet"
-    """`dirichlet`: deals each class; `dirichlet-equal`: draws each client's mix, equal sizes."""
+    kind: Literal[
+        "iid",
+        "dirichlet",
+        "dirichlet-equal",
+        "dirichlet-balanced",
+        "mixture",
+        "quantity",
+        "shards",
+        "label-count",
+        "feature-noise",
+        "natural",
+    ] = "dirichlet"
+    """The law of the deal; docs/partitions.md has them all, and which knobs each minds."""
     alpha: Rate = 0.3
-    """Dirichlet concentration: small is skewed, large is even. Not used by `iid`."""
+    """Dirichlet concentration of classes (`quantity`: of sizes): small is skewed, large is even."""
     clients: Positive = 20
     """How many clients there are."""
     min_size: Annotated[int, Field(ge=0)] = 10
-    """The fewest images a client of `dirichlet` may hold; 0 allows empty clients."""
+    """The fewest images a client may hold where sizes are drawn; 0 allows empty clients."""
+    quantity_alpha: Rate = 0.5
+    """Dirichlet concentration of a `mixture`'s sizes; `alpha` is that of its mixes of classes."""
+    shards: Positive = 2
+    """Shards that a client of `shards` is dealt."""
+    labels: Positive = 2
+    """Labels that a client of `label-count` owns."""
+    noise: NonNegative = 0.1
+    """`feature-noise`: variance of the last client's noise, for inputs from 0 to 1."""
+    held_out: Share = 0.0
+    """Share of every client's images that it keeps from training, for personalised scores."""
 
 
 class Sampling(Knobs):
@@ -213,13 +234,27 @@ class Experiment(Knobs):
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
+_MINDED: dict[object, tuple[str, ...]] = {
+    "iid": (),
+    "dirichlet": ("alpha", "min-size"),
+    "dirichlet-equal": ("alpha",),
+    "dirichlet-balanced": ("alpha", "min-size"),
+    "mixture": ("alpha", "quantity-alpha", "min-size"),
+    "quantity": ("alpha", "min-size"),
+    "shards": ("shards",),
+    "label-count": ("labels",),
+    "feature-noise": ("noise",),
+    "natural": ("alpha", "min-size"),
+}
+"""Which knobs of a partition bear on which kind; all others of them bear on each."""
+
+
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     """Return the flat keys that bear on a result: not `run.*`, nor those that others switch off."""
     idle = {key for key in knobs if key.startswith("run.")}
-    if knobs.get("partition.kind") == "iid":
-        idle.add("partition.alpha")
-    if knobs.get("partition.kind") != "dirichlet":
-        idle.add("partition.min-size")
+    if (kind := knobs.get("partition.kind")) in _MINDED:
+        particular = {name for names in _MINDED.values() for name in names}
+        idle |= {f"partition.{name}" for name in particular.difference(_MINDED[kind])}
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
     if knobs.get("client.optimizer") == "adam":
