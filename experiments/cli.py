@@ -155,8 +155,8 @@ def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: boo
         Job(name, experiment, out / name)
         for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
     ]
-    display, jobs = Display(work, console, quiet), min(jobs or _cores(), len(work))
-    say(f"{len(work)} runs, {jobs} at a time, into {out}")
+    display, jobs = Display(work, console, quiet), jobs or _cores()
+    say(f"runs: {len(work)}, at most {jobs} at a time, into {out}")
     try:
         with display.shown():
             failed = work_through(work, jobs, _command(), display.round)

@@ -48,6 +48,6 @@ def plots() -> ModuleType:
         from experiments import report
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f'plots need {error.name}: install fednf with its extra sim, pip install ".[sim]"'
+            f'plots need {error.name}: install fednf with its extra "sim", see README'
         ) from None
     return report

@@ -5,16 +5,11 @@ draws anew until every client is large enough and gives up after eleven tries, w
 clients with small alpha never pass. We then keep the last try and top up who has too little.
 """
 
-import heapq
-
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from partitions.hand_out import hand_out, shuffle
 from partitions.limits import check_alpha, check_clients
-
-TRIES = 11
-"""Draws before the repair: flwr-datasets makes one and repeats it ten times."""
+from partitions.repair import deal_out
 
 
 def dirichlet(
@@ -32,7 +27,7 @@ def dirichlet(
 
     With the same generator this equals, order included, flwr-datasets 0.6.1's
     ``DirichletPartitioner(clients, ..., alpha, min_size, self_balancing=False, shuffle=True)``
-    wherever that returns; where it raises after its tries, see `top_up`.
+    wherever that returns; where it raises after its tries, see `partitions.repair`.
 
     Args:
         labels: The class of each example.
@@ -52,67 +47,31 @@ def dirichlet(
     check_clients(len(labels), clients, min_size)
     check_alpha(alpha)
     class_sizes = np.unique(labels, return_counts=True)[1].astype(np.int64)
-    for _ in range(TRIES):
-        counts = _divide(class_sizes, clients, alpha, rng)
-        if fits := counts.sum(axis=0).min() >= min_size:
-            break
-    parts = hand_out(np.argsort(labels, kind="stable"), counts)
-    if not fits:
-        shuffle(parts, rng)  # so that what a client gives away has its own mix of classes
-        parts = top_up(parts, min_size)
-    shuffle(parts, rng)
-    return parts
+    classes = np.argsort(labels, kind="stable")
+    return deal_out(classes, lambda: divide(class_sizes, clients, alpha, rng), min_size, rng)
 
 
-def _divide(
+def divide(
     class_sizes: Int64[np.ndarray, " classes"],
     clients: int,
     alpha: float,
     rng: np.random.Generator,
 ) -> Int64[np.ndarray, "classes clients"]:
-    """One try: how many examples of each class go to each client."""
+    """Divide each class by fractions ``p ~ Dir(alpha * 1_n)``, cut at ``floor(cumsum(p) * n_k)``.
+
+    Args:
+        class_sizes: How many examples each class has, n_k.
+        clients: How many clients, n, at least 1.
+        alpha: Concentration, above 0, without unit.
+        rng: Where the fractions are drawn from, class by class.
+
+    Returns:
+        How many examples of each class go to each client; a row sums to the size of its class.
+    """
     # NumPy draws sound fractions down to the smallest alpha, but where their sum overflows it
     # returns zeros. Half of the largest number leaves room for that sum, and is as even.
     concentration = np.full(clients, min(alpha, np.finfo(float).max / (2 * clients)))
-    counts = np.empty((len(class_sizes), clients), dtype=np.int64)
-    for row, size in zip(counts, class_sizes, strict=True):
-        cuts = (np.cumsum(rng.dirichlet(concentration)) * size).astype(np.int64)[:-1]
-        row[:] = np.diff(cuts, prepend=0, append=size)
-    return counts
-
-
-def top_up(parts: list[Int64[np.ndarray, " _"]], min_size: int) -> list[Int64[np.ndarray, " _"]]:
-    """Raise every client to ``min_size`` examples, taken from whoever has the most at the time.
-
-    A client that is too small gets what it lacks from the end of the largest client's array,
-    in one piece if that client can spare it, so that it stays as skewed as its giver. Of equals
-    the lower number gives. Each step fills one client or brings one down to ``min_size``: there
-    are at most ``2 * clients`` steps, and nobody falls below ``min_size`` by giving.
-
-    Args:
-        parts: One index array a client; left as they are.
-        min_size: The fewest examples a client may have; ``clients * min_size`` must not exceed
-            the examples.
-
-    Returns:
-        One index array a client: what it had less what it gave, then what it received.
-    """
-    kept = [len(part) for part in parts]
-    received: dict[int, list[np.ndarray]] = {}
-    # Whoever is on top has more than min_size, as long as anyone lacks something.
-    givers = [(-size, client) for client, size in enumerate(kept)]
-    heapq.heapify(givers)
-    for client, size in enumerate(kept):
-        lacking = min_size - size
-        while lacking > 0:
-            giver = givers[0][1]
-            end = kept[giver]
-            moved = min(lacking, end - min_size)
-            received.setdefault(client, []).append(parts[giver][end - moved : end])
-            kept[giver] -= moved
-            lacking -= moved
-            heapq.heapreplace(givers, (-kept[giver], giver))
-    return [
-        np.concatenate([part[: kept[client]], *received.get(client, [])])
-        for client, part in enumerate(parts)
-    ]
+    fractions = rng.dirichlet(concentration, len(class_sizes))
+    ends = class_sizes[:, None]
+    cuts = (np.cumsum(fractions, axis=1) * ends).astype(np.int64)[:, :-1]
+    return np.diff(cuts, axis=1, prepend=0, append=ends)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
 
-from partitions.hand_out import hand_out, shuffle
+from partitions.hand_out import by_class, hand_out, shuffle
 from partitions.limits import check_alpha, check_clients
 
 
@@ -45,18 +45,37 @@ def dirichlet_equal(
     """
     check_clients(len(labels), clients, min_size=1)
     check_alpha(alpha)
-    examples = len(labels)
+    small, more = divmod(len(labels), clients)
+    sizes = small + (np.arange(clients) < more).astype(np.int64)
+    return deal_mixes(labels, sizes, alpha, rng)
+
+
+def deal_mixes(
+    labels: Integer[np.ndarray, " examples"],
+    sizes: Int64[np.ndarray, " clients"],
+    alpha: float,
+    rng: np.random.Generator,
+) -> list[Int64[np.ndarray, " _"]]:
+    """Deal as `dirichlet_equal` does, to clients of given sizes.
+
+    Args:
+        labels: The class of each example, at least one.
+        sizes: How many examples each client gets; they sum to the examples.
+        alpha: Concentration, above 0, without unit.
+        rng: Where mixes, examples and orders are drawn from.
+
+    Returns:
+        One shuffled array of indices into ``labels`` a client; every example exactly once.
+    """
     left = np.unique(labels, return_counts=True)[1].astype(np.int64)
     # Below 1e-200 nothing changes but that the next lines would divide by zero.
-    concentration = max(alpha, 1e-200) * (left / examples)
-    mixes = log_mixes(concentration, clients, rng)
-    counts = np.empty((clients, len(left)), dtype=np.int64)
-    for client in rng.permutation(clients):
-        size = examples // clients + int(client < examples % clients)
-        counts[client] = take(size, mixes[client], left, rng)
+    concentration = max(alpha, 1e-200) * (left / len(labels))
+    mixes = log_mixes(concentration, len(sizes), rng)
+    counts = np.empty((len(sizes), len(left)), dtype=np.int64)
+    for client in rng.permutation(len(sizes)):
+        counts[client] = take(int(sizes[client]), mixes[client], left, rng)
         left -= counts[client]
-    deck = rng.permutation(examples)
-    parts = hand_out(deck[np.argsort(labels[deck], kind="stable")], counts.T)
+    parts = hand_out(by_class(labels, rng), counts.T)
     shuffle(parts, rng)
     return parts
 

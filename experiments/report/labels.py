@@ -10,7 +10,18 @@ from fl.settings import Value
 
 Knobs = Mapping[str, Value]
 
-_GROUPED = ("seed", "recipe", "partition.kind", "partition.alpha", "strategy.kind", "strategy.mu")
+_GROUPED = (
+    "seed",
+    "recipe",
+    "partition.kind",
+    "partition.alpha",
+    "partition.quantity-alpha",
+    "partition.shards",
+    "partition.labels",
+    "partition.noise",
+    "strategy.kind",
+    "strategy.mu",
+)
 _WORDS = {
     "client.batch-size": "batch size {}",
     "client.epochs": "local epochs {}",
@@ -22,6 +33,19 @@ _WORDS = {
     "rounds": "{} rounds",
     "sampling.clients": "{} clients a round",
 }
+_PARTITIONS = {
+    "iid": ("iid", ()),
+    "dirichlet": ("Dirichlet α = {:g}", ("alpha",)),
+    "dirichlet-equal": ("Equal-size Dirichlet α = {:g}", ("alpha",)),
+    "dirichlet-balanced": ("Balanced Dirichlet α = {:g}", ("alpha",)),
+    "mixture": ("Dirichlet α = {:g}, sizes α = {:g}", ("alpha", "quantity-alpha")),
+    "quantity": ("Sizes α = {:g}", ("alpha",)),
+    "shards": ("Shards, {:g} a client", ("shards",)),
+    "label-count": ("Labels, {:g} a client", ("labels",)),
+    "feature-noise": ("Feature noise σ = {:g}", ("noise",)),
+    "natural": ("Natural α = {:g}", ("alpha",)),
+}
+"""Each kind in words, and the knobs that these name."""
 _STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
 
 
@@ -100,11 +124,14 @@ def _recipe(knobs: Knobs) -> Setting:
 
 
 def _partition(knobs: Knobs) -> Setting:
-    kind, alpha = str(knobs.get("partition.kind", "")), knobs.get("partition.alpha", 0.0)
-    if kind == "iid":
-        return Setting("partition", (-math.inf, ""), "iid")
-    name = {"dirichlet": "Dirichlet", "dirichlet-equal": "Equal-size Dirichlet"}.get(kind, kind)
-    return Setting("partition", (-float(alpha), kind), f"{name} α = {alpha:g}")
+    kind = str(knobs.get("partition.kind", ""))
+    words, names = _PARTITIONS.get(kind, (kind, ()))
+    found = [float(knobs.get(f"partition.{name}", 0.0)) for name in names]
+    text = words.format(*found)
+    if not found:
+        return Setting("partition", (-math.inf, text), text)
+    # The more skewed, the later: a smaller α, fewer labels, but more noise.
+    return Setting("partition", (found[0] if "noise" in names else -found[0], text), text)
 
 
 def _strategy(knobs: Knobs) -> Setting:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import assert_never
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 import partitions
 from fl.config import Experiment, Partition
 from fl.data import catalogue
-from fl.data.dataset import DataNotHere, Dataset
+from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.seeds import stream
 from fl.settings import ConfigError
 
@@ -71,23 +72,44 @@ def deal(data: str, partition: Partition, seed: int) -> Deal:
     Raises:
         ConfigError: the partition can't be made from so many images.
     """
-    labels = load(data).train.labels.numpy()
-    rng = stream(seed, "deal")
     try:
-        match partition.kind:
-            case "iid":
-                parts = partitions.iid(labels, partition.clients, rng)
-            case "dirichlet":
-                parts = partitions.dirichlet(
-                    labels, partition.clients, partition.alpha, partition.min_size, rng
-                )
-            case "dirichlet-equal":
-                parts = partitions.dirichlet_equal(labels, partition.clients, partition.alpha, rng)
-            case unknown:
-                assert_never(unknown)
+        parts = _dealt(load(data).train, partition, stream(seed, "deal"))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return tuple(torch.from_numpy(part) for part in parts)
+
+
+def _dealt(split: Split, knobs: Partition, rng: np.random.Generator) -> list[np.ndarray]:
+    labels, clients = split.labels.numpy(), knobs.clients
+    match knobs.kind:
+        case "iid" | "feature-noise":
+            return partitions.iid(labels, clients, rng)
+        case "dirichlet":
+            return partitions.dirichlet(labels, clients, knobs.alpha, knobs.min_size, rng)
+        case "dirichlet-equal":
+            return partitions.dirichlet_equal(labels, clients, knobs.alpha, rng)
+        case "dirichlet-balanced":
+            return partitions.dirichlet_balanced(labels, clients, knobs.alpha, knobs.min_size, rng)
+        case "mixture":
+            return partitions.mixture(
+                labels, clients, knobs.alpha, knobs.quantity_alpha, knobs.min_size, rng
+            )
+        case "quantity":
+            return partitions.quantity(labels, clients, knobs.alpha, knobs.min_size, rng)
+        case "shards":
+            return partitions.shards(labels, clients, knobs.shards, rng)
+        case "label-count":
+            return partitions.label_count(labels, clients, knobs.labels, rng)
+        case "natural":
+            if split.domains is None:
+                raise ValueError(
+                    "partition.kind is natural, but the data set does not say whose each image "
+                    "is: choose one that does, or another partition.kind"
+                )
+            domains = split.domains.numpy()
+            return partitions.natural(labels, domains, clients, knobs.alpha, knobs.min_size, rng)
+        case unknown:
+            assert_never(unknown)
 
 
 def share(node_config: Mapping[str, object], knobs: Experiment) -> Int[Tensor, " examples"]:

@@ -278,7 +278,7 @@ def test_a_study_of_which_nothing_worked_has_reasons_and_no_report(fednf, no_wor
     (tmp_path / "mine.py").write_text(STUDY_FILE)
     answer = fednf("study", "mine.py", "--json")
     assert (answer.status, no_workers.reports) == (1, [])
-    assert answer.lines[0] == "failed: zc-swish_seed-1: ConfigError: no"
+    assert answer.lines[1] == "failed: zc-swish_seed-1: ConfigError: no"
     assert json.loads(answer.lines[-1]) == {
         "report": None,
         "runs": 1,
@@ -307,7 +307,7 @@ def test_plots_that_are_not_installed_cost_one_line(fednf, monkeypatch, tmp_path
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delattr(sys.modules["experiments"], "report")
     for words in (["demo"], ["report", "x"]):
-        assert "fednf[sim]" in refused(fednf(*words))
+        assert 'extra "sim"' in refused(fednf(*words))
     assert listing(tmp_path) == []
 
 
@@ -406,7 +406,6 @@ def test_a_terminal_shows_bytes_on_a_bar(fednf, toy, monkeypatch):
     assert fednf("data", "fetch", "toy").status == 0
     shown = screen.file.getvalue()
     assert "10.0/10.0 MB" in shown
-    assert "unpacking" in shown
 
 
 def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
