@@ -77,13 +77,13 @@ def _part(rows: Rows) -> Part:
 def _image(rows: Rows) -> str:
     """Return the name of the column that holds images."""
     fit = [field.name for field in rows.schema if _is_image(field.type)]
-    named = [name for name in IMAGES if name in fit] or fit
-    if not named or (len(named) > 1 and named == fit):
+    named = next((name for name in IMAGES if name in fit), None)
+    if named is None and len(fit) != 1:
         raise ConfigError(
             f"{rows.where}: {len(fit)} columns of image bytes, expected one or one named image; "
             f"columns: {', '.join(rows.schema.names)}"
         )
-    return named[0]
+    return named or fit[0]
 
 
 def _is_image(kind: Any) -> bool:

@@ -35,13 +35,13 @@ def need(module: str, package: str = "fednf[data]") -> ModuleType:
     """Import a module that only some formats need.
 
     Raises:
-        ConfigError: it is not installed; the line says how to install it.
+        ConfigError: it can't be imported; the line says why, and how to install it.
     """
     try:
         return importlib.import_module(module)
-    except ImportError:
-        name = module.partition(".")[0]
-        raise ConfigError(f'reading this needs {name}: pip install "{package}"') from None
+    except ImportError as error:  # not there, or there and not fit for this NumPy
+        why = " ".join(str(error).split())
+        raise ConfigError(f'reading this takes pip install "{package}": {why}') from None
 
 
 def test_split(splits: Collection[str], where: str) -> str:

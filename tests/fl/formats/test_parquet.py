@@ -75,6 +75,11 @@ def test_more_rows_than_are_taken_at_a_time(tmp_path, examples, monkeypatch):
     assert data.are(read(write(tmp_path, data, shards=2)))
 
 
+def test_a_column_named_image_is_taken_before_others(tmp_path, examples):
+    data = examples()
+    assert data.are(read(write(tmp_path, data, audio=pa.array([b"x"] * 9))))
+
+
 def test_names_of_classes_are_taken_from_the_metadata(tmp_path, examples, refusal):
     write(tmp_path, examples(), names=["a", "b", "c", "d"])
     assert read(tmp_path).classes == ("a", "b", "c", "d")
@@ -187,4 +192,6 @@ def test_damaged_files_are_one_line(tmp_path, examples, damage):
 def test_a_missing_pyarrow_is_one_line(tmp_path, examples, refusal, monkeypatch):
     write(tmp_path, examples())
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    assert refusal(tmp_path) == 'reading this needs pyarrow: pip install "fednf[data]"'
+    assert refusal(tmp_path).startswith(
+        'reading this takes pip install "fednf[data]": import of pya'
+    )
