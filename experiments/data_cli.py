@@ -64,7 +64,7 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
     plots = terminal.plots() if out else None
     knobs = terminal.knobs(config, settings)
     dataset = load(knobs.data.name)
-    parts = [part.numpy() for part in deal(knobs.data.name, knobs.partition, knobs.seed)]
+    parts = [part.numpy() for part in deal(knobs)]
     counts = partitions.counts(dataset.train.labels.numpy(), parts, len(dataset.classes))
     table = Table("client", "images", *dataset.classes, box=None)
     for client, row in enumerate(counts.tolist()):

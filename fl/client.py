@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 
 from fl import training, wire
 from fl.config import Experiment
-from fl.data import batches, load, share
+from fl.data import Dataset, Split, batches, load, share
 from fl.fleet import work
 from fl.seeds import stream, torch_stream
 from strategies.proximal import proximal
@@ -53,21 +53,41 @@ def _fit(message: Message, context: Context) -> Message:
     knobs = Experiment.from_flat(context.run_config)
     partition = int(context.node_config["partition-id"])
     dataset = load(knobs.data.name)
-    indices = share(context.node_config, knobs)
-    if not len(indices):
+    mine = share(context.node_config, knobs)
+    if not len(mine.train):
         raise ValueError("this client holds no images; set partition.min-size to 1 or more")
     start, number, mu = wire.read_request(message.content)
     network = _network(knobs)
     network.load(start)
     rng = stream(knobs.seed, "client", partition, "round", number)
-    device = work(knobs, partition, number, len(indices))
+    device = work(knobs, partition, number, len(mine.train))
     todo = batches(
-        dataset, indices, device.batch_size, device.epochs, rng, augment=knobs.data.augment
+        dataset,
+        mine.train,
+        device.batch_size,
+        device.epochs,
+        rng,
+        augment=knobs.data.augment,
+        noise=mine.noise,
     )
+    own = dataset.train.only(mine.held_out)
+    before = _correct(network, dataset, own)
     outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
-    figures = {"batch_size": device.batch_size, "epochs": device.epochs, **asdict(outcome)}
-    content = wire.train_reply(network.state(), partition, len(indices), figures)
+    figures = {
+        "batch_size": device.batch_size,
+        "epochs": device.epochs,
+        "held_out": len(own),
+        "global_correct": before,
+        "personal_correct": _correct(network, dataset, own),
+        **asdict(outcome),
+    }
+    content = wire.train_reply(network.state(), partition, len(mine.train), figures)
     return Message(content, reply_to=message)
+
+
+def _correct(network: training.FlatNetwork, dataset: Dataset, own: Split) -> int:
+    """Return how many of a client's held-out images a network gets right."""
+    return training.evaluate(network, dataset, own)[1] if len(own) else 0
 
 
 @lru_cache(maxsize=2)

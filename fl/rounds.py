@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fl import fleet, training, wire
 from fl.config import Experiment
-from fl.data import load, share
+from fl.data import Split, load, share, validation
 from fl.journal import Checkpoint, Journal
 
 REPLY_SECONDS = 3600.0
@@ -71,7 +71,14 @@ class Replies:
             "images": sum(account["examples"] for account in self.accounts),
             "single_value_steps": sum(a["single_value_steps"] for a in self.accounts),
             "bytes_up": self.bytes_up,
+            "global_accuracy_held_out": self._own_accuracy("global_correct"),
+            "personal_accuracy_held_out": self._own_accuracy("personal_correct"),
         }
+
+    def _own_accuracy(self, right: str) -> float | None:
+        """Return the accuracy on all clients' held-out images; None where there are none."""
+        total = sum(account["held_out"] for account in self.accounts)
+        return sum(account[right] for account in self.accounts) / total if total else None
 
     def _checked(self, reply: Message) -> Iterator[Message]:
         node = reply.metadata.src_node_id
@@ -99,6 +106,7 @@ class Rounds:
         self.network, self.strategy = network, strategy
         self.partition_of = {node: partition for partition, node in nodes.items()}
         self.dataset = load(knobs.data.name)
+        self.validation = self.dataset.train.only(validation(knobs))
 
     def begin(self) -> Checkpoint:
         """Evaluate and commit the initial network as round 0."""
@@ -163,21 +171,28 @@ class Rounds:
     def _work(self, node: int, number: int) -> fleet.Work:
         """Return what the fleet's schedule says of a client."""
         partition = self.partition_of[node]
-        images = len(share({"partition-id": partition}, self.knobs))
+        images = len(share({"partition-id": partition}, self.knobs).train)
         return fleet.work(self.knobs, partition, number, images)
 
     def _evaluate(self, model: Mapping[str, np.ndarray], begun: float) -> dict:
-        """Return the test figures of a network, and the seconds of this round so far."""
+        """Return the figures of a network on the server's images, and the seconds so far."""
         start = time.perf_counter()
         self.network.load(wire.unpack_network(wire.pack_arrays(model)))
-        loss, accuracy = training.evaluate(self.network, self.dataset)
+        loss, accuracy = self._score(self.dataset.test)
+        kept = self._score(self.validation)[1] if len(self.validation) else None
         end = time.perf_counter()
         return {
             "test_loss": wire.finite(loss),
             "test_accuracy": accuracy,
+            "validation_accuracy": kept,
             "seconds": end - begun,
             "eval_seconds": end - start,
         }
+
+    def _score(self, split: Split) -> tuple[float, float]:
+        """Return the mean loss in nats and the accuracy on a split."""
+        loss, correct = training.evaluate(self.network, self.dataset, split)
+        return loss, correct / len(split)
 
     def _states(self) -> dict[int, tuple[Mapping[str, np.ndarray], str]]:
         """Return what the clients of this round want to remember, ready to be written."""

@@ -86,7 +86,7 @@ def rehearse(knobs: Experiment) -> None:
         ConfigError: the network, its device, the data or the deal are impossible.
     """
     training.network(knobs, torch_stream(knobs.seed, "init"))
-    deal(knobs.data.name, knobs.partition, knobs.seed)
+    deal(knobs)
 
 
 def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
@@ -173,7 +173,7 @@ def _data_conditions(knobs: Experiment) -> dict[str, object]:
         ConfigError: the data can't be dealt like that.
     """
     dataset = load(knobs.data.name)
-    parts = deal(knobs.data.name, knobs.partition, knobs.seed)
+    parts = deal(knobs)
     labels = dataset.test.labels
     return {
         "data_sha256": dataset.fingerprint,
@@ -184,7 +184,10 @@ def _data_conditions(knobs: Experiment) -> dict[str, object]:
 
 def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
     """Sum a run up."""
-    best = max(lines, key=lambda line: line["test_accuracy"])
+    chosen_by = (
+        "test_accuracy" if lines[0]["validation_accuracy"] is None else "validation_accuracy"
+    )
+    best = max(lines, key=lambda line: line[chosen_by])
     total = {
         key: sum(line[key] for line in lines)
         for key in (
@@ -202,6 +205,8 @@ def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
         "final_loss": lines[-1]["test_loss"],
         "best_accuracy": best["test_accuracy"],
         "best_round": best["round"],
+        "best_chosen_by": chosen_by,
+        "personal_accuracy_held_out": lines[-1]["personal_accuracy_held_out"],
         "model_sha256": model_sha256(model),
         "refused": sum(len(line["refused"]) for line in lines),
         "simulated_seconds": _simulated(lines),

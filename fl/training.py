@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fl import optimizers
 from fl.config import Client, Experiment
-from fl.data import Batch, Dataset, load
+from fl.data import Batch, Dataset, Split, load
 from fl.nn import BatchNorm, build, scalars
 from fl.settings import ConfigError
 
@@ -184,19 +184,20 @@ class _Update:
 
 
 @torch.no_grad()
-def evaluate(network: FlatNetwork, dataset: Dataset, batch_size: int = 250) -> tuple[float, float]:
-    """Return the mean cross-entropy in nats and the accuracy (0 to 1) on the test split."""
+def evaluate(
+    network: FlatNetwork, dataset: Dataset, split: Split, batch_size: int = 250
+) -> tuple[float, int]:
+    """Return the mean cross-entropy in nats, and how many examples of a split come out right."""
     module, device = network.module, network.weights.device
     module.eval()
     loss, correct = 0.0, 0
-    split = dataset.test
     for images, labels in zip(
         split.images.split(batch_size), split.labels.split(batch_size), strict=True
     ):
         logits, truth = module(dataset.inputs(images).to(device)), labels.to(device)
         loss += float(F.cross_entropy(logits, truth, reduction="sum"))
         correct += int((logits.argmax(1) == truth).sum())
-    return loss / len(split), correct / len(split)
+    return loss / len(split), correct
 
 
 def use_one_thread() -> None:

@@ -24,7 +24,16 @@ WEIGHT = "num-examples"
 WHO_ARE_YOU = "query.who_are_you"
 
 _PARTITION = "partition-id"
-_COUNTS = ("batch-size", "epochs", "examples", "steps", "single-value-steps")
+_COUNTS = (
+    "batch-size",
+    "epochs",
+    "examples",
+    "steps",
+    "single-value-steps",
+    "held-out",
+    "global-correct",
+    "personal-correct",
+)
 _MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
 _JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)

@@ -116,7 +116,7 @@ def _deal(run: Run) -> Deal:
     data = data_set(run)
     if data is None:
         raise ConfigError(f"the data set {knobs.data.name} is not on this machine")
-    parts = [part.numpy() for part in deal(knobs.data.name, knobs.partition, knobs.seed)]
+    parts = [part.numpy() for part in deal(knobs)]
     name = labels.settings(run.knobs)["partition"].text
     if fingerprint({f"{i:06}": part for i, part in enumerate(parts)}) != run.header["deal_sha256"]:
         raise ConfigError(

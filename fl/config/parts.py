@@ -37,6 +37,8 @@ class Data(Knobs):
     """A data set by name; `fednf data list` shows them."""
     augment: Literal["none", "crop-flip"] = "none"
     """`crop-flip`: training images are shifted by up to an eighth of a side and half mirrored."""
+    validation: Share = 0.0
+    """Share of the training images that no client gets; the best round is the best on them."""
 
 
 class Partition(Knobs):

@@ -8,3 +8,4 @@ from fl.data.dataset import Split as Split
 from fl.data.shares import deal as deal
 from fl.data.shares import load as load
 from fl.data.shares import share as share
+from fl.data.shares import validation as validation

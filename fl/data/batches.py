@@ -36,7 +36,7 @@ def batches(
         epochs: passes over all of them.
         rng: orders, augmentation and noise.
         augment: what is done to images, see `fl.data.augment`.
-        noise: standard deviation of Gaussian noise on the inputs, in their units.
+        noise: standard deviation of Gaussian noise, where bytes run from 0 to 1.
     """
     block = batch_size * max(1, _BLOCK // batch_size)
     for _ in range(epochs):
@@ -47,6 +47,8 @@ def batches(
                 images = crop_flip(images, rng)
             inputs = dataset.inputs(images)
             if noise:
-                inputs += noise * torch.from_numpy(rng.standard_normal(inputs.shape, np.float32))
+                inputs += dataset.on_inputs(noise) * torch.from_numpy(
+                    rng.standard_normal(inputs.shape, np.float32)
+                )
             labels = dataset.train.labels[part]
             yield from zip(inputs.split(batch_size), labels.split(batch_size), strict=True)

@@ -29,6 +29,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def only(self, places: Int[Tensor, " chosen"]) -> "Split":
+        """Return a copy of the examples at these places."""
+        domains = None if self.domains is None else self.domains[places]
+        return Split(self.images[places], self.labels[places], domains)
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
@@ -95,6 +100,14 @@ class Dataset:
         """Turn examples into network inputs, channel by channel: (x - mean) / std."""
         scale, shift = self._scale_and_shift
         return images.to(torch.float32, copy=True).mul_(scale).sub_(shift)
+
+    def on_inputs(self, noise: float) -> Tensor:
+        """Return a standard deviation on the scale of the inputs, channel by channel.
+
+        It is given where bytes run from 0 to 1; of signals, in their own units.
+        """
+        whole = 255 if self.train.images.dtype == torch.uint8 else 1
+        return self._scale_and_shift[0] * (noise * whole)
 
 
 def _moments(channel: Tensor) -> tuple[float, float]:

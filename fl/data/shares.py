@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import assert_never
@@ -12,13 +13,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 import partitions
-from fl.config import Experiment, Partition
+from fl.config import Data, Experiment, Partition
 from fl.data import catalogue
 from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.seeds import stream
 from fl.settings import ConfigError
 
-Deal = tuple[Int[Tensor, " examples"], ...]
+Deal = tuple[Int[Tensor, " _"], ...]
 """For every client, in order, the places of its images in the training split."""
 
 
@@ -65,18 +66,44 @@ def _medmnist(name: str) -> Path:
     )
 
 
-@lru_cache(maxsize=8)
-def deal(data: str, partition: Partition, seed: int) -> Deal:
+def deal(knobs: Experiment) -> Deal:
     """Deal a data set's training images to clients, by the stream (seed, "deal").
+
+    The images of `data.validation` are nobody's.
 
     Raises:
         ConfigError: the partition can't be made from so many images.
     """
+    return _deal(knobs.data, knobs.partition, knobs.seed)
+
+
+def validation(knobs: Experiment) -> Int[Tensor, " examples"]:
+    """Return the places of the training images that the server keeps to choose the best round."""
+    examples = len(load(knobs.data.name).train)
+    order = stream(knobs.seed, "validation").permutation(examples)
+    return torch.from_numpy(np.sort(order[: round(knobs.data.validation * examples)]))
+
+
+@lru_cache(maxsize=8)
+def _deal(data: Data, partition: Partition, seed: int) -> Deal:
+    knobs = Experiment.model_construct(data=data, partition=partition, seed=seed)
+    train = load(data.name).train
+    places = np.setdiff1d(np.arange(len(train)), validation(knobs).numpy())
+    domains = None if train.domains is None else train.domains[places]
+    split = Split(train.images[:0], train.labels[places], domains)  # a deal needs no pixels
     try:
-        parts = _dealt(load(data).train, partition, stream(seed, "deal"))
+        parts = _dealt(split, partition, stream(seed, "deal"))
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    return tuple(torch.from_numpy(part) for part in parts)
+    return tuple(torch.from_numpy(places[part]) for part in parts)
+
+
+@lru_cache(maxsize=8)
+def _held_out(data: Data, partition: Partition, seed: int) -> tuple[Deal, Deal]:
+    parts = [part.numpy() for part in _deal(data, partition, seed)]
+    sides = partitions.hold_out(parts, partition.held_out, stream(seed, "held-out"))
+    train, held = (tuple(torch.from_numpy(part) for part in side) for side in sides)
+    return train, held
 
 
 def _dealt(split: Split, knobs: Partition, rng: np.random.Generator) -> list[np.ndarray]:
@@ -112,8 +139,19 @@ def _dealt(split: Split, knobs: Partition, rng: np.random.Generator) -> list[np.
             assert_never(unknown)
 
 
-def share(node_config: Mapping[str, object], knobs: Experiment) -> Int[Tensor, " examples"]:
-    """Return the places of a node's images: it is dealt the share of its partition id.
+@dataclass(frozen=True)
+class Share:
+    """A node's images, by their places in the training split."""
+
+    train: Int[Tensor, " _"]
+    held_out: Int[Tensor, " _"]
+    """Kept from training, to score networks on the client's own images."""
+    noise: float
+    """Standard deviation of the noise on its inputs, on their scale from 0 to 1."""
+
+
+def share(node_config: Mapping[str, object], knobs: Experiment) -> Share:
+    """Return a node's images: it is dealt the share of its partition id.
 
     Raises:
         ConfigError: the node does not say which share is its own.
@@ -122,4 +160,8 @@ def share(node_config: Mapping[str, object], knobs: Experiment) -> Int[Tensor, "
     clients = knobs.partition.clients
     if not isinstance(number, int) or not 0 <= number < clients:
         raise ConfigError(f"node config has partition-id={number!r}, expected 0 to {clients - 1}")
-    return deal(knobs.data.name, knobs.partition, knobs.seed)[number]
+    train, held_out = _held_out(knobs.data, knobs.partition, knobs.seed)
+    noise = 0.0
+    if knobs.partition.kind == "feature-noise":
+        noise = float(partitions.noise_levels(clients, knobs.partition.noise)[number])
+    return Share(train[number], held_out[number], noise)

@@ -6,7 +6,7 @@ from flwr.clientapp import ClientApp
 
 import fl.client
 from fl import server, wire
-from fl.data import deal
+from fl.data import deal, share, validation
 from fl.journal import Journal
 from fl.rounds import Replies
 from fl.runtime import InlineGrid
@@ -154,7 +154,7 @@ def test_a_round_in_which_nobody_answers_is_survived(tiny, tmp_path):
 def test_the_journal_accounts_for_every_client(tiny, tmp_path):
     knobs = everybody(tiny, **{"client.epochs": 2})
     _, journal = serve_with(fl.client.app, knobs, tmp_path)
-    sizes = [len(part) for part in deal(knobs.data.name, knobs.partition, knobs.seed)]
+    sizes = [len(part) for part in deal(knobs)]
     for account, size in zip(journal.clients(), sizes, strict=True):
         assert account["held"] == size
         assert account["examples"] == 2 * size
@@ -281,7 +281,7 @@ def test_clients_use_one_thread(tiny, tmp_path):
 
 
 def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, monkeypatch):
-    accuracies = iter([0.1, 0.4, 0.6, 0.6, 0.3])
+    accuracies = iter([100, 400, 600, 600, 300])
     monkeypatch.setattr(fl.training, "evaluate", lambda *_: (1.0, next(accuracies)))
     result, _ = serve_with(fl.client.app, tiny({"rounds": 4}), tmp_path)
     assert (result["best_accuracy"], result["best_round"]) == (0.6, 2)
@@ -290,7 +290,7 @@ def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, m
 
 def test_a_round_counts_the_steps_without_a_variance():
     replies = Replies(ArrayRecord(), {})
-    replies.accounts = [{"single_value_steps": 3, "examples": 5}] * 2
+    replies.accounts = [{"single_value_steps": 3, "examples": 5, "held_out": 0}] * 2
     assert (replies.summary()["single_value_steps"], replies.summary()["images"]) == (6, 10)
 
 
@@ -298,7 +298,7 @@ def test_a_client_without_images_is_told_so(tiny, tmp_path):
     knobs = everybody(tiny, **{"partition.alpha": 0.001, "partition.min-size": 0})
     _, journal = serve_with(fl.client.app, knobs, tmp_path)
     reasons = [refusal["reason"] for refusal in journal.rounds()[1]["refused"]]
-    sizes = [len(part) for part in deal(knobs.data.name, knobs.partition, knobs.seed)]
+    sizes = [len(part) for part in deal(knobs)]
     assert len(reasons) == sizes.count(0) > 0
     assert all("holds no images" in reason for reason in reasons)
 
@@ -324,3 +324,43 @@ def test_a_finished_run_is_told_and_not_touched(tiny, tmp_path):
     again, _ = serve_with(fl.client.app, tiny(), tmp_path, watch=lines.append)
     assert (again, lines) == (result, journal.rounds())
     assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
+
+
+def test_the_best_round_is_chosen_on_images_that_nobody_trains_on(tiny, tmp_path, monkeypatch):
+    knobs = tiny({"rounds": 3, "data.validation": 0.2})
+    kept = validation(knobs)
+    assert len(kept) == 1000
+    dealt = torch.cat(list(deal(knobs)))
+    assert sorted([*dealt.tolist(), *kept.tolist()]) == list(range(5000))
+    correct = iter([100, 500, 600, 100, 400, 900, 500, 300])  # test, validation, test, …
+    monkeypatch.setattr(fl.training, "evaluate", lambda *_: (1.0, next(correct)))
+    result, journal = serve_with(fl.client.app, knobs, tmp_path)
+    assert [line["validation_accuracy"] for line in journal.rounds()] == [0.5, 0.1, 0.9, 0.3]
+    assert (result["best_round"], result["best_accuracy"]) == (2, 0.4)
+    assert result["best_chosen_by"] == "validation_accuracy"
+
+
+def test_clients_score_networks_on_images_of_their_own(tiny, tmp_path):
+    knobs = everybody(tiny, **{"partition.held-out": 0.25, "partition.alpha": 0.1})
+    result, journal = serve_with(fl.client.app, knobs, tmp_path)
+    accounts = journal.clients()
+    for account, part in zip(accounts, deal(knobs), strict=True):
+        mine = share({"partition-id": account["partition"]}, knobs)
+        assert (account["held"], account["held_out"]) == (len(mine.train), len(mine.held_out))
+        both = [*mine.train.tolist(), *mine.held_out.tolist()]
+        assert sorted(both) == sorted(part.tolist())
+        assert account["held_out"] == pytest.approx(len(part) / 4, abs=1)
+    line = journal.rounds()[1]
+    total = sum(account["held_out"] for account in accounts)
+    for name in ("global", "personal"):
+        right = sum(account[f"{name}_correct"] for account in accounts)
+        assert line[f"{name}_accuracy_held_out"] == right / total
+    assert result["personal_accuracy_held_out"] == line["personal_accuracy_held_out"]
+    assert line["personal_accuracy_held_out"] > line["global_accuracy_held_out"] + 0.1
+
+
+def test_feature_noise_reaches_the_inputs_of_later_clients_more(tiny):
+    knobs = tiny({"partition.kind": "feature-noise", "partition.noise": 0.5})
+    levels = [share({"partition-id": client}, knobs).noise for client in range(5)]
+    assert levels == pytest.approx([(0.5 * i / 5) ** 0.5 for i in range(1, 6)])
+    assert share({"partition-id": 4}, tiny()).noise == 0

@@ -13,6 +13,9 @@ STATE = {"w": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "n":
 FIGURES = {
     "batch_size": 4,
     "epochs": 1,
+    "held_out": 0,
+    "global_correct": 0,
+    "personal_correct": 0,
     "examples": 10,
     "steps": 3,
     "single_value_steps": 0,

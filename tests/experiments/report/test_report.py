@@ -189,7 +189,7 @@ def test_a_deal_is_drawn_only_if_it_is_the_run_s_own(tmp_path, write_run):
 
 def test_the_deal_is_drawn_and_said(tmp_path, write_run):
     knobs = Experiment.from_flat({"partition.kind": "iid", "partition.clients": 10})
-    parts = deal(knobs.data.name, knobs.partition, knobs.seed)
+    parts = deal(knobs)
     own = fingerprint({f"{i:06}": part.numpy() for i, part in enumerate(parts)})
     flat = {"partition.kind": "iid", "partition.clients": 10}
     write_run(tmp_path / "a", [0.1, 0.5], flat, {"deal_sha256": own})
