@@ -42,9 +42,10 @@ def test_sizes_are_less_skewed_than_without_balance():
     assert balanced < 0.8 * free
 
 
+@pytest.mark.parametrize("clients", [10, 30])  # of ten, each holds exactly the average
 @pytest.mark.parametrize("alpha", [5e-324, 1e-300, 1e-9])
-def test_small_alpha_gives_each_class_one_owner_and_nobody_two(alpha):
-    parts = dirichlet_balanced(LABELS, 30, alpha, 0, np.random.default_rng(1))
+def test_small_alpha_gives_each_class_one_owner_and_nobody_two(alpha, clients):
+    parts = dirichlet_balanced(LABELS, clients, alpha, 0, np.random.default_rng(1))
     table = counts(LABELS, parts, 10) > 0
     assert (table.sum(axis=0) == 1).all()
     assert table.sum(axis=1).max() == 1

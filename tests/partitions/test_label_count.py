@@ -25,6 +25,13 @@ def test_k_labels_each_shared_equally_among_all_who_own_it(clients, classes, see
         assert (table[np.arange(clients), np.arange(clients) % classes] > 0).all()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_with_few_clients_every_label_has_an_owner(seed):
+    table = counts(LABELS, label_count(LABELS, 4, 3, np.random.default_rng(seed)), 10) > 0
+    assert (table.sum(axis=0) > 0).all()
+    assert (table.sum(axis=1) == 3).all()
+
+
 def test_all_labels_is_an_even_deal():
     table = counts(LABELS, label_count(LABELS, 100, 10, np.random.default_rng(1)), 10)
     assert (table == 50).all()
