@@ -8,6 +8,7 @@ clients with small alpha never pass. We then keep the last try and top up who ha
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from partitions.hand_out import order
 from partitions.limits import check_alpha, check_clients
 from partitions.repair import deal_out
 
@@ -47,7 +48,7 @@ def dirichlet(
     check_clients(len(labels), clients, min_size)
     check_alpha(alpha)
     class_sizes = np.unique(labels, return_counts=True)[1].astype(np.int64)
-    classes = np.argsort(labels, kind="stable")
+    classes = order(labels)
     return deal_out(classes, lambda: divide(class_sizes, clients, alpha, rng), min_size, rng)
 
 

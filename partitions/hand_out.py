@@ -6,6 +6,20 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 
+def order(keys: Integer[np.ndarray, " examples"]) -> Int64[np.ndarray, " examples"]:
+    """Return the places of the keys, by key ascending, equal keys in their order.
+
+    Numbers of up to 16 bits are sorted by radix, in NumPy several times as fast as wider ones.
+
+    Args:
+        keys: Labels or numbers of clients, at least one.
+    """
+    low, high = int(keys.min()), int(keys.max())
+    if high - low < 2**16:
+        keys = (keys.astype(np.int64) - low).astype(np.uint16)
+    return np.argsort(keys, kind="stable")
+
+
 def by_class(
     labels: Integer[np.ndarray, " examples"], rng: np.random.Generator
 ) -> Int64[np.ndarray, " examples"]:
@@ -19,7 +33,7 @@ def by_class(
         Indices into ``labels``.
     """
     deck = rng.permutation(len(labels))
-    return deck[np.argsort(labels[deck], kind="stable")]
+    return deck[order(labels[deck])]
 
 
 def hand_out(
@@ -54,8 +68,7 @@ def gather(
     Returns:
         One index array a client, in the order of ``indices``; pieces of one array.
     """
-    narrow = owners.astype(np.min_scalar_type(clients))  # up to 16 bits NumPy sorts by radix
-    by_client = indices[np.argsort(narrow, kind="stable")]
+    by_client = indices[order(owners)]
     ends = np.cumsum(np.bincount(owners, minlength=clients))
     return [by_client[start:end] for start, end in pairwise([0, *ends.tolist()])]
 

@@ -19,12 +19,12 @@ def niid_bench(labels, clients, alpha, rng):
 def test_sizes_have_the_law_of_niid_bench():
     labels = np.arange(2000) % 4
     rng = np.random.default_rng(1)
-    theirs = np.mean([niid_bench(labels, 8, 0.5, rng) for _ in range(400)], axis=0)
+    theirs = np.mean([niid_bench(labels, 8, 0.5, rng) for _ in range(250)], axis=0)
     ours = [
         np.sort([len(part) for part in dirichlet_balanced(labels, 8, 0.5, 0, rng)])
-        for _ in range(400)
+        for _ in range(250)
     ]
-    assert np.mean(ours, axis=0) == pytest.approx(theirs, rel=0.05, abs=6)
+    assert np.mean(ours, axis=0) == pytest.approx(theirs, rel=0.07, abs=8)
 
 
 def test_who_has_an_average_share_gets_no_further_class():
@@ -42,9 +42,10 @@ def test_sizes_are_less_skewed_than_without_balance():
     assert balanced < 0.8 * free
 
 
+@pytest.mark.parametrize("clients", [10, 30])  # of ten, each holds exactly the average
 @pytest.mark.parametrize("alpha", [5e-324, 1e-300, 1e-9])
-def test_small_alpha_gives_each_class_one_owner_and_nobody_two(alpha):
-    parts = dirichlet_balanced(LABELS, 30, alpha, 0, np.random.default_rng(1))
+def test_small_alpha_gives_each_class_one_owner_and_nobody_two(alpha, clients):
+    parts = dirichlet_balanced(LABELS, clients, alpha, 0, np.random.default_rng(1))
     table = counts(LABELS, parts, 10) > 0
     assert (table.sum(axis=0) == 1).all()
     assert table.sum(axis=1).max() == 1

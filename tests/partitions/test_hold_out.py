@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from partitions import hold_out
 
@@ -19,6 +19,7 @@ def lists(parts):
 
 
 @given(SIZES, SHARES, st.integers(0, 99))
+@settings(max_examples=50)
 def test_each_client_keeps_its_examples_in_two_parts(sizes, share, seed):
     parts = dealt(sizes)
     before = lists(parts)
@@ -39,6 +40,7 @@ def test_each_client_keeps_its_examples_in_two_parts(sizes, share, seed):
 
 
 @given(SIZES, SHARES, SHARES, st.integers(0, 99))
+@settings(max_examples=30)
 def test_a_larger_share_holds_out_the_same_and_more(sizes, one, other, seed):
     small, large = (
         hold_out(dealt(sizes), share, np.random.default_rng(seed))[1]

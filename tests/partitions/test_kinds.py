@@ -64,7 +64,7 @@ def lists(parts):
 
 @every_kind
 @given(st.data(), st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_every_example_once_and_nobody_too_small(kind, data, seed):
     labels, domains, knobs = data.draw(deals(kind))
     before = labels.copy(), domains.copy()
@@ -83,7 +83,7 @@ def test_every_example_once_and_nobody_too_small(kind, data, seed):
 
 @every_kind
 @given(st.data(), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_the_order_of_examples_changes_nobodys_classes(kind, data, seed):
     """Exactly, with equal generators; kinds that don't look at labels deal the same places."""
     labels, domains, knobs = data.draw(deals(kind))
@@ -100,7 +100,7 @@ def test_the_order_of_examples_changes_nobodys_classes(kind, data, seed):
 
 @every_kind
 @given(st.data(), st.integers(0, 99))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_names_of_classes_do_not_matter(kind, data, seed):
     labels, domains, knobs = data.draw(deals(kind))
     one = KINDS[kind](labels, domains, knobs, np.random.default_rng(seed))

@@ -9,7 +9,7 @@ LABELS = np.random.default_rng(0).permutation(np.arange(50_000) % 10)
 
 
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 99), st.data())
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_k_labels_each_shared_equally_among_all_who_own_it(clients, classes, seed, data):
     each = data.draw(st.integers(-(-classes // clients), classes))
     labels = np.arange(classes * 70) % classes  # more of each label than clients
@@ -23,6 +23,13 @@ def test_k_labels_each_shared_equally_among_all_who_own_it(clients, classes, see
         assert set(column[column > 0].tolist()) <= {share, share + 1}
     if clients >= classes:
         assert (table[np.arange(clients), np.arange(clients) % classes] > 0).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_with_few_clients_every_label_has_an_owner(seed):
+    table = counts(LABELS, label_count(LABELS, 4, 3, np.random.default_rng(seed)), 10) > 0
+    assert (table.sum(axis=0) > 0).all()
+    assert (table.sum(axis=1) == 3).all()
 
 
 def test_all_labels_is_an_even_deal():

@@ -13,9 +13,9 @@ def sizes(clients, alpha, min_size, seed=1):
 
 def test_sizes_are_spread_as_a_dirichlet_says():
     # Var[p_i] = (1/N) (1 - 1/N) / (N alpha + 1)
-    found = np.array([sizes(5, 2.0, 0, seed) for seed in range(500)]) / 5000
+    found = np.array([sizes(5, 2.0, 0, seed) for seed in range(300)]) / 5000
     assert found.mean(axis=0) == pytest.approx(0.2, abs=0.015)
-    assert found.var(axis=0).mean() == pytest.approx(0.2 * 0.8 / 11, rel=0.15)
+    assert found.var(axis=0).mean() == pytest.approx(0.2 * 0.8 / 11, rel=0.2)
 
 
 def test_mixes_are_those_of_an_iid_deal():

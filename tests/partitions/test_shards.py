@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from partitions import counts, shards
 
@@ -22,6 +22,7 @@ def test_mcmahans_own_setting():
 
 
 @given(st.integers(1, 200), st.data())
+@settings(max_examples=40, deadline=None)
 def test_sizes_and_classes_are_as_promised(examples, data):
     clients = data.draw(st.integers(1, examples))
     each = data.draw(st.integers(1, examples // clients))

@@ -1,0 +1,53 @@
+import typing
+
+import pytest
+
+from experiments.report.labels import settings
+from fl.config import Experiment, Partition, relevant
+
+KINDS = typing.get_args(Partition.model_fields["kind"].annotation)
+
+
+def partition(flat):
+    return settings(Experiment().replace(flat).to_flat())["partition"]
+
+
+@pytest.mark.parametrize(
+    ("flat", "text"),
+    [
+        ({"partition.kind": "iid"}, "iid"),
+        ({"partition.kind": "dirichlet-balanced"}, "Balanced Dirichlet α = 0.3"),
+        ({"partition.kind": "mixture"}, "Dirichlet α = 0.3, sizes α = 0.5"),
+        ({"partition.kind": "quantity"}, "Sizes α = 0.3"),
+        ({"partition.kind": "shards"}, "Shards, 2 a client"),
+        ({"partition.kind": "label-count", "partition.labels": 3}, "Labels, 3 a client"),
+        ({"partition.kind": "feature-noise"}, "Feature noise σ = 0.1"),
+        ({"partition.kind": "natural"}, "Natural α = 0.3"),
+    ],
+)
+def test_partitions_in_words(flat, text):
+    assert partition(flat).text == text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_bears_on_a_deal_is_told_once(kind):
+    """Either in the partition's name or as a setting of its own."""
+    base = Experiment().replace({"partition.kind": kind})
+    changes = {"alpha": 2.0, "min-size": 7, "quantity-alpha": 2.0, "shards": 3, "labels": 3}
+    for name, value in {**changes, "noise": 0.4}.items():
+        before = settings(base.to_flat())
+        after = settings(base.replace({f"partition.{name}": value}).to_flat())
+        differing = [aspect for aspect in after if after[aspect] != before[aspect]]
+        assert len(differing) == (f"partition.{name}" in relevant(base.to_flat()))
+        assert set(differing) <= {"partition", f"partition.{name}"}
+
+
+def test_partitions_sort_by_skew():
+    kinds = [
+        [{"partition.kind": "iid"}, {"partition.alpha": 1.0}, {"partition.alpha": 0.1}],
+        [{"partition.kind": "shards", "partition.shards": count} for count in (10, 2)],
+        [{"partition.kind": "feature-noise", "partition.noise": noise} for noise in (0.1, 0.5)],
+    ]
+    for flats in kinds:
+        found = [partition(flat) for flat in flats]
+        assert sorted(found) == found
