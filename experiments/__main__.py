@@ -9,7 +9,9 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command line, which is imported here: Ctrl-C may come while torch is loaded."""
-    before = signal.signal(signal.SIGINT, _stop)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:  # as it is under nohup
+        signal.signal(signal.SIGINT, _stop)
     from experiments import cli
 
     signal.signal(signal.SIGINT, before)

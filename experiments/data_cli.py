@@ -60,7 +60,7 @@ def data_fetch(name: str, quiet: Quiet = False) -> None:
 
 @app.command("show")
 def data_show(config: Config = None, settings: Settings = None, out: Out = None) -> None:
-    """Show who holds what in a deal; with --out, draw it too."""
+    """Show who holds what in a deal; with --out, draw it, and examples of every class."""
     plots = terminal.plots() if out else None
     knobs = terminal.knobs(config, settings)
     dataset = load(knobs.data.name)
@@ -72,9 +72,10 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
     terminal.show(table)
     say(str(partitions.measure(counts)))
     if plots and out:
-        title = f"{knobs.partition.kind}, alpha {knobs.partition.alpha}, seed {knobs.seed}"
+        title = f"{plots.partition(knobs.to_flat())}, seed {knobs.seed}"
         plots.save(plots.deal(counts, dataset.classes, title), out / "deal")
-        say(f"drawn: {out / 'deal.png'}, {out / 'deal.svg'}")
+        plots.save(plots.sheet(dataset), out / "examples")
+        say(f"drawn: {out / 'deal.png'}, {out / 'examples.png'}, and both as svg")
 
 
 def _here(name: str) -> str:

@@ -5,7 +5,8 @@ and a norm are each a few calls on one tensor.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ from fl.nn import BatchNorm, build, scalars
 from fl.settings import ConfigError
 
 Vector = Float[Tensor, " weights"]
+
+_MICRO = 4  # the largest batch for which PyTorch's own convolutions are the faster ones
 
 Correction = Callable[[Vector, Vector, Vector], None]
 """A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
@@ -140,9 +143,10 @@ def train(
     network.module.train()
     for inputs, labels in batches:
         network.gradient.zero_()
-        logits = network.module(inputs.to(start.device))
-        loss = F.cross_entropy(logits, labels.to(start.device))
-        loss.backward()
+        with _kernels_for(len(labels)):
+            logits = network.module(inputs.to(start.device))
+            loss = F.cross_entropy(logits, labels.to(start.device))
+            loss.backward()
         update(start)
         loss_sum.add_(loss.detach(), alpha=len(labels))
         steps += 1
@@ -204,6 +208,22 @@ def use_one_thread() -> None:
     """Let torch use one thread: small steps are faster, and results don't depend on the cores."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+
+
+@contextmanager
+def _kernels_for(batch_size: int) -> Iterator[None]:
+    """Take PyTorch's own convolutions for a micro-batch, and oneDNN's, the default, for others.
+
+    Milliseconds a step of `none`, default knobs, one core of a virtual AMD EPYC, torch 2.13.0,
+    oneDNN's and PyTorch's: 3.7 and 2.5 at batch size 1, 5.5 and 4.6 at 4, 6.9 and 8.6 at 8; with
+    depth 6 and width 8: 4.8 and 2.9 at 4. At width 32 PyTorch's lose a tenth.
+    """
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = before and batch_size > _MICRO  # pyrefly: ignore
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def device_name(network: FlatNetwork) -> str:

@@ -1,5 +1,7 @@
 """What every test may ask for: one thread, no user's cache, and an experiment of seconds."""
 
+import signal
+
 import pytest
 import torch
 
@@ -13,6 +15,13 @@ def _alone(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible():
+    """Let children hear SIGINT, even where whoever started the tests ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TINY: dict[str, Value] = {

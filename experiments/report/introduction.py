@@ -12,6 +12,18 @@ _TERMS = {
     "nearly the same.",
     "dirichlet-equal": "*Equal-size Dirichlet α*: all clients hold equally many images, each with "
     "a class mix of its own. The smaller *α*, the fewer classes a client sees.",
+    "dirichlet-balanced": "*Balanced Dirichlet α*: as Dirichlet, but a client that has its share "
+    "of all images gets nothing of further classes.",
+    "mixture": "*Mixture*: clients differ in how many images they hold and in their mixes of "
+    "classes.",
+    "quantity": "*Quantity α*: clients hold unequal numbers of images with the mix of all. The "
+    "smaller *α*, the more unequal.",
+    "shards": "*Shards*: images are sorted by class and cut into pieces; a client gets a few of "
+    "them, and so few classes.",
+    "label-count": "*Label count*: every client owns a fixed number of classes.",
+    "feature-noise": "*Feature noise*: every client gets a random share of all classes, and inputs "
+    "are noisier from client to client.",
+    "natural": "*Natural*: a client is one owner of data: a person, a device, a vendor.",
     "fedavg": "*FedAvg*: the new shared network is the mean of the clients' networks, weighted by "
     "their numbers of images.",
     "fedprox": "*FedProx μ*: as FedAvg, but while a client trains it is pulled back toward the "

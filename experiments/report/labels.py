@@ -123,6 +123,11 @@ def _recipe(knobs: Knobs) -> Setting:
     return Setting("recipe", (len(RECIPES), name), name)
 
 
+def partition(knobs: Knobs) -> str:
+    """Name an experiment's partition in words."""
+    return _partition(knobs).text
+
+
 def _partition(knobs: Knobs) -> Setting:
     kind = str(knobs.get("partition.kind", ""))
     words, names = _PARTITIONS.get(kind, (kind, ()))

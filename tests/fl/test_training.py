@@ -187,3 +187,19 @@ def test_evaluation_is_over_all_images_in_evaluation_mode():
     assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, split.labels)), rel=1e-5)
     assert correct == int((logits.argmax(1) == split.labels).sum())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
+
+
+def test_kernels_are_chosen_by_the_size_of_the_batch_and_given_back():
+    seen = {}
+
+    class Spy(nn.Module):
+        def forward(self, x):
+            seen[len(x)] = torch.backends.mkldnn.enabled
+            return x.flatten(1)[:, :3] * self.weight
+
+    spy = Spy()
+    spy.weight = nn.Parameter(torch.ones(3))
+    before = torch.backends.mkldnn.enabled
+    train(FlatNetwork(spy, CPU), some_batches([1, 4, 5, 32]), Client(), None)
+    assert seen == {1: False, 4: False, 5: before, 32: before}
+    assert torch.backends.mkldnn.enabled == before

@@ -4,10 +4,12 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.collections import PatchCollection
 
-from experiments.report import figures
+from experiments.report import figures, sheet
 from experiments.report.results import read
+from fl.data import Dataset, Split
 
 CLASSES = ("a", "b", "c")
 
@@ -75,3 +77,14 @@ def test_svg_says_no_date_and_parses(study):
     svg = figures.svg(figures.curves(read(study)))
     assert "dc:date" not in svg
     assert ET.fromstring(svg).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("space", [(30,), (9, 9), (5, 6, 7)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_contact_sheet_has_a_row_a_class(space, channels):
+    images = torch.randint(256, (40, channels, *space), dtype=torch.uint8)
+    split = Split(images, torch.arange(40) % 3)
+    figure = sheet(Dataset("things", split, split, ("a", "b", "c"), "", ""))
+    drawn = [axes for axes in figure.axes if axes.lines or axes.images]
+    assert len(drawn) == 30
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["a", "b", "c"]
