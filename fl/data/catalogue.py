@@ -5,7 +5,6 @@ JSON text with the source and the fingerprint that the arrays must have. How a s
 made is in `fl.data.sets`; nothing here needs it.
 """
 
-import difflib
 import io
 import json
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from fl.data import fashion_mnist_small
 from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.data.names import CIFAR10, CIFAR100, DIGITS, EMOJI, LOBES, SHOULDER
 from fl.files import write_whole
-from fl.settings import ConfigError
+from fl.settings import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,18 @@ class Entry:
     """Known mean and standard deviation of each channel, training split, bytes / 255."""
     fingerprint: str | None = None
     """`Dataset.fingerprint` of the set made from its pinned packages; None: there are none."""
+
+    def dataset(self, train: Split, test: Split, source: str) -> Dataset:
+        """Return the data set that this entry names, with the given examples."""
+        return Dataset(
+            name=self.name,
+            train=train,
+            test=test,
+            classes=self.classes,
+            licence=self.licence,
+            source=source,
+            domains=self.domains,
+        )
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -118,8 +129,7 @@ def find(name: str) -> Entry:
         ConfigError: there is none; the message names the nearest.
     """
     if name not in CATALOGUE:
-        near = difflib.get_close_matches(name, CATALOGUE, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(CATALOGUE)}"
+        hint = did_you_mean(name, CATALOGUE)
         raise ConfigError(f"data.name={name}: no such data set; {hint}")
     return CATALOGUE[name]
 
@@ -175,13 +185,5 @@ def _decode(entry: Entry, file: io.BufferedReader) -> tuple[Dataset, str | None]
         Split(tensors[f"{name}_images"], tensors[f"{name}_labels"], tensors.get(f"{name}_domains"))
         for name in ("train", "test")
     )
-    dataset = Dataset(
-        name=entry.name,
-        train=train,
-        test=test,
-        classes=entry.classes,
-        licence=entry.licence,
-        source=about["source"],
-        domains=entry.domains,
-    )
+    dataset = entry.dataset(train, test, about["source"])
     return dataset, entry.fingerprint if about["pinned"] else about["fingerprint"]

@@ -15,7 +15,7 @@ from torch import Tensor
 import partitions
 from fl.config import Data, Experiment, Partition
 from fl.data import catalogue
-from fl.data.dataset import DataNotHere, Dataset, Split
+from fl.data.dataset import DataNotHere, Dataset
 from fl.seeds import stream
 from fl.settings import ConfigError
 
@@ -79,20 +79,24 @@ def deal(knobs: Experiment) -> Deal:
 
 def validation(knobs: Experiment) -> Int[Tensor, " examples"]:
     """Return the places of the training images that the server keeps to choose the best round."""
-    examples = len(load(knobs.data.name).train)
-    order = stream(knobs.seed, "validation").permutation(examples)
-    return torch.from_numpy(np.sort(order[: round(knobs.data.validation * examples)]))
+    kept, _ = _kept_and_dealt(knobs.data, knobs.seed)
+    return torch.from_numpy(kept)
+
+
+def _kept_and_dealt(data: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the server's validation images and of all others, each sorted."""
+    order = stream(seed, "validation").permutation(len(load(data.name).train))
+    kept = round(data.validation * len(order))
+    return np.sort(order[:kept]), np.sort(order[kept:])
 
 
 @lru_cache(maxsize=8)
 def _deal(data: Data, partition: Partition, seed: int) -> Deal:
-    knobs = Experiment.model_construct(data=data, partition=partition, seed=seed)
-    train = load(data.name).train
-    places = np.setdiff1d(np.arange(len(train)), validation(knobs).numpy())
-    domains = None if train.domains is None else train.domains[places]
-    split = Split(train.images[:0], train.labels[places], domains)  # a deal needs no pixels
+    train, (_, places) = load(data.name).train, _kept_and_dealt(data, seed)
+    labels = train.labels.numpy()[places]
+    domains = None if train.domains is None else train.domains.numpy()[places]
     try:
-        parts = _dealt(split, partition, stream(seed, "deal"))
+        parts = _dealt(labels, domains, partition, stream(seed, "deal"))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return tuple(torch.from_numpy(places[part]) for part in parts)
@@ -106,8 +110,10 @@ def _held_out(data: Data, partition: Partition, seed: int) -> tuple[Deal, Deal]:
     return train, held
 
 
-def _dealt(split: Split, knobs: Partition, rng: np.random.Generator) -> list[np.ndarray]:
-    labels, clients = split.labels.numpy(), knobs.clients
+def _dealt(
+    labels: np.ndarray, domains: np.ndarray | None, knobs: Partition, rng: np.random.Generator
+) -> list[np.ndarray]:
+    clients = knobs.clients
     match knobs.kind:
         case "iid" | "feature-noise":
             return partitions.iid(labels, clients, rng)
@@ -128,12 +134,11 @@ def _dealt(split: Split, knobs: Partition, rng: np.random.Generator) -> list[np.
         case "label-count":
             return partitions.label_count(labels, clients, knobs.labels, rng)
         case "natural":
-            if split.domains is None:
+            if domains is None:
                 raise ValueError(
                     "partition.kind is natural, but the data set does not say whose each image "
                     "is: choose one that does, or another partition.kind"
                 )
-            domains = split.domains.numpy()
             return partitions.natural(labels, domains, clients, knobs.alpha, knobs.min_size, rng)
         case unknown:
             assert_never(unknown)

@@ -21,7 +21,7 @@ def hub(repo: str) -> Dataset:
     Raises:
         ConfigError: no package, no such data set, no connection, or columns that don't fit.
     """
-    package = need("datasets", f"datasets>={_MAJOR}")
+    package = need("datasets", f'pip install "datasets>={_MAJOR}"')
     if int(package.__version__.partition(".")[0]) < _MAJOR:
         raise ConfigError(
             f"datasets {package.__version__} may run a repository's code: "

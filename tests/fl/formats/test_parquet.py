@@ -192,6 +192,6 @@ def test_damaged_files_are_one_line(tmp_path, examples, damage):
 def test_a_missing_pyarrow_is_one_line(tmp_path, examples, refusal, monkeypatch):
     write(tmp_path, examples())
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    assert refusal(tmp_path).startswith(
-        'reading this takes pip install "fednf[data]": import of pya'
-    )
+    line = refusal(tmp_path)
+    assert line.startswith("reading this needs pyarrow.parquet (import of pya")
+    assert line.endswith('install fednf with its extra "data", see README')

@@ -246,7 +246,7 @@ def test_images_need_pillow_before_anything_is_fetched(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.setattr(sets.importlib.util, "find_spec", lambda name: None)
     toy.ways(replace(WAYS["toy"][0], pillow=True))
-    with pytest.raises(ConfigError, match=r'pip install "fednf\[data\]"'):
+    with pytest.raises(ConfigError, match='Pillow: install fednf with its extra "data"'):
         fetch()
     assert not toy.log.exists()
 
