@@ -19,6 +19,7 @@ from experiments.progress import Display
 from experiments.studies import STUDIES
 from experiments.study import Study
 from experiments.terminal import Config, Json, Out, Quiet, Settings, console, say, show
+from experiments.terminal import flat as flat_knobs
 from experiments.terminal import knobs as read_knobs
 from experiments.terminal import plots as load_plots
 from experiments.workers import Job, work_through
@@ -36,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # theirs show all variables: thousands of lines
 )
 app.add_typer(data_cli.app, name="data")
 
@@ -55,7 +57,7 @@ def _before_every_command() -> None:
 @app.command()
 def demo(out: Out = None, jobs: Jobs = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Compare six recipes on shipped images, in two to three minutes, and write a report."""
-    _study(STUDIES["demo"](), out or Path("runs/demo"), jobs, quiet, as_json)
+    _study(STUDIES["demo"]["small"](), out or Path("runs/demo"), jobs, quiet, as_json)
 
 
 @app.command()
@@ -100,6 +102,8 @@ def run(
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(help="A study by name, or a Python file with a STUDY.")],
+    scale: Annotated[str | None, typer.Option("--scale", help="small (default) or full.")] = None,
+    settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
     quiet: Quiet = False,
@@ -107,20 +111,28 @@ def study(
 ) -> None:
     """Do all runs that a question needs, skip those that are done, and write a report."""
     if name in STUDIES:
-        chosen = STUDIES[name]()
-    elif name.endswith(".py"):
-        chosen = studies_of.from_file(Path(name))
-    else:
+        scales = STUDIES[name]
+        if scale is not None and scale not in scales:
+            raise ConfigError(f"study {name} has no scale {scale}; known: {', '.join(scales)}")
+        chosen = scales[scale or next(iter(scales))]()
+    elif not name.endswith(".py"):
         raise ConfigError(f"no study {name}; known: {', '.join(STUDIES)}, or a Python file")
+    elif scale is not None:
+        raise ConfigError(f"--scale={scale}: a study of a file has one scale; leave it out")
+    else:
+        chosen = studies_of.from_file(Path(name))
+    if settings:
+        chosen = chosen.fixing(flat_knobs(None, settings))
     _study(chosen, out or Path("runs") / chosen.name, jobs, quiet, as_json)
 
 
 @app.command()
 def studies() -> None:
     """List the studies."""
-    table = Table("study", "runs", "question", box=None)
-    for name, make in STUDIES.items():
-        table.add_row(name, str(len(make().experiments)), make().question)
+    table = Table("study", "scale", "runs", "question", box=None)
+    for name, scales in STUDIES.items():
+        for scale, make in scales.items():
+            table.add_row(name, scale, str(len(make().experiments)), make().question)
     show(table)
 
 

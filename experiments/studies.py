@@ -1,9 +1,46 @@
-"""The studies that `fednf study NAME` knows; `fednf demo` is the first of them."""
+"""The studies that `fednf study NAME` knows, by scale; `fednf demo` is the first of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 from experiments.study import Study, grid
 from fl.config import Experiment
+
+LEARNING_RATES = {
+    "batchnorm": 0.05,
+    "groupnorm": 0.05,
+    "none": 0.05,
+    "zc-swish": 0.05,
+    "salunet": 0.05,
+}
+"""What suits each recipe best among 0.02, 0.05, 0.1 and 0.2: chosen on validation images in the
+study `learning-rates`, on another seed than those of the studies that use it (docs/results.md)."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of a study is done."""
+
+    base: Experiment
+    """What its experiments have in common."""
+    recipes: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+_CIFAR10 = Experiment().replace({"data.name": "cifar10", "partition.clients": 100})
+SMALL = Scale(
+    _CIFAR10.replace({"rounds": 8, "sampling.clients": 5, "network.depth": 6, "network.width": 8}),
+    recipes=("batchnorm", "groupnorm", "zc-swish", "salunet"),
+    seeds=(1, 2, 3),
+)
+"""About 5,000 steps a run on CIFAR-10 and 5,000 weights: half a minute on one core."""
+FULL = Scale(
+    _CIFAR10.replace({"rounds": 100, "sampling.clients": 10}),
+    recipes=("batchnorm", "groupnorm", "none", "zc-swish", "salunet"),
+    seeds=(1, 2, 3, 4, 5),
+)
+"""About 125,000 steps a run on CIFAR-10 and 31,000 weights."""
 
 
 def demo() -> Study:
@@ -31,9 +68,79 @@ def demo() -> Study:
                     "strategy.mu": 0.1,
                 },
             ],
-            [{"seed": seed} for seed in (2, 3)],
+            _seeds((2, 3)),
         ),
     )
 
 
-STUDIES: dict[str, Callable[[], Study]] = {"demo": demo}
+def heterogeneity(scale: Scale) -> Study:
+    """Every recipe at its own learning rate, from even clients to clients of nearly one class."""
+    skews = [{"partition.alpha": alpha} for alpha in (0.05, 0.1, 0.3, 1.0)]
+    return Study(
+        name="heterogeneity",
+        question=(
+            "How far do networks without batch normalization hold up as clients hold fewer and "
+            "fewer classes, and does FedProx help?"
+        ),
+        experiments=grid(
+            scale.base,
+            _at_their_rates(scale.recipes),
+            [{"partition.kind": "iid"}, *skews],
+            [{"strategy.kind": "fedavg"}, {"strategy.kind": "fedprox", "strategy.mu": 0.1}],
+            _seeds(scale.seeds),
+        ),
+    )
+
+
+def memory_tiers(scale: Scale) -> Study:
+    """Devices whose memory forces their batch size, beside equal devices, even and skewed."""
+    return Study(
+        name="memory-tiers",
+        question=(
+            "What does it cost that devices differ in memory, so that some train on one image a "
+            "step and others on sixteen?"
+        ),
+        experiments=grid(
+            scale.base,
+            _at_their_rates(scale.recipes),
+            [{"partition.kind": "iid"}, {"partition.alpha": 0.1}],
+            [{"fleet.memory": "none"}, {"fleet.memory": "1:0.3,4:0.4,16:0.3"}],
+            _seeds(scale.seeds),
+        ),
+    )
+
+
+def learning_rates(scale: Scale) -> Study:
+    """Four rates for every recipe, scored on validation images: where `LEARNING_RATES` are from."""
+    unseen = max(scale.seeds) + 1
+    return Study(
+        name="learning-rates",
+        question="Which learning rate suits which network, judged by validation images?",
+        experiments=grid(
+            scale.base.replace({"partition.alpha": 0.3, "data.validation": 0.1}),
+            [{"recipe": recipe} for recipe in LEARNING_RATES],
+            [{"client.lr": rate} for rate in (0.02, 0.05, 0.1, 0.2)],
+            _seeds((unseen,)),
+        ),
+    )
+
+
+def _at_their_rates(recipes: Iterable[str]) -> list[dict]:
+    return [{"recipe": recipe, "client.lr": LEARNING_RATES[recipe]} for recipe in recipes]
+
+
+def _seeds(seeds: Iterable[int]) -> list[dict]:
+    return [{"seed": seed} for seed in seeds]
+
+
+def _scaled(make: Callable[[Scale], Study]) -> dict[str, Callable[[], Study]]:
+    return {"small": partial(make, SMALL), "full": partial(make, FULL)}
+
+
+STUDIES: dict[str, dict[str, Callable[[], Study]]] = {
+    "demo": {"small": demo},
+    "heterogeneity": _scaled(heterogeneity),
+    "memory-tiers": _scaled(memory_tiers),
+    "learning-rates": _scaled(learning_rates),
+}
+"""Study -> scale -> how it is made; the first scale is the one that runs if none is asked for."""

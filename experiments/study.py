@@ -1,16 +1,17 @@
 """A study: a question, and the experiments whose results answer it."""
 
 import json
+import re
 import runpy
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl.config import Experiment, relevant
 from fl.files import write_whole
 from fl.journal import EXPERIMENT, Journal
 from fl.server import rehearse
-from fl.settings import ConfigError
+from fl.settings import ConfigError, Value
 
 STUDY = "study.json"
 
@@ -50,6 +51,20 @@ class Study:
             for flat in flats
         ]
 
+    def fixing(self, knobs: Mapping[str, Value]) -> "Study":
+        """Return the study with some knobs at the same values in every experiment.
+
+        Raises:
+            ConfigError: the study is about such a knob, or an experiment does not allow a value.
+        """
+        fixed = [experiment.replace(knobs) for experiment in self.experiments]
+        if len({experiment.identity for experiment in fixed}) < len(fixed):
+            raise ConfigError(
+                f"study {self.name} compares values of {' or '.join(knobs)}; leave that to it"
+            )
+        name = "_".join([self.name, *(_part(key, value) for key, value in knobs.items())])
+        return replace(self, name=name, experiments=tuple(fixed))
+
     def begin(self, folder: Path, command: str) -> None:
         """Check that every experiment can be written below a folder, then write the question there.
 
@@ -83,7 +98,8 @@ def _name_in(path: Path) -> str | None:
 def _part(key: str, value: object) -> str:
     """Spell a knob in a folder's name: `iid` speaks for itself, 0.1 and `auto` need the knob's."""
     speaks = isinstance(value, str) and value not in ("auto", "none")
-    return str(value) if speaks else f"{key.rpartition('.')[2]}-{value}"
+    text = re.sub(r"[^\w.,:=+-]+", "-", str(value)).strip("-")
+    return text if speaks else f"{key.rpartition('.')[2]}-{text}"
 
 
 def grid(base: Experiment, *axes: Iterable[dict]) -> tuple[Experiment, ...]:

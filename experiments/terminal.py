@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fl.config import Experiment
-from fl.settings import ConfigError, parse_settings, read_toml
+from fl.settings import ConfigError, Value, parse_settings, read_toml
 
 Settings = Annotated[
     list[str] | None,
@@ -34,12 +34,17 @@ def show(table: Table) -> None:
 
 
 def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
-    """Read knobs from a file, then from --set, which wins."""
-    flat = {**(read_toml(config) if config else {}), **parse_settings(settings or [])}
-    for key in flat:
+    """Read an experiment from a file of knobs, then from --set, which wins."""
+    return Experiment.from_flat(flat(config, settings))
+
+
+def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
+    """Read knobs, as they were given, from a file, then from --set, which wins."""
+    found = {**(read_toml(config) if config else {}), **parse_settings(settings or [])}
+    for key in found:
         if key.startswith("run."):
             raise ConfigError(f"{key} is for flwr run; here it is --out DIR and --resume")
-    return Experiment.from_flat(flat)
+    return found
 
 
 def plots() -> ModuleType:

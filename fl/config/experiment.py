@@ -114,6 +114,8 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         idle.add("strategy.mu")
     if knobs.get("client.optimizer") == "adam":
         idle.add("client.momentum")
+    if knobs.get("fleet.memory") not in (None, "none"):
+        idle.add("client.batch-size")
     if knobs.get("fleet.availability") == 1:
         idle.add("fleet.day")
     return {key: value for key, value in knobs.items() if key not in idle}

@@ -259,7 +259,9 @@ def test_a_study_runs_every_experiment_in_a_folder_of_its_own(fednf, no_workers,
 
 def test_the_demo_is_the_study_of_that_name(fednf, no_workers):
     assert fednf("demo", "--out", "d").status == 0
-    assert [job.experiment for job in no_workers.jobs] == list(STUDIES["demo"]().experiments)
+    assert [job.experiment for job in no_workers.jobs] == list(
+        STUDIES["demo"]["small"]().experiments
+    )
     assert no_workers.workers >= 1
     assert no_workers.reports == [Path("d")]
 
@@ -423,8 +425,35 @@ def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
 
 def test_the_studies_are_listed_with_their_questions(fednf):
     lines = fednf("studies").lines
-    assert lines[1].split()[:2] == ["demo", "36"]
-    assert STUDIES["demo"]().question in lines[1]
+    assert lines[1].split()[:3] == ["demo", "small", "36"]
+    assert STUDIES["demo"]["small"]().question in lines[1]
+
+
+def test_a_study_takes_a_scale_and_knobs(fednf, no_workers):
+    small = ["--set", "data.name=fashion-mnist-small", "--set", "rounds=1"]
+    assert fednf("study", "memory-tiers", *small).status == 0
+    folder = Path("runs/memory-tiers_fashion-mnist-small_rounds-1")
+    assert no_workers.reports == [folder]
+    assert {job.folder.parent for job in no_workers.jobs} == {folder}
+    assert {job.experiment.network.width for job in no_workers.jobs} == {8}
+    assert fednf("study", "memory-tiers", *small, "--scale", "full", "--out", "f").status == 0
+    assert {job.experiment.network.width for job in no_workers.jobs} == {"auto"}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["demo", "--scale", "full"], "study demo has no scale full; known: small"),
+        (["mine.py", "--scale", "full"], "a study of a file has one scale; leave it out"),
+        (["heterogeneity", "--set", "seed=1"], "compares values of seed; leave that to it"),
+        (["heterogeneity", "--set", "run.dir=/x"], "run.dir is for flwr run"),
+    ],
+)
+def test_a_scale_or_knob_that_a_study_does_not_have_is_refused(fednf, no_workers, words, complaint):
+    answer = fednf("study", *words)
+    assert (answer.status, answer.out) == (2, "")
+    assert complaint in answer.err
+    assert no_workers.jobs == []
 
 
 @pytest.mark.parametrize("words", [[], ["data"]])

@@ -95,11 +95,57 @@ def test_a_study_without_experiments_is_refused():
         Study("s", "?", ())
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_our_own_studies_can_be_made_and_are_named_by_their_key(name):
-    study = STUDIES[name]()
+OURS = [(name, scale) for name, scales in STUDIES.items() for scale in scales]
+
+
+@pytest.mark.parametrize(("name", "scale"), OURS)
+def test_our_own_studies_can_be_made_and_are_named_by_their_key(name, scale):
+    study = STUDIES[name][scale]()
     assert study.name == name
     assert study.question.endswith("?")
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_heterogeneity_asks_every_recipe_on_every_deal_with_both_strategies(scale):
+    experiments = STUDIES["heterogeneity"][scale]().experiments
+    recipes = {"batchnorm", "groupnorm", "zc-swish", "salunet"}
+    alphas = {"iid", 0.05, 0.1, 0.3, 1.0}
+    cells: dict[tuple, set[int]] = {}
+    for knobs in experiments:
+        even = knobs.partition.kind == "iid"
+        skew = "iid" if even else knobs.partition.alpha
+        cells.setdefault((knobs.recipe, skew, knobs.strategy.kind), set()).add(knobs.seed)
+    wanted = set(product(recipes, alphas, ("fedavg", "fedprox")))
+    assert wanted <= cells.keys()
+    assert all(len(seeds) >= 3 for seeds in cells.values())
+
+
+def test_memory_tiers_leave_all_else_equal():
+    experiments = STUDIES["memory-tiers"]["small"]().experiments
+    tiered = [knobs for knobs in experiments if knobs.fleet.tiers]
+    equal = [knobs.replace({"fleet.memory": "none"}) for knobs in tiered]
+    assert set(equal) == {knobs for knobs in experiments if not knobs.fleet.tiers}
+    assert {size for knobs in tiered for size, _ in knobs.fleet.tiers} == {1, 4, 16}
+
+
+def test_rates_are_chosen_on_a_seed_that_no_other_study_uses():
+    for scale in ("small", "full"):
+        tuned = {knobs.seed for knobs in STUDIES["learning-rates"][scale]().experiments}
+        used = {knobs.seed for knobs in STUDIES["heterogeneity"][scale]().experiments}
+        assert not tuned & used
+        assert all(k.data.validation for k in STUDIES["learning-rates"][scale]().experiments)
+
+
+def test_a_study_takes_knobs_that_it_is_not_about():
+    study = STUDIES["heterogeneity"]["small"]()
+    fixed = study.fixing({"data.name": "some/fashion mnist", "rounds": 4})
+    assert fixed.name == "heterogeneity_some-fashion-mnist_rounds-4"
+    assert fixed.folders() == study.folders()
+    assert {(k.data.name, k.rounds) for k in fixed.experiments} == {("some/fashion mnist", 4)}
+    with pytest.raises(ConfigError, match=r"heterogeneity compares values of seed; leave that"):
+        study.fixing({"seed": 7})
+    with pytest.raises(ConfigError, match="unknown knob rond"):
+        study.fixing({"rond": 7})
 
 
 def test_a_study_s_question_lies_beside_its_runs(tmp_path):
