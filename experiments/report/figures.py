@@ -37,7 +37,7 @@ _STYLES = {
 }
 _SPARE = (("#882255", "<"), ("#999933", ">"), ("#44aa99", "p"), ("#aa4499", "h"), ("#117733", "d"))
 
-_RC = {
+RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures are alike everywhere
     "font.size": 8.5,
     "axes.titlesize": 9.5,
@@ -72,6 +72,12 @@ def style(series: Group, all_series: Sequence[Group]) -> tuple[str, str]:
     return _STYLES[str(series)]
 
 
+def handle(series: Group, all_series: Sequence[Group]) -> Line2D:
+    """Return a contender's entry in a legend."""
+    color, marker = style(series, all_series)
+    return Line2D([], [], color=color, marker=marker, ms=5, lw=1.7, mec="none", label=str(series))
+
+
 def curves(results: Results) -> Figure:
     """Draw test accuracy over rounds: a panel a condition, a line a contender, a band over seeds.
 
@@ -81,7 +87,7 @@ def curves(results: Results) -> Figure:
     conditions = [c for c in results.conditions if any(run.condition == c for run in shown)]
     columns = min(3, len(conditions))
     rows = -(-len(conditions) // columns)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure = Figure(
             figsize=(9.6 if columns > 1 else 6.4, 0.5 + 3.1 * rows), layout="constrained"
         )
@@ -103,7 +109,7 @@ def curves(results: Results) -> Figure:
         for panel in grid[:, 0]:
             panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             panel.set_ylabel("test accuracy")
-        handles = [_handle(series, results.series) for series in results.series]
+        handles = [handle(series, results.series) for series in results.series]
         figure.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)))
     return figure
 
@@ -118,7 +124,7 @@ def dots(results: Results) -> Figure:
     columns = min(3, len(conditions))
     rows = -(-len(conditions) // columns)
     plainer = {after: before for before, after in reversed(results.changes())}
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         size = (9.6 if columns > 1 else 6.4, (0.8 + 0.36 * len(results.series)) * rows)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -152,7 +158,7 @@ def deal(
     """
     clients = len(counts)
     shown = np.asarray(counts)[:MOST_CLIENTS]
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure = Figure(figsize=(4.7, 1.5 + 0.17 * len(shown)), layout="constrained")
         figure.suptitle(title, fontsize=9.5, fontweight="bold", ha="left", x=0.02)
         squares, bars = figure.subplots(1, 2, sharey=True, width_ratios=(0.3 * len(classes), 1.3))
@@ -196,7 +202,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def _bytes(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
     buffer = io.BytesIO()
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, transparent=kind == "svg")
     return buffer.getvalue()
 
@@ -261,11 +267,6 @@ def _chance_line(panel: Axes, run: Run) -> None:
         color=MUTED,
         size=7.5,
     )
-
-
-def _handle(series: Group, all_series: Sequence[Group]) -> Line2D:
-    color, marker = style(series, all_series)
-    return Line2D([], [], color=color, marker=marker, ms=5, lw=1.7, mec="none", label=str(series))
 
 
 def _squares(panel: Axes, counts: np.ndarray, classes: Sequence[str]) -> None:

@@ -26,6 +26,8 @@ _WORDS = {
     "client.batch-size": "batch size {}",
     "client.epochs": "local epochs {}",
     "client.lr": "learning rate {}",
+    "data.name": "{}",
+    "fleet.memory": "memory tiers {}",
     "network.depth": "depth {}",
     "network.kind": "{}",
     "network.width": "width {}",
@@ -47,6 +49,9 @@ _PARTITIONS = {
 }
 """Each kind in words, and the knobs that these name."""
 _STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
+_EQUAL_MEMORY = "equal memory"
+_WITHOUT_SAYING = (_STRATEGIES["fedavg"], _EQUAL_MEMORY)
+"""What a group's name leaves out if it has anything else to say."""
 
 
 @dataclass(frozen=True, order=True)
@@ -68,8 +73,8 @@ class Group:
 
     def __str__(self) -> str:
         texts = [setting.text for setting in self.settings if setting.text]
-        plain = [text for text in texts if text != _STRATEGIES["fedavg"]]
-        return ", ".join(plain or texts)
+        told = [text for text in texts if text not in _WITHOUT_SAYING]
+        return ", ".join(told or texts)
 
     def differences(self, other: "Group") -> list[str]:
         """Return the aspects in which two groups differ."""
@@ -100,16 +105,24 @@ def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
     """Say for each experiment to which series and to which condition it belongs.
 
     The series is the recipe or, where all have the same, the first aspect that varies. The
-    condition is every other aspect that varies; where none does, the partition (or the recipe)
-    names it.
+    condition is every other aspect that varies, but for those that come with the series, as a
+    learning rate of its own does; where none is left, the partition (or the recipe) names it.
     """
     described = [settings(knobs) for knobs in experiments]
     aspects = varying(described)
     series = "recipe" if "recipe" in aspects or not aspects else aspects[0]
-    rest = [aspect for aspect in aspects if aspect != series]
+    rest = [a for a in aspects if a != series and not _comes_with(described, series, a)]
     if not rest:
         rest = ["partition", "strategy"] if series == "recipe" else ["recipe"]
     return [(_pick(found, [series]), _pick(found, rest)) for found in described]
+
+
+def _comes_with(described: Sequence[Mapping[str, Setting]], one: str, other: str) -> bool:
+    """Say whether another aspect, one of training, has a single setting for each of the first."""
+    if not other.startswith(("client.", "network.")):
+        return False
+    pairs = {(found.get(one), found.get(other)) for found in described}
+    return len(pairs) == len({setting for setting, _ in pairs})
 
 
 def _pick(found: Mapping[str, Setting], aspects: Iterable[str]) -> Group:
@@ -148,6 +161,8 @@ def _strategy(knobs: Knobs) -> Setting:
 
 
 def _plain(key: str, value: Value) -> Setting:
+    if (key, value) == ("fleet.memory", "none"):
+        return Setting(key, (-math.inf, ""), _EQUAL_MEMORY)
     number = isinstance(value, int | float)
     text = f"{value:g}" if number and not isinstance(value, bool) else str(value).lower()
     rank = (float(value), "") if number else (math.inf, text)

@@ -8,11 +8,13 @@ from matplotlib.figure import Figure
 from experiments.report import (
     appendix,
     circumstances,
+    collapse,
     devices,
     figures,
     introduction,
     sections,
     sheets,
+    skew,
 )
 from experiments.report.markup import Html, element, inline_svg, join
 from experiments.report.results import Results, read
@@ -43,7 +45,10 @@ def _body(results: Results, folder: Path) -> Html:
     parts = [introduction.heading(results), sections.answer(results), sections.notices(results)]
     if results.finished:
         dots = _picture(folder / "accuracy", figures.dots(results), "Accuracy after the last round")
-        parts.append(sections.accuracy(results, dots))
+        trend = _optional(folder / "skew", skew.figure(results), "Accuracy by skew of the clients")
+        parts.append(sections.accuracy(results, dots, trend))
+        gradients = _optional(folder / "gradients", collapse.figure(results), "Gradient norms")
+        parts.append(collapse.section(results, gradients))
     curves = _picture(folder / "rounds", figures.curves(results), "Accuracy over rounds")
     parts.append(sections.over_rounds(results, curves))
     deals, faults = circumstances.deals(results.runs)
@@ -66,6 +71,15 @@ def _picture(path: Path, figure: Figure, description: str) -> Html:
     """Write a figure beside the page, and return it as a part of the page."""
     figures.save(figure, path)
     return inline_svg(figures.svg(figure), path.name, description)
+
+
+def _optional(path: Path, figure: Figure | None, description: str) -> Html | None:
+    """Write a figure that only some reports have; without one, a file of an older report goes."""
+    if figure is not None:
+        return _picture(path, figure, description)
+    for old in path.parent.glob(f"{path.name}.*"):
+        old.unlink()
+    return None
 
 
 def _page(results: Results, body: Html) -> str:

@@ -181,8 +181,8 @@ class Results:
         Other seeds were dealt other images, so a mean over them does not compare.
         """
         cells = self.column(condition)
-        shared = set.intersection(*({run.seed for run in cell.runs} for cell in cells))
-        if not shared:
+        seeds = [{run.seed for run in cell.runs} for cell in cells]
+        if not seeds or not (shared := set.intersection(*seeds)):
             return []
         cut = [cell.only(shared) for cell in cells]
         return sorted(cut, key=lambda cell: (-cell.final.mean, cell.series))
@@ -202,6 +202,15 @@ class Results:
         first, *others = sorted(cells, key=lambda c: getattr(c, figure).mean, reverse=True)
         highest = max(getattr(cell, figure).high for cell in others)
         return first.series if getattr(first, figure).low > highest else None
+
+    def ladders(self) -> list[list[Group]]:
+        """Return conditions that differ in the partition alone, from even to skewed: 3 or more."""
+        alike: dict[tuple, list[Group]] = {}
+        for condition in self.conditions:
+            rest = tuple(s for s in condition.settings if s.aspect != "partition")
+            if self.column(condition):
+                alike.setdefault(rest, []).append(condition)
+        return [steps for steps in alike.values() if len(steps) > 2]
 
     def changes(self) -> list[tuple[Group, Group]]:
         """Return pairs of conditions that differ in one aspect; the first is the plainest."""

@@ -18,20 +18,31 @@ def answer(results: Results) -> Html:
             class_="answer",
         )
     judged = [condition for condition in results.conditions if results.column(condition)]
-    lines = [words.change(results, *pair) for pair in results.changes()]
-    lines += [words.standing(results, condition) for condition in judged]
-    lines.append(words.against_baseline(results))
+    lines = [words.against_baseline(results)]
+    lines += [words.change(results, ladder[0], ladder[-1]) for ladder in results.ladders()]
+    details = [words.change(results, *pair) for pair in results.changes()]
+    details += [words.standing(results, condition) for condition in judged]
+    details = [line for line in details if line not in lines]
+    if not results.ladders():
+        lines, details = details + lines, []
     headline = words.headline(results)
-    cautions = [words.caution(results), words.same_rate(results), words.still_learning(results)]
+    cautions = [words.caution(results), words.rates(results), words.still_learning(results)]
     cautions += words.caveats(results)
     return element(
         "section",
         element("h2", "The short answer"),
         element("p", headline, class_="headline") if headline else None,
-        element("ul", [element("li", prose(line)) for line in lines if line]),
+        _listed(lines),
+        element("details", element("summary", "Condition by condition"), _listed(details))
+        if details
+        else None,
         [element("p", prose(text), class_="caution") for text in cautions if text],
         class_="answer",
     )
+
+
+def _listed(lines: list[str | None]) -> Html:
+    return element("ul", [element("li", prose(line)) for line in lines if line])
 
 
 def notices(results: Results) -> list[Html]:
@@ -52,8 +63,8 @@ def notices(results: Results) -> list[Html]:
     return [element("aside", *box, class_="notice") for box in boxes]
 
 
-def accuracy(results: Results, dots: Html) -> Html:
-    """Make the section that answers the question: the figure, the table, and the differences."""
+def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
+    """Make the section that answers the question: the figures, the table, and the differences."""
     changes = tables.differences(results)
     caption = "A dot is a seed; the bar and the number are the mean; the dashed line is guessing."
     if results.changes():
@@ -65,9 +76,16 @@ def accuracy(results: Results, dots: Html) -> Html:
         "Differences of the accuracy after the last round in percentage points, seed by seed: the "
         "mean, and below it from the lowest to the highest seed."
     )
+    along = (
+        "From even clients on the left to the most skewed on the right: means over seeds, bars "
+        "from the lowest to the highest seed; the dashed line is guessing."
+    )
     return element(
         "section",
         element("h2", "How accurate it gets"),
+        element("figure", element("div", trend, class_="wide"), element("figcaption", along))
+        if trend
+        else None,
         element("figure", element("div", dots, class_="wide"), element("figcaption", caption)),
         element("h3", "Last and best round"),
         element("p", _how_to_read(results)),

@@ -78,7 +78,7 @@ def standing(results: Results, condition: Group) -> str:
         text += f", but its seeds overlap with those of {_names(close)}"
     elif results.winner(condition):
         text += f"; its worst seed is above the best seed of every other {series_noun(results)}"
-    lost = [cell for cell in cells if abs(cell.final.mean - _chance(cell)) < _NEAR_CHANCE]
+    lost = [cell for cell in cells if guesses(cell)]
     if lost:
         text += f". Within 2 points of guessing: {_names(lost)}"
     return text + "."
@@ -111,6 +111,12 @@ def gains_over_baseline(results: Results, condition: Group) -> Gains:
         for reference in baseline
         if cell is not reference and (gain := cell.gain_over(reference))
     ]
+
+
+def guesses(cell: Cell) -> bool:
+    """Say whether a cell's final accuracy is within 2 points of guessing."""
+    chance = float(cell.runs[0].header["chance"])  # pyrefly: ignore
+    return abs(cell.final.mean - chance) < _NEAR_CHANCE
 
 
 def change(results: Results, before: Group, after: Group) -> str | None:
@@ -170,13 +176,21 @@ def caution(results: Results) -> str | None:
     )
 
 
-def same_rate(results: Results) -> str | None:
-    """Say that a rate which suits one recipe need not suit another, where all had the same."""
-    rates = values([run.knobs for run in results.runs], "client.lr")
-    if not results.about_recipes or len(results.series) < 2 or len(rates) > 1:
+def rates(results: Results) -> str | None:
+    """Say whether networks had one learning rate or each its own; None where that is compared."""
+    found = {
+        series: values([run.knobs for run in results.runs if run.series == series], "client.lr")
+        for series in results.series
+    }
+    single = all(len(rates) == 1 for rates in found.values())
+    if not (results.about_recipes and len(found) > 1 and single):
         return None
+    if len({rates[0] for rates in found.values()}) > 1:
+        listed = _and([f"{series} {rates[0]:g}" for series, rates in found.items()])
+        return f"**Networks had learning rates of their own:** {listed}."
+    (rate,) = found[results.series[0]]
     return (
-        f"**All networks had the same learning rate, {rates[0]:g}**, and no network had its own "
+        f"**All networks had the same learning rate, {rate:g}**, and no network had its own "
         "tuned. Networks differ in the rate that suits them, so a lead is a lead at these knobs."
     )
 
@@ -230,7 +244,3 @@ def _names(cells: list[Cell]) -> str:
 def _and(names: list[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _chance(cell: Cell) -> float:
-    return float(cell.runs[0].header["chance"])  # pyrefly: ignore

@@ -19,8 +19,13 @@ def _write_run(
     finished: bool = True,
     refused: tuple[str, ...] = (),
     single_value_steps: int = 0,
+    losses: tuple[float | None, ...] = (1.25,),
+    gradient_norm: float | None = None,
 ) -> None:
-    """Write a run with these test accuracies, the first before any training."""
+    """Write a run with these test accuracies, the first before any training.
+
+    The untrained loss is 2.0; of `losses`, the clients' after each round, the last is repeated.
+    """
     folder.mkdir(parents=True)
     rounds = len(accuracies) - 1
     experiment = Experiment.from_flat({"rounds": rounds if finished else 9, **(knobs or {})})
@@ -42,11 +47,11 @@ def _write_run(
     lines = [
         {
             "round": number,
-            "test_loss": 1.5,
+            "test_loss": 1.5 if number else 2.0,
             "test_accuracy": accuracy,
             "seconds": 2.0,
             "eval_seconds": 0.5,
-            "train_loss": None if number == 0 else 1.25,
+            "train_loss": losses[min(number, len(losses)) - 1] if number else None,
             "asked": 10,
             "replied": 10,
             "refused": [{"partition": 3, "reason": reason} for reason in refused if number == 1],
@@ -59,7 +64,13 @@ def _write_run(
         for number, accuracy in enumerate(accuracies)
     ]
     clients = [
-        {"round": number, "partition": 0, "steps": 50, "single_value_steps": single_value_steps}
+        {
+            "round": number,
+            "partition": 0,
+            "steps": 50,
+            "single_value_steps": single_value_steps,
+            **({} if gradient_norm is None else {"gradient_norm": gradient_norm * number}),
+        }
         for number in range(1, rounds + 1)
     ]
     (folder / "experiment.json").write_text(json.dumps(about))

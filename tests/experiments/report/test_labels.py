@@ -2,7 +2,7 @@ import typing
 
 import pytest
 
-from experiments.report.labels import settings
+from experiments.report.labels import group, settings
 from fl.config import Experiment, Partition, relevant
 
 KINDS = typing.get_args(Partition.model_fields["kind"].annotation)
@@ -51,3 +51,40 @@ def test_partitions_sort_by_skew():
     for flats in kinds:
         found = [partition(flat) for flat in flats]
         assert sorted(found) == found
+
+
+def flat(**knobs):
+    return Experiment().replace({k.replace("__", "."): v for k, v in knobs.items()}).to_flat()
+
+
+def test_a_rate_of_its_own_belongs_to_the_network_and_is_no_condition():
+    own = [
+        flat(recipe=recipe, client__lr=rate, partition__alpha=alpha)
+        for recipe, rate in (("batchnorm", 0.1), ("zc-swish", 0.05), ("none", 0.05))
+        for alpha in (0.1, 1.0)
+    ]
+    conditions = {str(condition) for _, condition in group(own)}
+    assert conditions == {"Dirichlet α = 0.1", "Dirichlet α = 1"}
+    compared = [*own, flat(recipe="none", client__lr=0.1, partition__alpha=0.1)]
+    assert "Dirichlet α = 0.1, learning rate 0.1" in {str(where) for _, where in group(compared)}
+
+
+def test_a_deal_of_its_own_stays_a_condition():
+    """Or networks would be compared that met different clients."""
+    pairs = group([flat(recipe="none", partition__kind="iid"), flat(recipe="zc-swish")])
+    assert [str(condition) for _, condition in pairs] == ["iid", "Dirichlet α = 0.3"]
+
+
+DEALS = ({"partition__kind": "iid"}, {"partition__alpha": 0.3})
+
+
+def test_equal_memory_goes_without_saying():
+    tiers = {"fleet.memory": "1:0.5,4:0.5"}
+    equal, tiered = flat(), Experiment().replace(tiers).to_flat()
+    assert "client.batch-size" not in relevant(tiered)
+    names = [str(series) for series, _ in group([equal, tiered])]
+    assert names == ["equal memory", "memory tiers 1:0.5,4:0.5"]
+    cells = [flat(recipe=recipe, **deal) for recipe in ("none", "swish") for deal in DEALS]
+    tiered = [Experiment.from_flat({**cell, **tiers}).to_flat() for cell in cells]
+    names = {str(condition) for _, condition in group([*cells, *tiered])}
+    assert {"iid", "Dirichlet α = 0.3, memory tiers 1:0.5,4:0.5"} < names

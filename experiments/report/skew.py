@@ -1,0 +1,74 @@
+"""How accuracy falls as clients become more skewed, where a study has three partitions or more."""
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from experiments.report.figures import MUTED, RC, handle, style
+from experiments.report.labels import Group
+from experiments.report.results import Results
+
+
+def figure(results: Results) -> Figure | None:
+    """Draw final accuracy against the partition, even to skewed; None with fewer than three.
+
+    A panel is a ladder of conditions that differ in the partition alone, a line a contender's mean,
+    a bar reaches from its lowest to its highest seed.
+    """
+    ladders = results.ladders()
+    if not ladders:
+        return None
+    columns = min(2, len(ladders))
+    rows = -(-len(ladders) // columns)
+    with mpl.rc_context(RC):
+        size = (9.6 if columns > 1 else 6.4, 0.6 + 3.6 * rows)
+        drawn = Figure(figsize=size, layout="constrained")
+        grid = drawn.subplots(rows, columns, sharex=False, sharey=True, squeeze=False)
+        panels = list(grid.flat)
+        for panel, ladder in zip(panels, ladders, strict=False):
+            _ladder(panel, results, ladder)
+        for empty in panels[len(ladders) :]:
+            empty.remove()
+        for panel in grid[:, 0]:
+            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            panel.set_ylabel("test accuracy after the last round")
+        handles = [handle(series, results.series) for series in results.series]
+        drawn.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)))
+    return drawn
+
+
+def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
+    """Draw all contenders along one ladder, side by side so that no bar hides another."""
+    panel.set_title(_title(ladder[0]))
+    width = 0.36 / max(1, len(results.series) - 1)
+    for number, series in enumerate(results.series):
+        shift = (number - (len(results.series) - 1) / 2) * width
+        found = [
+            (place + shift, results.cells[series, condition].final)
+            for place, condition in enumerate(ladder)
+            if (series, condition) in results.cells
+        ]
+        color, marker = style(series, results.series)
+        panel.plot(
+            [x for x, _ in found], [spread.mean for _, spread in found],
+            color=color, marker=marker, ms=5.5, lw=1.5, mec="none",
+        )  # fmt: skip
+        for x, spread in found:
+            panel.plot([x, x], [spread.low, spread.high], color=color, lw=1.1, alpha=0.55)
+    chance = float(results.column(ladder[0])[0].runs[0].header["chance"])  # pyrefly: ignore
+    panel.axhline(chance, color=MUTED, lw=1, ls="--")
+    panel.set_ylim(bottom=0)
+    panel.set_xticks(range(len(ladder)), [_step(condition) for condition in ladder])
+
+
+def _title(condition: Group) -> str:
+    """Name what the conditions of a ladder have in common."""
+    rest = tuple(s for s in condition.settings if s.aspect != "partition")
+    return str(Group(rest)) or "all"
+
+
+def _step(condition: Group) -> str:
+    """Name a condition's partition, in as little room as it takes."""
+    text = next(s.text for s in condition.settings if s.aspect == "partition")
+    return text.rpartition("Dirichlet ")[2] or text
