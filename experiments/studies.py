@@ -8,14 +8,15 @@ from experiments.study import Study, grid
 from fl.config import Experiment
 
 LEARNING_RATES = {
-    "batchnorm": 0.05,
-    "groupnorm": 0.05,
+    "batchnorm": 0.1,
+    "groupnorm": 0.2,
     "none": 0.05,
     "zc-swish": 0.05,
     "salunet": 0.05,
 }
-"""What suits each recipe best among 0.02, 0.05, 0.1 and 0.2: chosen on validation images in the
-study `learning-rates`, on another seed than those of the studies that use it (docs/results.md)."""
+"""What suits each recipe best among 0.02, 0.05, 0.1 and 0.2: the highest mean accuracy of the last
+three rounds on validation images of CIFAR-10, in the study `learning-rates` at its small scale and
+with a seed that no other study uses (docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,16 @@ class Scale:
 
     base: Experiment
     """What its experiments have in common."""
-    recipes: tuple[str, ...]
     seeds: tuple[int, ...]
 
 
 _CIFAR10 = Experiment().replace({"data.name": "cifar10", "partition.clients": 100})
 SMALL = Scale(
     _CIFAR10.replace({"rounds": 8, "sampling.clients": 5, "network.depth": 6, "network.width": 8}),
-    recipes=("batchnorm", "groupnorm", "zc-swish", "salunet"),
     seeds=(1, 2, 3),
 )
 """About 5,000 steps a run on CIFAR-10 and 5,000 weights: half a minute on one core."""
-FULL = Scale(
-    _CIFAR10.replace({"rounds": 100, "sampling.clients": 10}),
-    recipes=("batchnorm", "groupnorm", "none", "zc-swish", "salunet"),
-    seeds=(1, 2, 3, 4, 5),
-)
+FULL = Scale(_CIFAR10.replace({"rounds": 100, "sampling.clients": 10}), seeds=(1, 2, 3, 4, 5))
 """About 125,000 steps a run on CIFAR-10 and 31,000 weights."""
 
 
@@ -84,7 +79,7 @@ def heterogeneity(scale: Scale) -> Study:
         ),
         experiments=grid(
             scale.base,
-            _at_their_rates(scale.recipes),
+            _at_their_rates(),
             [{"partition.kind": "iid"}, *skews],
             [{"strategy.kind": "fedavg"}, {"strategy.kind": "fedprox", "strategy.mu": 0.1}],
             _seeds(scale.seeds),
@@ -102,7 +97,7 @@ def memory_tiers(scale: Scale) -> Study:
         ),
         experiments=grid(
             scale.base,
-            _at_their_rates(scale.recipes),
+            _at_their_rates(),
             [{"partition.kind": "iid"}, {"partition.alpha": 0.1}],
             [{"fleet.memory": "none"}, {"fleet.memory": "1:0.3,4:0.4,16:0.3"}],
             _seeds(scale.seeds),
@@ -125,8 +120,8 @@ def learning_rates(scale: Scale) -> Study:
     )
 
 
-def _at_their_rates(recipes: Iterable[str]) -> list[dict]:
-    return [{"recipe": recipe, "client.lr": LEARNING_RATES[recipe]} for recipe in recipes]
+def _at_their_rates() -> list[dict]:
+    return [{"recipe": recipe, "client.lr": rate} for recipe, rate in LEARNING_RATES.items()]
 
 
 def _seeds(seeds: Iterable[int]) -> list[dict]:
