@@ -3,7 +3,9 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from statistics import fmean
 
+from experiments.report import held_out
 from experiments.report.labels import Group
 from experiments.report.results import Cell, Results
 
@@ -55,6 +57,7 @@ def _summary(cell: Cell) -> Row:
             f"{name}_accuracy_max": spread.high,
             f"{name}_accuracy_sd": spread.sd,
         }
+    row |= _held_out(cell)
     row["best_rounds"] = " ".join(str(number) for number in cell.best_rounds)
     row["chance"] = cell.runs[0].header["chance"]
     totals = (
@@ -70,6 +73,15 @@ def _summary(cell: Cell) -> Row:
         | {f"{key}_sum": cell.total(key) for key in totals}
         | {"images_per_second": cell.images_per_second}
     )
+
+
+def _held_out(cell: Cell) -> Row:
+    """Return means over the seeds that have held-out images; empty where none has."""
+    found = [scores for run in cell.runs if (scores := held_out.scores(run))]
+    return {
+        f"held_out_{name}_mean": fmean(getattr(one, name) for one in found) if found else None
+        for name in ("shared", "own", "gain", "lowest_tenth", "median")
+    }
 
 
 def _whose(series: Group, condition: Group) -> Row:
