@@ -12,6 +12,7 @@ from experiments.report import (
     devices,
     figures,
     introduction,
+    personal,
     sections,
     sheets,
     skew,
@@ -63,7 +64,13 @@ def _body(results: Results, folder: Path) -> Html:
     ]
     parts.append(sections.holders(list(zip(deals, pictures, strict=True)), faults))
     cost = appendix.cost(results) if results.finished else None
-    end = [devices.fleet(results), appendix.contenders(results), cost]
+    gains = _optional(folder / "gains", personal.figure(results), "Each client's gain")
+    end = [
+        personal.section(results, gains),
+        devices.fleet(results),
+        appendix.contenders(results),
+        cost,
+    ]
     return join(*parts, *end, appendix.conditions(results))
 
 
