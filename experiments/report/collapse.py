@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from experiments.report import tables, words
 from experiments.report.figures import GRID, RC, handle, style
@@ -20,8 +21,8 @@ _CAPTION = (
     "2-norm of the loss's gradient before clipping, on a logarithmic scale, as a mean over a "
     "client's steps. In colour the collapsed cells: the mean over seeds and clients, and a band "
     "from the lowest to the highest client; in grey those that learn. Where gradients vanish or "
-    "grow without bound, the network can't learn; where they are like those of its neighbours, "
-    "the run is too short or the rate unfit."
+    "grow without bound, the network can't learn; where they are like those of its neighbours, or "
+    "the accuracy is well above guessing, the run is too short."
 )
 
 
@@ -116,13 +117,13 @@ def figure(results: Results) -> Figure | None:
 
 
 def _number(collapsed: list[Fall], found: list[Fall]) -> str:
-    return f"{len(collapsed)} of {words.count(len(found), 'cell')} did."
+    return f"{len(collapsed)} of {words.count(len(found), 'cell')} have."
 
 
 def _least(found: list[Fall]) -> str:
     least = min(found, key=lambda fall: fall.share)
     where = f"{least.cell.series}, {least.cell.condition}"
-    return f"None did; the least fall is {words.percent(least.share, 0)} ({where})."
+    return f"None has; the least fall is {words.percent(least.share, 0)} ({where})."
 
 
 def _ends(run: Run) -> tuple[float, float]:
@@ -147,6 +148,8 @@ def _panel(panel: Axes, title: Group, lines: dict[Group, dict[int, Spread]], los
     """Draw a condition: lost contenders in their colours above all others in grey."""
     panel.set_title(str(title))
     panel.set_yscale("log")
+    for axis in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+        axis(FuncFormatter(lambda value, _: f"{value:g}"))
     panel.tick_params(labelbottom=True)
     panel.set_xlabel("round")
     for series, norms in lines.items():
@@ -165,7 +168,8 @@ def _panel(panel: Axes, title: Group, lines: dict[Group, dict[int, Spread]], los
 
 
 def _table(results: Results, collapsed: list[Fall]) -> Html:
-    titles = ("untrained", "last round", "fall", "gradient norm, first → last round")
+    titles = ("loss, untrained", "last round", "fall", "gradient norm, first → last round")
+    titles += ("accuracy",)
     head = [element("th", words.series_noun(results), scope="col")]
     head += [element("th", title, scope="col", class_="number") for title in titles]
     by_condition: dict[Group, list[Fall]] = {}
@@ -186,6 +190,7 @@ def _row(fall: Fall, results: Results) -> list[Html]:
         f"{fall.after.mean:.2f}",
         words.percent(fall.share, 0),
         gradients,
+        words.percent(fall.cell.final.mean),
     )
     return [
         tables.contender(fall.cell.series, results),

@@ -56,7 +56,8 @@ def heading(results: Results) -> Html:
 def _measured(results: Results) -> str:
     """Say what an accuracy is, what guessing gives, and what a seed is."""
     images = circumstances.test_images(results.runs)
-    tested = f"{images:,} images" if images else "images"
+    sets = " or ".join(str(n) for n in labels.values([r.knobs for r in results.runs], "data.name"))
+    tested = f"{images:,} images of {sets}" if images else f"images of {sets}"
     chances = sorted({float(run.header["chance"]) for run in results.runs})  # pyrefly: ignore
     chance = " or ".join(words.percent(value, 0) for value in chances)
     seeds = len({run.seed for run in results.runs})

@@ -187,21 +187,17 @@ class Results:
         cut = [cell.only(shared) for cell in cells]
         return sorted(cut, key=lambda cell: (-cell.final.mean, cell.series))
 
-    def winner(self, condition: Group, figure: str = "final") -> Group | None:
+    def winner(self, condition: Group) -> Group | None:
         """Return the contender whose worst seed is above the best seed of all others, if any.
 
         There is none with a single seed: nothing says how far it spreads.
-
-        Args:
-            condition: which column.
-            figure: `final` or `best`.
         """
         cells = self.rivals(condition)
         if len(cells) < 2 or cells[0].final.n < 2:
             return None
-        first, *others = sorted(cells, key=lambda c: getattr(c, figure).mean, reverse=True)
-        highest = max(getattr(cell, figure).high for cell in others)
-        return first.series if getattr(first, figure).low > highest else None
+        first, *others = cells
+        highest = max(cell.final.high for cell in others)
+        return first.series if first.final.low > highest else None
 
     def ladders(self) -> list[list[Group]]:
         """Return conditions that differ in the partition alone, from even to skewed: 3 or more."""

@@ -87,7 +87,7 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
         if trend
         else None,
         element("figure", element("div", dots, class_="wide"), element("figcaption", caption)),
-        element("h3", "Last and best round"),
+        element("h3", "After the last round"),
         element("p", _how_to_read(results)),
         tables.verdict(results),
         [element("h3", "Differences"), element("p", difference), changes] if changes else None,
@@ -165,10 +165,16 @@ def _how_to_read(results: Results) -> str:
         )
     if seeds > 1 and len(results.series) > 1:
         text += (
-            "A green cell leads its column clearly: its worst seed is above the best seed of all "
+            "A green cell leads its row clearly: its worst seed is above the best seed of all "
             "others. "
         )
-    text += "The best round is chosen with the test images, so it flatters; judge by the last."
+    chosen = {run.result.get("best_chosen_by") for run in results.finished if run.result}
+    text += (
+        "The best round, in small, is the best on validation images."
+        if chosen == {"validation_accuracy"}
+        else "The best round, in small, is chosen with the test images, so it flatters; judge by "
+        "the last."
+    )
     if images := circumstances.test_images(results.runs):
         doubt = 196 * math.sqrt(0.25 / images)
         text += (

@@ -10,55 +10,40 @@ from experiments.report.results import Cell, Results, Spread
 
 
 def verdict(results: Results) -> Html:
-    """Make the table of contenders and conditions: last and best round, and guessing."""
-    conditions = [c for c in results.conditions if results.column(c)]
-    top = [element("th", words.series_noun(results), rowspan="2", scope="col")]
-    top += [
-        element("th", str(c), colspan="2", scope="colgroup", class_="group") for c in conditions
-    ]
-    second = [
-        element("th", text, scope="col", class_="number")
-        for _ in conditions
-        for text in ("last round", "best round")
-    ]
-    rows = [
-        [contender(series, results)]
-        + [cell for c in conditions for cell in _reached(results, series, c)]
-        for series in results.series
-    ]
-    guess = [element("th", "guessing", scope="row", class_="muted")]
-    for condition in conditions:
+    """Make the table of conditions and contenders: last and best round, and guessing."""
+    head = [element("th", "", scope="col")]
+    head += [contender(series, results, scope="col") for series in results.series]
+    head += [element("th", "guessing", scope="col", class_="number muted")]
+    rows = []
+    for condition in (c for c in results.conditions if results.column(c)):
         chance = float(results.column(condition)[0].runs[0].header["chance"])  # pyrefly: ignore
-        guess.append(
-            element("td", words.percent(chance), colspan="2", class_="number muted middle")
-        )
-    return table([top, second], [rows, [guess]], class_="verdict")
+        row = [element("th", str(condition), scope="row")]
+        row += [_reached(results, series, condition) for series in results.series]
+        rows.append([*row, element("td", words.percent(chance), class_="number muted")])
+    return table([head], [rows], class_="verdict")
 
 
 def differences(results: Results) -> Html | None:
     """Make the table of differences, seed by seed; None where nothing compares.
 
-    A column is a change of condition, or the distance from BatchNorm under one condition.
+    A row is a change of condition, or the distance from BatchNorm under one condition.
     """
-    columns = [
+    changes = [
         (f"{before} → {after}", words.gains_between(results, before, after))
         for before, after in results.changes()
     ]
-    columns += [
-        (f"above {words.BASELINE}, {condition}", words.gains_over_baseline(results, condition))
+    distances = [
+        (str(condition), words.gains_over_baseline(results, condition))
         for condition in results.conditions
     ]
-    columns = [(title, gains) for title, gains in columns if gains]
-    if not columns:
-        return None
-    head = [element("th", words.series_noun(results), scope="col")]
-    head += [element("th", title, scope="col", class_="number") for title, _ in columns]
-    found = [{cell.series: gain for cell, gain in gains} for _, gains in columns]
-    rows = [
-        [contender(series, results), *(_change(gains.get(series)) for gains in found)]
-        for series in results.series
+    head = [element("th", "", scope="col")]
+    head += [contender(series, results, scope="col") for series in results.series]
+    bodies = [
+        part(title, len(head), rows)
+        for title, lines in (("from → to", changes), (f"above {words.BASELINE}", distances))
+        if (rows := [_gains(results, name, gains) for name, gains in lines if gains])
     ]
-    return table([head], [rows])
+    return table([head], bodies, class_="verdict") if bodies else None
 
 
 def cost(results: Results) -> Html:
@@ -114,24 +99,31 @@ def pairs(rows: list[tuple[str, str]]) -> Html:
     return element("dl", items, class_="pairs many" if len(rows) > 8 else "pairs")
 
 
-def contender(series: Group, results: Results) -> Html:
-    """Make the head of a contender's row: its colour and its name."""
+def contender(series: Group, results: Results, scope: str = "row") -> Html:
+    """Make the head of a contender's row or column: its colour and its name."""
     color, _ = style(series, results.series)
     swatch = element("span", "", class_="swatch", style=f"background:{color}")
-    return element("th", swatch, str(series), scope="row")
+    kind = {"class_": "number"} if scope == "col" else {}
+    return element("th", swatch, str(series), scope=scope, **kind)
 
 
-def _reached(results: Results, series: Group, condition: Group) -> list[Html]:
+def _reached(results: Results, series: Group, condition: Group) -> Html:
     cell = results.cells.get((series, condition))
     if cell is None:
-        return [element("td", "–", class_="number muted")] * 2
-    last = results.winner(condition) == series
-    best = results.winner(condition, "best") == series
-    rounds = sorted(set(cell.best_rounds))
-    where = f"round {rounds[0]}" if len(rounds) == 1 else f"rounds {rounds[0]}–{rounds[-1]}"
+        return element("td", "–", class_="number muted")
+    best = f"best {words.percent(cell.best.mean)}"
+    remarks = [words.extent(cell.final), _seeds(cell, results), best]
+    leads = results.winner(condition) == series
+    value = element("strong" if leads else "span", words.percent(cell.final.mean))
+    small = [element("small", text) for text in remarks if text]
+    return element("td", value, small, class_="number leads" if leads else "number")
+
+
+def _gains(results: Results, name: str, gains: words.Gains) -> list[Html]:
+    found = {cell.series: gain for cell, gain in gains}
     return [
-        _accuracy(cell.final, _seeds(cell, results), last),
-        _accuracy(cell.best, where, best),
+        element("th", name, scope="row"),
+        *(_change(found.get(series)) for series in results.series),
     ]
 
 
@@ -139,12 +131,6 @@ def _seeds(cell: Cell, results: Results) -> str:
     """Say how many seeds there are, where they are fewer than elsewhere."""
     most = max(other.final.n for other in results.cells.values())
     return words.count(cell.final.n, "seed") if cell.final.n < most else ""
-
-
-def _accuracy(spread: Spread, remark: str, leads: bool) -> Html:
-    value = element("strong" if leads else "span", words.percent(spread.mean))
-    remarks = [element("small", text) for text in (words.extent(spread), remark) if text]
-    return element("td", value, remarks, class_="number leads" if leads else "number")
 
 
 def _change(gain: Spread | None) -> Html:

@@ -10,6 +10,7 @@ BASELINE = "BatchNorm"
 """The contender that the others are compared with, where it takes part."""
 
 _NEAR_CHANCE = 0.02
+_FEW = 3
 
 Gains = list[tuple[Cell, Spread]]
 """Contenders, and by how much each is better or worse."""
@@ -54,6 +55,8 @@ def headline(results: Results) -> str:
     parts = [f"{name} leads clearly under {_and(where)}" for name, where in led.items()]
     if open_ and not led:
         parts = ["Under no condition is a lead clear" if len(open_) > 1 else "No lead is clear"]
+    elif len(open_) > _FEW:
+        parts.append(f"under the other {len(open_)} conditions no lead is clear")
     elif open_:
         parts.append(f"under {_and(open_)} no lead is clear")
     return "; ".join(parts) + "." if parts else ""

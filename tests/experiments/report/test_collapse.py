@@ -49,7 +49,7 @@ def half(tmp_path, write_run):
 
 def test_the_page_names_collapsed_cells_and_draws_their_gradients(half):
     html = write(half).read_text(encoding="utf-8")
-    assert "1 of 2 cells did." in html
+    assert "1 of 2 cells have." in html
     assert "0.0001 → 0.0002" in html
     figure = collapse.figure(read(half))
     (panel,) = figure.axes
@@ -68,7 +68,7 @@ def test_without_a_collapse_the_page_says_how_far_off_it_was(half, write_run):
         half / "more", [0.1, 0.5, 0.6], {"recipe": "batchnorm", **IID, "seed": 2}, losses=(0.5,)
     )
     html = write(half).read_text(encoding="utf-8")
-    assert "None did; the least fall is 40% (BatchNorm, iid)" in html
+    assert "None has; the least fall is 40% (BatchNorm, iid)" in html
     assert not list((half / "figures").glob("gradients.*"))
 
 
