@@ -1,16 +1,18 @@
 """The client: takes the global network, trains it on its own images, and sends it back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from fl import training, wire
 from fl.config import Experiment
 from fl.data import Dataset, Split, batches, load, share
 from fl.fleet import work
+from fl.nn import moments
 from fl.seeds import stream, torch_stream
 from strategies.proximal import proximal
 
@@ -32,20 +34,28 @@ def who_are_you(message: Message, context: Context) -> Message:
     return Message(wire.identity_reply(partition), reply_to=message)
 
 
+@app.query("recalibrate")
+def recalibrate(message: Message, context: Context) -> Message:
+    """Answer a request for BatchNorm's statistics (`state.bn=recalibrate`)."""
+    return _safely(_recalibrate, message, context)
+
+
 def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
     """Train one client per message: the one client path, whatever the runtime.
 
     A client that fails answers with its reason and costs nobody else anything.
     """
+    pairs = zip(messages, contexts, strict=True)
+    return [_safely(_fit, message, context) for message, context in pairs]
+
+
+def _safely(answer: Callable, message: Message, context: Context) -> Message:
+    """Answer a message, with the reason where that fails."""
     training.use_one_thread()
-    replies = []
-    for message, context in zip(messages, contexts, strict=True):
-        try:
-            replies.append(_fit(message, context))
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            replies.append(Message(Error(_ERROR, reason), reply_to=message))
-    return replies
+    try:
+        return answer(message, context)
+    except Exception as error:
+        return Message(Error(_ERROR, f"{type(error).__name__}: {error}"), reply_to=message)
 
 
 def _fit(message: Message, context: Context) -> Message:
@@ -57,8 +67,7 @@ def _fit(message: Message, context: Context) -> Message:
     if not len(mine.train):
         raise ValueError("this client holds no images; set partition.min-size to 1 or more")
     start, number, mu = wire.read_request(message.content)
-    network = _network(knobs)
-    network.load(start)
+    network = _loaded(knobs, start, context)
     rng = stream(knobs.seed, "client", partition, "round", number)
     device = work(knobs, partition, number, len(mine.train))
     todo = batches(
@@ -81,8 +90,34 @@ def _fit(message: Message, context: Context) -> Message:
         "personal_correct": _correct(network, dataset, own),
         **asdict(outcome),
     }
-    content = wire.train_reply(network.state(), partition, len(mine.train), figures)
+    state = network.state()
+    wire.remember(context.state, {name: t for name, t in state.items() if name not in start})
+    shared = {name: state[name] for name in start}
+    content = wire.train_reply(shared, partition, len(mine.train), figures)
     return Message(content, reply_to=message)
+
+
+def _recalibrate(message: Message, context: Context) -> Message:
+    """Measure BatchNorm's statistics of the global network on a client's own training images."""
+    knobs = Experiment.from_flat(context.run_config)
+    start, _, _ = wire.read_request(message.content)
+    network = _loaded(knobs, start, context)
+    mine = share(context.node_config, knobs).train
+    dataset = load(knobs.data.name)
+    training.recalibrate(network, dataset, dataset.train.only(mine))
+    state = network.state()
+    measured = {name: state[name] for pair in moments(network.module).items() for name in pair}
+    partition = int(context.node_config["partition-id"])
+    return Message(wire.train_reply(measured, partition, len(mine), {}), reply_to=message)
+
+
+def _loaded(
+    knobs: Experiment, shared: Mapping[str, Tensor], context: Context
+) -> training.FlatNetwork:
+    """Return the network as a client has it: what the server sent, and what never leaves here."""
+    network, untrained = _network(knobs)
+    network.load({**untrained, **wire.remembered(context.state), **shared})
+    return network
 
 
 def _correct(network: training.FlatNetwork, dataset: Dataset, own: Split) -> int:
@@ -91,6 +126,10 @@ def _correct(network: training.FlatNetwork, dataset: Dataset, own: Split) -> int
 
 
 @lru_cache(maxsize=2)
-def _network(knobs: Experiment) -> training.FlatNetwork:
-    """Return this process's one network of an experiment; every request overwrites all of it."""
-    return training.network(knobs, torch_stream(knobs.seed, "init"))
+def _network(knobs: Experiment) -> tuple[training.FlatNetwork, dict[str, Tensor]]:
+    """Return this process's one network of an experiment, and its state before any training.
+
+    Every request overwrites all of it.
+    """
+    network = training.network(knobs, torch_stream(knobs.seed, "init"))
+    return network, network.state()

@@ -14,6 +14,8 @@ from fl import fleet, training, wire
 from fl.config import Experiment
 from fl.data import Split, load, share, validation
 from fl.journal import Checkpoint, Journal
+from fl.nn import moments
+from strategies.mean import Mean
 
 REPLY_SECONDS = 3600.0
 """How long the server waits for the clients of a round."""
@@ -37,7 +39,10 @@ class Replies:
     """The replies of a round as they are checked: a stream of good ones, and an account of all."""
 
     like: ArrayRecord
+    """The tensors that each should hold."""
     partition_of: Mapping[int, int]
+    trained: bool = True
+    """Whether they are of training, or only bring statistics."""
     accounts: list[dict] = field(default_factory=list)
     refused: list[dict] = field(default_factory=list)
     bytes_up: int = 0
@@ -82,7 +87,7 @@ class Replies:
 
     def _checked(self, reply: Message) -> Iterator[Message]:
         node = reply.metadata.src_node_id
-        if reason := wire.fault(reply, self.like, self.partition_of[node]):
+        if reason := wire.fault(reply, self.like, self.partition_of[node], trained=self.trained):
             self.lose({node: reason})
             return
         self.bytes_up += wire.size(wire.network_in(reply.content))
@@ -141,8 +146,12 @@ class Rounds:
         mean, figures = self.strategy.aggregate_train(
             number, replies.good(coming, [_receiver(message) for message in sent])
         )
-        trained = time.perf_counter()
         model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
+        sent_down = wire.size(arrays) * len(sent)
+        if self.knobs.state.bn == "recalibrate" and replies.accounts:
+            model = self._recalibrated(number, model, replies)
+            sent_down += wire.size(arrays) * len(replies.accounts)
+        trained = time.perf_counter()
         line = {"round": number, **self._evaluate(model, begun)}
         line |= {
             "train_loss": wire.finite(figures["loss"]) if figures is not None else None,
@@ -150,9 +159,32 @@ class Rounds:
             **replies.summary(),
             "train_seconds": trained - begun,
             "simulated_seconds": fleet.round_seconds(self.knobs, works.values()),
-            "bytes_down": wire.size(arrays) * len(sent),
+            "bytes_down": sent_down,
         }
         return self._commit(checkpoint, model, line, replies.accounts), line
+
+    def _recalibrated(
+        self, number: int, model: Mapping[str, np.ndarray], replies: Replies
+    ) -> dict[str, np.ndarray]:
+        """Return a network with BatchNorm's statistics as the round's clients now measure them."""
+        names = moments(self.network.module)
+        like = wire.pack_arrays({name: model[name] for pair in names.items() for name in pair})
+        config = ConfigRecord({wire.ROUND: number})
+        content = RecordDict({wire.ARRAYS: wire.pack_arrays(model), wire.CONFIG: config})
+        node_of = {partition: node for node, partition in self.partition_of.items()}
+        asked = [node_of[account["partition"]] for account in replies.accounts]
+        questions = [Message(content, node, wire.RECALIBRATE) for node in asked]
+        coming = self.grid.send_and_receive(questions, timeout=REPLY_SECONDS)
+        measured, pooled = Replies(like, self.partition_of, trained=False), Mean(names)
+        for reply in measured.good(coming, asked):
+            arrays = wire.unpack_arrays(wire.network_in(reply.content))
+            pooled.add(arrays, float(measured.accounts[-1]["held"]))
+        replies.bytes_up += measured.bytes_up
+        replies.refused += [
+            {**refusal, "reason": f"statistics: {refusal['reason']}"}
+            for refusal in measured.refused
+        ]
+        return {**model, **(pooled.result() if pooled.total else {})}
 
     def _commit(
         self,

@@ -16,6 +16,7 @@ from fl.data import deal, load
 from fl.files import fingerprint
 from fl.fleet import available
 from fl.journal import Journal, model_sha256
+from fl.nn import moments
 from fl.provenance import code_hash, conditions
 from fl.rounds import REPLY_SECONDS, Rounds
 from fl.seeds import stream, torch_stream
@@ -68,11 +69,12 @@ def serve(
         for line in journal.rounds():
             watch(line)
         return result
-    network = training.network(knobs, torch_stream(knobs.seed, "init"))
+    network = training.network(_as_shared(knobs), torch_stream(knobs.seed, "init"))
     surroundings = {**started_by, **conditions(), **_data_conditions(knobs)}
     surroundings["trained_on"] = training.device_name(network)
     nodes = identify(grid, knobs.partition.clients)
-    rounds = Rounds(grid, knobs, journal, network, _strategy(knobs, nodes), nodes)
+    pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
+    rounds = Rounds(grid, knobs, journal, network, _strategy(knobs, nodes, pooled), nodes)
     with journal.alone():
         journal.check(knobs, resume)  # again: another process may have been here meanwhile
         journal.begin(knobs, surroundings)
@@ -145,8 +147,13 @@ def identify(grid: Grid, clients: int) -> dict[int, int]:
     return nodes
 
 
-def _strategy(knobs: Experiment, nodes: Mapping[int, int]) -> FedAvg:
-    """Return the strategy that the knobs name."""
+def _as_shared(knobs: Experiment) -> Experiment:
+    """Return the experiment whose network is what clients share: without what stays with them."""
+    return knobs.replace({"state.bn": "drop"}) if knobs.state.bn == "local" else knobs
+
+
+def _strategy(knobs: Experiment, nodes: Mapping[int, int], pooled: Mapping[str, str]) -> FedAvg:
+    """Return the strategy that the knobs name; it pools these variances with their means."""
     average = {
         "sample": knobs.sampling.clients,
         "nodes": nodes,
@@ -156,6 +163,7 @@ def _strategy(knobs: Experiment, nodes: Mapping[int, int]) -> FedAvg:
         "arrays_key": wire.ARRAYS,
         "config_key": wire.CONFIG,
         "metrics_key": wire.METRICS,
+        "moments": pooled,
     }
     match knobs.strategy.kind:
         case "fedavg":

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fl import optimizers
 from fl.config import Client, Experiment
 from fl.data import Batch, Dataset, Split, load
-from fl.nn import BatchNorm, build, scalars
+from fl.nn import BatchNorm, build, forget_statistics, scalars
 from fl.settings import ConfigError
 
 Vector = Float[Tensor, " weights"]
@@ -46,6 +46,8 @@ def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
         )
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if knobs.state.bn == "drop":
+        forget_statistics(module)
     return FlatNetwork(module, _device(knobs.device))
 
 
@@ -188,20 +190,52 @@ class _Update:
 
 
 @torch.no_grad()
-def evaluate(
-    network: FlatNetwork, dataset: Dataset, split: Split, batch_size: int = 250
-) -> tuple[float, int]:
+def evaluate(network: FlatNetwork, dataset: Dataset, split: Split) -> tuple[float, int]:
     """Return the mean cross-entropy in nats, and how many examples of a split come out right."""
-    module, device = network.module, network.weights.device
-    module.eval()
+    network.module.eval()
     loss, correct = 0.0, 0
-    for images, labels in zip(
-        split.images.split(batch_size), split.labels.split(batch_size), strict=True
-    ):
-        logits, truth = module(dataset.inputs(images).to(device)), labels.to(device)
-        loss += float(F.cross_entropy(logits, truth, reduction="sum"))
-        correct += int((logits.argmax(1) == truth).sum())
+    for inputs, labels in _spread(network, dataset, split):
+        logits = network.module(inputs)
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        correct += int((logits.argmax(1) == labels).sum())
     return loss / len(split), correct
+
+
+@torch.no_grad()
+def recalibrate(network: FlatNetwork, dataset: Dataset, split: Split) -> None:
+    """Estimate BatchNorm's running statistics anew, with the weights as they are.
+
+    Each layer gets the mean ``m = Σ n_j m_j / n`` of the means of batches of up to 250 examples and
+    the pooled variance ``Σ n_j (v_j + (m_j - m)²) / n``, with what is before it normalized by each
+    batch. Bigger batches than in training, since evaluation stands in for all examples. Derived.
+    """
+    norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
+    sums = [torch.zeros_like(torch.stack([norm.running_mean] * 2)) for norm in norms]
+    network.module.train()
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics become those of the last batch
+    for inputs, labels in _spread(network, dataset, split):
+        network.module(inputs)
+        for norm, total in zip(norms, sums, strict=True):
+            mean, variance = norm.running_mean, norm.running_var
+            total.add_(torch.stack([mean, variance + mean**2]), alpha=len(labels))
+    for norm, total in zip(norms, sums, strict=True):
+        norm.momentum = BatchNorm.momentum
+        mean, square = total / len(split)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_((square - mean**2).clamp_min(0))
+
+
+def _spread(network: FlatNetwork, dataset: Dataset, split: Split) -> Iterator[Batch]:
+    """Yield a split on a network's device in batches of up to 250, each spread over all of it.
+
+    Where classes come one after another, a BatchNorm without running statistics would otherwise
+    be told by the batch which class it is.
+    """
+    device, step = network.weights.device, -(-len(split) // 250)
+    for start in range(step):
+        images, labels = split.images[start::step], split.labels[start::step]
+        yield dataset.inputs(images).to(device), labels.to(device)
 
 
 def use_one_thread() -> None:

@@ -7,7 +7,7 @@ numbers. Nothing else leaves a client.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,9 +21,9 @@ ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 ROUND, MU = "server-round", "proximal-mu"
 """Flower's own names, so that its strategies and ours can be exchanged."""
 WEIGHT = "num-examples"
-WHO_ARE_YOU = "query.who_are_you"
+WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
 
-_PARTITION = "partition-id"
+_PARTITION, _OWN = "partition-id", "own"
 _COUNTS = (
     "batch-size",
     "epochs",
@@ -77,6 +77,17 @@ def train_reply(
     return RecordDict({ARRAYS: pack_network(state), METRICS: MetricRecord(dict(metrics))})
 
 
+def remember(state: RecordDict, tensors: Mapping[str, Tensor]) -> None:
+    """Keep what never leaves a client in its state, where there is any."""
+    if tensors:
+        state[_OWN] = pack_network(tensors)
+
+
+def remembered(state: RecordDict) -> dict[str, Tensor]:
+    """Return what a client has kept; nothing before its first round."""
+    return unpack_network(_record(state, _OWN, ArrayRecord)) if _OWN in state else {}
+
+
 def figures(content: RecordDict) -> dict:
     """Return a reply's figures under the names that the journal uses; None for one not finite."""
     return {
@@ -104,8 +115,8 @@ def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
     return network, int(_number(config, ROUND)), float(mu)
 
 
-def fault(reply: Message, like: ArrayRecord, partition: int) -> str | None:
-    """Say in one line why a reply to a training request can't be used; None where it can.
+def fault(reply: Message, like: ArrayRecord, partition: int, *, trained: bool = True) -> str | None:
+    """Say in one line why a reply can't be used; None where it can.
 
     Used are replies with one network and one set of figures and nothing else; the network has
     exactly the tensors of `like`, by name, dtype and shape, all of them finite; the figures are
@@ -113,8 +124,9 @@ def fault(reply: Message, like: ArrayRecord, partition: int) -> str | None:
 
     Args:
         reply: what a client sent.
-        like: the network that it was sent.
+        like: the tensors that it should send.
         partition: the share that this client holds.
+        trained: whether it should tell of its training, or of its images only.
     """
     if reply.has_error():
         return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
@@ -122,20 +134,23 @@ def fault(reply: Message, like: ArrayRecord, partition: int) -> str | None:
     sound = isinstance(arrays, ArrayRecord) and isinstance(metrics, MetricRecord)
     if not sound or len(reply.content) != 2:
         return f"reply holds {sorted(reply.content)}, expected {ARRAYS} and {METRICS}"
-    return _odd_figure(metrics, partition) or _odd_tensors(arrays, like)  # pyrefly: ignore
+    counts, measures = (_COUNTS, _MEASURES) if trained else ((), ())
+    return _odd_figure(metrics, partition, counts, measures) or _odd_tensors(arrays, like)  # pyrefly: ignore
 
 
-def _odd_figure(metrics: MetricRecord, partition: int) -> str | None:
-    expected = {_PARTITION, WEIGHT, *_COUNTS, *_MEASURES}
+def _odd_figure(
+    metrics: MetricRecord, partition: int, counts: Sequence[str], measures: Sequence[str]
+) -> str | None:
+    expected = {_PARTITION, WEIGHT, *counts, *measures}
     if metrics.keys() != expected:
         return f"figures {sorted(metrics.keys() ^ expected)[:3]} are missing or unknown"
     if (found := metrics[_PARTITION]) != partition:
         return f"{_PARTITION}={found!r}, expected {partition}"
-    for name, least in {WEIGHT: 1, **dict.fromkeys(_COUNTS, 0)}.items():
+    for name, least in {WEIGHT: 1, **dict.fromkeys(counts, 0)}.items():
         value = metrics[name]
         if not isinstance(value, int) or value < least:
             return f"{name}={value!r}, expected a whole number from {least} up"
-    for name in _MEASURES:
+    for name in measures:
         if not isinstance(metrics[name], int | float):
             return f"{name}={metrics[name]!r}, expected a number"
     return None

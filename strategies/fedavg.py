@@ -15,13 +15,16 @@ from flwr.app import (
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
+from strategies.mean import Mean
+
 
 class FedAvg(flower.FedAvg):
     """The mean of the clients' networks, weighted by their numbers of examples n_k.
 
     ``w = Σ n_k w_k / Σ n_k``, for parameters and for floating-point buffers (BatchNorm's running
-    means and variances) alike; an integer buffer becomes the nearest integer to its mean. Learnable
-    scalars that are stored as logarithms are averaged as stored: the weighted geometric mean.
+    means and variances, where the latter are not pooled) alike; an integer buffer becomes the
+    nearest integer to its mean. Learnable scalars that are stored as logarithms are averaged as
+    stored: the weighted geometric mean.
 
     Flower's own FedAvg draws clients from Python's global generator over a set of random node ids
     and adds replies in the order of their arrival. This one draws over sorted partition ids from a
@@ -35,6 +38,7 @@ class FedAvg(flower.FedAvg):
         stream: round -> the generator that draws the clients of that round.
         weight_key, arrays_key, config_key, metrics_key: the names of the weight and of records in
             messages.
+        moments: variances to be pooled -> their means (see `Mean`); all others are averaged.
     """
 
     def __init__(
@@ -47,13 +51,14 @@ class FedAvg(flower.FedAvg):
         arrays_key: str,
         config_key: str,
         metrics_key: str,
+        moments: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             weighted_by_key=weight_key, arrayrecord_key=arrays_key, configrecord_key=config_key
         )
         self.sample, self.nodes = sample, nodes
         self.available, self.stream = available, stream
-        self.metrics_key = metrics_key
+        self.metrics_key, self.moments = metrics_key, moments
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -77,7 +82,7 @@ class FedAvg(flower.FedAvg):
 
         Memory does not grow with the number of replies. The caller has checked them.
         """
-        arrays, metrics = _Mean(), _Mean()
+        arrays, metrics = Mean(self.moments), Mean()
         for reply in replies:
             # Not `content.array_records`: that view is a reference cycle with the reply, which
             # would keep it in memory until Python's collector comes by.
@@ -92,30 +97,3 @@ class FedAvg(flower.FedAvg):
         mean = {name: Array(array) for name, array in arrays.result().items()}
         figures = {name: float(value) for name, value in metrics.result().items()}
         return ArrayRecord(mean), MetricRecord(dict(figures))
-
-
-class _Mean:
-    """A weighted mean of named arrays that never holds more than one of them and the sum."""
-
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.sums: dict[str, np.ndarray] = {}
-        self.dtypes: dict[str, np.dtype] = {}
-
-    def add(self, arrays: Mapping[str, np.ndarray], weight: float) -> None:
-        """Add ``weight * array`` under every name, in float64."""
-        for name, array in arrays.items():
-            if name not in self.sums:
-                self.sums[name] = np.zeros(array.shape, np.float64)
-                self.dtypes[name] = array.dtype
-            self.sums[name] += array.astype(np.float64) * weight
-        self.total += weight
-
-    def result(self) -> dict[str, np.ndarray]:
-        """Return the mean in the arrays' own types; integers are rounded to the nearest."""
-        means = {name: np.asarray(total / self.total) for name, total in self.sums.items()}
-        return {name: _cast(mean, self.dtypes[name]) for name, mean in means.items()}
-
-
-def _cast(mean: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return np.asarray(mean if dtype.kind == "f" else np.rint(mean), dtype)

@@ -64,8 +64,10 @@ def wait_for(journal: Journal, seconds: float) -> dict:
     [
         {"recipe": "zc-swish"},
         {"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1},
+        {"recipe": "batchnorm", "state.bn": "recalibrate"},
+        {"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2},
     ],
-    ids=["zc-swish and fedavg", "batchnorm and fedprox"],
+    ids=["zc-swish and fedavg", "batchnorm and fedprox", "recalibrate", "local"],
 )
 def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat):
     knobs = tiny({**flat, "run.dir": str(tmp_path / "flower"), "client.batch-size": 4})
@@ -89,6 +91,6 @@ def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypa
     flower = wait_for(journal, 60)
     assert flower["model_sha256"] == inline["model_sha256"]
     assert flower["final_accuracy"] == inline["final_accuracy"]
-    figures = ("partition", "held", "examples", "steps", "loss", "update_norm")
+    figures = ("partition", "held", "examples", "steps", "loss", "update_norm", "global_correct")
     ours, theirs = Journal(tmp_path / "inline").clients(), journal.clients()
     assert [[c[f] for f in figures] for c in ours] == [[c[f] for f in figures] for c in theirs]

@@ -10,6 +10,22 @@ from fl.nn.recipes import RECIPES
 
 Experiments = Sequence[Mapping[str, object]]
 
+_TRANSDUCTIVE = (
+    "The shared network is evaluated with the statistics of batches of test images, so what it "
+    "says of an image depends on the images beside it; that does not compare with other policies."
+)
+_POLICIES = {
+    "average": "the server averages them across clients with the same weights as the parameters, "
+    "the clients' numbers of images.",
+    "pooled": "the server averages the means, and pools the variances: how far the clients' means "
+    "are apart counts.",
+    "recalibrate": "after averaging, the round's clients measure them anew on their training "
+    "images, and the server pools what they find.",
+    "local": f"they never leave a client. {_TRANSDUCTIVE}",
+    "drop": f"there are none. {_TRANSDUCTIVE}",
+}
+"""What becomes of BatchNorm's statistics, by `state.bn`; docs/batchnorm.md has more."""
+
 
 def contenders(results: Results) -> Html | None:
     """Say what each recipe is, where recipes are known."""
@@ -118,11 +134,9 @@ def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     concerned = [run for run in runs if str(run.knobs.get("recipe")).startswith("batchnorm")]
     if not concerned:
         return []
-    notes = [
-        "BatchNorm also keeps running means and variances for use after training. The server "
-        "averages them across clients with the same weights as the parameters, the clients' "
-        "numbers of images."
-    ]
+    policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")
+    notes = ["BatchNorm also keeps running means and variances for use after training."]
+    notes += [f"state.bn={policy}: {_POLICIES[str(policy)]}" for policy in policies]
     single = sum(int(line["single_value_steps"]) for run in concerned for line in run.clients)
     steps = sum(int(line["steps"]) for run in concerned for line in run.clients)
     if steps:

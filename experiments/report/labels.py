@@ -33,6 +33,7 @@ _WORDS = {
     "network.width": "width {}",
     "partition.clients": "{} clients",
     "rounds": "{} rounds",
+    "state.bn": "statistics: {}",
     "sampling.clients": "{} clients a round",
 }
 _PARTITIONS = {

@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from fl.config.fleet import Fleet
-from fl.config.parts import Client, Data, Network, Partition, Positive, Run, Sampling, Strategy
+from fl.config.parts import (
+    Client,
+    Data,
+    Network,
+    Partition,
+    Positive,
+    Run,
+    Sampling,
+    State,
+    Strategy,
+)
 from fl.settings import ConfigError, Knobs, Value, did_you_mean, flatten, one_line, unflatten
 
 
@@ -30,6 +40,7 @@ class Experiment(Knobs):
     client: Client = Client()
     fleet: Fleet = Fleet()
     strategy: Strategy = Strategy()
+    state: State = State()
     run: Run = Run()
 
     @model_validator(mode="after")
@@ -110,6 +121,8 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     if (kind := knobs.get("partition.kind")) in _MINDED:
         particular = {name for names in _MINDED.values() for name in names}
         idle |= {f"partition.{name}" for name in particular.difference(_MINDED[kind])}
+    if knobs.get("recipe") != "batchnorm":
+        idle.add("state.bn")
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
     if knobs.get("client.optimizer") == "adam":

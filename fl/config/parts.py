@@ -137,6 +137,13 @@ class Strategy(Knobs):
         return self
 
 
+class State(Knobs):
+    """What becomes of the parts of a network's state that are not parameters."""
+
+    bn: Literal["average", "pooled", "local", "recalibrate", "drop"] = "average"
+    """BatchNorm's running statistics between rounds; docs/batchnorm.md has all five policies."""
+
+
 class Run(Knobs):
     """Where a run is written when `flwr run` starts it; not a part of what the run computes."""
 

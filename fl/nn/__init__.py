@@ -2,7 +2,16 @@
 
 from fl.nn.activations import scalars
 from fl.nn.networks import build
-from fl.nn.normalizers import BatchNorm
+from fl.nn.normalizers import BatchNorm, forget_statistics, moments
 from fl.nn.recipes import RECIPES, Recipe, find
 
-__all__ = ["RECIPES", "BatchNorm", "Recipe", "build", "find", "scalars"]
+__all__ = [
+    "RECIPES",
+    "BatchNorm",
+    "Recipe",
+    "build",
+    "find",
+    "forget_statistics",
+    "moments",
+    "scalars",
+]

@@ -18,6 +18,9 @@ class BatchNorm(nn.Module):
     with micro-batches meet it, so such a step is normalized by the running statistics, leaves
     them as they are, and is counted in `single_value_steps`. This rule is derived (ours).
 
+    After `forget_statistics` there are no running statistics: evaluation, too, takes μ and v from
+    the batch, and of one value a channel the bias alone is left.
+
     Source: arXiv 1502.03167, algorithms 1 and 2.
 
     Args:
@@ -35,24 +38,50 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.remembers = True
         self.single_value_steps = 0
 
     def forward(
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
         """Return the normalized x; in training, move the running statistics."""
-        single = self.training and x.numel() == x.shape[1]
-        self.single_value_steps += single
+        by_batch = self.training or not self.remembers
+        single = by_batch and x.numel() == x.shape[1]
+        self.single_value_steps += single and self.training
+        if single and not self.remembers:
+            return torch.zeros_like(x) + self.bias.reshape(-1, *[1] * (x.ndim - 2))
         return F.batch_norm(
             x,
-            self.running_mean,
-            self.running_var,
+            self.running_mean if self.remembers else None,
+            self.running_var if self.remembers else None,
             self.weight,
             self.bias,
-            training=self.training and not single,
+            training=by_batch and not single,
             momentum=self.momentum,
             eps=self.eps,
         )
+
+
+def forget_statistics(module: nn.Module) -> None:
+    """Take the running statistics from every BatchNorm of a network."""
+    for norm in _batch_norms(module).values():
+        norm.remembers = False
+        del norm.running_mean, norm.running_var
+
+
+def moments(module: nn.Module) -> dict[str, str]:
+    """Return the name of every running variance in a network's state -> that of its mean."""
+    return {
+        f"{name}running_var": f"{name}running_mean"
+        for name, norm in _batch_norms(module).items()
+        if norm.remembers
+    }
+
+
+def _batch_norms(module: nn.Module) -> dict[str, BatchNorm]:
+    """Return the BatchNorm layers of a network by the prefix of their names in its state."""
+    found = {name: layer for name, layer in module.named_modules() if isinstance(layer, BatchNorm)}
+    return {f"{name}." if name else "": layer for name, layer in found.items()}
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -233,6 +233,11 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
         replies.append(Message(content, 2 + partition, "train"))
     mean, _ = strategy.aggregate_train(1, replies)
     assert wire.unpack_arrays(mean)["running_mean"].tolist() == pytest.approx([2.0])
+    assert wire.unpack_arrays(mean)["running_var"].tolist() == pytest.approx([0.9])
+    strategy.moments = fl.nn.moments(network.module)  # state.bn=pooled
+    mean, _ = strategy.aggregate_train(1, replies)
+    assert wire.unpack_arrays(mean)["running_mean"].tolist() == pytest.approx([2.0])
+    assert wire.unpack_arrays(mean)["running_var"].tolist() == pytest.approx([1.9])
 
 
 def test_too_few_or_too_many_nodes_are_refused(tiny, monkeypatch):

@@ -181,7 +181,7 @@ def test_evaluation_is_over_all_images_in_evaluation_mode():
     data = Dataset("x", other, split, ("a", "b", "c"), "", "")
     network = FlatNetwork(build(Network(depth=3, width=4), "batchnorm", 1, 3, g), CPU)
     before = network.state()
-    loss, correct = evaluate(network, data, split, batch_size=3)
+    loss, correct = evaluate(network, data, split)
     network.module.eval()
     logits = network.module(data.inputs(images)).detach()
     assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, split.labels)), rel=1e-5)

@@ -1,0 +1,46 @@
+"""A weighted mean of many networks that holds one of them at a time."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+class Mean:
+    """The mean ``Σ n_k x_k / Σ n_k`` of named arrays, added one by one, in float64.
+
+    A variance v_k that comes with its mean m_k can be pooled: ``Σ n_k (v_k + (m_k - m)²) / Σ n_k``,
+    where m is the mean of the means, is the variance of all that the clients saw together (the law
+    of total variance), while the mean of the variances leaves out how far the clients are apart.
+
+    Args:
+        moments: the names of the variances to be pooled -> those of their means.
+    """
+
+    def __init__(self, moments: Mapping[str, str] | None = None) -> None:
+        self.total = 0.0
+        self.moments = moments or {}
+        self.sums: dict[str, np.ndarray] = {}
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def add(self, arrays: Mapping[str, np.ndarray], weight: float) -> None:
+        """Add arrays under their names."""
+        for name, array in arrays.items():
+            if name not in self.sums:
+                self.sums[name] = np.zeros(array.shape, np.float64)
+                self.dtypes[name] = array.dtype
+            value = array.astype(np.float64)
+            if name in self.moments:
+                value += arrays[self.moments[name]].astype(np.float64) ** 2
+            self.sums[name] += value * weight
+        self.total += weight
+
+    def result(self) -> dict[str, np.ndarray]:
+        """Return the mean in the arrays' own types; integers are rounded to the nearest."""
+        means = {name: np.asarray(total / self.total) for name, total in self.sums.items()}
+        for variance, mean in self.moments.items():
+            means[variance] = np.maximum(means[variance] - means[mean] ** 2, 0)
+        return {name: _cast(mean, self.dtypes[name]) for name, mean in means.items()}
+
+
+def _cast(mean: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return np.asarray(mean if dtype.kind == "f" else np.rint(mean), dtype)

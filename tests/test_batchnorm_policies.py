@@ -1,0 +1,196 @@
+"""What becomes of BatchNorm's running statistics, policy by policy, on real rounds."""
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+import fl.client
+from fl import training, wire
+from fl.data import load, share
+from fl.journal import Journal
+from fl.runtime import InlineGrid, run
+from fl.seeds import torch_stream
+from fl.server import serve
+
+POLICIES = ("average", "pooled", "local", "recalibrate", "drop")
+STATISTICS = ("running_mean", "running_var")
+
+
+@pytest.fixture
+def batchnorm(tiny):
+    """Make BatchNorm experiments of one policy; clients hold few classes each."""
+
+    def make(policy, **flat):
+        flat = {key.replace("clients", "sampling.clients"): value for key, value in flat.items()}
+        return tiny({"recipe": "batchnorm", "partition.alpha": 0.1, "state.bn": policy, **flat})
+
+    return make
+
+
+def spied(knobs, folder, **options) -> tuple[dict, Journal, list[dict]]:
+    """Run an experiment, and take note of the arrays of every reply."""
+    sent: list[dict] = []
+    app = ClientApp()
+
+    def noting(answer):
+        def noted(message: Message, context: Context) -> Message:
+            reply = answer(message, context)
+            sent.append(wire.unpack_arrays(reply.content["arrays"]))
+            return reply
+
+        return noted
+
+    app.train()(noting(fl.client.train))
+    app.query("recalibrate")(noting(fl.client.recalibrate))
+    app.query("who_are_you")(fl.client.who_are_you)
+    journal = Journal(folder)
+    result = serve(InlineGrid(app, knobs), knobs, journal, started_by={}, **options)
+    return result, journal, sent
+
+
+def statistics(arrays) -> list[str]:
+    return [name for name in arrays if name.endswith(STATISTICS)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_trains_and_repeats_itself(batchnorm, tmp_path, policy):
+    knobs = batchnorm(policy)
+    first = run(knobs, Journal(tmp_path / "a"))
+    assert first["refused"] == 0
+    assert run(knobs, Journal(tmp_path / "b"))["model_sha256"] == first["model_sha256"]
+
+
+@pytest.mark.parametrize(("policy", "travel"), [(p, p not in ("local", "drop")) for p in POLICIES])
+def test_statistics_leave_a_client_only_where_the_policy_says_so(
+    batchnorm, tmp_path, policy, travel
+):
+    _, journal, sent = spied(batchnorm(policy), tmp_path / policy)
+    assert sent
+    assert all(bool(statistics(arrays)) == travel for arrays in sent)
+    assert bool(statistics(journal.checkpoint().model)) == travel
+
+
+def test_policies_agree_on_the_weights_of_the_first_round(batchnorm, tmp_path):
+    """Training normalizes by the batch, so statistics can't touch it before they come back."""
+    models = []
+    for policy in POLICIES:
+        _, journal, _ = spied(batchnorm(policy, rounds=1), tmp_path / policy)
+        model = journal.checkpoint().model
+        models.append({name: model[name] for name in model.keys() - set(statistics(model))})
+    for model in models[1:]:
+        assert model.keys() == models[0].keys()
+        assert all(np.array_equal(model[name], models[0][name]) for name in model)
+
+
+def test_pooled_is_average_but_for_the_spread_between_clients(batchnorm, tmp_path):
+    _, averaged, sent = spied(batchnorm("average", rounds=1), tmp_path / "average")
+    _, pooled, _ = spied(batchnorm("pooled", rounds=1), tmp_path / "pooled")
+    before, after = averaged.checkpoint().model, pooled.checkpoint().model
+    weights = np.array([line["held"] for line in averaged.clients()], np.float64)
+    weights /= weights.sum()
+    for name in statistics(before):
+        if name.endswith("mean"):
+            assert np.array_equal(before[name], after[name])
+            continue
+        means = np.stack([arrays[name.replace("var", "mean")] for arrays in sent])
+        spread = weights @ (means - weights @ means) ** 2
+        np.testing.assert_allclose(after[name] - before[name], spread, rtol=1e-4, atol=1e-6)
+        assert spread.max() > 0
+
+
+def test_local_statistics_are_each_client_s_own_and_survive_a_resume(batchnorm, tmp_path):
+    """What the shared network makes of held-out images depends on what a client remembers."""
+    knobs = batchnorm("local", rounds=5).replace({"partition.held-out": 0.3})
+    whole, parts = Journal(tmp_path / "whole"), Journal(tmp_path / "parts")
+    run(knobs, whole)
+
+    def stop(line):
+        if line["round"] == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(knobs, parts, watch=stop)
+    run(knobs, parts, resume=True)
+    scores = [
+        [(line["global_correct"], line["personal_correct"]) for line in journal.clients()]
+        for journal in (whole, parts)
+    ]
+    assert scores[0] == scores[1]
+    kept = parts.checkpoint().clients
+    tensors = [parts.client_state(partition, written)[0] for partition, written in kept.items()]
+    assert len(tensors) > 1
+    assert len({next(iter(own.values())).tobytes() for own in tensors}) == len(tensors)
+
+
+def test_a_client_s_reply_does_not_depend_on_who_trained_before_it(batchnorm):
+    knobs = batchnorm("local")
+    start = training.network(knobs.replace({"state.bn": "drop"}), torch_stream(1, "init")).state()
+    replies = []
+    for crowd in ([3], [0, 1, 3]):
+        grid = InlineGrid(fl.client.app, knobs)
+        content = wire.pack_network(start), {"server-round": 1}
+        record = wire.RecordDict({"arrays": content[0], "config": wire.ConfigRecord(content[1])})
+        nodes = list(grid.contexts)
+        messages = [Message(record, nodes[p], "train") for p in crowd]
+        *_, last = grid.send_and_receive(messages)
+        own = wire.remembered(grid.contexts[nodes[3]].state)
+        replies.append({**wire.unpack_network(last.content["arrays"]), **own})
+    assert replies[0].keys() == replies[1].keys()
+    assert all(torch.equal(replies[0][name], replies[1][name]) for name in replies[0])
+
+
+def test_recalibrated_statistics_are_those_of_the_clients_images_under_the_new_weights(
+    batchnorm, tmp_path
+):
+    """Checked where nothing is normalized before: at the first layer, against all at once."""
+    knobs = batchnorm("recalibrate", rounds=1)
+    _, journal, _ = spied(knobs, tmp_path / "run")
+    model = {name: torch.from_numpy(a) for name, a in journal.checkpoint().model.items()}
+    network = training.network(knobs, torch_stream(1, "init"))
+    network.load(model)
+    data = load(knobs.data.name)
+    held = [share({"partition-id": line["partition"]}, knobs).train for line in journal.clients()]
+    with torch.no_grad():
+        inputs = data.inputs(data.train.images[torch.cat(held)])
+        seen = network.module.layers[0].conv(inputs).transpose(0, 1).flatten(1)
+    first = network.module.layers[0].norm
+    torch.testing.assert_close(first.running_mean, seen.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.running_var, seen.var(1, correction=0), rtol=1e-3, atol=1e-5)
+
+
+def test_statistics_that_can_t_be_used_are_refused_and_cost_only_themselves(batchnorm, tmp_path):
+    knobs = batchnorm("recalibrate", rounds=1, clients=5)
+    app = ClientApp()
+    app.train()(fl.client.train)
+    app.query("who_are_you")(fl.client.who_are_you)
+
+    @app.query("recalibrate")
+    def recalibrate(message: Message, context: Context) -> Message:
+        if context.node_config["partition-id"] == 1:
+            raise RuntimeError("no power")
+        reply = fl.client.recalibrate(message, context)
+        if context.node_config["partition-id"] == 3:
+            arrays = wire.unpack_arrays(reply.content["arrays"])
+            reply.content["arrays"] = wire.pack_arrays({n: a * np.nan for n, a in arrays.items()})
+        return reply
+
+    journal = Journal(tmp_path)
+    serve(InlineGrid(app, knobs), knobs, journal, started_by={})
+    line = journal.rounds()[1]
+    assert line["replied"] == 5
+    reasons = {refusal["partition"]: refusal["reason"] for refusal in line["refused"]}
+    assert reasons.keys() == {1, 3}
+    assert all(reason.startswith("statistics: ") for reason in reasons.values())
+    assert "not finite" in reasons[3]
+    assert all(np.isfinite(array).all() for array in journal.checkpoint().model.values())
+
+
+@pytest.mark.parametrize("recipe", ["none", "zc-swish"])
+def test_networks_without_batchnorm_do_not_mind_the_policy(tiny, tmp_path, recipe):
+    results = [
+        run(tiny({"recipe": recipe, "state.bn": policy}), Journal(tmp_path / policy))
+        for policy in POLICIES
+    ]
+    assert len({result["model_sha256"] for result in results}) == 1
