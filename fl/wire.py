@@ -34,6 +34,7 @@ _COUNTS = (
     "global-correct",
     "personal-correct",
 )
+_RIGHT = ("global-correct", "personal-correct")
 _MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
 _JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
@@ -150,6 +151,9 @@ def _odd_figure(
         value = metrics[name]
         if not isinstance(value, int) or value < least:
             return f"{name}={value!r}, expected a whole number from {least} up"
+    for name in _RIGHT if counts else ():
+        if metrics[name] > metrics["held-out"]:  # pyrefly: ignore
+            return f"{name}={metrics[name]} is more than held-out={metrics['held-out']}"
     for name in measures:
         if not isinstance(metrics[name], int | float):
             return f"{name}={metrics[name]!r}, expected a number"

@@ -98,6 +98,7 @@ def set_array(name: str, value: np.ndarray):
         (lambda c: c["metrics"].pop("num-examples"), "['num-examples'] are missing"),
         (lambda c: c["metrics"].pop("examples"), "['examples'] are missing"),
         (lambda c: c["metrics"].update({"steps": -1}), "steps=-1, expected"),
+        (lambda c: c["metrics"].update({"personal-correct": 1}), "is more than held-out=0"),
         (lambda c: c["metrics"].update({"partition-id": 3}), "partition-id=3, expected 4"),
         (lambda c: c["arrays"].pop("w"), "['w'] are missing or unknown"),
     ],
