@@ -1,6 +1,6 @@
 """The client: takes the global network, trains it on its own images, and sends it back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fl import training, wire
 from fl.config import Experiment
-from fl.data import Dataset, Split, batches, load, share
+from fl.data import Batch, Dataset, Share, Split, batches, load, share
 from fl.fleet import work
 from fl.nn import moments
 from fl.seeds import stream, torch_stream
@@ -67,7 +67,9 @@ def _fit(message: Message, context: Context) -> Message:
     if not len(mine.train):
         raise ValueError("this client holds no images; set partition.min-size to 1 or more")
     start, number, mu = wire.read_request(message.content)
-    network = _loaded(knobs, start, context)
+    network, unmeasured = _loaded(knobs, start, context)
+    if unmeasured:
+        training.recalibrate(network, _in_large(knobs, mine, partition, number))
     rng = stream(knobs.seed, "client", partition, "round", number)
     device = work(knobs, partition, number, len(mine.train))
     todo = batches(
@@ -100,24 +102,40 @@ def _fit(message: Message, context: Context) -> Message:
 def _recalibrate(message: Message, context: Context) -> Message:
     """Measure BatchNorm's statistics of the global network on a client's own training images."""
     knobs = Experiment.from_flat(context.run_config)
-    start, _, _ = wire.read_request(message.content)
-    network = _loaded(knobs, start, context)
-    mine = share(context.node_config, knobs).train
-    dataset = load(knobs.data.name)
-    training.recalibrate(network, dataset, dataset.train.only(mine))
+    partition = int(context.node_config["partition-id"])
+    start, number, _ = wire.read_request(message.content)
+    network, _ = _loaded(knobs, start, context)
+    mine = share(context.node_config, knobs)
+    training.recalibrate(network, _in_large(knobs, mine, partition, number))
     state = network.state()
     measured = {name: state[name] for pair in moments(network.module).items() for name in pair}
-    partition = int(context.node_config["partition-id"])
-    return Message(wire.train_reply(measured, partition, len(mine), {}), reply_to=message)
+    return Message(wire.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
+
+
+def _in_large(knobs: Experiment, mine: Share, partition: int, number: int) -> Iterator[Batch]:
+    """Yield a client's training images once, as it trains on them, in batches of up to 250."""
+    rng = stream(knobs.seed, "client", partition, "round", number, "statistics")
+    augment = knobs.data.augment
+    return batches(
+        load(knobs.data.name), mine.train, 250, 1, rng, augment=augment, noise=mine.noise
+    )
 
 
 def _loaded(
     knobs: Experiment, shared: Mapping[str, Tensor], context: Context
-) -> training.FlatNetwork:
-    """Return the network as a client has it: what the server sent, and what never leaves here."""
+) -> tuple[training.FlatNetwork, bool]:
+    """Return the network as a client has it, and whether it has no statistics of its own yet.
+
+    That is what the server sent and, with `state.bn=local`, the statistics that never leave here.
+    """
     network, untrained = _network(knobs)
-    network.load({**untrained, **wire.remembered(context.state), **shared})
-    return network
+    if knobs.state.bn != "local":
+        network.load(shared)
+        return network, False
+    initial = {name: untrained[name] for pair in moments(network.module).items() for name in pair}
+    own = wire.remembered(context.state)
+    network.load({**initial, **own, **shared})
+    return network, own.keys() != initial.keys()
 
 
 def _correct(network: training.FlatNetwork, dataset: Dataset, own: Split) -> int:

@@ -14,7 +14,8 @@ from fl import fleet, training, wire
 from fl.config import Experiment
 from fl.data import Split, load, share, validation
 from fl.journal import Checkpoint, Journal
-from fl.nn import moments
+from fl.nn import BatchNorm, moments
+from fl.settings import ConfigError
 from strategies.mean import Mean
 
 REPLY_SECONDS = 3600.0
@@ -126,6 +127,13 @@ class Rounds:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Give clients the states that they had when the checkpoint was written."""
+        norms = any(isinstance(layer, BatchNorm) for layer in self.network.module.modules())
+        local = norms and self.knobs.state.bn == "local"
+        if local and self.journal.clients() and not checkpoint.clients:
+            raise ConfigError(
+                "state.bn=local: this checkpoint has no clients' statistics, since Flower keeps "
+                "them and forgets them with the run; start anew in another folder"
+            )
         if isinstance(self.grid, KeepsClientStates):
             states = {
                 partition: wire.unpack_state(*self.journal.client_state(partition, written))

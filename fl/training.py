@@ -202,26 +202,36 @@ def evaluate(network: FlatNetwork, dataset: Dataset, split: Split) -> tuple[floa
 
 
 @torch.no_grad()
-def recalibrate(network: FlatNetwork, dataset: Dataset, split: Split) -> None:
-    """Estimate BatchNorm's running statistics anew, with the weights as they are.
+def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
+    """Measure BatchNorm's running statistics anew, with the weights as they are.
 
-    Each layer gets the mean ``m = Σ n_j m_j / n`` of the means of batches of up to 250 examples and
-    the pooled variance ``Σ n_j (v_j + (m_j - m)²) / n``, with what is before it normalized by each
-    batch. Bigger batches than in training, since evaluation stands in for all examples. Derived.
+    Each layer gets the mean and the (biased) variance of all values that reach it, while what is
+    before it normalizes by the batch, as in training. Derived (ours).
+
+    Args:
+        network: keeps its parameters, and gets new statistics.
+        batches: at least one. Large ones, since evaluation stands in for all examples.
     """
     norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
-    sums = [torch.zeros_like(torch.stack([norm.running_mean] * 2)) for norm in norms]
-    network.module.train()
-    for norm in norms:
-        norm.momentum = 1.0  # the running statistics become those of the last batch
-    for inputs, labels in _spread(network, dataset, split):
-        network.module(inputs)
-        for norm, total in zip(norms, sums, strict=True):
-            mean, variance = norm.running_mean, norm.running_var
-            total.add_(torch.stack([mean, variance + mean**2]), alpha=len(labels))
-    for norm, total in zip(norms, sums, strict=True):
-        norm.momentum = BatchNorm.momentum
-        mean, square = total / len(split)
+    sums = {norm: torch.zeros(2, *norm.weight.shape, dtype=torch.float64) for norm in norms}
+
+    def add(norm: nn.Module, arrived: tuple[Tensor]) -> None:
+        values = arrived[0].transpose(0, 1).flatten(1).double().cpu()
+        moments = torch.stack([values.mean(1), values.square().mean(1)])
+        sums[norm] += len(arrived[0]) * moments  # pyrefly: ignore
+
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    examples = 0
+    try:
+        network.module.train()
+        for inputs, labels in batches:
+            network.module(inputs.to(network.weights.device))
+            examples += len(labels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for norm, total in sums.items():
+        mean, square = total / examples
         norm.running_mean.copy_(mean)
         norm.running_var.copy_((square - mean**2).clamp_min(0))
 

@@ -5,14 +5,16 @@ import pytest
 import torch
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
+from torch import nn
 
 import fl.client
 from fl import training, wire
-from fl.data import load, share
+from fl.data import Dataset, Split, load, share
 from fl.journal import Journal
 from fl.runtime import InlineGrid, run
 from fl.seeds import torch_stream
 from fl.server import serve
+from fl.settings import ConfigError
 
 POLICIES = ("average", "pooled", "local", "recalibrate", "drop")
 STATISTICS = ("running_mean", "running_var")
@@ -141,23 +143,34 @@ def test_a_client_s_reply_does_not_depend_on_who_trained_before_it(batchnorm):
     assert all(torch.equal(replies[0][name], replies[1][name]) for name in replies[0])
 
 
+def measured(knobs, clients, model) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the variance of what reaches the first BatchNorm from some clients."""
+    network = training.network(knobs, torch_stream(1, "init"))
+    network.load({name: torch.from_numpy(array) for name, array in model.items()})
+    data = load(knobs.data.name)
+    held = torch.cat([share({"partition-id": client}, knobs).train for client in clients])
+    with torch.no_grad():
+        inputs = data.inputs(data.train.images[held])
+        seen = network.module.layers[0].conv(inputs).transpose(0, 1).flatten(1).double()
+    return seen.mean(1), seen.var(1, correction=0)
+
+
+def first_statistics(model) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, variance = (torch.from_numpy(model[f"layers.0.norm.{name}"]) for name in STATISTICS)
+    return mean.double(), variance.double()
+
+
 def test_recalibrated_statistics_are_those_of_the_clients_images_under_the_new_weights(
     batchnorm, tmp_path
 ):
     """Checked where nothing is normalized before: at the first layer, against all at once."""
     knobs = batchnorm("recalibrate", rounds=1)
     _, journal, _ = spied(knobs, tmp_path / "run")
-    model = {name: torch.from_numpy(a) for name, a in journal.checkpoint().model.items()}
-    network = training.network(knobs, torch_stream(1, "init"))
-    network.load(model)
-    data = load(knobs.data.name)
-    held = [share({"partition-id": line["partition"]}, knobs).train for line in journal.clients()]
-    with torch.no_grad():
-        inputs = data.inputs(data.train.images[torch.cat(held)])
-        seen = network.module.layers[0].conv(inputs).transpose(0, 1).flatten(1)
-    first = network.module.layers[0].norm
-    torch.testing.assert_close(first.running_mean, seen.mean(1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(first.running_var, seen.var(1, correction=0), rtol=1e-3, atol=1e-5)
+    model = journal.checkpoint().model
+    clients = [line["partition"] for line in journal.clients()]
+    torch.testing.assert_close(
+        first_statistics(model), measured(knobs, clients, model), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_statistics_that_can_t_be_used_are_refused_and_cost_only_themselves(batchnorm, tmp_path):
@@ -184,7 +197,98 @@ def test_statistics_that_can_t_be_used_are_refused_and_cost_only_themselves(batc
     assert reasons.keys() == {1, 3}
     assert all(reason.startswith("statistics: ") for reason in reasons.values())
     assert "not finite" in reasons[3]
-    assert all(np.isfinite(array).all() for array in journal.checkpoint().model.values())
+    model = journal.checkpoint().model
+    torch.testing.assert_close(
+        first_statistics(model), measured(knobs, [0, 2, 4], model), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_recalibration_takes_noise_as_training_does(batchnorm, tmp_path):
+    """The last client is the noisiest, so its first layer sees the largest variance."""
+    flat = {"partition.kind": "feature-noise", "partition.noise": 4.0, "sampling.clients": 5}
+    knobs = batchnorm("recalibrate", rounds=1).replace(flat)
+    _, _, sent = spied(knobs, tmp_path)
+    variances = [a["layers.0.norm.running_var"].mean() for a in sent if len(a) == len(sent[-1])]
+    assert len(variances) == 5
+    assert variances[4] > 1.5 * variances[0]
+
+
+def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
+    network = training.network(batchnorm("recalibrate"), torch_stream(1, "init"))
+    before = network.state()
+
+    def broken():
+        raise RuntimeError("no power")
+        yield
+
+    with pytest.raises(RuntimeError, match="no power"):
+        training.recalibrate(network, broken())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
+    assert not any(module._forward_pre_hooks for module in network.module.modules())
+
+
+def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, tmp_path):
+    """Or the shared network would be scored with a mean of 0 and a variance of 1."""
+    knobs = batchnorm("local", rounds=1, clients=5).replace({"partition.held-out": 0.3})
+    _, journal, _ = spied(knobs, tmp_path / "local")
+    data, unmeasured, expected = load(knobs.data.name), [], []
+    for line in journal.clients():
+        mine = share({"partition-id": line["partition"]}, knobs)
+        network = training.network(knobs, torch_stream(1, "init"))
+        own = data.train.only(mine.held_out)
+        unmeasured.append(training.evaluate(network, data, own)[1])
+        training.recalibrate(network, fl.client._in_large(knobs, mine, line["partition"], 1))
+        expected.append(training.evaluate(network, data, own)[1])
+    assert [line["global_correct"] for line in journal.clients()] == expected
+    assert expected != unmeasured
+
+
+def test_without_saved_statistics_a_local_run_is_not_resumed(batchnorm, tmp_path, monkeypatch):
+    """As under `flwr run`, where Flower keeps clients' states and forgets them with the run."""
+    monkeypatch.setattr(InlineGrid, "changed_states", lambda _: {})
+    knobs = batchnorm("local", rounds=2)
+
+    def stop(line):
+        if line["round"] == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(knobs, Journal(tmp_path), watch=stop)
+    with pytest.raises(ConfigError, match="has no clients' statistics"):
+        run(knobs, Journal(tmp_path), resume=True)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_request_without_a_weight_is_an_error_under_every_policy(batchnorm, policy):
+    """Nothing but a client's own statistics may be missing from what it is sent."""
+    knobs = batchnorm(policy)
+    grid = InlineGrid(fl.client.app, knobs)
+    state = training.network(knobs, torch_stream(1, "init")).state()
+    arrays = wire.pack_network({n: t for n, t in state.items() if n != "layers.0.conv.weight"})
+    content = wire.RecordDict({"arrays": arrays, "config": wire.ConfigRecord({"server-round": 1})})
+    (reply,) = grid.send_and_receive([Message(content, next(iter(grid.contexts)), "train")])
+    assert "layers.0.conv.weight" in reply.error.reason
+
+
+def test_batches_of_an_evaluation_are_spread_over_all_classes():
+    """Under `drop` a batch of one class would tell BatchNorm which class it is."""
+    labels = torch.arange(600) // 200
+    split = Split(labels.to(torch.uint8).reshape(600, 1, 1, 1), labels)
+    data = Dataset("x", split, split, ("a", "b", "c"), "", "")
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+        def forward(self, inputs):
+            seen.append(inputs.flatten().unique(return_counts=True)[1].tolist())
+            return inputs.flatten(1) * self.weight
+
+    training.evaluate(training.FlatNetwork(Spy(), torch.device("cpu")), data, split)
+    assert len(seen) == 3
+    assert all(len(counts) == 3 and max(counts) - min(counts) <= 1 for counts in seen)
 
 
 @pytest.mark.parametrize("recipe", ["none", "zc-swish"])

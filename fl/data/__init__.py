@@ -5,6 +5,7 @@ from fl.data.batches import batches as batches
 from fl.data.catalogue import CATALOGUE as CATALOGUE
 from fl.data.dataset import Dataset as Dataset
 from fl.data.dataset import Split as Split
+from fl.data.shares import Share as Share
 from fl.data.shares import deal as deal
 from fl.data.shares import load as load
 from fl.data.shares import share as share
