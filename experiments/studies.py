@@ -15,8 +15,11 @@ LEARNING_RATES = {
     "salunet": 0.05,
 }
 """What suits each recipe best among 0.02, 0.05, 0.1 and 0.2: the highest mean accuracy of the last
-three rounds on validation images of CIFAR-10, in the study `learning-rates` at its small scale and
-with a seed that no other study uses (docs/results.md)."""
+three rounds on validation images of CIFAR-10, in the study `learning-rates` at its small scale
+(docs/studies.md). At the full scale, and on other data, they are transferred."""
+
+_TUNING_SEED = 4
+"""No other study uses it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Scale:
     base: Experiment
     """What its experiments have in common."""
     seeds: tuple[int, ...]
+    suffix: str = ""
+    """Of a study's name, and so of its folder."""
 
 
 _CIFAR10 = Experiment().replace({"data.name": "cifar10", "partition.clients": 100})
@@ -34,7 +39,9 @@ SMALL = Scale(
     seeds=(1, 2, 3),
 )
 """About 5,000 steps a run on CIFAR-10 and 5,000 weights: half a minute on one core."""
-FULL = Scale(_CIFAR10.replace({"rounds": 100, "sampling.clients": 10}), seeds=(1, 2, 3, 4, 5))
+FULL = Scale(
+    _CIFAR10.replace({"rounds": 100, "sampling.clients": 10}), seeds=(1, 2, 3, 5, 6), suffix="-full"
+)
 """About 125,000 steps a run on CIFAR-10 and 31,000 weights."""
 
 
@@ -72,7 +79,7 @@ def heterogeneity(scale: Scale) -> Study:
     """Every recipe at its own learning rate, from even clients to clients of nearly one class."""
     skews = [{"partition.alpha": alpha} for alpha in (0.05, 0.1, 0.3, 1.0)]
     return Study(
-        name="heterogeneity",
+        name=f"heterogeneity{scale.suffix}",
         question=(
             "How far do networks without batch normalization hold up as clients hold fewer and "
             "fewer classes, and does FedProx help?"
@@ -90,7 +97,7 @@ def heterogeneity(scale: Scale) -> Study:
 def memory_tiers(scale: Scale) -> Study:
     """Devices whose memory forces their batch size, beside equal devices, even and skewed."""
     return Study(
-        name="memory-tiers",
+        name=f"memory-tiers{scale.suffix}",
         question=(
             "What does it cost that devices differ in memory, so that some train on one image a "
             "step and others on sixteen?"
@@ -107,15 +114,14 @@ def memory_tiers(scale: Scale) -> Study:
 
 def learning_rates(scale: Scale) -> Study:
     """Four rates for every recipe, scored on validation images: where `LEARNING_RATES` are from."""
-    unseen = max(scale.seeds) + 1
     return Study(
-        name="learning-rates",
+        name=f"learning-rates{scale.suffix}",
         question="Which learning rate suits which network, judged by validation images?",
         experiments=grid(
             scale.base.replace({"partition.alpha": 0.3, "data.validation": 0.1}),
             [{"recipe": recipe} for recipe in LEARNING_RATES],
             [{"client.lr": rate} for rate in (0.02, 0.05, 0.1, 0.2)],
-            _seeds((unseen,)),
+            _seeds((_TUNING_SEED,)),
         ),
     )
 

@@ -57,11 +57,11 @@ class Study:
         Raises:
             ConfigError: the study is about such a knob, or an experiment does not allow a value.
         """
+        flats = [experiment.to_flat() for experiment in self.experiments]
+        for key in knobs:
+            if len({flat.get(key) for flat in flats}) > 1:
+                raise ConfigError(f"study {self.name} is about {key}; leave that to it")
         fixed = [experiment.replace(knobs) for experiment in self.experiments]
-        if len({experiment.identity for experiment in fixed}) < len(fixed):
-            raise ConfigError(
-                f"study {self.name} compares values of {' or '.join(knobs)}; leave that to it"
-            )
         name = "_".join([self.name, *(_part(key, value) for key, value in knobs.items())])
         return replace(self, name=name, experiments=tuple(fixed))
 

@@ -142,6 +142,7 @@ def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     if steps:
         notes.append(
             f"In {single:,} of BatchNorm's {steps:,} training steps a layer saw a single value per "
-            "channel, which has no variance; in these steps it used its running statistics."
+            "channel, which has no variance; in these steps it used its running statistics, or "
+            "where there are none, only its shift was left."
         )
     return notes

@@ -1,5 +1,6 @@
 """Which cells did not learn: training loss that did not fall, beside what gradients did."""
 
+import math
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -14,15 +15,15 @@ from experiments.report.markup import Html, element, prose, table
 from experiments.report.results import Cell, Results, Run, Spread
 
 LEAST_FALL = 0.3
-"""A cell whose training loss falls by less has collapsed."""
+"""A cell whose training loss falls by less has collapsed. The rule is ours."""
 
 
 _CAPTION = (
-    "2-norm of the loss's gradient before clipping, on a logarithmic scale, as a mean over a "
-    "client's steps. In colour the collapsed cells: the mean over seeds and clients, and a band "
-    "from the lowest to the highest client; in grey those that learn. Where gradients vanish or "
-    "grow without bound, the network can't learn; where they are like those of its neighbours, or "
-    "the accuracy is well above guessing, the run is too short."
+    "2-norm of the loss's gradient (with FedProx's pull) before clipping, on a logarithmic scale, "
+    "as a mean over a client's steps. In colour the collapsed cells: the mean over seeds and "
+    "clients, and a band from the lowest to the highest client; in grey those that learn. Where "
+    "gradients vanish or grow without bound, the network can't learn; where they are like those of "
+    "its neighbours, or the accuracy is well above guessing, the run is too short."
 )
 
 
@@ -69,7 +70,9 @@ def section(results: Results, plot: Html | None) -> Html:
     rule = (
         f"A cell counts as *collapsed* if its training loss falls by less than {LEAST_FALL:.0%}: "
         "from the loss of the untrained network to the clients' mean loss in the last round, taken "
-        "on each image before its step, both as means over seeds. "
+        "on each image before its step, both as means over seeds. A client with few classes gets "
+        "there by learning how frequent they are, so the more skewed the clients, the less it says "
+        "to have passed. "
     )
     rule += f"**{_number(collapsed, found)}**" if collapsed else _least(found)
     parts = [element("h2", "Did all of them learn?"), element("p", prose(rule))]
@@ -80,11 +83,8 @@ def section(results: Results, plot: Html | None) -> Html:
         parts.append(_table(results, collapsed))
     if apart := [fall.cell for fall in found if words.guesses(fall.cell) and not fall.collapsed]:
         names = "; ".join(f"{cell.series} ({cell.condition})" for cell in apart)
-        drift = (
-            "Clients learned, but the shared network is within 2 points of guessing: each fits "
-            f"its own few classes, and the average of what they fit names none. {names}."
-        )
-        parts.append(element("p", drift))
+        drift = "Not collapsed, and yet the shared network is within 2 points of guessing: "
+        parts.append(element("p", f"{drift}{names}."))
     return element("section", *parts)
 
 
@@ -127,10 +127,18 @@ def _least(found: list[Fall]) -> str:
 
 
 def _ends(run: Run) -> tuple[float, float]:
-    """Return a run's loss before training and in its last round with replies."""
+    """Return a run's loss before training and in its last round.
+
+    Without a reply in that round, it is that of the last round with one, but no finite loss at all
+    if replies were refused because the network had diverged.
+    """
     before = run.rounds[0]["test_loss"]
+    before = math.inf if before is None else before
     after = [line["train_loss"] for line in run.rounds if line["train_loss"] is not None]
-    before = float("inf") if before is None else before
+    last = run.rounds[-1]
+    diverged = any("not finite" in refusal["reason"] for refusal in last["refused"])
+    if last["train_loss"] is None and diverged:
+        return before, math.inf
     return before, after[-1] if after else before
 
 
@@ -139,7 +147,7 @@ def _norms(cell: Cell) -> dict[int, Spread]:
     found: dict[int, list[float]] = {}
     for run in cell.runs:
         for line in run.clients:
-            if line.get("gradient_norm"):
+            if line.get("gradient_norm") is not None:
                 found.setdefault(line["round"], []).append(line["gradient_norm"])
     return {number: Spread(tuple(values)) for number, values in sorted(found.items())}
 
@@ -154,17 +162,23 @@ def _panel(panel: Axes, title: Group, lines: dict[Group, dict[int, Spread]], los
     panel.set_xlabel("round")
     for series, norms in lines.items():
         rounds, spreads = list(norms), list(norms.values())
-        means = [spread.mean for spread in spreads]
+        means = [_drawn(spread.mean) for spread in spreads]
         if series not in lost:
             panel.plot(rounds, means, color=GRID, lw=1.4, zorder=1)
             continue
         color, marker = style(series, list(lines))
-        lows, highs = [spread.low for spread in spreads], [spread.high for spread in spreads]
+        lows = [_drawn(spread.low) for spread in spreads]
+        highs = [_drawn(spread.high) for spread in spreads]
         panel.fill_between(rounds, lows, highs, color=color, alpha=0.11, lw=0)
         every = max(1, len(rounds) // 8)
         panel.plot(
             rounds, means, color=color, marker=marker, markevery=every, ms=5, lw=1.7, mec="none"
         )
+
+
+def _drawn(norm: float) -> float:
+    """Return a norm that a logarithmic axis can show: dead networks lie on its floor."""
+    return max(norm, 1e-8)
 
 
 def _table(results: Results, collapsed: list[Fall]) -> Html:
@@ -188,7 +202,7 @@ def _row(fall: Fall, results: Results) -> list[Html]:
     figures = (
         f"{fall.before.mean:.2f}",
         f"{fall.after.mean:.2f}",
-        words.percent(fall.share, 0),
+        words.percent(fall.share, 0) if math.isfinite(fall.share) else "none",
         gradients,
         words.percent(fall.cell.final.mean),
     )

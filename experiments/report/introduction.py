@@ -2,7 +2,8 @@
 
 from experiments.report import circumstances, labels, words
 from experiments.report.markup import Html, element, prose
-from experiments.report.results import Results
+from experiments.report.results import Results, Run
+from fl.config import Experiment
 
 _TERMS = {
     "iid": "*iid* (“independent, identically distributed”): every client gets a random share of "
@@ -33,9 +34,10 @@ _TERMS = {
 
 def heading(results: Results) -> Html:
     """Make the question and, below it, what was done to answer it."""
-    size = _either(results, "client.batch-size")
-    small = all(int(run.knobs["client.batch-size"]) <= 8 for run in results.runs)
-    batches = f"*micro-batches* of {size}, as small devices must" if small else f"batches of {size}"
+    sizes = sorted({size for run in results.runs for size in _batch_sizes(run)})
+    size = " or ".join(map(str, sizes))
+    small = f"*micro-batches* of {size}, as small devices must"
+    batches = small if max(sizes) <= 8 else f"batches of {size}"
     setting = (
         "*Federated learning* trains one shared network on images that stay with their owners, "
         "the *clients*. In each *round* the server sends the network to "
@@ -76,6 +78,12 @@ def _terms(results: Results) -> list[Html]:
     knobs = [run.knobs for run in results.runs]
     kinds = labels.values(knobs, "partition.kind") + labels.values(knobs, "strategy.kind")
     return [element("li", prose(text)) for kind, text in _TERMS.items() if kind in kinds]
+
+
+def _batch_sizes(run: Run) -> list[int]:
+    """Return the batch sizes of a run's devices: one, or one for each tier of memory."""
+    knobs = Experiment.from_flat(run.knobs)
+    return [size for size, _ in knobs.fleet.tiers] or [knobs.client.batch_size]
 
 
 def _either(results: Results, key: str) -> str:

@@ -33,7 +33,7 @@ _WORDS = {
     "network.width": "width {}",
     "partition.clients": "{} clients",
     "rounds": "{} rounds",
-    "state.bn": "statistics: {}",
+    "state.bn": "statistics {}",
     "sampling.clients": "{} clients a round",
 }
 _PARTITIONS = {
@@ -50,8 +50,11 @@ _PARTITIONS = {
 }
 """Each kind in words, and the knobs that these name."""
 _STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
-_EQUAL_MEMORY = "equal memory"
-_WITHOUT_SAYING = (_STRATEGIES["fedavg"], _EQUAL_MEMORY)
+_PLAIN: dict[tuple[str, Value], str] = {
+    ("fleet.memory", "none"): "equal memory",
+    ("state.bn", "average"): "statistics averaged",
+}
+_WITHOUT_SAYING = (_STRATEGIES["fedavg"], *_PLAIN.values())
 """What a group's name leaves out if it has anything else to say."""
 
 
@@ -105,25 +108,27 @@ def varying(experiments: Sequence[Mapping[str, object]]) -> list[str]:
 def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
     """Say for each experiment to which series and to which condition it belongs.
 
-    The series is the recipe or, where all have the same, the first aspect that varies. The
-    condition is every other aspect that varies, but for those that come with the series, as a
-    learning rate of its own does; where none is left, the partition (or the recipe) names it.
+    The series is the recipe, with what only some recipes have (`state.bn`), or where all have the
+    same the first aspect that varies. The condition is every other aspect that varies, but for a
+    learning rate if every recipe has one of its own; where none is left, the partition (or the
+    recipe) names it.
     """
     described = [settings(knobs) for knobs in experiments]
     aspects = varying(described)
-    series = "recipe" if "recipe" in aspects or not aspects else aspects[0]
-    rest = [a for a in aspects if a != series and not _comes_with(described, series, a)]
+    series = ["recipe"] if "recipe" in aspects or not aspects else aspects[:1]
+    series += [a for a in ("state.bn",) if series == ["recipe"] and a in aspects]
+    rest = [a for a in aspects if a not in series]
+    if series[0] == "recipe" and _one_each(described, "client.lr"):
+        rest = [aspect for aspect in rest if aspect != "client.lr"]
     if not rest:
-        rest = ["partition", "strategy"] if series == "recipe" else ["recipe"]
-    return [(_pick(found, [series]), _pick(found, rest)) for found in described]
+        rest = ["partition", "strategy"] if series[0] == "recipe" else ["recipe"]
+    return [(_pick(found, series), _pick(found, rest)) for found in described]
 
 
-def _comes_with(described: Sequence[Mapping[str, Setting]], one: str, other: str) -> bool:
-    """Say whether another aspect, one of training, has a single setting for each of the first."""
-    if not other.startswith(("client.", "network.")):
-        return False
-    pairs = {(found.get(one), found.get(other)) for found in described}
-    return len(pairs) == len({setting for setting, _ in pairs})
+def _one_each(described: Sequence[Mapping[str, Setting]], aspect: str) -> bool:
+    """Say whether every recipe has a single setting of an aspect."""
+    pairs = {(found.get("recipe"), found.get(aspect)) for found in described}
+    return len(pairs) == len({recipe for recipe, _ in pairs})
 
 
 def _pick(found: Mapping[str, Setting], aspects: Iterable[str]) -> Group:
@@ -162,8 +167,8 @@ def _strategy(knobs: Knobs) -> Setting:
 
 
 def _plain(key: str, value: Value) -> Setting:
-    if (key, value) == ("fleet.memory", "none"):
-        return Setting(key, (-math.inf, ""), _EQUAL_MEMORY)
+    if (plain := _PLAIN.get((key, value))) is not None:
+        return Setting(key, (-math.inf, ""), plain)
     number = isinstance(value, int | float)
     text = f"{value:g}" if number and not isinstance(value, bool) else str(value).lower()
     rank = (float(value), "") if number else (math.inf, text)

@@ -130,6 +130,8 @@ def _definitions(results: Results, found: All) -> list[str]:
     knobs = [run.knobs for run in results.finished if run.knobs.get("partition.held-out")]
     kept = " or ".join(f"{share:.0%}" for share in labels.values(knobs, "partition.held-out"))
     replied = [len(own.last) for served in found.values() for own in served.scores]
+    ever = [len(own.latest) for served in found.values() for own in served.scores]
+    clients = " or ".join(map(str, labels.values(knobs, "partition.clients")))
     seeds = max(len(own.scores) for own in found.values())
     spread = (
         " Accuracies are means over seeds, with the lowest and the highest seed below; gains are "
@@ -146,8 +148,10 @@ def _definitions(results: Results, found: All) -> list[str]:
         "over images, of all these clients together, so a client weighs as much as its number of "
         "held-out images. The shared network there is the one that the round began with. In *each "
         "client's last report* everyone who ever replied counts once, with the last round in which "
-        "it did, which may be an early one, and whatever its number of images. A tenth of the "
-        "clients (rounded up) get no further than the *lowest tenth*. A client *loses* if its own "
+        "it did, which may be an early one, and whatever its number of images: "
+        f"{_between(ever)} of {clients} clients a run. The others, who may be those served worst, "
+        "are not in these columns. A tenth of the clients that replied (rounded up) get no further "
+        "than the *lowest tenth*. A client *loses* if its own "
         "network is right less often than the shared one that it came from."
         + (spread if seeds > 1 else ""),
     ]
@@ -174,6 +178,17 @@ def _cautions(results: Results, found: All) -> list[str]:
         )
     few = f"A client has {_between(images)} held-out images (median {np.median(images):,g})"
     texts.append(f"{few}; with few of them, its accuracy moves in coarse steps.")
+    policies = {run.knobs.get("state.bn") for run in results.finished}
+    if "local" in policies:
+        texts.append(
+            "With state.bn=local the shared network is scored with the client's own statistics, "
+            "which are as old as the last round that the client was asked in."
+        )
+    if "drop" in policies:
+        texts.append(
+            "With state.bn=drop networks are scored with the statistics of batches of the client's "
+            "own held-out images, which may be few and of few classes."
+        )
     if any(run.knobs.get("partition.kind") == "feature-noise" for run in results.finished):
         texts.append("Held-out images are scored without the noise that clients train with.")
     return texts
@@ -227,7 +242,8 @@ def _number(text: str, remark: str = "") -> Html:
 
 def _between(numbers: Iterable[int]) -> str:
     """Write the least and the most: ``3 to 12``; the number alone where these are one."""
-    least, *_, most = sorted(2 * list(numbers))
+    found = list(numbers)
+    least, most = min(found), max(found)
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 

@@ -200,13 +200,23 @@ class Results:
         return first.series if first.final.low > highest else None
 
     def ladders(self) -> list[list[Group]]:
-        """Return conditions that differ in the partition alone, from even to skewed: 3 or more."""
-        alike: dict[tuple, list[Group]] = {}
+        """Return conditions, three or more, that differ in the skew of one kind of partition alone.
+
+        They go from even to skewed; an iid one is the first step of every ladder.
+        """
+        alike: dict[tuple, dict[object, list[Group]]] = {}
         for condition in self.conditions:
-            rest = tuple(s for s in condition.settings if s.aspect != "partition")
-            if self.column(condition):
-                alike.setdefault(rest, []).append(condition)
-        return [steps for steps in alike.values() if len(steps) > 2]
+            if cells := self.column(condition):
+                rest = tuple(s for s in condition.settings if s.aspect != "partition")
+                kind = cells[0].runs[0].knobs["partition.kind"]
+                alike.setdefault(rest, {}).setdefault(kind, []).append(condition)
+        found = [
+            kinds.get("iid", []) + steps
+            for kinds in alike.values()
+            for kind, steps in kinds.items()
+            if kind != "iid"
+        ]
+        return [steps for steps in found if len(steps) > 2]
 
     def changes(self) -> list[tuple[Group, Group]]:
         """Return pairs of conditions that differ in one aspect; the first is the plainest."""
@@ -252,9 +262,12 @@ def _name(journal: Journal, folder: Path) -> str:
 
 def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], Mapping | None]:
     try:
-        return tuple(journal.rounds()), tuple(journal.clients()), journal.result()
+        rounds, clients, result = journal.rounds(), journal.clients(), journal.result()
     except (OSError, ValueError) as error:
         raise ConfigError(f"can't read {journal.folder}: {error}") from None
+    if result and not rounds:
+        raise ConfigError(f"{journal.folder} has a result and no rounds; its journal is damaged")
+    return tuple(rounds), tuple(clients), result
 
 
 def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:

@@ -174,7 +174,7 @@ def caution(results: Results) -> str | None:
         "difference within the spread is not evidence. A lead is called clear only where the "
         f"leader's worst seed is above every other's best; if all {rivals} were equally good and "
         f"all runs independent, luck alone would give such a lead in about 1 of {overlap:,.0f} "
-        "columns. Two that are equally good come out in the same order at every seed in 1 of "
+        "rows. Two that are equally good come out in the same order at every seed in 1 of "
         f"{2 ** (seeds - 1)} cases, so “at every seed” is a hint until there are more seeds."
     )
 

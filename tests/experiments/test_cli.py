@@ -445,7 +445,7 @@ def test_a_study_takes_a_scale_and_knobs(fednf, no_workers):
     [
         (["demo", "--scale", "full"], "study demo has no scale full; known: small"),
         (["mine.py", "--scale", "full"], "a study of a file has one scale; leave it out"),
-        (["heterogeneity", "--set", "seed=1"], "compares values of seed; leave that to it"),
+        (["heterogeneity", "--set", "seed=1"], "heterogeneity is about seed; leave that to it"),
         (["heterogeneity", "--set", "run.dir=/x"], "run.dir is for flwr run"),
     ],
 )

@@ -101,7 +101,7 @@ OURS = [(name, scale) for name, scales in STUDIES.items() for scale in scales]
 @pytest.mark.parametrize(("name", "scale"), OURS)
 def test_our_own_studies_can_be_made_and_are_named_by_their_key(name, scale):
     study = STUDIES[name][scale]()
-    assert study.name == name
+    assert study.name == (name if scale == "small" else f"{name}-{scale}")
     assert study.question.endswith("?")
 
 
@@ -129,11 +129,11 @@ def test_memory_tiers_leave_all_else_equal():
 
 
 def test_rates_are_chosen_on_a_seed_that_no_other_study_uses():
-    for scale in ("small", "full"):
-        tuned = {knobs.seed for knobs in STUDIES["learning-rates"][scale]().experiments}
-        used = {knobs.seed for knobs in STUDIES["heterogeneity"][scale]().experiments}
-        assert not tuned & used
-        assert all(k.data.validation for k in STUDIES["learning-rates"][scale]().experiments)
+    made = {name: [make() for make in scales.values()] for name, scales in STUDIES.items()}
+    tuning = [knobs for study in made.pop("learning-rates") for knobs in study.experiments]
+    used = {knobs.seed for studies in made.values() for s in studies for knobs in s.experiments}
+    assert not {knobs.seed for knobs in tuning} & used
+    assert all(knobs.data.validation for knobs in tuning)
 
 
 def test_a_study_takes_knobs_that_it_is_not_about():
@@ -142,8 +142,14 @@ def test_a_study_takes_knobs_that_it_is_not_about():
     assert fixed.name == "heterogeneity_some-fashion-mnist_rounds-4"
     assert fixed.folders() == study.folders()
     assert {(k.data.name, k.rounds) for k in fixed.experiments} == {("some/fashion mnist", 4)}
-    with pytest.raises(ConfigError, match=r"heterogeneity compares values of seed; leave that"):
-        study.fixing({"seed": 7})
+    for key, value in {
+        "seed": 7,
+        "client.lr": 0.1,
+        "strategy.kind": "fedprox",
+        "partition.kind": "iid",
+    }.items():
+        with pytest.raises(ConfigError, match=f"heterogeneity is about {key}; leave that to it"):
+            study.fixing({key: value})
     with pytest.raises(ConfigError, match="unknown knob rond"):
         study.fixing({"rond": 7})
 

@@ -1,11 +1,13 @@
 """A cell has collapsed if its clients' loss does not fall; the page says so and shows gradients."""
 
+import json
 from itertools import product
 
 import pytest
 
 from experiments.report import collapse, skew, write
 from experiments.report.results import read
+from fl.settings import ConfigError
 
 IID = {"partition.kind": "iid"}
 
@@ -75,7 +77,33 @@ def test_without_a_collapse_the_page_says_how_far_off_it_was(half, write_run):
 def test_a_cell_whose_clients_learn_apart_is_named(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.5, 0.11], losses=(0.5,))
     html = write(tmp_path).read_text(encoding="utf-8")
-    assert "Clients learned, but the shared network is within 2 points of guessing" in html
+    assert "Not collapsed, and yet the shared network is within 2 points of guessing" in html
+
+
+def test_a_network_that_diverged_has_collapsed(tmp_path, write_run):
+    """Its clients are refused in the last round, and the round before looked well."""
+    write_run(tmp_path / "a", [0.1, 0.5, 0.5], losses=(0.5, None))
+    assert not collapse.falls(read(tmp_path))[0].collapsed
+    path = tmp_path / "a" / "rounds.jsonl"
+    *lines, last = path.read_text().splitlines()
+    line = json.loads(last)
+    line["refused"] = [{"partition": 0, "reason": "w holds values that are not finite"}]
+    path.write_text("\n".join([*lines, json.dumps(line)]) + "\n")
+    assert collapse.falls(read(tmp_path))[0].collapsed
+    assert "inf" in write(tmp_path).read_text(encoding="utf-8")
+
+
+def test_gradients_that_are_zero_are_shown(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.1], losses=(2.0,), gradient_norm=0.0)
+    assert "0 → 0" in write(tmp_path).read_text(encoding="utf-8")
+    assert collapse.figure(read(tmp_path)) is not None
+
+
+def test_a_result_without_rounds_is_named(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.1])
+    (tmp_path / "a" / "rounds.jsonl").write_text("")
+    with pytest.raises(ConfigError, match="has a result and no rounds"):
+        read(tmp_path)
 
 
 def test_runs_without_gradient_norms_have_no_figure(tmp_path, write_run):

@@ -69,6 +69,23 @@ def test_a_rate_of_its_own_belongs_to_the_network_and_is_no_condition():
     assert "Dirichlet α = 0.1, learning rate 0.1" in {str(where) for _, where in group(compared)}
 
 
+def test_policies_of_statistics_are_contenders_since_only_batchnorm_has_them():
+    runs = [
+        flat(recipe=recipe, state__bn=policy, **deal)
+        for recipe in ("batchnorm", "zc-swish")
+        for policy in ("average", "drop")
+        for deal in DEALS
+    ]
+    pairs = {(str(series), str(condition)) for series, condition in group(runs)}
+    names = {"BatchNorm", "BatchNorm, statistics drop", "ZC-Swish"}
+    assert pairs == {(name, where) for name in names for where in ("iid", "Dirichlet α = 0.3")}
+
+
+def test_a_width_of_its_own_stays_a_condition():
+    pairs = group([flat(recipe="none", network__width=8), flat(recipe="swish", network__width=16)])
+    assert [str(condition) for _, condition in pairs] == ["width 8", "width 16"]
+
+
 def test_a_deal_of_its_own_stays_a_condition():
     """Or networks would be compared that met different clients."""
     pairs = group([flat(recipe="none", partition__kind="iid"), flat(recipe="zc-swish")])

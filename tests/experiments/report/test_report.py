@@ -82,7 +82,7 @@ def test_the_answer_says_no_more_than_the_numbers(page):
     assert "ZC-Swish leads clearly under “iid”" in text
     assert "under “Dirichlet α = 0.1” and “Dirichlet α = 0.1, FedProx μ = 0.1” no lead" in text
     assert "every network loses accuracy at every seed: SaluNet the least (−18.0 points" in text
-    assert "in about 1 of 5 columns" in text  # 6 runs choose 2, over 3 contenders
+    assert "in about 1 of 5 rows" in text  # 6 runs choose 2, over 3 contenders
     assert page.read_text(encoding="utf-8").count('class="number leads"') == 1
 
 
