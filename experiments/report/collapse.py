@@ -3,13 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.report import tables, words
-from experiments.report.figures import GRID, RC, handle, style
+from experiments.report import panels, tables, words
+from experiments.report.figures import GRID, style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
 from experiments.report.results import Cell, Results, Run, Spread
@@ -95,25 +94,15 @@ def figure(results: Results) -> Figure | None:
     norms = {key: _norms(cell) for key, cell in results.cells.items()}
     if not any(norms[key] for key in collapsed):
         return None
-    columns = min(3, len(conditions))
-    rows = -(-len(conditions) // columns)
-    with mpl.rc_context(RC):
-        size = (9.6 if columns > 1 else 6.4, 0.5 + 2.8 * rows)
-        drawn = Figure(figsize=size, layout="constrained")
-        grid = drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        panels = list(grid.flat)
-        for panel, condition in zip(panels, conditions, strict=False):
+    with panels.grid([str(c) for c in conditions], height=2.8, top=0.5) as drawn:
+        for panel, condition in zip(drawn.all, conditions, strict=True):
             lines = {series: norms.get((series, condition), {}) for series in results.series}
-            lost = {series for series, where in collapsed if where == condition}
-            _panel(panel, condition, lines, lost)
-        for empty in panels[len(conditions) :]:
-            empty.remove()
-        for panel in grid[:, 0]:
+            _panel(panel, lines, {series for series, where in collapsed if where == condition})
+        for panel in drawn.leftmost:
             panel.set_ylabel("gradient norm")
-        named = [series for series in results.series if series in {s for s, _ in collapsed}]
-        handles = [handle(series, results.series) for series in named]
-        drawn.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)))
-    return drawn
+        lost = {series for series, _ in collapsed}
+        drawn.legend([series for series in results.series if series in lost], results.series)
+    return drawn.figure
 
 
 def _number(collapsed: list[Fall], found: list[Fall]) -> str:
@@ -152,13 +141,11 @@ def _norms(cell: Cell) -> dict[int, Spread]:
     return {number: Spread(tuple(values)) for number, values in sorted(found.items())}
 
 
-def _panel(panel: Axes, title: Group, lines: dict[Group, dict[int, Spread]], lost: set) -> None:
+def _panel(panel: Axes, lines: dict[Group, dict[int, Spread]], lost: set[Group]) -> None:
     """Draw a condition: lost contenders in their colours above all others in grey."""
-    panel.set_title(str(title))
     panel.set_yscale("log")
     for axis in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
         axis(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.tick_params(labelbottom=True)
     panel.set_xlabel("round")
     for series, norms in lines.items():
         rounds, spreads = list(norms), list(norms.values())

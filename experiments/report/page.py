@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.report import (
+    accuracy,
     appendix,
     circumstances,
     collapse,
@@ -45,12 +46,14 @@ def _body(results: Results, folder: Path) -> Html:
     """Make all sections; their figures are also written as files."""
     parts = [introduction.heading(results), sections.answer(results), sections.notices(results)]
     if results.finished:
-        dots = _picture(folder / "accuracy", figures.dots(results), "Accuracy after the last round")
+        dots = _picture(
+            folder / "accuracy", accuracy.dots(results), "Accuracy after the last round"
+        )
         trend = _optional(folder / "skew", skew.figure(results), "Accuracy by skew of the clients")
         parts.append(sections.accuracy(results, dots, trend))
         gradients = _optional(folder / "gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))
-    curves = _picture(folder / "rounds", figures.curves(results), "Accuracy over rounds")
+    curves = _picture(folder / "rounds", accuracy.curves(results), "Accuracy over rounds")
     parts.append(sections.over_rounds(results, curves))
     deals, faults = circumstances.deals(results.runs)
     for old in folder.glob("deal-*"):

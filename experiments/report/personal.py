@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.report import labels, tables, words
-from experiments.report.figures import INK, MUTED, RC, style
+from experiments.report import labels, panels, tables, words
+from experiments.report.figures import INK, MUTED, style
 from experiments.report.held_out import Report, Served, served
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
@@ -67,33 +66,26 @@ def figure(results: Results) -> Figure | None:
     conditions = [c for c in results.conditions if any(where == c for _, where in found)]
     series = [s for s in results.series if any(own == s for own, _ in found)]
     largest = max(report.images for own in found.values() for report in own.latest)
-    columns = min(3, len(conditions))
-    rows = -(-len(conditions) // columns)
-    with mpl.rc_context(RC):
-        size = (9.6 if columns > 1 else 6.4, (0.8 + 0.46 * len(series)) * rows)
-        drawn = Figure(figsize=size, layout="constrained")
-        panels = list(drawn.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
-        for panel, condition in zip(panels, conditions, strict=False):
-            _prepare(panel, str(condition))
+    with panels.grid([str(c) for c in conditions], 0.8 + 0.46 * len(series)) as drawn:
+        for panel, condition in zip(drawn.all, conditions, strict=True):
+            _prepare(panel)
             for row, name in enumerate(series):
                 if (name, condition) in found:
                     color, _ = style(name, results.series)
                     _swarm(panel, row, found[name, condition].latest, color, largest)
-        for empty in panels[len(conditions) :]:
-            empty.remove()
-        panels[0].set_yticks(range(len(series)), [str(name) for name in series])
-        panels[0].set_ylim(len(series) - 0.5, -0.5)
-        low, high = panels[0].get_xlim()
-        panels[0].set_xticks([t for t in panels[0].get_xticks() if low <= t <= min(high, 1)])
-        panels[0].set_xlim(low, high + 0.18 * (high - low))
-    return drawn
+        first = drawn.all[0]
+        first.set_yticks(range(len(series)), [str(name) for name in series])
+        first.set_ylim(len(series) - 0.5, -0.5)
+        low, high = first.get_xlim()
+        first.set_xticks([t for t in first.get_xticks() if low <= t <= min(high, 1)])
+        first.set_xlim(low, high + 0.18 * (high - low))
+    return drawn.figure
 
 
-def _prepare(panel: Axes, title: str) -> None:
-    panel.set_title(title)
+def _prepare(panel: Axes) -> None:
     panel.axvline(0, color=MUTED, lw=1)
     panel.grid(axis="x", visible=True)
-    panel.tick_params(left=False, labelbottom=True)
+    panel.tick_params(left=False)
     panel.xaxis.set_major_formatter(FuncFormatter(lambda gain, _: _whole_points(gain)))
     panel.set_xlabel("gain by local training, in points")
 

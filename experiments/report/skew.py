@@ -1,11 +1,11 @@
 """How accuracy falls as clients become more skewed, where a study has three partitions or more."""
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments.report.figures import MUTED, RC, handle, style
+from experiments.report import panels
+from experiments.report.figures import MUTED, style
 from experiments.report.labels import Group
 from experiments.report.results import Results
 
@@ -19,28 +19,19 @@ def figure(results: Results) -> Figure | None:
     ladders = results.ladders()
     if not ladders:
         return None
-    columns = min(2, len(ladders))
-    rows = -(-len(ladders) // columns)
-    with mpl.rc_context(RC):
-        size = (9.6 if columns > 1 else 6.4, 0.6 + 3.6 * rows)
-        drawn = Figure(figsize=size, layout="constrained")
-        grid = drawn.subplots(rows, columns, sharex=False, sharey=True, squeeze=False)
-        panels = list(grid.flat)
-        for panel, ladder in zip(panels, ladders, strict=False):
+    titles = [_title(ladder[0]) for ladder in ladders]
+    with panels.grid(titles, height=3.6, top=0.6, most=2, sharex=False) as drawn:
+        for panel, ladder in zip(drawn.all, ladders, strict=True):
             _ladder(panel, results, ladder)
-        for empty in panels[len(ladders) :]:
-            empty.remove()
-        for panel in grid[:, 0]:
+        for panel in drawn.leftmost:
             panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             panel.set_ylabel("test accuracy after the last round")
-        handles = [handle(series, results.series) for series in results.series]
-        drawn.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)))
-    return drawn
+        drawn.legend(results.series, results.series)
+    return drawn.figure
 
 
 def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
     """Draw all contenders along one ladder, side by side so that no bar hides another."""
-    panel.set_title(_title(ladder[0]))
     width = 0.36 / max(1, len(results.series) - 1)
     for number, series in enumerate(results.series):
         shift = (number - (len(results.series) - 1) / 2) * width

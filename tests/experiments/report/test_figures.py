@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.collections import PatchCollection
 
-from experiments.report import figures, sheet
+from experiments.report import accuracy, figures, sheet
 from experiments.report.results import read
 from fl.data import Dataset, Split
 
@@ -16,7 +16,7 @@ CLASSES = ("a", "b", "c")
 
 def test_curves_have_a_panel_a_condition_and_a_line_a_recipe(study):
     results = read(study)
-    figure = figures.curves(results)
+    figure = accuracy.curves(results)
     assert [panel.get_title(loc="left") for panel in figure.axes] == [
         str(condition) for condition in results.conditions
     ]
@@ -34,7 +34,7 @@ def test_a_recipe_keeps_its_colour(study, tmp_path, write_run):
 
 
 def test_dots_show_every_seed(study):
-    figure = figures.dots(read(study))
+    figure = accuracy.dots(read(study))
     shown = [tuple(line.get_xdata()) for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
     assert (0.50, 0.60) in shown
     assert (0.70, 0.80) in shown
@@ -42,7 +42,7 @@ def test_dots_show_every_seed(study):
 
 def test_unfinished_runs_alone_are_drawn(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.4], finished=False)
-    figure = figures.curves(read(tmp_path))
+    figure = accuracy.curves(read(tmp_path))
     assert list(figure.axes[0].lines[0].get_ydata()) == [0.1, 0.4]
 
 
@@ -70,11 +70,11 @@ def test_an_empty_client_has_no_square():
 @pytest.mark.parametrize("write", [figures.svg, figures.png])
 def test_the_same_figure_has_the_same_bytes(study, write):
     results = read(study)
-    assert write(figures.dots(results)) == write(figures.dots(results))
+    assert write(accuracy.dots(results)) == write(accuracy.dots(results))
 
 
 def test_svg_says_no_date_and_parses(study):
-    svg = figures.svg(figures.curves(read(study)))
+    svg = figures.svg(accuracy.curves(read(study)))
     assert "dc:date" not in svg
     assert ET.fromstring(svg).tag.endswith("svg")
 

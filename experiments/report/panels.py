@@ -1,0 +1,54 @@
+"""Figures of many panels: a grid of them, in the report's looks, and a legend above."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.report.figures import RC, handle
+from experiments.report.labels import Group
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A figure and its panels, row by row."""
+
+    figure: Figure
+    all: list[Axes]
+    leftmost: list[Axes]
+
+    def legend(self, named: Sequence[Group], series: Sequence[Group]) -> None:
+        """Name some of the series above the panels, in the colours that they have among all."""
+        handles = [handle(one, series) for one in named]
+        self.figure.legend(handles=handles, loc="outside upper center", ncols=min(7, len(handles)))
+
+
+@contextmanager
+def grid(
+    titles: Sequence[str], height: float, top: float = 0.0, most: int = 3, sharex: bool = True
+) -> Iterator[Panels]:
+    """Give a titled panel each, and let them be drawn in the report's looks.
+
+    Args:
+        titles: of the panels; they share the upright axis.
+        height: of a row of panels, in inches.
+        top: inches above them, for a legend.
+        most: panels in a row.
+        sharex: whether they share the level axis, too.
+    """
+    columns = min(most, len(titles))
+    rows = -(-len(titles) // columns)
+    with mpl.rc_context(RC):
+        size = (9.6 if columns > 1 else 6.4, top + height * rows)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+        panels = list(axes.flat)
+        for empty in panels[len(titles) :]:
+            empty.remove()
+        for panel, title in zip(panels, titles, strict=False):
+            panel.set_title(title)
+            panel.tick_params(labelbottom=True)
+        yield Panels(figure, panels[: len(titles)], list(axes[:, 0]))
