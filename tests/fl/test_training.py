@@ -194,12 +194,14 @@ def test_kernels_are_chosen_by_the_size_of_the_batch_and_given_back():
 
     class Spy(nn.Module):
         def forward(self, x):
-            seen[len(x)] = torch.backends.mkldnn.enabled
+            seen[x.ndim, len(x)] = torch.backends.mkldnn.enabled
             return x.flatten(1)[:, :3] * self.weight
 
     spy = Spy()
     spy.weight = nn.Parameter(torch.ones(3))
     before = torch.backends.mkldnn.enabled
-    train(FlatNetwork(spy, CPU), some_batches([1, 4, 5, 32]), Client(), None)
-    assert seen == {1: False, 4: False, 5: before, 32: before}
+    volumes = [(torch.ones(n, 1, 2, 2, 2), torch.zeros(n, dtype=torch.long)) for n in (1, 5)]
+    train(FlatNetwork(spy, CPU), [*some_batches([1, 4, 5, 32]), *volumes], Client(), None)
+    images = {(4, 1): False, (4, 4): False, (4, 5): before, (4, 32): before}
+    assert seen == images | {(5, 1): before, (5, 5): before}
     assert torch.backends.mkldnn.enabled == before
