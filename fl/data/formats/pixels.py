@@ -53,8 +53,11 @@ class Stack:
 
     def _open(self, raw: bytes) -> Any:  # Pillow's image: imported only when needed
         """Open an image whose checksums are right: decoding alone does not look at a PNG's."""
-        with self._pillow.open(io.BytesIO(raw), formats=_FORMATS) as image:
-            image.verify()
+        try:
+            with self._pillow.open(io.BytesIO(raw), formats=_FORMATS) as image:
+                image.verify()
+        except self._pillow.UnidentifiedImageError:  # whose message is an address in memory
+            raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
         return self._pillow.open(io.BytesIO(raw), formats=_FORMATS)
 
 

@@ -142,7 +142,7 @@ def replaced(data, **change) -> pa.Table:
         ({"label": [0, 1, 2] * 2 + [None] * 3}, "column label has 3 empty cells"),
         ({"label": [0, 1, 5] * 3}, "labels include 5 but not 2"),
         ({"label": pa.array([0, 1, 3] * 3, pa.uint64())}, "labels include 3 but not 2"),
-        ({"image": [b"no image"] * 9}, "row 0: cannot identify image file"),
+        ({"image": [b"no image"] * 9}, "row 0: it is none of PNG, JPEG"),
         ({"image": pa.array([None] * 9, pa.binary())}, "row 0: no image inside the file"),
         ({"image": pa.array([{"path": "x.png"}] * 9, STRUCT)}, "row 0: no image inside the file"),
         ({"client": ["a"] * 8 + [None]}, "column client has 1 empty cells"),
