@@ -66,7 +66,7 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
     dataset = load(knobs.data.name)
     parts = [part.numpy() for part in deal(knobs)]
     counts = partitions.counts(dataset.train.labels.numpy(), parts, len(dataset.classes))
-    table = Table("client", "images", *dataset.classes, box=None)
+    table = Table("client", "examples", *dataset.classes, box=None)
     for client, row in enumerate(counts.tolist()):
         table.add_row(str(client), str(sum(row)), *(str(count or "·") for count in row))
     terminal.show(table)

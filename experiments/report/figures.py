@@ -78,10 +78,10 @@ def handle(series: Group, all_series: Sequence[Group]) -> Line2D:
 def deal(
     counts: Integer[np.ndarray, "clients classes"], classes: Sequence[str], title: str
 ) -> Figure:
-    """Draw who holds which classes: a square's area is a number of images, a bar is a client's sum.
+    """Draw who holds which classes: a square's area is a number of examples, a bar a sum.
 
     Args:
-        counts: how many images of each class each client has.
+        counts: how many examples of each class each client has.
         classes: the names of the classes.
         title: stands above.
     """
@@ -105,7 +105,7 @@ def deal(
             )
         bars.set_xlim(0, max(1, sums.max()) * 1.3)
         bars.set_axis_off()
-        bars.set_title("images", fontsize=7.5, fontweight="normal", pad=0)
+        bars.set_title("examples", fontsize=7.5, fontweight="normal", pad=0)
         squares.set_ylim(len(shown) - 0.4, -0.6)
         squares.set_ylabel(
             "client" if clients == len(shown) else f"first {len(shown)} of {clients:,} clients"

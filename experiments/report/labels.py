@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fl.config import relevant
+from fl.data import CATALOGUE
 from fl.nn.recipes import RECIPES
 from fl.settings import Value
 
@@ -150,12 +151,20 @@ def partition(knobs: Knobs) -> str:
 def _partition(knobs: Knobs) -> Setting:
     kind = str(knobs.get("partition.kind", ""))
     words, names = _PARTITIONS.get(kind, (kind, ()))
+    if kind == "natural" and _whole_domains(knobs):
+        words, names = "Natural", ()
     found = [float(knobs.get(f"partition.{name}", 0.0)) for name in names]
     text = words.format(*found)
     if not found:
         return Setting("partition", (-math.inf, text), text)
     # The more skewed, the later: a smaller α, fewer labels, but more noise.
     return Setting("partition", (found[0] if "noise" in names else -found[0], text), text)
+
+
+def _whole_domains(knobs: Knobs) -> bool:
+    """Whether no domain is shared by clients, so that α means nothing; False where not known."""
+    entry = CATALOGUE.get(str(knobs.get("data.name", "")))
+    return entry is not None and int(knobs.get("partition.clients", 0)) <= len(entry.domains)
 
 
 def _strategy(knobs: Knobs) -> Setting:

@@ -413,7 +413,7 @@ def test_a_terminal_shows_bytes_on_a_bar(fednf, toy, monkeypatch):
 def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
     words = ["--set", "partition.clients=3", "--set", "sampling.clients=1"]
     head, *rows, summary = fednf("data", "show", *words).lines
-    assert head.split()[:3] == ["client", "images", "T-shirt/top"]
+    assert head.split()[:3] == ["client", "examples", "T-shirt/top"]
     assert head.split()[-2:] == ["Ankle", "boot"]
     cells = [[int(cell.replace("·", "0")) for cell in row.split()] for row in rows]
     assert [row[0] for row in cells] == [0, 1, 2]

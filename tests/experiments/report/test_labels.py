@@ -6,6 +6,7 @@ from experiments.report.labels import group, settings
 from fl.config import Experiment, Partition, relevant
 
 KINDS = typing.get_args(Partition.model_fields["kind"].annotation)
+WATCH = {"partition.kind": "natural", "data.name": "watch"}
 
 
 def partition(flat):
@@ -23,6 +24,8 @@ def partition(flat):
         ({"partition.kind": "label-count", "partition.labels": 3}, "Labels, 3 a client"),
         ({"partition.kind": "feature-noise"}, "Feature noise σ = 0.1"),
         ({"partition.kind": "natural"}, "Natural α = 0.3"),
+        ({**WATCH, "partition.clients": 20}, "Natural α = 0.3"),
+        ({**WATCH, "partition.clients": 10}, "Natural"),
     ],
 )
 def test_partitions_in_words(flat, text):
