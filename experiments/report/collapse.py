@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.report import panels, tables, words
 from experiments.report.figures import GRID, style
@@ -146,6 +146,7 @@ def _panel(panel: Axes, lines: dict[Group, dict[int, Spread]], lost: set[Group])
     panel.set_yscale("log")
     for axis in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
         axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.set_xlabel("round")
     for series, norms in lines.items():
         rounds, spreads = list(norms), list(norms.values())
