@@ -132,7 +132,8 @@ def studies() -> None:
     table = Table("study", "scale", "runs", "question", box=None)
     for name, scales in STUDIES.items():
         for scale, make in scales.items():
-            table.add_row(name, scale, str(len(make().experiments)), make().question)
+            made = make()
+            table.add_row(name, scale, str(len(made.experiments)), made.question)
     show(table)
 
 

@@ -12,7 +12,7 @@ from fl import training, wire
 from fl.config import Experiment
 from fl.data import Batch, Dataset, Share, Split, batches, load, share
 from fl.fleet import work
-from fl.nn import moments
+from fl.nn import statistics
 from fl.seeds import stream, torch_stream
 from strategies.proximal import proximal
 
@@ -108,7 +108,7 @@ def _recalibrate(message: Message, context: Context) -> Message:
     mine = share(context.node_config, knobs)
     training.recalibrate(network, _in_large(knobs, mine, partition, number))
     state = network.state()
-    measured = {name: state[name] for pair in moments(network.module).items() for name in pair}
+    measured = {name: state[name] for name in statistics(network.module)}
     return Message(wire.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
 
 
@@ -132,7 +132,7 @@ def _loaded(
     if knobs.state.bn != "local":
         network.load(shared)
         return network, False
-    initial = {name: untrained[name] for pair in moments(network.module).items() for name in pair}
+    initial = {name: untrained[name] for name in statistics(network.module)}
     own = wire.remembered(context.state)
     network.load({**initial, **own, **shared})
     return network, own.keys() != initial.keys()

@@ -14,7 +14,7 @@ from fl import fleet, training, wire
 from fl.config import Experiment
 from fl.data import Split, load, share, validation
 from fl.journal import Checkpoint, Journal
-from fl.nn import BatchNorm, moments
+from fl.nn import BatchNorm, moments, statistics
 from fl.settings import ConfigError
 from strategies.mean import Mean
 
@@ -110,6 +110,7 @@ class Rounds:
     ) -> None:
         self.grid, self.knobs, self.journal = grid, knobs, journal
         self.network, self.strategy = network, strategy
+        self.nodes = nodes
         self.partition_of = {node: partition for partition, node in nodes.items()}
         self.dataset = load(knobs.data.name)
         self.validation = self.dataset.train.only(validation(knobs))
@@ -175,15 +176,14 @@ class Rounds:
         self, number: int, model: Mapping[str, np.ndarray], replies: Replies
     ) -> dict[str, np.ndarray]:
         """Return a network with BatchNorm's statistics as the round's clients now measure them."""
-        names = moments(self.network.module)
-        like = wire.pack_arrays({name: model[name] for pair in names.items() for name in pair})
+        module = self.network.module
+        like = wire.pack_arrays({name: model[name] for name in statistics(module)})
         config = ConfigRecord({wire.ROUND: number})
         content = RecordDict({wire.ARRAYS: wire.pack_arrays(model), wire.CONFIG: config})
-        node_of = {partition: node for node, partition in self.partition_of.items()}
-        asked = [node_of[account["partition"]] for account in replies.accounts]
+        asked = [self.nodes[account["partition"]] for account in replies.accounts]
         questions = [Message(content, node, wire.RECALIBRATE) for node in asked]
         coming = self.grid.send_and_receive(questions, timeout=REPLY_SECONDS)
-        measured, pooled = Replies(like, self.partition_of, trained=False), Mean(names)
+        measured, pooled = Replies(like, self.partition_of, trained=False), Mean(moments(module))
         for reply in measured.good(coming, asked):
             arrays = wire.unpack_arrays(wire.network_in(reply.content))
             pooled.add(arrays, float(measured.accounts[-1]["held"]))

@@ -142,7 +142,7 @@ def main() -> None:
     found = ", ".join(f"{name} {version(name)}" for name in packages)
     lines = [f"Python {platform.python_version()}, {found}; {os.cpu_count()} cores", ""]
     lines += [*compare(), ""] if len(packages) > 1 else []
-    print("\n".join([*lines, *survey()]))  # noqa: T201
+    print("\n".join([*lines, *survey()]))  # noqa: T201 - its output
 
 
 if __name__ == "__main__":

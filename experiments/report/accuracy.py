@@ -48,7 +48,7 @@ def dots(results: Results) -> Figure:
         for panel, condition in zip(drawn.all, conditions, strict=True):
             for row, series in enumerate(results.series):
                 _row(panel, row, results, (series, condition), plainer.get(condition))
-            panel.axvline(_chance(results.column(condition)[0].runs[0]), color=MUTED, lw=1, ls="--")
+            panel.axvline(results.column(condition)[0].runs[0].chance, color=MUTED, lw=1, ls="--")
             panel.grid(axis="x", visible=True)
             panel.tick_params(left=False)
             panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -102,7 +102,7 @@ def _row(
 
 
 def _chance_line(panel: Axes, run: Run) -> None:
-    chance = _chance(run)
+    chance = run.chance
     panel.axhline(chance, color=MUTED, lw=1, ls="--")
     panel.set_ylim(bottom=0)
     panel.annotate(
@@ -116,7 +116,3 @@ def _chance_line(panel: Axes, run: Run) -> None:
         color=MUTED,
         size=7.5,
     )
-
-
-def _chance(run: Run) -> float:
-    return float(run.header["chance"])  # pyrefly: ignore

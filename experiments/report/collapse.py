@@ -16,7 +16,6 @@ from experiments.report.results import Cell, Results, Run, Spread
 LEAST_FALL = 0.3
 """A cell whose training loss falls by less has collapsed. The rule is ours."""
 
-
 _CAPTION = (
     "2-norm of the loss's gradient (with FedProx's pull) before clipping, on a logarithmic scale, "
     "as a mean over a client's steps. In colour the collapsed cells: the mean over seeds and "

@@ -60,7 +60,7 @@ def _measured(results: Results) -> str:
     images = circumstances.test_images(results.runs)
     sets = " or ".join(str(n) for n in labels.values([r.knobs for r in results.runs], "data.name"))
     tested = f"{images:,} images of {sets}" if images else f"images of {sets}"
-    chances = sorted({float(run.header["chance"]) for run in results.runs})  # pyrefly: ignore
+    chances = sorted({run.chance for run in results.runs})
     chance = " or ".join(words.percent(value, 0) for value in chances)
     seeds = len({run.seed for run in results.runs})
     return (

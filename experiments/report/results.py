@@ -71,6 +71,11 @@ class Run:
         return int(self.knobs["seed"])
 
     @property
+    def chance(self) -> float:
+        """Accuracy of guessing: the share of the most frequent class of the test images."""
+        return float(self.header["chance"])  # pyrefly: ignore
+
+    @property
     def rounds_done(self) -> int:
         """Finished rounds; the evaluation before the first does not count."""
         return int(self.rounds[-1]["round"]) if self.rounds else 0

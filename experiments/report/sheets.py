@@ -59,7 +59,7 @@ def _summary(cell: Cell) -> Row:
         }
     row |= _held_out(cell)
     row["best_rounds"] = " ".join(str(number) for number in cell.best_rounds)
-    row["chance"] = cell.runs[0].header["chance"]
+    row["chance"] = cell.runs[0].chance
     totals = (
         "train_seconds",
         "eval_seconds",

@@ -47,8 +47,7 @@ def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
         )  # fmt: skip
         for x, spread in found:
             panel.plot([x, x], [spread.low, spread.high], color=color, lw=1.1, alpha=0.55)
-    chance = float(results.column(ladder[0])[0].runs[0].header["chance"])  # pyrefly: ignore
-    panel.axhline(chance, color=MUTED, lw=1, ls="--")
+    panel.axhline(results.column(ladder[0])[0].runs[0].chance, color=MUTED, lw=1, ls="--")
     panel.set_ylim(bottom=0)
     panel.set_xticks(range(len(ladder)), [_step(condition) for condition in ladder])
 

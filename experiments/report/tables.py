@@ -16,7 +16,7 @@ def verdict(results: Results) -> Html:
     head += [element("th", "guessing", scope="col", class_="number muted")]
     rows = []
     for condition in (c for c in results.conditions if results.column(c)):
-        chance = float(results.column(condition)[0].runs[0].header["chance"])  # pyrefly: ignore
+        chance = results.column(condition)[0].runs[0].chance
         row = [element("th", str(condition), scope="row")]
         row += [_reached(results, series, condition) for series in results.series]
         rows.append([*row, element("td", words.percent(chance), class_="number muted")])

@@ -118,8 +118,7 @@ def gains_over_baseline(results: Results, condition: Group) -> Gains:
 
 def guesses(cell: Cell) -> bool:
     """Say whether a cell's final accuracy is within 2 points of guessing."""
-    chance = float(cell.runs[0].header["chance"])  # pyrefly: ignore
-    return abs(cell.final.mean - chance) < _NEAR_CHANCE
+    return abs(cell.final.mean - cell.runs[0].chance) < _NEAR_CHANCE
 
 
 def change(results: Results, before: Group, after: Group) -> str | None:

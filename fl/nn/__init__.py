@@ -2,7 +2,7 @@
 
 from fl.nn.activations import scalars
 from fl.nn.networks import build
-from fl.nn.normalizers import BatchNorm, forget_statistics, moments
+from fl.nn.normalizers import BatchNorm, forget_statistics, moments, statistics
 from fl.nn.recipes import RECIPES, Recipe, find
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "forget_statistics",
     "moments",
     "scalars",
+    "statistics",
 ]

@@ -78,6 +78,11 @@ def moments(module: nn.Module) -> dict[str, str]:
     }
 
 
+def statistics(module: nn.Module) -> list[str]:
+    """Return the names of all running means and variances in a network's state."""
+    return [name for pair in moments(module).items() for name in pair]
+
+
 def _batch_norms(module: nn.Module) -> dict[str, BatchNorm]:
     """Return the BatchNorm layers of a network by the prefix of their names in its state."""
     found = {name: layer for name, layer in module.named_modules() if isinstance(layer, BatchNorm)}
