@@ -8,11 +8,11 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fl import training, wire
+from fl import evaluation, flat, training, wire
 from fl.config import Experiment
 from fl.data import Batch, Dataset, Share, Split, batches, load, share
 from fl.fleet import work
-from fl.nn import statistics
+from fl.nn import seed_noise, settled, statistics
 from fl.seeds import stream, torch_stream
 from strategies.proximal import proximal
 
@@ -60,7 +60,7 @@ def _safely(answer: Callable, message: Message, context: Context) -> Message:
 
 def _fit(message: Message, context: Context) -> Message:
     """Train one client."""
-    knobs = Experiment.from_flat(context.run_config)
+    knobs = settled(Experiment.from_flat(context.run_config))
     partition = int(context.node_config["partition-id"])
     dataset = load(knobs.data.name)
     mine = share(context.node_config, knobs)
@@ -69,7 +69,7 @@ def _fit(message: Message, context: Context) -> Message:
     start, number, mu = wire.read_request(message.content)
     network, unmeasured = _loaded(knobs, start, context)
     if unmeasured:
-        training.recalibrate(network, _in_large(knobs, mine, partition, number))
+        evaluation.recalibrate(network, _in_large(knobs, mine, partition, number))
     rng = stream(knobs.seed, "client", partition, "round", number)
     device = work(knobs, partition, number, len(mine.train))
     todo = batches(
@@ -83,6 +83,9 @@ def _fit(message: Message, context: Context) -> Message:
     )
     own = dataset.train.only(mine.held_out)
     before = _correct(network, dataset, own)
+    seed_noise(
+        network.module, torch_stream(knobs.seed, "client", partition, "round", number, "noise")
+    )
     outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
     figures = {
         "batch_size": device.batch_size,
@@ -101,12 +104,12 @@ def _fit(message: Message, context: Context) -> Message:
 
 def _recalibrate(message: Message, context: Context) -> Message:
     """Measure BatchNorm's statistics of the global network on a client's own training images."""
-    knobs = Experiment.from_flat(context.run_config)
+    knobs = settled(Experiment.from_flat(context.run_config))
     partition = int(context.node_config["partition-id"])
     start, number, _ = wire.read_request(message.content)
     network, _ = _loaded(knobs, start, context)
     mine = share(context.node_config, knobs)
-    training.recalibrate(network, _in_large(knobs, mine, partition, number))
+    evaluation.recalibrate(network, _in_large(knobs, mine, partition, number))
     state = network.state()
     measured = {name: state[name] for name in statistics(network.module)}
     return Message(wire.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
@@ -123,7 +126,7 @@ def _in_large(knobs: Experiment, mine: Share, partition: int, number: int) -> It
 
 def _loaded(
     knobs: Experiment, shared: Mapping[str, Tensor], context: Context
-) -> tuple[training.FlatNetwork, bool]:
+) -> tuple[flat.FlatNetwork, bool]:
     """Return the network as a client has it, and whether it has no statistics of its own yet.
 
     That is what the server sent and, with `state.bn=local`, the statistics that never leave here.
@@ -138,16 +141,16 @@ def _loaded(
     return network, own.keys() != initial.keys()
 
 
-def _correct(network: training.FlatNetwork, dataset: Dataset, own: Split) -> int:
+def _correct(network: flat.FlatNetwork, dataset: Dataset, own: Split) -> int:
     """Return how many of a client's held-out images a network gets right."""
-    return training.evaluate(network, dataset, own)[1] if len(own) else 0
+    return evaluation.evaluate(network, dataset, own)[1] if len(own) else 0
 
 
 @lru_cache(maxsize=2)
-def _network(knobs: Experiment) -> tuple[training.FlatNetwork, dict[str, Tensor]]:
+def _network(knobs: Experiment) -> tuple[flat.FlatNetwork, dict[str, Tensor]]:
     """Return this process's one network of an experiment, and its state before any training.
 
     Every request overwrites all of it.
     """
-    network = training.network(knobs, torch_stream(knobs.seed, "init"))
+    network = flat.network(knobs, torch_stream(knobs.seed, "init"))
     return network, network.state()

@@ -10,7 +10,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fl import fleet, training, wire
+from fl import evaluation, flat, fleet, wire
 from fl.config import Experiment
 from fl.data import Split, load, share, validation
 from fl.journal import Checkpoint, Journal
@@ -104,7 +104,7 @@ class Rounds:
         grid: Grid,
         knobs: Experiment,
         journal: Journal,
-        network: training.FlatNetwork,
+        network: flat.FlatNetwork,
         strategy: Strategy,
         nodes: Mapping[int, int],
     ) -> None:
@@ -231,7 +231,7 @@ class Rounds:
 
     def _score(self, split: Split) -> tuple[float, float]:
         """Return the mean loss in nats and the accuracy on a split."""
-        loss, correct = training.evaluate(self.network, self.dataset, split)
+        loss, correct = evaluation.evaluate(self.network, self.dataset, split)
         return loss, correct / len(split)
 
     def _states(self) -> dict[int, tuple[Mapping[str, np.ndarray], str]]:

@@ -10,13 +10,13 @@ import platformdirs
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fl import training, wire
+from fl import flat, training, wire
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.files import fingerprint
 from fl.fleet import available
 from fl.journal import Journal, model_sha256
-from fl.nn import moments
+from fl.nn import moments, settled
 from fl.provenance import code_hash, conditions
 from fl.rounds import REPLY_SECONDS, Rounds
 from fl.seeds import stream, torch_stream
@@ -69,9 +69,10 @@ def serve(
         for line in journal.rounds():
             watch(line)
         return result
-    network = training.network(_as_shared(knobs), torch_stream(knobs.seed, "init"))
+    network = flat.network(_as_shared(knobs), torch_stream(knobs.seed, "init"))
     surroundings = {**started_by, **conditions(), **_data_conditions(knobs)}
-    surroundings["trained_on"] = training.device_name(network)
+    surroundings["trained_on"] = flat.device_name(network)
+    surroundings["auto"] = _settled(knobs)
     nodes = identify(grid, knobs.partition.clients)
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
     rounds = Rounds(grid, knobs, journal, network, _strategy(knobs, nodes, pooled), nodes)
@@ -87,7 +88,7 @@ def rehearse(knobs: Experiment) -> None:
     Raises:
         ConfigError: the network, its device, the data or the deal are impossible.
     """
-    training.network(knobs, torch_stream(knobs.seed, "init"))
+    flat.network(knobs, torch_stream(knobs.seed, "init"))
     deal(knobs)
 
 
@@ -172,6 +173,12 @@ def _strategy(knobs: Experiment, nodes: Mapping[int, int], pooled: Mapping[str, 
             return FedProx(mu=knobs.strategy.mu, mu_key=wire.MU, **average)
         case unknown:
             assert_never(unknown)
+
+
+def _settled(knobs: Experiment) -> dict[str, object]:
+    """Return what became of the knobs that were left to the recipe and the skeleton."""
+    given = knobs.to_flat()
+    return {key: value for key, value in settled(knobs).to_flat().items() if given[key] != value}
 
 
 def _data_conditions(knobs: Experiment) -> dict[str, object]:

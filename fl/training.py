@@ -1,108 +1,27 @@
-"""Local training and evaluation in plain PyTorch; a batch of one image is an ordinary batch.
+"""Local training in plain PyTorch; a batch of one image is an ordinary batch.
 
-Nothing here knows Flower. A network's parameters are views of one vector, so that a step, a penalty
-and a norm are each a few calls on one tensor.
+Nothing here knows Flower.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from fl import optimizers
-from fl.config import Client, Experiment
-from fl.data import Batch, Dataset, Split, load
-from fl.nn import BatchNorm, build, forget_statistics, scalars
-from fl.settings import ConfigError
-
-Vector = Float[Tensor, " weights"]
+from fl.config import Client
+from fl.data import Batch
+from fl.flat import FlatNetwork, Vector
+from fl.nn import BatchNorm
 
 _MICRO = 4  # the largest batch for which PyTorch's own convolutions are the faster ones
 
 Correction = Callable[[Vector, Vector, Vector], None]
 """A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
-
-
-def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
-    """Build an experiment's network on its device, with initial weights from a generator.
-
-    Raises:
-        ConfigError: the recipe, the skeleton's size or the device does not exist.
-    """
-    dataset = load(knobs.data.name)
-    try:
-        module = build(
-            knobs.network,
-            knobs.recipe,
-            dataset.channels,
-            len(dataset.classes),
-            generator,
-            dataset.dims,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if knobs.state.bn == "drop":
-        forget_statistics(module)
-    return FlatNetwork(module, _device(knobs.device))
-
-
-class FlatNetwork:
-    """A network whose parameters live in one vector and whose gradients live in another.
-
-    Args:
-        module: any network; its parameters become views of `weights`, in the module's order.
-        device: where it trains.
-    """
-
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
-        self.module = module.to(device)
-        parameters = list(module.parameters())
-        self.weights = torch.cat([p.detach().reshape(-1) for p in parameters])
-        self.gradient = torch.zeros_like(self.weights)
-        self._tensors: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
-        start = 0
-        for parameter in parameters:
-            view = slice(start, start + parameter.numel())
-            parameter.data = self.weights[view].view_as(parameter)
-            parameter.grad = self.gradient[view].view_as(parameter)
-            start = view.stop
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Overwrite every parameter and buffer, so that nothing of the last client stays.
-
-        Raises:
-            ValueError: the names or shapes are not this network's.
-        """
-        if state.keys() != self._tensors.keys():
-            odd = sorted(state.keys() ^ self._tensors.keys())
-            raise ValueError(f"the state's tensors are not this network's; different: {odd[:3]}")
-        with torch.no_grad():
-            for name, tensor in self._tensors.items():
-                found, wanted = tuple(state[name].shape), tuple(tensor.shape)
-                if found != wanted:
-                    raise ValueError(f"{name} has shape {found}, expected {wanted}")
-                tensor.copy_(state[name])
-
-    def state(self) -> dict[str, Tensor]:
-        """Return copies of all parameters and buffers, on the CPU."""
-        return {name: t.detach().cpu().clone() for name, t in self._tensors.items()}
-
-    def rate_factors(self, activation_lr: float) -> Vector | None:
-        """Return a factor per weight on the learning rate; None where all are 1."""
-        if activation_lr == 1:
-            return None
-        chosen = scalars(self.module)
-        return torch.cat(
-            [
-                torch.full((p.numel(),), activation_lr if name in chosen else 1.0)
-                for name, p in self.module.named_parameters()
-            ]
-        ).to(self.weights.device)
 
 
 @dataclass(frozen=True)
@@ -189,65 +108,6 @@ class _Update:
         self.weights.add_(direction, alpha=-self.client.lr)
 
 
-@torch.no_grad()
-def evaluate(network: FlatNetwork, dataset: Dataset, split: Split) -> tuple[float, int]:
-    """Return the mean cross-entropy in nats, and how many examples of a split come out right."""
-    network.module.eval()
-    loss, correct = 0.0, 0
-    for inputs, labels in _spread(network, dataset, split):
-        logits = network.module(inputs)
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        correct += int((logits.argmax(1) == labels).sum())
-    return loss / len(split), correct
-
-
-@torch.no_grad()
-def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
-    """Measure BatchNorm's running statistics anew, with the weights as they are.
-
-    Each layer gets the mean and the (biased) variance of all values that reach it, while what is
-    before it normalizes by the batch, as in training. Derived (ours).
-
-    Args:
-        network: keeps its parameters, and gets new statistics.
-        batches: at least one. Large ones, since evaluation stands in for all examples.
-    """
-    norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
-    sums = {norm: torch.zeros(2, *norm.weight.shape, dtype=torch.float64) for norm in norms}
-
-    def add(norm: nn.Module, arrived: tuple[Tensor]) -> None:
-        values = arrived[0].transpose(0, 1).flatten(1).double().cpu()
-        moments = torch.stack([values.mean(1), values.square().mean(1)])
-        sums[norm] += len(arrived[0]) * moments  # pyrefly: ignore
-
-    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
-    examples = 0
-    try:
-        network.module.train()
-        for inputs, labels in batches:
-            network.module(inputs.to(network.weights.device))
-            examples += len(labels)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for norm, total in sums.items():
-        mean, square = total / examples
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_((square - mean**2).clamp_min(0))
-
-
-def _spread(network: FlatNetwork, dataset: Dataset, split: Split) -> Iterator[Batch]:
-    """Yield a split on a network's device in batches of up to 250, each spread over all of it.
-
-    Where classes come one after another, a BatchNorm without running statistics would otherwise
-    be told by the batch which class it is.
-    """
-    device, step = network.weights.device, -(-len(split) // 250)
-    for start in range(step):
-        images, labels = split.images[start::step], split.labels[start::step]
-        yield dataset.inputs(images).to(device), labels.to(device)
-
-
 def use_one_thread() -> None:
     """Let torch use one thread: small steps are faster, and results don't depend on the cores."""
     if torch.get_num_threads() != 1:
@@ -272,17 +132,3 @@ def _kernels_for(inputs: Tensor) -> Iterator[None]:
         yield
     finally:
         torch.backends.mkldnn.enabled = before
-
-
-def device_name(network: FlatNetwork) -> str:
-    """Return where a network trains: `cpu`, or the name of the GPU."""
-    device = network.weights.device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

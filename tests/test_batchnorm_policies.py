@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 import fl.client
-from fl import training, wire
+from fl import evaluation, flat, wire
 from fl.data import Dataset, Split, load, share
 from fl.journal import Journal
 from fl.runtime import InlineGrid, run
@@ -128,7 +128,7 @@ def test_local_statistics_are_each_client_s_own_and_survive_a_resume(batchnorm, 
 
 def test_a_client_s_reply_does_not_depend_on_who_trained_before_it(batchnorm):
     knobs = batchnorm("local")
-    start = training.network(knobs.replace({"state.bn": "drop"}), torch_stream(1, "init")).state()
+    start = flat.network(knobs.replace({"state.bn": "drop"}), torch_stream(1, "init")).state()
     replies = []
     for crowd in ([3], [0, 1, 3]):
         grid = InlineGrid(fl.client.app, knobs)
@@ -145,7 +145,7 @@ def test_a_client_s_reply_does_not_depend_on_who_trained_before_it(batchnorm):
 
 def measured(knobs, clients, model) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean and the variance of what reaches the first BatchNorm from some clients."""
-    network = training.network(knobs, torch_stream(1, "init"))
+    network = flat.network(knobs, torch_stream(1, "init"))
     network.load({name: torch.from_numpy(array) for name, array in model.items()})
     data = load(knobs.data.name)
     held = torch.cat([share({"partition-id": client}, knobs).train for client in clients])
@@ -214,7 +214,7 @@ def test_recalibration_takes_noise_as_training_does(batchnorm, tmp_path):
 
 
 def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
-    network = training.network(batchnorm("recalibrate"), torch_stream(1, "init"))
+    network = flat.network(batchnorm("recalibrate"), torch_stream(1, "init"))
     before = network.state()
 
     def broken():
@@ -222,7 +222,7 @@ def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
         yield
 
     with pytest.raises(RuntimeError, match="no power"):
-        training.recalibrate(network, broken())
+        evaluation.recalibrate(network, broken())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
     assert not any(module._forward_pre_hooks for module in network.module.modules())
 
@@ -234,11 +234,11 @@ def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, t
     data, unmeasured, expected = load(knobs.data.name), [], []
     for line in journal.clients():
         mine = share({"partition-id": line["partition"]}, knobs)
-        network = training.network(knobs, torch_stream(1, "init"))
+        network = flat.network(knobs, torch_stream(1, "init"))
         own = data.train.only(mine.held_out)
-        unmeasured.append(training.evaluate(network, data, own)[1])
-        training.recalibrate(network, fl.client._in_large(knobs, mine, line["partition"], 1))
-        expected.append(training.evaluate(network, data, own)[1])
+        unmeasured.append(evaluation.evaluate(network, data, own)[1])
+        evaluation.recalibrate(network, fl.client._in_large(knobs, mine, line["partition"], 1))
+        expected.append(evaluation.evaluate(network, data, own)[1])
     assert [line["global_correct"] for line in journal.clients()] == expected
     assert expected != unmeasured
 
@@ -263,7 +263,7 @@ def test_a_request_without_a_weight_is_an_error_under_every_policy(batchnorm, po
     """Nothing but a client's own statistics may be missing from what it is sent."""
     knobs = batchnorm(policy)
     grid = InlineGrid(fl.client.app, knobs)
-    state = training.network(knobs, torch_stream(1, "init")).state()
+    state = flat.network(knobs, torch_stream(1, "init")).state()
     arrays = wire.pack_network({n: t for n, t in state.items() if n != "layers.0.conv.weight"})
     content = wire.RecordDict({"arrays": arrays, "config": wire.ConfigRecord({"server-round": 1})})
     (reply,) = grid.send_and_receive([Message(content, next(iter(grid.contexts)), "train")])
@@ -286,7 +286,7 @@ def test_batches_of_an_evaluation_are_spread_over_all_classes():
             seen.append(inputs.flatten().unique(return_counts=True)[1].tolist())
             return inputs.flatten(1) * self.weight
 
-    training.evaluate(training.FlatNetwork(Spy(), torch.device("cpu")), data, split)
+    evaluation.evaluate(flat.FlatNetwork(Spy(), torch.device("cpu")), data, split)
     assert len(seen) == 3
     assert all(len(counts) == 3 and max(counts) - min(counts) <= 1 for counts in seen)
 

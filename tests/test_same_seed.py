@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fl.journal import Journal
-from fl.nn import RECIPES
 from fl.runtime import run
+from tests.smallest import PAIRS, SMALLEST
 
 QUICK = {"partition.kind": "iid", "partition.clients": 100, "recipe": "batchnorm"}
 """50 images a client; a recipe with running statistics, which could leak from run to run."""
@@ -57,11 +57,11 @@ def test_the_first_rounds_of_a_longer_run_are_those_of_a_shorter_one(tiny, tmp_p
     assert lines[1][:2] == lines[0]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("network", ["plainnet", "resnet"])
-def test_every_recipe_survives_batches_of_one_under_label_skew(tiny, tmp_path, recipe, network):
-    flat = {"recipe": recipe, "network.kind": network, "rounds": 1, "client.batch-size": 1}
-    flat |= {"network.depth": 3 if network == "plainnet" else 8}
+@pytest.mark.parametrize(("kind", "recipe"), PAIRS)
+def test_every_recipe_survives_batches_of_one_under_label_skew(tiny, tmp_path, kind, recipe):
+    flat = {"recipe": recipe, "rounds": 1, "client.batch-size": 1}
+    smallest = SMALLEST[kind].model_dump(by_alias=True)
+    flat |= {f"network.{key}": value for key, value in smallest.items()}
     skewed = {"partition.kind": "dirichlet", "partition.alpha": 0.1, "partition.clients": 200}
     journal = Journal(tmp_path)
     result = run(tiny({**flat, **skewed}), journal)

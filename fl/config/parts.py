@@ -22,12 +22,17 @@ class Network(Knobs):
     """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnet (6n + 2)."""
     width: Positive | Literal["auto"] = "auto"
     """Channels of the first stage; each later stage doubles them. `auto`: 16."""
-    init: Literal["torch", "he", "lecun"] = "he"
-    """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in)."""
-    stem_stride: Literal[1, 2] = 2
-    """Stride of the first convolution, in pixels."""
+    init: Literal["auto", "torch", "he", "lecun"] = "auto"
+    """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
+    own, or else he."""
+    stem_stride: Literal["auto", 1, 2, 4] = "auto"
+    """Stride of the first layers, in pixels. `auto`: 2."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
+    dropout: Share = 0.0
+    """Share of the classifier's inputs that training zeroes."""
+    stochastic_depth: Share = 0.0
+    """Share of examples for which training drops the last residual branch; less for earlier."""
 
 
 class Data(Knobs):
@@ -97,8 +102,9 @@ class Client(Knobs):
     """SGD's momentum; Adam ignores it and uses (0.9, 0.999)."""
     weight_decay: NonNegative = 0.0
     """L2 penalty λ, added to the gradient as λw for every parameter."""
-    clip: str = "norm:5"
-    """Gradient clipping: `none`, or `norm:C` scales a gradient whose 2-norm exceeds C down to C."""
+    clip: str = "auto"
+    """Gradient clipping: `none`; `norm:C` scales a gradient whose 2-norm exceeds C down to C;
+    `auto`: the recipe's own, or else norm:5."""
     activation_lr: Rate = 1.0
     """Factor on the learning rate of the learnable scalars of activations."""
 
@@ -107,16 +113,18 @@ class Client(Knobs):
     def _clip_is_spelt_right(cls, text: str) -> str:
         kind, _, bound = text.partition(":")
         try:
-            valid = text == "none" or (kind == "norm" and 0 < float(bound) < float("inf"))
+            valid = text in ("auto", "none") or (kind == "norm" and 0 < float(bound) < float("inf"))
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError("should be 'none' or 'norm:C' with C > 0, for example 'norm:5'")
+            raise ValueError("should be 'auto', 'none' or 'norm:C', C > 0, for example 'norm:5'")
         return text
 
     @property
     def clip_norm(self) -> float | None:
-        """The bound C of `norm:C`, or None."""
+        """The bound C of `norm:C`, or None; of `auto`, 5."""
+        if self.clip == "auto":
+            return 5.0
         return None if self.clip == "none" else float(self.clip.partition(":")[2])
 
 

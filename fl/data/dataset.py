@@ -54,6 +54,11 @@ class Dataset:
         return self.train.images.shape[1]
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(channels, *space) of an example."""
+        return tuple(self.train.images.shape[1:])
+
+    @property
     def dims(self) -> int:
         """Dimensions of space: 1 for signals, 2 for images, 3 for volumes."""
         return self.train.images.ndim - 2

@@ -1,18 +1,24 @@
 """The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
 
 from fl.nn.activations import scalars
-from fl.nn.networks import build
+from fl.nn.networks import SKELETONS, build, settled
+from fl.nn.noise import seed_noise
 from fl.nn.normalizers import BatchNorm, forget_statistics, moments, statistics
-from fl.nn.recipes import RECIPES, Recipe, find
+from fl.nn.recipe import Place, Recipe
+from fl.nn.recipes import RECIPES, find
 
 __all__ = [
     "RECIPES",
+    "SKELETONS",
     "BatchNorm",
+    "Place",
     "Recipe",
     "build",
     "find",
     "forget_statistics",
     "moments",
     "scalars",
+    "seed_noise",
+    "settled",
     "statistics",
 ]

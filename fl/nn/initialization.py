@@ -5,7 +5,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-CONVOLUTIONAL = nn.Conv1d | nn.Conv2d | nn.Conv3d
+from fl.nn.convs import StandardizedConv
+
+WEIGHED = nn.Conv1d | nn.Conv2d | nn.Conv3d | StandardizedConv | nn.Linear
 Scheme = Literal["torch", "he", "lecun"]
 
 
@@ -15,8 +17,8 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
     With fan_in = inputs · kernel size of a layer:
 
     * `torch`: weights and biases U(-1/√fan_in, 1/√fan_in), PyTorch's default;
-    * `he`: weights N(0, 2/fan_in), biases 0 (arXiv 1502.01852, 2.2). The classifier, the one
-      linear layer, has N(0, 1/fan_in): no rectifier follows it that would halve the variance;
+    * `he`: weights N(0, 2/fan_in), biases 0 (arXiv 1502.01852, 2.2). The classifier, the last
+      layer, has N(0, 1/fan_in): no rectifier follows it that would halve the variance;
     * `lecun`: weights N(0, 1/fan_in), biases 0 (LeCun et al., Efficient BackProp, 1998, 4.6).
 
     Norms and activations keep the constants that they were made with.
@@ -26,16 +28,16 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
         scheme: one of the three.
         generator: all randomness; it moves on.
     """
-    for layer in network.modules():
-        if isinstance(layer, CONVOLUTIONAL | nn.Linear):
-            _fill(layer, scheme, generator)
+    layers = [layer for layer in network.modules() if isinstance(layer, WEIGHED)]
+    for layer in layers:
+        _fill(layer, scheme, layer is not layers[-1], generator)
 
 
-def _fill(layer: CONVOLUTIONAL | nn.Linear, scheme: Scheme, generator: torch.Generator) -> None:
+def _fill(layer: WEIGHED, scheme: Scheme, hidden: bool, generator: torch.Generator) -> None:
     if scheme == "torch":
         nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)  # = U(∓1/√fan_in)
     else:
-        gain = "relu" if scheme == "he" and isinstance(layer, CONVOLUTIONAL) else "linear"
+        gain = "relu" if scheme == "he" and hidden else "linear"
         nn.init.kaiming_normal_(layer.weight, nonlinearity=gain, generator=generator)
     if layer.bias is not None:
         bound = layer.weight[0].numel() ** -0.5 if scheme == "torch" else 0.0

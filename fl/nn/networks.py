@@ -1,24 +1,73 @@
 """From knobs to a network with its initial weights."""
 
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from fl.config import Network
-from fl.nn.initialization import initialize
+from fl.config import Experiment, Network
+from fl.nn.initialization import Scheme, initialize
 from fl.nn.plainnet import PlainNet
+from fl.nn.recipe import Recipe
 from fl.nn.recipes import find
 from fl.nn.resnet import ResNet
+from fl.nn.slots import Size, Slots
+from fl.settings import Value
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A family of networks, and what `auto` means to it."""
+
+    make: Callable[[Slots, Sequence[int], int, Size], nn.Module]
+    """(slots, shape of an example, classes, size) -> network."""
+    depth: int
+    width: Callable[[int], int]
+    """Depth -> width."""
+    stem_stride: int = 2
+    native: type[nn.Module] = nn.ReLU
+    """Its paper's activation."""
+    init: Scheme = "he"
+
+
+SKELETONS: dict[str, Skeleton] = {
+    "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16),
+    "resnet": Skeleton(ResNet, depth=20, width=lambda depth: 16),
+}
+"""Every family by the name that the knob `network.kind` takes."""
+
+CLIP = "norm:5"
+"""Gradient clipping where neither the knob nor the recipe says anything else."""
+
+
+def settled(knobs: Experiment) -> Experiment:
+    """Return an experiment with numbers in the place of every `auto` that is about its network.
+
+    What is given counts, then what the recipe's row has, then what the skeleton has.
+
+    Raises:
+        ValueError: an unknown recipe, or one that does not fit the skeleton.
+    """
+    row = find(knobs.recipe)
+    size = _settled(knobs.network, knobs.recipe)
+    flat: dict[str, Value] = {
+        "network.depth": size.depth,
+        "network.width": size.width,
+        "network.stem-stride": size.stem_stride,
+        "network.init": size.init,
+    }
+    if knobs.client.clip == "auto":
+        flat["client.clip"] = row.clip or CLIP
+    return knobs.replace(flat)
 
 
 def build(
     network: Network,
     recipe: str,
-    channels: int,
+    shape: Sequence[int],
     classes: int,
     generator: torch.Generator,
-    dims: int = 2,
 ) -> nn.Module:
     """Return a network from examples (batch, channels, *space) to logits (batch, classes).
 
@@ -26,35 +75,52 @@ def build(
     is neither read nor moved.
 
     Args:
-        network: the skeleton; `auto` means depth 8 for plainnet, 20 for resnet, and width 16.
-        recipe: a row of `RECIPES`.
-        channels: channels of an image.
+        network: the skeleton; `auto` is settled as in `settled`.
+        recipe: a row of `RECIPES` that fits it.
+        shape: (channels, *space) of an example: one dimension of space for signals, two for
+            images, three for volumes.
         classes: how many classes there are.
         generator: fills the weights; it moves on.
-        dims: dimensions of space: 1 for signals, 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: an unknown recipe, or a depth that the skeleton can't have.
+        ValueError: an unknown recipe, one that does not fit, or a depth that the skeleton can't
+            have.
     """
-    row = find(recipe)
-    width = 16 if network.width == "auto" else network.width
-    match network.kind:
-        case "plainnet":
-            skeleton, depth = PlainNet, 8
-        case "resnet":
-            skeleton, depth = ResNet, 20
-        case unknown:
-            assert_never(unknown)
-    depth = depth if network.depth == "auto" else network.depth
-    net = skeleton(
-        row,
-        channels,
-        classes,
-        depth,
-        width,
-        network.stem_stride,
-        dims=dims,
-        per_channel=network.per_channel,
-    )
-    initialize(net, network.init, generator)
+    network = _settled(network, recipe)
+    skeleton = SKELETONS[network.kind]
+    slots = Slots(find(recipe), len(shape) - 1, network.per_channel, skeleton.native)
+    net = skeleton.make(slots, shape, classes, _size(network))
+    initialize(net, network.init, generator)  # pyrefly: ignore
     return net
+
+
+def _settled(network: Network, recipe: str) -> Network:
+    """Return a network's knobs without `auto`."""
+    row, skeleton = find(recipe), SKELETONS[network.kind]
+    _check_fit(row, recipe, network.kind)
+    depth = skeleton.depth if network.depth == "auto" else network.depth
+    chosen = {
+        "depth": depth,
+        "width": skeleton.width(depth) if network.width == "auto" else network.width,
+        "init": (row.init or skeleton.init) if network.init == "auto" else network.init,
+        "stem_stride": (
+            skeleton.stem_stride if network.stem_stride == "auto" else network.stem_stride
+        ),
+    }
+    return network.model_copy(update=chosen)
+
+
+def _check_fit(row: Recipe, recipe: str, kind: str) -> None:
+    if kind not in row.fits:
+        fitting = ", ".join(sorted(row.fits))
+        raise ValueError(f"recipe={recipe} does not fit network.kind={kind}; it fits {fitting}")
+
+
+def _size(network: Network) -> Size:
+    return Size(
+        depth=network.depth,  # pyrefly: ignore
+        width=network.width,  # pyrefly: ignore
+        stem_stride=network.stem_stride,  # pyrefly: ignore
+        dropout=network.dropout,
+        stochastic_depth=network.stochastic_depth,
+    )

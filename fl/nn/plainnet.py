@@ -1,10 +1,11 @@
 """PlainNet: convolutions in a row, nothing to help them."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers import conv_norm, global_mean, linear
-from fl.nn.recipes import Recipe
+from fl.nn.slots import Size, Slots, global_mean, linear
 
 
 class PlainNet(nn.Module):
@@ -17,46 +18,29 @@ class PlainNet(nn.Module):
     `ResNet`.
 
     Args:
-        recipe: what fills the slots.
-        channels: channels of an image.
+        slots: what fills them.
+        shape: (channels, *space) of an image.
         classes: numbers to return for an image.
-        depth: layers with weights, at least 2.
-        width: channels of the first half.
-        stem_stride: stride of the first convolution, in pixels.
-        dims: dimensions of space, 1 to 3.
-        per_channel: as `fl.config.Network.per_channel`.
+        size: depth from 2 up; width of the first half; stride of the first convolution.
 
     Raises:
         ValueError: depth < 2.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        channels: int,
-        classes: int,
-        depth: int,
-        width: int,
-        stem_stride: int,
-        *,
-        dims: int = 2,
-        per_channel: bool = False,
-    ):
+    def __init__(self, slots: Slots, shape: Sequence[int], classes: int, size: Size):
         super().__init__()
-        if depth < 2:
-            raise ValueError(f"depth={depth} is too small for a plainnet; it needs at least 2")
-        convs = depth - 1
+        if size.depth < 2:
+            raise ValueError(f"depth={size.depth} is too small for a plainnet; it needs at least 2")
+        convs = size.depth - 1
         half = (convs + 1) // 2
-        widths = [channels] + [width] * half + [2 * width] * (convs - half)
-        strides = [stem_stride if i == 0 else 2 if i == half else 1 for i in range(convs)]
-        layers = []
-        for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False):
-            layer = conv_norm(
-                recipe, inputs, outputs, 3, stride, dims=dims, per_channel=per_channel
+        widths = [shape[0]] + [size.width] * half + [2 * size.width] * (convs - half)
+        strides = [size.stem_stride if i == 0 else 2 if i == half else 1 for i in range(convs)]
+        self.layers = nn.Sequential(
+            *(
+                slots.conv_norm_activation(inputs, outputs, 3, stride)
+                for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False)
             )
-            layer["activation"] = recipe.activation(outputs, per_channel)
-            layers.append(nn.Sequential(layer))
-        self.layers = nn.Sequential(*layers)
+        )
         self.classifier = linear(widths[-1], classes)
 
     def forward(

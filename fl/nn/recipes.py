@@ -1,45 +1,32 @@
 """The table of contenders: a recipe is a row that says what fills a skeleton's slots."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from torch import nn
 
 from fl.nn.activations import SALU, SWALU, ZCSwish
+from fl.nn.convs import scaled_standardized
 from fl.nn.normalizers import BatchNorm, group_norm, layer_norm
+from fl.nn.recipe import Place, Recipe
 from fl.settings import did_you_mean
 
-Slot = Callable[[int, bool], nn.Module]
-"""Makes a layer from (channels, per_channel); the latter matters to learnable scalars only."""
+PLAIN = frozenset({"plainnet", "resnet", "resnet-v2"})
+"""Skeletons that any layer behind a convolution fits."""
+SCALED = frozenset({"plainnet", "resnet-v2", "nfnet"})
+"""Skeletons in which an activation's output goes into a convolution, which can make up for it."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What fills the slots of a network."""
-
-    label: str
-    """Its name in plots."""
-    description: str
-    """One sentence."""
-    norm: Slot
-    """Behind every convolution."""
-    activation: Slot
-    """Behind every norm, except where a residual is added first."""
-    caveat: str = ""
-    """What of it is not in its paper; empty where nothing is."""
-    bias: bool = True
-    """Whether convolutions have a bias; a norm with a shift makes it redundant."""
-
-
-def _nothing(channels: int, per_channel: bool) -> nn.Module:
+def _nothing(place: Place) -> nn.Module:
     return nn.Identity()
 
 
-def _relu(channels: int, per_channel: bool) -> nn.Module:
+def _native(place: Place) -> nn.Module:
+    return place.native()
+
+
+def _relu(place: Place) -> nn.Module:
     return nn.ReLU()
 
 
-def _salu(channels: int, per_channel: bool) -> nn.Module:
+def _salu(place: Place) -> nn.Module:
     """Return SALU with a = b = 2 at first, which is derived (ours).
 
     SWALU has slope 1/2 at 0, so a = 2 keeps the slope of a layer at 1. Measured with the default
@@ -48,29 +35,34 @@ def _salu(channels: int, per_channel: bool) -> nn.Module:
     52 % with (2, 0.2), but 10 % and 31 % with (1, 1). At depth 8, after 8,000 images, seven pairs
     from (1, 1) to (4, 1) reach 71 % to 78 %, too close to tell apart with two seeds.
     """
-    return SALU(2.0, 2.0, channels, per_channel)
+    return SALU(2.0, 2.0, place.channels, place.per_channel)
 
 
 RECIPES: dict[str, Recipe] = {
     "batchnorm": Recipe(
         label="BatchNorm",
-        description="Batch normalization and ReLU.",
-        norm=lambda channels, _: BatchNorm(channels),
-        activation=_relu,
+        description="Batch normalization and the network's own activation, such as ReLU.",
+        norm=lambda place: BatchNorm(place.channels),
+        activation=_native,
+        fits=PLAIN,
         bias=False,
     ),
     "groupnorm": Recipe(
         label="GroupNorm",
-        description="Group normalization with at most four groups, and ReLU.",
-        norm=lambda channels, _: group_norm(channels),
-        activation=_relu,
+        description="Group normalization with at most four groups, and the network's own "
+        "activation.",
+        norm=lambda place: group_norm(place.channels),
+        activation=_native,
+        fits=PLAIN,
         bias=False,
     ),
     "layernorm": Recipe(
         label="LayerNorm",
-        description="Layer normalization over channels and space, and ReLU.",
-        norm=lambda channels, _: layer_norm(channels),
-        activation=_relu,
+        description="Layer normalization over channels and space, and the network's own "
+        "activation.",
+        norm=lambda place: layer_norm(place.channels),
+        activation=_native,
+        fits=PLAIN,
         bias=False,
     ),
     "none": Recipe(
@@ -78,12 +70,14 @@ RECIPES: dict[str, Recipe] = {
         description="No normalizer, and ReLU.",
         norm=_nothing,
         activation=_relu,
+        fits=PLAIN,
     ),
     "swish": Recipe(
         label="Swish",
         description="No normalizer, and Swish.",
         norm=_nothing,
-        activation=lambda *_: nn.SiLU(),
+        activation=lambda _: nn.SiLU(),
+        fits=PLAIN,
     ),
     "zc-swish": Recipe(
         label="ZC-Swish",
@@ -91,7 +85,8 @@ RECIPES: dict[str, Recipe] = {
         caveat="its paper (arXiv 2604.19453) could not be read, so the formula, with the learnable "
         "center, slope and scale that it is known to have, is ours.",
         norm=_nothing,
-        activation=lambda channels, per_channel: ZCSwish(channels, per_channel),
+        activation=lambda place: ZCSwish(place.channels, place.per_channel),
+        fits=PLAIN,
     ),
     "salunet": Recipe(
         label="SaluNet",
@@ -100,7 +95,30 @@ RECIPES: dict[str, Recipe] = {
         caveat="the initial values of its scalars, and keeping them positive, are ours; the "
         "operators are those of its paper (arXiv 2606.02927).",
         norm=_salu,
-        activation=lambda channels, per_channel: SWALU(0.5, 0.5, channels, per_channel),
+        activation=lambda place: SWALU(0.5, 0.5, place.channels, place.per_channel),
+        fits=PLAIN,
+    ),
+    "nf": Recipe(
+        label="NF",
+        description="No normalizer, scaled weight standardization, residual branches of weight 0.2 "
+        "on inputs of unit spread, and the network's own activation.",
+        norm=_nothing,
+        activation=_native,
+        fits=SCALED,
+        conv=scaled_standardized,
+        alpha=0.2,
+        init="lecun",
+    ),
+    "nf-zc-swish": Recipe(
+        label="NF + ZC-Swish",
+        description="As NF, with ZC-Swish in the place of the network's own activation.",
+        caveat="the pair is ours.",
+        norm=_nothing,
+        activation=lambda place: ZCSwish(place.channels, place.per_channel),
+        fits=SCALED,
+        conv=scaled_standardized,
+        alpha=0.2,
+        init="lecun",
     ),
 }
 """Every contender by the name that the knob `recipe` takes."""

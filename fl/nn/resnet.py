@@ -1,55 +1,41 @@
 """ResNet for small images: basic blocks in three stages."""
 
-from functools import partial
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers import conv_norm, global_mean, linear
-from fl.nn.recipes import Recipe
+from fl.nn.slots import Size, Slots, global_mean, linear
 
 
 class Block(nn.Module):
-    """activation(norm(conv(activation(norm(conv(x))))) + shortcut(x)), both convolutions of side 3.
+    """activation(merge(shortcut(x), norm(conv(activation(norm(conv(x))))))), sides of kernels 3.
 
     The shortcut is the identity, or a convolution of side 1 with norm where the shape changes
     (arXiv 1512.03385, section 3.3, option B).
 
     Args:
-        recipe: what fills the slots.
+        slots: what fills them.
         inputs: channels in.
         outputs: channels out.
         stride: of the first convolution and of the shortcut, in pixels.
-        dims: dimensions of space, 1 to 3.
-        per_channel: as `fl.config.Network.per_channel`.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        inputs: int,
-        outputs: int,
-        stride: int,
-        *,
-        dims: int,
-        per_channel: bool,
-    ):
+    def __init__(self, slots: Slots, inputs: int, outputs: int, stride: int):
         super().__init__()
-        conv = partial(conv_norm, recipe, dims=dims, per_channel=per_channel)
-        first = conv(inputs, outputs, 3, stride)
-        first["activation"] = recipe.activation(outputs, per_channel)
-        self.first = nn.Sequential(first)
-        self.second = nn.Sequential(conv(outputs, outputs, 3, 1))
+        self.first = slots.conv_norm_activation(inputs, outputs, 3, stride)
+        self.second = nn.Sequential(slots.conv_norm(outputs, outputs, 3))
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(conv(inputs, outputs, 1, stride))
-        self.activation = recipe.activation(outputs, per_channel)
+            self.shortcut = nn.Sequential(slots.conv_norm(inputs, outputs, 1, stride))
+        self.merge = slots.recipe.merge()
+        self.activation = slots.activation(outputs)
 
     def forward(
         self, x: Float[Tensor, "batch inputs *space"]
     ) -> Float[Tensor, "batch outputs *smaller"]:
         """Return the block's output; with stride 2, a side is ⌈side / 2⌉."""
-        return self.activation(self.second(self.first(x)) + self.shortcut(x))
+        return self.activation(self.merge(self.shortcut(x), self.second(self.first(x))))
 
 
 class ResNet(nn.Module):
@@ -60,46 +46,29 @@ class ResNet(nn.Module):
     (there w = 16, stem stride 1, and shortcuts without weights, where ours are option B).
 
     Args:
-        recipe: what fills the slots.
-        channels: channels of an image.
+        slots: what fills them.
+        shape: (channels, *space) of an image.
         classes: numbers to return for an image.
-        depth: 6n + 2 with n ≥ 1.
-        width: w.
-        stem_stride: stride of the first convolution, in pixels.
-        dims: dimensions of space, 1 to 3.
-        per_channel: as `fl.config.Network.per_channel`.
+        size: depth 6n + 2 with n ≥ 1; width w; stride of the first convolution.
 
     Raises:
         ValueError: depth is not 6n + 2.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        channels: int,
-        classes: int,
-        depth: int,
-        width: int,
-        stem_stride: int,
-        *,
-        dims: int = 2,
-        per_channel: bool = False,
-    ):
+    def __init__(self, slots: Slots, shape: Sequence[int], classes: int, size: Size):
         super().__init__()
+        depth, width = size.depth, size.width
         blocks, rest = divmod(depth - 2, 6)
         if blocks < 1 or rest:
             near = " or ".join(str(6 * n + 2) for n in (blocks, blocks + 1) if n >= 1)
             raise ValueError(f"depth={depth} is not 6n + 2, as a resnet needs; try {near or 8}")
-        slots = {"dims": dims, "per_channel": per_channel}
-        stem = conv_norm(recipe, channels, width, 3, stem_stride, **slots)
-        stem["activation"] = recipe.activation(width, per_channel)
-        self.stem = nn.Sequential(stem)
+        self.stem = slots.conv_norm_activation(shape[0], width, 3, size.stem_stride)
         self.blocks = nn.Sequential()
         inputs = width
         for outputs in (width, 2 * width, 4 * width):
             for index in range(blocks):
                 stride = 2 if index == 0 and outputs > width else 1
-                self.blocks.append(Block(recipe, inputs, outputs, stride, **slots))
+                self.blocks.append(Block(slots, inputs, outputs, stride))
                 inputs = outputs
         self.classifier = linear(inputs, classes)
 

@@ -48,7 +48,7 @@ def everybody(tiny, **flat):
 def mean_of(journal: Journal, knobs, without: int) -> dict[str, np.ndarray]:
     """Train every client but one by hand and average."""
     grid = InlineGrid(fl.client.app, knobs)
-    start = fl.training.network(knobs, fl.seeds.torch_stream(knobs.seed, "init")).state()
+    start = fl.flat.network(knobs, fl.seeds.torch_stream(knobs.seed, "init")).state()
     content = {"arrays": wire.pack_network(start), "config": ConfigRecord({"server-round": 1})}
     nodes = [node for p, node in identify(grid, 5).items() if p != without]
     messages = [Message(server.RecordDict(content), node, "train") for node in nodes]
@@ -196,7 +196,7 @@ def test_resuming_is_as_if_nothing_had_happened_states_included(tiny, tmp_path, 
 def test_replies_are_folded_in_the_order_of_the_requests_whenever_they_come(tiny):
     grid = InlineGrid(fl.client.app, tiny())
     nodes = identify(grid, 5)
-    network = fl.training.network(tiny(), fl.seeds.torch_stream(1, "init"))
+    network = fl.flat.network(tiny(), fl.seeds.torch_stream(1, "init"))
     record = wire.pack_network(network.state())
     content = server.RecordDict({"arrays": record, "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, nodes[p], "train") for p in range(5)]
@@ -215,7 +215,7 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
     With momentum 0.1, one step moves the first client's running mean from 0 to 1 and the second's
     to 3; their mean is 2. A leak from the first client to the second would give 3.9 and so 2.45.
     """
-    network = fl.training.FlatNetwork(fl.nn.BatchNorm(1), torch.device("cpu"))
+    network = fl.flat.FlatNetwork(fl.nn.BatchNorm(1), torch.device("cpu"))
     start, after = network.state(), []
     for pixel in (10.0, 30.0):
         network.load(start)
@@ -287,7 +287,7 @@ def test_clients_use_one_thread(tiny, tmp_path):
 
 def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, monkeypatch):
     accuracies = iter([100, 400, 600, 600, 300])
-    monkeypatch.setattr(fl.training, "evaluate", lambda *_: (1.0, next(accuracies)))
+    monkeypatch.setattr(fl.evaluation, "evaluate", lambda *_: (1.0, next(accuracies)))
     result, _ = serve_with(fl.client.app, tiny({"rounds": 4}), tmp_path)
     assert (result["best_accuracy"], result["best_round"]) == (0.6, 2)
     assert (result["final_accuracy"], result["final_loss"]) == (0.3, 1.0)
@@ -338,7 +338,7 @@ def test_the_best_round_is_chosen_on_images_that_nobody_trains_on(tiny, tmp_path
     dealt = torch.cat(list(deal(knobs)))
     assert sorted([*dealt.tolist(), *kept.tolist()]) == list(range(5000))
     correct = iter([100, 500, 600, 100, 400, 900, 500, 300])  # test, validation, test, …
-    monkeypatch.setattr(fl.training, "evaluate", lambda *_: (1.0, next(correct)))
+    monkeypatch.setattr(fl.evaluation, "evaluate", lambda *_: (1.0, next(correct)))
     result, journal = serve_with(fl.client.app, knobs, tmp_path)
     assert [line["validation_accuracy"] for line in journal.rounds()] == [0.5, 0.1, 0.9, 0.3]
     assert (result["best_round"], result["best_accuracy"]) == (2, 0.4)

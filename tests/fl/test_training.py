@@ -9,8 +9,10 @@ from torch import nn
 from fl import optimizers
 from fl.config import Client, Network
 from fl.data import Dataset, Split
+from fl.evaluation import evaluate
+from fl.flat import FlatNetwork
 from fl.nn import RECIPES, BatchNorm, build
-from fl.training import FlatNetwork, evaluate, train
+from fl.training import train
 from strategies.proximal import proximal
 
 CPU = torch.device("cpu")
@@ -18,7 +20,7 @@ CPU = torch.device("cpu")
 
 def small(recipe: str = "none", seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
-    return build(Network(depth=3, width=4), recipe, 1, 3, generator).double()
+    return build(Network(depth=3, width=4), recipe, (1, 8, 8), 3, generator).double()
 
 
 def some_batches(sizes: list[int], seed: int = 1) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -179,7 +181,7 @@ def test_evaluation_is_over_all_images_in_evaluation_mode():
     split = Split(images, torch.randint(3, (7,), generator=g))
     other = Split(255 - images[:5], split.labels[:5])
     data = Dataset("x", other, split, ("a", "b", "c"), "", "")
-    network = FlatNetwork(build(Network(depth=3, width=4), "batchnorm", 1, 3, g), CPU)
+    network = FlatNetwork(build(Network(depth=3, width=4), "batchnorm", (1, 8, 8), 3, g), CPU)
     before = network.state()
     loss, correct = evaluate(network, data, split)
     network.module.eval()

@@ -9,12 +9,13 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from fl.nn.activations import GALU, SALU, SWALU, Activation, ZCSwish, scalars
+from fl.nn.recipe import Place
 from fl.nn.recipes import RECIPES
 
 CHANNELS = 3
 LAYERS = {
     f"{name} {slot} {'channel' if per_channel else 'layer'}": getattr(row, slot)(
-        CHANNELS, per_channel
+        Place(CHANNELS, per_channel)
     )
     for name, row in RECIPES.items()
     for slot in ("norm", "activation")

@@ -1,18 +1,30 @@
 import dataclasses
+from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fl.config import Network
-from fl.nn import RECIPES, Recipe, build, find, scalars
+from fl.nn import RECIPES, SKELETONS, Place, Recipe, build, find, scalars
+from fl.nn.convs import scaled_standardized
+from tests.smallest import PAIRS, SMALLEST
 
-SKELETONS = {
-    "plainnet": Network(kind="plainnet", depth=4, width=4),
-    "resnet": Network(kind="resnet", depth=8, width=4),
-}
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
-every_skeleton = pytest.mark.parametrize("kind", SKELETONS)
+every_pair = pytest.mark.parametrize(("kind", "recipe"), PAIRS)
+
+
+def test_every_skeleton_and_recipe_is_tested() -> None:
+    assert SMALLEST.keys() == SKELETONS.keys()
+    assert {name for _, name in PAIRS} == RECIPES.keys()
+    assert set(get_args(Network.model_fields["kind"].annotation)) == SKELETONS.keys()
+
+
+def test_a_recipe_that_does_not_fit_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="does not fit") as error:
+        build(SMALLEST["resnet"], "nf", (1, 28, 28), 10, seeded(1))
+    expected = "recipe=nf does not fit network.kind=resnet; it fits nfnet, plainnet, resnet-v2"
+    assert str(error.value) == expected
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -20,16 +32,15 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def make(kind: str, recipe: str, seed: int = 1, channels: int = 1, **knobs) -> torch.nn.Module:
-    network = SKELETONS[kind].model_copy(update=knobs)
-    return build(network, recipe, channels, 10, seeded(seed))
+    network = SMALLEST[kind].model_copy(update=knobs)
+    return build(network, recipe, (channels, 28, 28), 10, seeded(seed))
 
 
 def count(net: torch.nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-@every_recipe
-@every_skeleton
+@every_pair
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 8, 8), (1, 1, 28, 28), (2, 3, 5, 7)])
 def test_trains_at_batch_size_one(kind: str, recipe: str, shape: tuple[int, ...]) -> None:
     net = make(kind, recipe, channels=shape[1])
@@ -39,16 +50,14 @@ def test_trains_at_batch_size_one(kind: str, recipe: str, shape: tuple[int, ...]
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
 
 
-@every_recipe
-@every_skeleton
+@every_pair
 def test_every_parameter_learns(kind: str, recipe: str) -> None:
     net = make(kind, recipe, per_channel=True, init="lecun")
     net(torch.randn(4, 1, 16, 16, generator=seeded(2))).logsumexp(1).sum().backward()
     assert [name for name, p in net.named_parameters() if not p.grad.any()] == []
 
 
-@every_recipe
-@every_skeleton
+@every_pair
 @pytest.mark.parametrize("init", ["torch", "he", "lecun"])
 def test_build_is_a_function_of_the_generator(kind: str, recipe: str, init: str) -> None:
     before = torch.get_rng_state()
@@ -64,8 +73,7 @@ def test_build_is_a_function_of_the_generator(kind: str, recipe: str, init: str)
     assert not any(torch.equal(first[key], other[key]) for key in weights)
 
 
-@every_recipe
-@every_skeleton
+@every_pair
 def test_state_makes_the_round_trip(kind: str, recipe: str) -> None:
     images = torch.randn(3, 1, 12, 12, generator=seeded(2))
     net, copy = make(kind, recipe), make(kind, recipe, seed=2)
@@ -78,8 +86,10 @@ def test_state_makes_the_round_trip(kind: str, recipe: str) -> None:
 
 def extras(row: Recipe, channels: int, per_channel: bool) -> int:
     """Return the parameters that come with a convolution of that many output channels."""
-    layers = row.norm(channels, per_channel), row.activation(channels, per_channel)
-    return sum(map(count, layers)) + row.bias * channels
+    place = Place(channels, per_channel)
+    layers = row.norm(place), row.activation(place)
+    gains = row.conv is scaled_standardized
+    return sum(map(count, layers)) + (row.bias + gains) * channels
 
 
 @every_recipe
@@ -114,14 +124,16 @@ def test_resnet_20_has_its_known_size() -> None:
     # 269,722 with shortcuts that weigh nothing (the paper's 0.27 M, CIFAR-10), and the two
     # projections with their norms: 16·32 + 2·32 and 32·64 + 2·64.
     network = Network(kind="resnet", depth=20, width=16, stem_stride=1)
-    net = build(network, "batchnorm", 3, 10, seeded(1))
+    net = build(network, "batchnorm", (3, 32, 32), 10, seeded(1))
     assert count(net) == 269_722 + (16 * 32 + 64) + (32 * 64 + 128)
-    assert count(net) == count(build(Network(kind="resnet"), "batchnorm", 3, 10, seeded(1)))
+    assert count(net) == count(
+        build(Network(kind="resnet"), "batchnorm", (3, 32, 32), 10, seeded(1))
+    )
 
 
 def test_auto_is_depth_8_and_width_16() -> None:
-    auto = build(Network(), "none", 1, 10, seeded(1)).state_dict()
-    explicit = build(Network(depth=8, width=16), "none", 1, 10, seeded(1)).state_dict()
+    auto = build(Network(), "none", (1, 28, 28), 10, seeded(1)).state_dict()
+    explicit = build(Network(depth=8, width=16), "none", (1, 28, 28), 10, seeded(1)).state_dict()
     assert all(torch.equal(auto[key], explicit[key]) for key in explicit)
     kernels = [value.shape[0] for value in auto.values() if value.ndim == 4]
     assert kernels == [16, 16, 16, 16, 32, 32, 32]
@@ -146,7 +158,7 @@ def test_a_block_whose_branch_is_silent_is_its_activation() -> None:
     assert torch.equal(block(x), x.relu())
 
 
-@every_skeleton
+@pytest.mark.parametrize("kind", ["plainnet", "resnet"])
 def test_scalars_of_a_network(kind: str) -> None:
     assert scalars(make(kind, "batchnorm")) == set()
     net = make(kind, "salunet", per_channel=True)
@@ -180,7 +192,7 @@ def test_a_row_can_not_be_changed() -> None:
 )
 def test_an_unknown_recipe_is_one_line(name: str, message: str) -> None:
     with pytest.raises(ValueError, match="does not exist") as error:
-        build(Network(), name, 1, 10, seeded(1))
+        build(Network(), name, (1, 28, 28), 10, seeded(1))
     assert str(error.value) == message
 
 
@@ -206,13 +218,12 @@ def test_plainnet_of_any_depth(depth: int) -> None:
     assert net(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("kind", ["plainnet", "resnet"])
+@every_pair
 @pytest.mark.parametrize("shape", [(100,), (24, 24), (12, 12, 12)])
 def test_one_skeleton_for_signals_images_and_volumes(
     kind: str, recipe: str, shape: tuple[int, ...]
 ) -> None:
-    net = build(Network(kind=kind, depth=8, width=4), recipe, 2, 7, seeded(1), len(shape))
+    net = build(SMALLEST[kind], recipe, (2, *shape), 7, seeded(1))
     x = torch.randn(1, 2, *shape, generator=seeded(2))
     logits = net(x)
     assert logits.shape == (1, 7)

@@ -1,0 +1,105 @@
+"""What stands in a recipe's slot for convolutions; weights are left to `initialize`."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+"""By dimensions of space: signals, images, volumes."""
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The shape of a convolution; sides of the image become ⌈side / stride⌉ pixels."""
+
+    dims: int
+    """Dimensions of space, 1 to 3."""
+    inputs: int
+    """Channels in."""
+    outputs: int
+    """Channels out."""
+    side: int
+    """Of the kernel, in pixels; odd."""
+    stride: int = 1
+    """In pixels."""
+    groups: int = 1
+    """Groups of channels that do not see each other."""
+    bias: bool = True
+    gain: float = 1.0
+    """γ: what the activation in front takes from a standard deviation; see `fl.nn.gains`."""
+
+
+def plain(kernel: Kernel) -> nn.Module:
+    """Return PyTorch's convolution, padded with zeros; it has no use for γ."""
+    return skip_init(
+        CONVOLUTIONS[kernel.dims],
+        kernel.inputs,
+        kernel.outputs,
+        kernel.side,
+        stride=kernel.stride,
+        padding=kernel.side // 2,
+        groups=kernel.groups,
+        bias=kernel.bias,
+    )
+
+
+class StandardizedConv(nn.Module):
+    """A convolution by weights that are standardized over their fan-in in every pass.
+
+    Ŵ_ij = s·g_i·(W_ij - μ_i)/√(σ²_i + 1e-5), with mean μ and biased variance σ² over the N weights
+    that make output i, and s = γ/√N, so that outputs have the variance of inputs that come from
+    an activation with gain γ. The raw weights W are what learns and what clients average.
+
+    Source: scaled weight standardization, arXiv 2101.08692, section 4, with γ folded into the
+    weights and a learnable gain g_i (initially 1) as in its authors' and timm's code. With
+    `scaled=False`, s = g = 1: weight standardization as of arXiv 1903.10520, section 3.
+
+    Args:
+        kernel: its shape and γ.
+        scaled: whether γ, N and g_i scale the standardized weights.
+    """
+
+    EPS = 1e-5
+
+    def __init__(self, kernel: Kernel, scaled: bool = True):
+        super().__init__()
+        self.kernel = kernel
+        ones = (1,) * kernel.dims
+        fan_in = kernel.inputs // kernel.groups * kernel.side**kernel.dims
+        shape = kernel.outputs, kernel.inputs // kernel.groups, *(kernel.side,) * kernel.dims
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.zeros(kernel.outputs)) if kernel.bias else None
+        self.gain = nn.Parameter(torch.ones(kernel.outputs, 1, *ones)) if scaled else None
+        self.scale = kernel.gain * fan_in**-0.5
+
+    def forward(
+        self, x: Float[Tensor, "batch inputs *space"]
+    ) -> Float[Tensor, "batch outputs *smaller"]:
+        """Return the convolution of x, padded with zeros, by the standardized weights."""
+        k = self.kernel
+        return _CONVOLVE[k.dims](
+            x, self.standardized(), self.bias, k.stride, k.side // 2, 1, k.groups
+        )
+
+    def standardized(self) -> Float[Tensor, "outputs inputs *side"]:
+        """Return Ŵ."""
+        flat = self.weight.reshape(1, len(self.weight), -1)
+        gain = None if self.gain is None else self.gain.view(-1) * self.scale
+        return F.batch_norm(
+            flat, None, None, weight=gain, training=True, momentum=0.0, eps=self.EPS
+        ).view_as(self.weight)
+
+
+def scaled_standardized(kernel: Kernel) -> nn.Module:
+    """Return a convolution with scaled weight standardization."""
+    return StandardizedConv(kernel)
+
+
+def standardized(kernel: Kernel) -> nn.Module:
+    """Return a convolution with weight standardization, for a normalizer to scale."""
+    return StandardizedConv(kernel, scaled=False)
