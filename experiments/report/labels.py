@@ -27,10 +27,14 @@ _WORDS = {
     "client.batch-size": "batch size {}",
     "client.epochs": "local epochs {}",
     "client.lr": "learning rate {}",
+    "client.weight-decay": "weight decay {}",
     "data.name": "{}",
     "fleet.memory": "memory tiers {}",
     "network.depth": "depth {}",
+    "network.dropout": "dropout {}",
+    "network.init": "{} initial weights",
     "network.kind": "{}",
+    "network.stochastic-depth": "stochastic depth {}",
     "network.width": "width {}",
     "partition.clients": "{} clients",
     "rounds": "{} rounds",
@@ -52,7 +56,10 @@ _PARTITIONS = {
 """Each kind in words, and the knobs that these name."""
 _STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
 _PLAIN: dict[tuple[str, Value], str] = {
+    ("client.weight-decay", 0.0): "no weight decay",
     ("fleet.memory", "none"): "equal memory",
+    ("network.dropout", 0.0): "no dropout",
+    ("network.stochastic-depth", 0.0): "no stochastic depth",
     ("state.bn", "average"): "statistics averaged",
 }
 _WITHOUT_SAYING = (_STRATEGIES["fedavg"], *_PLAIN.values())
@@ -111,25 +118,28 @@ def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
 
     The series is the recipe, with what only some recipes have (`state.bn`), or where all have the
     same the first aspect that varies. The condition is every other aspect that varies, but for a
-    learning rate if every recipe has one of its own; where none is left, the partition (or the
-    recipe) names it.
+    learning rate if recipes have their own; where none is left, the partition (or the recipe)
+    names it.
     """
     described = [settings(knobs) for knobs in experiments]
     aspects = varying(described)
     series = ["recipe"] if "recipe" in aspects or not aspects else aspects[:1]
     series += [a for a in ("state.bn",) if series == ["recipe"] and a in aspects]
     rest = [a for a in aspects if a not in series]
-    if series[0] == "recipe" and _one_each(described, "client.lr"):
-        rest = [aspect for aspect in rest if aspect != "client.lr"]
+    others = [aspect for aspect in rest if aspect != "client.lr"]
+    own = _decided(described, "client.lr", [*series, *others])
+    if series[0] == "recipe" and own and not _decided(described, "client.lr", others):
+        rest = others
     if not rest:
         rest = ["partition", "strategy"] if series[0] == "recipe" else ["recipe"]
     return [(_pick(found, series), _pick(found, rest)) for found in described]
 
 
-def _one_each(described: Sequence[Mapping[str, Setting]], aspect: str) -> bool:
-    """Say whether every recipe has a single setting of an aspect."""
-    pairs = {(found.get("recipe"), found.get(aspect)) for found in described}
-    return len(pairs) == len({recipe for recipe, _ in pairs})
+def _decided(described: Sequence[Mapping[str, Setting]], aspect: str, by: Iterable[str]) -> bool:
+    """Say whether some aspects leave a single setting of another."""
+    by = list(by)
+    pairs = {(_pick(found, by), found.get(aspect)) for found in described}
+    return len(pairs) == len({group for group, _ in pairs})
 
 
 def _pick(found: Mapping[str, Setting], aspects: Iterable[str]) -> Group:

@@ -72,6 +72,21 @@ def test_a_rate_of_its_own_belongs_to_the_network_and_is_no_condition():
     assert "Dirichlet α = 0.1, learning rate 0.1" in {str(where) for _, where in group(compared)}
 
 
+def test_a_rate_of_its_own_for_every_batch_size_is_no_condition_either():
+    rates = {("none", 1): 0.02, ("none", 4): 0.04, ("zc-swish", 1): 0.01, ("zc-swish", 4): 0.04}
+    own = [
+        Experiment().replace({"recipe": recipe, "client.batch-size": size, "client.lr": rate})
+        for (recipe, size), rate in rates.items()
+    ]
+    names = [str(where) for _, where in group([experiment.to_flat() for experiment in own])]
+    assert names == ["batch size 1", "batch size 4"] * 2
+    shared = [
+        experiment.replace({"client.lr": 0.1 / experiment.client.batch_size}) for experiment in own
+    ]
+    names = [str(where) for _, where in group([experiment.to_flat() for experiment in shared])]
+    assert names == ["batch size 1, learning rate 0.1", "batch size 4, learning rate 0.025"] * 2
+
+
 def test_policies_of_statistics_are_contenders_since_only_batchnorm_has_them():
     runs = [
         flat(recipe=recipe, state__bn=policy, **deal)
