@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -36,6 +36,7 @@ def open_branches(net: nn.Module) -> None:
             nn.init.ones_(layer.gain)
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(1, 3))
 def test_average_pool_is_the_mean_of_what_is_there(space: list[int], side: int) -> None:
     x = normal(1, 2, *space).double()
