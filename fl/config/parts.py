@@ -16,17 +16,20 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet"] = "plainnet"
-    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks."""
+    kind: Literal["plainnet", "resnet", "resnet-v2"] = "plainnet"
+    """`plainnet`: convolutions in a row, no skips; `resnet`: blocks with a skip; `resnet-v2`: with
+    the activation in front, NF-ResNet with a recipe `nf`."""
     depth: Positive | Literal["auto"] = "auto"
-    """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnet (6n + 2)."""
+    """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnets, which have
+    6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also 26), and then four stages."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. `auto`: 16."""
+    """Channels of the first stage; each later stage doubles them. `auto`: 16; of resnets with
+    four stages 64."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
     own, or else he."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels. `auto`: 2."""
+    """Stride of the first layers, in pixels; 4 is ImageNet's, and not for plainnet. `auto`: 2."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
     dropout: Share = 0.0

@@ -5,23 +5,59 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fl.nn.noise import StochasticDepth
+
 Signal = Float[Tensor, "batch channels *space"]
 
 
 class Merge(nn.Module, ABC):
-    """Makes one signal of a shortcut's and a residual branch's; probes look for its kind."""
+    """Makes one signal of a shortcut's and a residual branch's, which training drops at times.
 
-    @abstractmethod
+    Probes look for its kind: they see the branch as it is before it is dropped or weighed.
+
+    Args:
+        rate: share of examples for which training drops the branch.
+        rescale: as `fl.nn.noise.StochasticDepth`.
+    """
+
+    def __init__(self, rate: float = 0.0, rescale: bool = True):
+        super().__init__()
+        self.drop = StochasticDepth(rate, rescale)
+
     def forward(self, skip: Signal, branch: Signal) -> Signal:
         """Return the merged signal."""
+        return self.join(skip, self.drop(branch))
+
+    @abstractmethod
+    def join(self, skip: Signal, branch: Signal) -> Signal:
+        """Return the merged signal of what is left of the branch."""
 
 
 class Add(Merge):
     """skip + branch (arXiv 1512.03385, equation 1)."""
 
-    def forward(self, skip: Signal, branch: Signal) -> Signal:
+    def join(self, skip: Signal, branch: Signal) -> Signal:
         """Return the sum."""
         return skip + branch
+
+
+class ScaledAdd(Merge):
+    """skip + α·branch (arXiv 2101.08692, section 3).
+
+    Dropped branches are not rescaled, as in its authors' code.
+
+    Args:
+        alpha: α, the weight of the branch.
+        rate: as `Merge`.
+    """
+
+    def __init__(self, alpha: float, rate: float = 0.0):
+        super().__init__(rate, rescale=False)
+        self.alpha = alpha
+
+    def join(self, skip: Signal, branch: Signal) -> Signal:
+        """Return the weighted sum."""
+        return skip + self.alpha * branch
 
 
 class MagnitudePreserving(Merge):
@@ -34,7 +70,7 @@ class MagnitudePreserving(Merge):
 
     WEIGHT = 0.5
 
-    def forward(self, skip: Signal, branch: Signal) -> Signal:
+    def join(self, skip: Signal, branch: Signal) -> Signal:
         """Return the merged signal."""
         w = self.WEIGHT
         return ((1 - w) * skip + w * branch) * ((1 - w) ** 2 + w**2) ** -0.5

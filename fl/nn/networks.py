@@ -12,6 +12,9 @@ from fl.nn.plainnet import PlainNet
 from fl.nn.recipe import Recipe
 from fl.nn.recipes import find
 from fl.nn.resnet import ResNet
+from fl.nn.resnet import auto_width as resnet_width
+from fl.nn.resnet_v2 import ResNetV2
+from fl.nn.resnet_v2 import auto_width as resnet_v2_width
 from fl.nn.slots import Size, Slots
 from fl.settings import Value
 
@@ -26,14 +29,17 @@ class Skeleton:
     width: Callable[[int], int]
     """Depth -> width."""
     stem_stride: int = 2
+    stem_strides: tuple[int, ...] = (1, 2, 4)
+    """What there is to choose from."""
     native: type[nn.Module] = nn.ReLU
     """Its paper's activation."""
     init: Scheme = "he"
 
 
 SKELETONS: dict[str, Skeleton] = {
-    "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16),
-    "resnet": Skeleton(ResNet, depth=20, width=lambda depth: 16),
+    "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16, stem_strides=(1, 2)),
+    "resnet": Skeleton(ResNet, depth=20, width=resnet_width),
+    "resnet-v2": Skeleton(ResNetV2, depth=20, width=resnet_v2_width),
 }
 """Every family by the name that the knob `network.kind` takes."""
 
@@ -47,7 +53,7 @@ def settled(knobs: Experiment) -> Experiment:
     What is given counts, then what the recipe's row has, then what the skeleton has.
 
     Raises:
-        ValueError: an unknown recipe, or one that does not fit the skeleton.
+        ValueError: an unknown recipe, or a recipe or a stem stride that does not fit the skeleton.
     """
     row = find(knobs.recipe)
     size = _settled(knobs.network, knobs.recipe)
@@ -83,8 +89,8 @@ def build(
         generator: fills the weights; it moves on.
 
     Raises:
-        ValueError: an unknown recipe, one that does not fit, or a depth that the skeleton can't
-            have.
+        ValueError: an unknown recipe, one that does not fit, or a depth or stem stride that the
+            skeleton can't have.
     """
     network = _settled(network, recipe)
     skeleton = SKELETONS[network.kind]
@@ -107,6 +113,7 @@ def _settled(network: Network, recipe: str) -> Network:
             skeleton.stem_stride if network.stem_stride == "auto" else network.stem_stride
         ),
     }
+    _check_stem(skeleton, network)
     return network.model_copy(update=chosen)
 
 
@@ -114,6 +121,15 @@ def _check_fit(row: Recipe, recipe: str, kind: str) -> None:
     if kind not in row.fits:
         fitting = ", ".join(sorted(row.fits))
         raise ValueError(f"recipe={recipe} does not fit network.kind={kind}; it fits {fitting}")
+
+
+def _check_stem(skeleton: Skeleton, network: Network) -> None:
+    if network.stem_stride not in ("auto", *skeleton.stem_strides):
+        possible = " or ".join(map(str, skeleton.stem_strides))
+        raise ValueError(
+            f"network.stem-stride={network.stem_stride} does not fit network.kind={network.kind}; "
+            f"use {possible}"
+        )
 
 
 def _size(network: Network) -> Size:

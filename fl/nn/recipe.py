@@ -46,7 +46,7 @@ class Recipe:
     """Whether convolutions have a bias; a norm with a shift makes it redundant."""
     conv: Callable[[Kernel], nn.Module] = plain
     """In the place of a convolution."""
-    merge: Callable[[], Merge] = Add
+    merge: type[Merge] = Add
     """Where a residual branch and its shortcut meet."""
     alpha: float | None = None
     """Weight of a residual branch, whose input is then divided by its expected spread."""

@@ -53,6 +53,9 @@ def test_trains_at_batch_size_one(kind: str, recipe: str, shape: tuple[int, ...]
 @every_pair
 def test_every_parameter_learns(kind: str, recipe: str) -> None:
     net = make(kind, recipe, per_channel=True, init="lecun")
+    for name, p in net.named_parameters():
+        if name.endswith(".gain"):
+            torch.nn.init.ones_(p)  # a branch that starts at 0 hides the layers in front
     net(torch.randn(4, 1, 16, 16, generator=seeded(2))).logsumexp(1).sum().backward()
     assert [name for name, p in net.named_parameters() if not p.grad.any()] == []
 
@@ -153,12 +156,12 @@ def test_strides(stride: int, side: int) -> None:
 
 def test_a_block_whose_branch_is_silent_is_its_activation() -> None:
     block = make("resnet", "none").blocks[0]
-    torch.nn.init.zeros_(block.second.conv.weight)
+    torch.nn.init.zeros_(block.branch[-1].conv.weight)
     x = torch.randn(1, 4, 6, 6, generator=seeded(1))
     assert torch.equal(block(x), x.relu())
 
 
-@pytest.mark.parametrize("kind", ["plainnet", "resnet"])
+@pytest.mark.parametrize("kind", ["plainnet", "resnet", "resnet-v2"])
 def test_scalars_of_a_network(kind: str) -> None:
     assert scalars(make(kind, "batchnorm")) == set()
     net = make(kind, "salunet", per_channel=True)
@@ -196,19 +199,36 @@ def test_an_unknown_recipe_is_one_line(name: str, message: str) -> None:
     assert str(error.value) == message
 
 
+RESNETS = "6n + 2 nor one of 18, 34, 50, 101, 152"
+
+
 @pytest.mark.parametrize(
     ("kind", "depth", "message"),
     [
         ("plainnet", 1, "depth=1 is too small for a plainnet; it needs at least 2"),
-        ("resnet", 18, "depth=18 is not 6n + 2, as a resnet needs; try 14 or 20"),
-        ("resnet", 7, "depth=7 is not 6n + 2, as a resnet needs; try 8"),
-        ("resnet", 1, "depth=1 is not 6n + 2, as a resnet needs; try 8"),
+        ("resnet", 19, f"depth=19 is neither {RESNETS}, as a resnet needs; try 18 or 20"),
+        ("resnet", 7, f"depth=7 is neither {RESNETS}, as a resnet needs; try 8"),
+        ("resnet", 1, f"depth=1 is neither {RESNETS}, as a resnet needs; try 8"),
+        ("resnet", 153, f"depth=153 is neither {RESNETS}, as a resnet needs; try 152 or 158"),
+        (
+            "resnet-v2",
+            9,
+            "depth=9 is neither 6n + 2 nor one of 26, 18, 34, 50, 101, 152, "
+            "as a resnet-v2 needs; try 8 or 14",
+        ),
     ],
 )
 def test_an_impossible_depth_is_one_line(kind: str, depth: int, message: str) -> None:
     with pytest.raises(ValueError, match="depth=") as error:
         make(kind, "none", depth=depth)
     assert str(error.value) == message
+
+
+def test_a_stem_stride_that_a_skeleton_can_not_have_is_one_line() -> None:
+    with pytest.raises(ValueError, match="stem-stride") as error:
+        make("plainnet", "none", stem_stride=4)
+    expected = "network.stem-stride=4 does not fit network.kind=plainnet; use 1 or 2"
+    assert str(error.value) == expected
 
 
 @pytest.mark.parametrize("depth", [2, 3, 9])
