@@ -1,14 +1,20 @@
 """ResNet and ResNet-v2: shapes, counts and noise."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fl.config import Experiment, Network
-from fl.nn import RECIPES, build, seed_noise, settled
+from fl.nn import RECIPES, build, find, seed_noise, settled
 from fl.nn.activations import SALU, SWALU, scalars
+from fl.nn.merges import Add, MagnitudePreserving
 from fl.nn.noise import StochasticDepth
 from fl.nn.normalizers import BatchNorm
+from fl.nn.resnet import ResNet
+from fl.nn.resnet_v2 import ResNetV2
+from fl.nn.slots import Size, Slots
 
 RESNETS = ["resnet", "resnet-v2"]
 every_resnet = pytest.mark.parametrize("kind", RESNETS)
@@ -120,6 +126,14 @@ def test_stochastic_depth_grows_in_a_line_to_the_last_block(kind: str, recipe: s
         [0.4 * index / blocks for index in range(1, blocks + 1)]
     )
     assert {d.rescale for d in drops} == {recipe == "none"}
+
+
+@pytest.mark.parametrize("skeleton", [ResNet, ResNetV2])
+def test_blocks_merge_as_the_recipe_says(skeleton: type[nn.Module]) -> None:
+    slots = Slots(replace(find("none"), merge=MagnitudePreserving))
+    net = skeleton(slots, (3, 8, 8), 10, Size(depth=14, width=4, stem_stride=1))
+    assert len(layers(net, MagnitudePreserving)) == 6
+    assert not layers(net, Add)
 
 
 def test_dropout_stands_in_front_of_the_classifier() -> None:

@@ -112,3 +112,14 @@ def test_an_nf_resnet_spreads_as_expected_and_an_unnormalized_one_much_more(reci
     assert found == pytest.approx(expected, rel=0.06)
     plain = spreads(make("none", depth=38, width=32), normal(16, 3, 32, 32))[:7]
     assert plain[-1] / plain[0] > 3 * expected[-1] / expected[0]
+
+
+def test_a_dropped_branch_leaves_the_skip_and_others_are_not_made_up_for() -> None:
+    merge = ScaledAdd(0.2, rate=0.5)
+    seed_noise(merge, torch.Generator().manual_seed(1))
+    skip, branch = normal(64, 4, 2, 2), normal(64, 4, 2, 2, seed=2)
+    merged = merge.train()(skip, branch)
+    dropped = (merged == skip).flatten(1).all(1)
+    assert 20 < dropped.sum() < 44  # 32, and three standard deviations
+    assert torch.equal(merged[~dropped], (skip + 0.2 * branch)[~dropped])
+    assert torch.equal(merge.eval()(skip, branch), skip + 0.2 * branch)
