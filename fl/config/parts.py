@@ -1,5 +1,6 @@
 """The parts of an experiment: network, data, deal, clients, strategy."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -104,6 +105,7 @@ class Client(Knobs):
     """L2 penalty λ, added to the gradient as λw for every parameter."""
     clip: str = "auto"
     """Gradient clipping: `none`; `norm:C` scales a gradient whose 2-norm exceeds C down to C;
+    `agc:λ` holds every unit's gradient to λ times its weights' norm, save the classifier's;
     `auto`: the recipe's own, or else norm:5."""
     activation_lr: Rate = 1.0
     """Factor on the learning rate of the learnable scalars of activations."""
@@ -113,19 +115,21 @@ class Client(Knobs):
     def _clip_is_spelt_right(cls, text: str) -> str:
         kind, _, bound = text.partition(":")
         try:
-            valid = text in ("auto", "none") or (kind == "norm" and 0 < float(bound) < float("inf"))
+            bounded = kind in ("norm", "agc") and 0 < float(bound) < math.inf
         except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError("should be 'auto', 'none' or 'norm:C', C > 0, for example 'norm:5'")
+            bounded = False
+        if not bounded and text not in ("auto", "none"):
+            raise ValueError(
+                "should be 'auto', 'none', 'norm:C' or 'agc:λ' with a positive number, "
+                "for example 'norm:5' or 'agc:0.01'"
+            )
         return text
 
     @property
-    def clip_norm(self) -> float | None:
-        """The bound C of `norm:C`, or None; of `auto`, 5."""
-        if self.clip == "auto":
-            return 5.0
-        return None if self.clip == "none" else float(self.clip.partition(":")[2])
+    def clipping(self) -> tuple[str, float]:
+        """Kind of clip, `none`, `norm` or `agc`, and its bound: C, λ, or ∞; of `auto`, norm 5."""
+        kind, _, bound = ("norm:5" if self.clip == "auto" else self.clip).partition(":")
+        return kind, float(bound or math.inf)
 
 
 class Strategy(Knobs):
