@@ -29,7 +29,10 @@ with mock.patch("torch.library.register_fake"):
 
 
 def made(
-    name: str, shape: tuple[int, ...], adapt: Callable[[nn.Module], None] = lambda net: None
+    name: str,
+    shape: tuple[int, ...],
+    adapt: Callable[[nn.Module], None] = lambda net: None,
+    **knobs: object,
 ) -> Fingerprint:
     """Return the fingerprint of timm's network for ten classes.
 
@@ -37,16 +40,29 @@ def made(
         name: as timm has it.
         shape: (batch, channels, height, width) of the images.
         adapt: changes the network in place where ours differs on purpose.
+        knobs: of timm's network.
     """
-    net = timm.create_model(name, num_classes=10)
+    net = timm.create_model(name, num_classes=10, **knobs)
     adapt(net)
     return fingerprint(net, shape)
+
+
+def _nfnet(width: int) -> dict[str, object]:
+    """Return what makes timm's NFNets as wide as ours are by `network.width`."""
+    return {
+        "channels": (2 * width, 4 * width, 12 * width, 12 * width),
+        "stem_chs": width,
+        "group_size": width,
+        "num_features": 24 * width,
+    }
 
 
 MODELS: dict[str, Callable[[], Fingerprint]] = {
     # Sides that become odd on the way show how each side pads.
     "nf_resnet26": partial(made, "nf_resnet26", (2, 3, 72, 56)),
     "nf_resnet50": partial(made, "nf_resnet50", (2, 3, 72, 56)),
+    "dm_nfnet_f0": partial(made, "dm_nfnet_f0", (2, 3, 75, 58)),
+    "dm_nfnet_f1_narrow": partial(made, "dm_nfnet_f1", (2, 3, 75, 58), **_nfnet(16)),
 }
 """By the name of the golden file."""
 

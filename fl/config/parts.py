@@ -17,17 +17,19 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet"] = "plainnet"
-    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks."""
-    depth: Positive | Literal["auto"] = "auto"
-    """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnet (6n + 2)."""
+    kind: Literal["plainnet", "resnet", "nfnet"] = "plainnet"
+    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks; `nfnet`: NFNet."""
+    depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
+    """Layers with weights on the longest path; of nfnet F0 to F6. `auto`: 8 for plainnet, 20 for
+    resnet (6n + 2), F0 for nfnet."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. `auto`: 16."""
+    """Channels of the first stage; each later stage doubles them. Of nfnet: of
+    the stem. `auto`: 16; of nfnet 128."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
     own, or else he."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels. `auto`: 2."""
+    """Stride of the first layers, in pixels. `auto`: 2; of nfnet 4, the only one that it has."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
     dropout: Share = 0.0

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -22,6 +23,31 @@ class Add(Merge):
     def forward(self, skip: Signal, branch: Signal) -> Signal:
         """Return the sum."""
         return skip + branch
+
+
+class ScaledAdd(Merge):
+    """skip + α·g·branch (arXiv 2101.08692, section 3).
+
+    Args:
+        alpha: α, a constant.
+        drop: what becomes of the branch first, such as `fl.nn.noise.StochasticDepth`.
+        skip_gain: whether g is a learnable scalar that starts at 0 (SkipInit, arXiv 2002.10444,
+            as in the code of arXiv 2102.06171), so that a block starts as its shortcut; else
+            g = 1.
+    """
+
+    def __init__(self, alpha: float, drop: nn.Module | None = None, skip_gain: bool = False):
+        super().__init__()
+        self.alpha = alpha
+        self.drop = nn.Identity() if drop is None else drop
+        self.gain = nn.Parameter(torch.zeros(())) if skip_gain else None
+
+    def forward(self, skip: Signal, branch: Signal) -> Signal:
+        """Return the weighted sum."""
+        branch = self.drop(branch)
+        if self.gain is not None:
+            branch = branch * self.gain
+        return skip + self.alpha * branch
 
 
 class MagnitudePreserving(Merge):
