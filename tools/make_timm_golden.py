@@ -22,7 +22,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from tests.nn.parity import GOLDEN, Fingerprint, fingerprint
+from tests.nn.parity import GOLDEN, Fingerprint, fingerprint, values
 
 with mock.patch("torch.library.register_fake"):
     import timm  # pyrefly: ignore
@@ -78,12 +78,28 @@ def count(name: str) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
+CLIPPED = {"0.weight": (3, 2, 3), "0.bias": (3,), "1.weight": (4, 3), "1.bias": (4,)}
+"""Shapes of parameters whose gradients timm clips."""
+
+
+def clipped() -> dict[str, list[float]]:
+    """Return gradients, filled by name like the weights, after adaptive clipping with λ = 0.7."""
+    made: dict[str, list[float]] = {}
+    for name, shape in CLIPPED.items():
+        parameter = nn.Parameter(values(name, shape))
+        parameter.grad = values(f"{name}.grad", shape)
+        timm.utils.agc.adaptive_clip_grad(parameter, clip_factor=0.7)
+        made[name] = parameter.grad.flatten().tolist()
+    return made
+
+
 def main() -> None:
     """Write the files."""
     for name in sys.argv[1:] or MODELS:
         MODELS[name]().save(name)
     counts = json.dumps({name: count(name) for name in COUNTED}, indent=2)
     (GOLDEN / "counts.json").write_text(f"{counts}\n", encoding="utf-8")
+    (GOLDEN / "agc.json").write_text(f"{json.dumps(clipped(), indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

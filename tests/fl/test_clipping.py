@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from fl.flat import FlatNetwork
 from fl.nn import build
 from fl.nn import settled as settle
 from fl.training import train
+from tests.nn.parity import GOLDEN, values
 
 CPU = torch.device("cpu")
 BOUNDS = st.floats(1e-4, 10)
@@ -81,6 +84,22 @@ def test_adaptive_clipping_is_the_published_formula_one_parameter_at_a_time(scal
             formula([p], bound)
     expected = torch.cat([p.grad.flatten() for p in squeezed.values()])
     torch.testing.assert_close(flat.gradient, expected, rtol=1e-12, atol=0)
+
+
+def test_adaptive_clipping_is_timm_s() -> None:
+    golden = json.loads((GOLDEN / "agc.json").read_text(encoding="utf-8"))
+    flat = FlatNetwork(nn.Sequential(nn.Conv1d(2, 3, 3), nn.Linear(3, 4)).double(), CPU)
+    for name, p in flat.module.named_parameters():
+        p.data.copy_(values(name, tuple(p.shape)))
+        p.grad.copy_(values(f"{name}.grad", tuple(p.shape)))
+    before = flat.gradient.clone()
+    adaptive(flat, 0.7)
+    expected = torch.cat(
+        [torch.tensor(numbers, dtype=torch.float64) for numbers in golden.values()]
+    )
+    assert golden.keys() == dict(flat.module.named_parameters()).keys()
+    torch.testing.assert_close(flat.gradient, expected, rtol=1e-12, atol=0)
+    assert 0 < int((flat.gradient == before).sum()) < len(before)
 
 
 @settings(max_examples=25, deadline=None)
