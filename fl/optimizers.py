@@ -60,15 +60,3 @@ Optimizer = SGD | Adam
 def make(client: Client) -> Optimizer:
     """Return a fresh optimizer as the knobs ask for it."""
     return SGD(client.momentum) if client.optimizer == "sgd" else Adam()
-
-
-def clip(gradient: Vector, bound: float | None) -> Float[Tensor, ""]:
-    """Scale a gradient in place so that its 2-norm is at most `bound` (arXiv 1211.5063, alg. 1).
-
-    The norm is that of the whole vector; without a bound nothing is scaled. Returns the norm that
-    the gradient had. No value leaves the device, so nothing waits for it.
-    """
-    norm = torch.linalg.vector_norm(gradient)
-    if bound is not None:
-        gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1))
-    return norm

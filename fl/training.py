@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fl import optimizers
+from fl import clipping, optimizers
 from fl.config import Client
 from fl.data import Batch
 from fl.flat import FlatNetwork, Vector
@@ -92,6 +92,7 @@ class _Update:
         self.client, self.correct = client, correct
         self.norms = torch.zeros((), device=network.weights.device)
         self.factors = network.rate_factors(client.activation_lr)
+        self.clip = clipping.make(client, network)
         self.optimizer = optimizers.make(client)
 
     @torch.no_grad()
@@ -99,7 +100,7 @@ class _Update:
         """Correct, clip, decay, and step; the order of torch with the penalty in the loss."""
         if self.correct is not None:
             self.correct(self.gradient, self.weights, start)
-        self.norms.add_(optimizers.clip(self.gradient, self.client.clip_norm))
+        self.norms.add_(self.clip())
         if self.client.weight_decay:
             self.gradient.add_(self.weights, alpha=self.client.weight_decay)
         direction = self.optimizer.direction(self.gradient)

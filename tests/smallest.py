@@ -7,5 +7,6 @@ SMALLEST = {
     "plainnet": Network(kind="plainnet", depth=4, width=4),
     "resnet": Network(kind="resnet", depth=8, width=4),
     "resnet-v2": Network(kind="resnet-v2", depth=8, width=4),
+    "nfnet": Network(kind="nfnet", depth="F0", width=4),
 }
 PAIRS = [(kind, name) for kind in SMALLEST for name, row in RECIPES.items() if kind in row.fits]

@@ -1,5 +1,6 @@
 """The parts of an experiment: network, data, deal, clients, strategy."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,20 +17,22 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet", "resnet-v2"] = "plainnet"
+    kind: Literal["plainnet", "resnet", "resnet-v2", "nfnet"] = "plainnet"
     """`plainnet`: convolutions in a row, no skips; `resnet`: blocks with a skip; `resnet-v2`: with
-    the activation in front, NF-ResNet with a recipe `nf`."""
-    depth: Positive | Literal["auto"] = "auto"
-    """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnets, which have
-    6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also 26), and then four stages."""
+    the activation in front, NF-ResNet with a recipe `nf`; `nfnet`: NFNet-F0 to -F6."""
+    depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
+    """Layers with weights on the longest path. `auto`: 8 for plainnet; 20 for resnets, which have
+    6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also 26), and then four stages; F0 for
+    nfnet, which has F0 to F6."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. `auto`: 16; of resnets with
-    four stages 64."""
+    """Channels of the first stage; each later stage doubles them. Of nfnet: of the stem. `auto`:
+    16; of resnets with four stages 64; of nfnet 128."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
     own, or else he."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels; 4 is ImageNet's, and not for plainnet. `auto`: 2."""
+    """Stride of the first layers, in pixels; 4 is ImageNet's, and not for plainnet. `auto`: 2; of
+    nfnet 4, the only one that it has."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
     dropout: Share = 0.0
@@ -107,6 +110,7 @@ class Client(Knobs):
     """L2 penalty λ, added to the gradient as λw for every parameter."""
     clip: str = "auto"
     """Gradient clipping: `none`; `norm:C` scales a gradient whose 2-norm exceeds C down to C;
+    `agc:λ` holds every unit's gradient to λ times its weights' norm, save the classifier's;
     `auto`: the recipe's own, or else norm:5."""
     activation_lr: Rate = 1.0
     """Factor on the learning rate of the learnable scalars of activations."""
@@ -116,19 +120,21 @@ class Client(Knobs):
     def _clip_is_spelt_right(cls, text: str) -> str:
         kind, _, bound = text.partition(":")
         try:
-            valid = text in ("auto", "none") or (kind == "norm" and 0 < float(bound) < float("inf"))
+            bounded = kind in ("norm", "agc") and 0 < float(bound) < math.inf
         except ValueError:
-            valid = False
-        if not valid:
-            raise ValueError("should be 'auto', 'none' or 'norm:C', C > 0, for example 'norm:5'")
+            bounded = False
+        if not bounded and text not in ("auto", "none"):
+            raise ValueError(
+                "should be 'auto', 'none', 'norm:C' or 'agc:λ' with a positive number, "
+                "for example 'norm:5' or 'agc:0.01'"
+            )
         return text
 
     @property
-    def clip_norm(self) -> float | None:
-        """The bound C of `norm:C`, or None; of `auto`, 5."""
-        if self.clip == "auto":
-            return 5.0
-        return None if self.clip == "none" else float(self.clip.partition(":")[2])
+    def clipping(self) -> tuple[str, float]:
+        """Kind of clip, `none`, `norm` or `agc`, and its bound: C, λ, or ∞; of `auto`, norm 5."""
+        kind, _, bound = ("norm:5" if self.clip == "auto" else self.clip).partition(":")
+        return kind, float(bound or math.inf)
 
 
 class Strategy(Knobs):

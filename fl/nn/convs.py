@@ -32,10 +32,19 @@ class Kernel:
     bias: bool = True
     gain: float = 1.0
     """γ: what the activation in front takes from a standard deviation; see `fl.nn.gains`."""
+    same: bool = False
+    """Whether zeros are added as TensorFlow's "SAME" does, an odd one behind; else side // 2 on
+    either end. The two differ with strides."""
 
 
 def plain(kernel: Kernel) -> nn.Module:
-    """Return PyTorch's convolution, padded with zeros; it has no use for γ."""
+    """Return PyTorch's convolution, padded with zeros; it has no use for γ.
+
+    Raises:
+        ValueError: `kernel.same` with a stride, which PyTorch does not have.
+    """
+    if kernel.same and kernel.stride > 1:
+        raise ValueError("a plain convolution with a stride can't pad as SAME does")
     return skip_init(
         CONVOLUTIONS[kernel.dims],
         kernel.inputs,
@@ -81,10 +90,10 @@ class StandardizedConv(nn.Module):
         self, x: Float[Tensor, "batch inputs *space"]
     ) -> Float[Tensor, "batch outputs *smaller"]:
         """Return the convolution of x, padded with zeros, by the standardized weights."""
-        k = self.kernel
-        return _CONVOLVE[k.dims](
-            x, self.standardized(), self.bias, k.stride, k.side // 2, 1, k.groups
-        )
+        k, padding = self.kernel, self.kernel.side // 2
+        if k.same and k.stride > 1:
+            x, padding = _padded_as_same(x, k), 0
+        return _CONVOLVE[k.dims](x, self.standardized(), self.bias, k.stride, padding, 1, k.groups)
 
     def standardized(self) -> Float[Tensor, "outputs inputs *side"]:
         """Return Ŵ."""
@@ -93,6 +102,15 @@ class StandardizedConv(nn.Module):
         return F.batch_norm(
             flat, None, None, weight=gain, training=True, momentum=0.0, eps=self.EPS
         ).view_as(self.weight)
+
+
+def _padded_as_same(x: Tensor, kernel: Kernel) -> Tensor:
+    """Add the zeros that ⌈side / stride⌉ outputs need, half of them, rounded up, behind."""
+    zeros: list[int] = []
+    for side in reversed(x.shape[2:]):
+        needed = (-(-side // kernel.stride) - 1) * kernel.stride + kernel.side - side
+        zeros += [max(needed, 0) // 2, (max(needed, 0) + 1) // 2]
+    return F.pad(x, zeros)
 
 
 def scaled_standardized(kernel: Kernel) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,21 +43,27 @@ class Add(Merge):
 
 
 class ScaledAdd(Merge):
-    """skip + α·branch (arXiv 2101.08692, section 3).
+    """skip + α·g·branch (arXiv 2101.08692, section 3).
 
     Dropped branches are not rescaled, as in its authors' code.
 
     Args:
-        alpha: α, the weight of the branch.
+        alpha: α, a constant.
         rate: as `Merge`.
+        skip_gain: whether g is a learnable scalar that starts at 0 (SkipInit, arXiv 2002.10444,
+            as in the code of arXiv 2102.06171), so that a block starts as its shortcut; else
+            g = 1.
     """
 
-    def __init__(self, alpha: float, rate: float = 0.0):
+    def __init__(self, alpha: float, rate: float = 0.0, skip_gain: bool = False):
         super().__init__(rate, rescale=False)
         self.alpha = alpha
+        self.gain = nn.Parameter(torch.zeros(())) if skip_gain else None
 
     def join(self, skip: Signal, branch: Signal) -> Signal:
         """Return the weighted sum."""
+        if self.gain is not None:
+            branch = branch * self.gain
         return skip + self.alpha * branch
 
 

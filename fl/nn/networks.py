@@ -8,6 +8,7 @@ from torch import nn
 
 from fl.config import Experiment, Network
 from fl.nn.initialization import Scheme, initialize
+from fl.nn.nfnet import VARIANTS, NFNet
 from fl.nn.plainnet import PlainNet
 from fl.nn.recipe import Recipe
 from fl.nn.recipes import find
@@ -25,21 +26,36 @@ class Skeleton:
 
     make: Callable[[Slots, Sequence[int], int, Size], nn.Module]
     """(slots, shape of an example, classes, size) -> network."""
-    depth: int
+    depth: int | str
     width: Callable[[int], int]
     """Depth -> width."""
     stem_stride: int = 2
     stem_strides: tuple[int, ...] = (1, 2, 4)
     """What there is to choose from."""
+    variants: tuple[str, ...] = ()
+    """What `network.depth` may be, by number; empty where it is a number itself."""
     native: type[nn.Module] = nn.ReLU
     """Its paper's activation."""
     init: Scheme = "he"
+
+    def number(self, depth: int | str) -> int:
+        """Return what `Size.depth` is for a depth that `_check_depth` lets through."""
+        return self.variants.index(depth) if isinstance(depth, str) else depth
 
 
 SKELETONS: dict[str, Skeleton] = {
     "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16, stem_strides=(1, 2)),
     "resnet": Skeleton(ResNet, depth=20, width=resnet_width),
     "resnet-v2": Skeleton(ResNetV2, depth=20, width=resnet_v2_width),
+    "nfnet": Skeleton(
+        NFNet,
+        depth="F0",
+        width=lambda depth: 128,
+        stem_stride=4,
+        stem_strides=(4,),
+        variants=VARIANTS,
+        native=nn.GELU,
+    ),
 }
 """Every family by the name that the knob `network.kind` takes."""
 
@@ -53,7 +69,8 @@ def settled(knobs: Experiment) -> Experiment:
     What is given counts, then what the recipe's row has, then what the skeleton has.
 
     Raises:
-        ValueError: an unknown recipe, or a recipe or a stem stride that does not fit the skeleton.
+        ValueError: an unknown recipe, or a recipe, a depth or a stem stride that does not fit the
+            skeleton.
     """
     row = find(knobs.recipe)
     size = _settled(knobs.network, knobs.recipe)
@@ -89,8 +106,8 @@ def build(
         generator: fills the weights; it moves on.
 
     Raises:
-        ValueError: an unknown recipe, one that does not fit, or a depth or stem stride that the
-            skeleton can't have.
+        ValueError: an unknown recipe, one that does not fit, or a depth, width or stem stride
+            that the skeleton can't have.
     """
     network = _settled(network, recipe)
     skeleton = SKELETONS[network.kind]
@@ -104,10 +121,14 @@ def _settled(network: Network, recipe: str) -> Network:
     """Return a network's knobs without `auto`."""
     row, skeleton = find(recipe), SKELETONS[network.kind]
     _check_fit(row, recipe, network.kind)
+    _check_stem(skeleton, network)
     depth = skeleton.depth if network.depth == "auto" else network.depth
+    _check_depth(skeleton, network.kind, depth)
     chosen = {
         "depth": depth,
-        "width": skeleton.width(depth) if network.width == "auto" else network.width,
+        "width": skeleton.width(skeleton.number(depth))
+        if network.width == "auto"
+        else network.width,
         "init": (row.init or skeleton.init) if network.init == "auto" else network.init,
         "stem_stride": (
             skeleton.stem_stride if network.stem_stride == "auto" else network.stem_stride
@@ -132,9 +153,16 @@ def _check_stem(skeleton: Skeleton, network: Network) -> None:
         )
 
 
+def _check_depth(skeleton: Skeleton, kind: str, depth: int | str) -> None:
+    fits = depth in skeleton.variants if skeleton.variants else isinstance(depth, int)
+    if not fits:
+        possible = ", ".join(skeleton.variants) or "a number of layers"
+        raise ValueError(f"network.depth={depth} does not fit network.kind={kind}; use {possible}")
+
+
 def _size(network: Network) -> Size:
     return Size(
-        depth=network.depth,  # pyrefly: ignore
+        depth=SKELETONS[network.kind].number(network.depth),
         width=network.width,  # pyrefly: ignore
         stem_stride=network.stem_stride,  # pyrefly: ignore
         dropout=network.dropout,

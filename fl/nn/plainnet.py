@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.slots import Size, Slots, global_mean, linear
+from fl.nn.pools import global_mean
+from fl.nn.slots import Size, Slots, linear
 
 
 class PlainNet(nn.Module):

@@ -109,6 +109,17 @@ RECIPES: dict[str, Recipe] = {
         alpha=0.2,
         init="lecun",
     ),
+    "nf-agc": Recipe(
+        label="NF + AGC",
+        description="As NF, with adaptive gradient clipping.",
+        norm=_nothing,
+        activation=_native,
+        fits=SCALED,
+        conv=scaled_standardized,
+        alpha=0.2,
+        init="lecun",
+        clip="agc:0.01",
+    ),
     "nf-zc-swish": Recipe(
         label="NF + ZC-Swish",
         description="As NF, with ZC-Swish in the place of the network's own activation.",

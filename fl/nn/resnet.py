@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fl.nn.noise import Dropout
-from fl.nn.slots import Size, Slots, global_mean, linear
+from fl.nn.pools import global_mean
+from fl.nn.slots import Size, Slots, linear
 from fl.nn.stages import Position, Stages, positions, stem_kernel, stem_pool
 
 FOUR_STAGES = {

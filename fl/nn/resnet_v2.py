@@ -4,18 +4,17 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fl.nn.convs import StandardizedConv
 from fl.nn.merges import Merge, ScaledAdd
 from fl.nn.noise import Dropout
+from fl.nn.pools import AveragePool, global_mean
 from fl.nn.resnet import FOUR_STAGES
-from fl.nn.slots import Size, Slots, global_mean, linear
+from fl.nn.slots import Size, Slots, linear
 from fl.nn.stages import Position, Stages, positions, stem_kernel, stem_pool
 
-_AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 NAMED = {26: Stages((2, 2, 2, 2), bottleneck=True), **FOUR_STAGES}
 """Depths that mean four stages: ResNet's, and timm's 26 (it is 6n + 2, too)."""
 
@@ -23,27 +22,6 @@ NAMED = {26: Stages((2, 2, 2, 2), bottleneck=True), **FOUR_STAGES}
 def auto_width(depth: int) -> int:
     """Return the papers' channels of the first stage: 64 with four stages, 16 with three."""
     return 64 if depth in NAMED else 16
-
-
-class AveragePool(nn.Module):
-    """The mean over squares of pixels that do not overlap, cut off at the border.
-
-    A square is cut by hand where the whole image is smaller, which PyTorch refuses in 3-D.
-
-    Args:
-        side: of a square, in pixels.
-    """
-
-    def __init__(self, side: int):
-        super().__init__()
-        self.side = side
-
-    def forward(
-        self, x: Float[Tensor, "batch channels *space"]
-    ) -> Float[Tensor, "batch channels *smaller"]:
-        """Return the means; a side becomes ⌈side / self.side⌉."""
-        square = [min(self.side, side) for side in x.shape[2:]]
-        return _AVERAGE[len(square)](x, square, square, ceil_mode=True)
 
 
 class Block(nn.Module):

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import skip_init
 
 from fl.nn.convs import Kernel, plain
@@ -40,6 +40,7 @@ class Slots:
         groups: int = 1,
         bias: bool | None = None,
         gain: float | None = None,
+        same: bool = False,
     ) -> nn.Module:
         """Return a convolution; sides of the image become ⌈side / stride⌉ pixels.
 
@@ -51,11 +52,12 @@ class Slots:
             groups: groups of channels that do not see each other.
             bias: whether it has one; None: as the recipe says of one before a norm.
             gain: γ for standardized weights; None: that of the recipe's activation.
+            same: as `fl.nn.convs.Kernel`.
         """
         bias = self.recipe.bias if bias is None else bias
         factor = self.gain if gain is None else gain
         return self.recipe.conv(
-            Kernel(self.dims, inputs, outputs, side, stride, groups, bias, factor)
+            Kernel(self.dims, inputs, outputs, side, stride, groups, bias, factor, same)
         )
 
     def norm(self, channels: int) -> nn.Module:
@@ -90,6 +92,7 @@ class Size:
     """How large a network is: the knobs `network.*`, with `auto` settled."""
 
     depth: int
+    """Of an nfnet, n of Fn."""
     width: int
     stem_stride: int
     dropout: float = 0.0
@@ -99,8 +102,3 @@ class Size:
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """Return a linear layer without initial weights: PyTorch's come from its global generator."""
     return skip_init(nn.Linear, inputs, outputs)  # pyrefly: ignore
-
-
-def global_mean(x: Tensor) -> Tensor:
-    """Return the mean over space: (batch, channels, *space) to (batch, channels)."""
-    return x.mean(tuple(range(2, x.ndim)))

@@ -6,10 +6,9 @@ from itertools import count
 
 from torch import nn
 
+from fl.nn.pools import overlapping_max
 from fl.nn.slots import Size, Slots
 
-MAX_POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-"""By dimensions of space."""
 EXPANSION = 4
 """Channels that leave a bottleneck, over those inside (arXiv 1512.03385, table 1)."""
 
@@ -112,4 +111,4 @@ def stem_kernel(stride: int) -> tuple[int, int]:
 
 def stem_pool(slots: Slots, stride: int) -> nn.Module:
     """Return what ends a stem: of stride 4, the pool of arXiv 1512.03385, table 1; else nothing."""
-    return MAX_POOLS[slots.dims](3, stride=2, padding=1) if stride == 4 else nn.Identity()
+    return overlapping_max(slots.dims) if stride == 4 else nn.Identity()

@@ -68,7 +68,7 @@ BAD = {
     "run --set partition.alpha=-1": "partition.alpha=-1: ",
     "run --set client.batch-size=0": "client.batch-size=0: ",
     "run --set client.batch-size=many": "client.batch-size=many: ",
-    "run --set client.clip=5": "should be a valid string (the default is norm:5)",
+    "run --set client.clip=5": "should be a valid string (the default is auto)",
     "run --set partition.clients=6000": "partition.clients is 6000, but there are only 5000",
     "run --set sampling.clients=30": "sampling.clients=30 is more than partition.clients=20",
     "run --set recipe=zcswish": "recipe=zcswish does not exist; did you mean zc-swish?",

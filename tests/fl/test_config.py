@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fl.config import Experiment
+from fl.config import Client, Experiment
 from fl.settings import ConfigError, flatten, parse_settings, read_toml, to_toml
 
 POSITIVE = st.integers(1, 10**6)
@@ -17,15 +17,19 @@ FLAT = st.fixed_dictionaries(
         "seed": st.integers(0, 2**63 - 1),
         "rounds": POSITIVE,
         "recipe": TEXT,
-        "network.kind": st.sampled_from(["plainnet", "resnet"]),
-        "network.depth": st.one_of(POSITIVE, st.just("auto")),
+        "network.kind": st.sampled_from(["plainnet", "resnet", "nfnet"]),
+        "network.depth": st.one_of(POSITIVE, st.sampled_from(["auto", "F0", "F6"])),
         "network.per-channel": st.booleans(),
         "partition.alpha": RATES,
         "partition.min-size": st.integers(0, 100),
         "partition.clients": st.integers(10, 1000),
         "client.batch-size": POSITIVE,
         "client.lr": RATES,
-        "client.clip": st.one_of(st.just("none"), RATES.map(lambda bound: f"norm:{bound}")),
+        "client.clip": st.one_of(
+            st.sampled_from(["none", "auto"]),
+            RATES.map(lambda bound: f"norm:{bound}"),
+            RATES.map(lambda bound: f"agc:{bound}"),
+        ),
         "client.momentum": st.floats(0, 0.999),
         "run.dir": TEXT.map(lambda text: f"/{text}"),
     },
@@ -72,7 +76,11 @@ def test_plain_text_needs_no_quotes():
         ({"rounds": True}, "rounds=True"),
         ({"client.lr": float("inf")}, "client.lr=inf: input should be a finite number"),
         ({"client.clip": "norm:0"}, "'norm:5'"),
-        ({"client.clip": "agc"}, "client.clip=agc"),
+        ({"client.clip": "agc"}, "client.clip=agc: should be 'auto', 'none', 'norm:C' or 'agc:λ'"),
+        ({"client.clip": "agc:-1"}, "client.clip=agc:-1"),
+        ({"client.clip": "agc:inf"}, "client.clip=agc:inf"),
+        ({"client.clip": "none:1"}, "client.clip=none:1"),
+        ({"client.clip": "auto:1"}, "client.clip=auto:1"),
         ({"client.momentum": 1.0}, "client.momentum=1.0"),
         ({"strategy.mu": 0.1}, "needs strategy.kind=fedprox"),
         ({"sampling.clients": 21}, "sampling.clients=21 is more than partition.clients=20"),
@@ -88,6 +96,19 @@ def test_impossible_knobs_are_refused_in_one_line(flat, words):
         Experiment.from_flat(flat)
     assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", ("norm", 5.0)),
+        ("none", ("none", float("inf"))),
+        ("norm:0.5", ("norm", 0.5)),
+        ("agc:0.01", ("agc", 0.01)),
+    ],
+)
+def test_a_clip_is_a_kind_and_a_bound(text, expected):
+    assert Client(clip=text).clipping == expected
 
 
 @pytest.mark.parametrize("setting", ["rounds", "=3", ""])

@@ -2,11 +2,10 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fl import optimizers
 from fl.config import Client, Network
 from fl.data import Dataset, Split
 from fl.evaluation import evaluate
@@ -91,18 +90,6 @@ def test_the_proximal_gradient_is_exactly_mu_times_the_distance(mu, seed):
     proximal(mu)(gradient, weights.detach(), start)
     assert torch.equal(gradient, mu * (weights.detach() - start))
     torch.testing.assert_close(gradient, weights.grad, rtol=1e-12, atol=0)
-
-
-@settings(max_examples=25)
-@given(st.lists(st.floats(-100, 100), min_size=1, max_size=8), st.floats(0.01, 50))
-def test_clipping_is_torch_s(values, bound):
-    gradient = torch.tensor(values, dtype=torch.float64)
-    parameter = nn.Parameter(gradient.clone())
-    parameter.grad = gradient.clone()
-    norm = nn.utils.clip_grad_norm_([parameter], bound)
-    assert optimizers.clip(gradient.clone(), None) == norm
-    assert optimizers.clip(gradient, bound) == norm
-    torch.testing.assert_close(gradient, parameter.grad)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -11,7 +11,7 @@ from fl.nn import build, seed_noise
 from fl.nn.convs import StandardizedConv
 from fl.nn.gains import gain
 from fl.nn.merges import Merge, ScaledAdd
-from fl.nn.resnet_v2 import AveragePool
+from fl.nn.pools import AveragePool
 
 
 def make(recipe: str, depth: int = 8, width: int = 4, **knobs) -> nn.Module:

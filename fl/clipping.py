@@ -1,0 +1,90 @@
+"""Gradient clipping on a network's vector of gradients: by its norm, or unit by unit.
+
+A clip changes the gradient in place and returns the norm that the whole gradient had. No value
+leaves the device, so nothing waits for it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fl.config import Client
+from fl.flat import FlatNetwork, Vector
+
+Norm = Float[Tensor, ""]
+Clip = Callable[[], Norm]
+"""Clips the gradient of the network that it was made for."""
+
+
+def make(client: Client, network: FlatNetwork) -> Clip:
+    """Return the clip that the knobs ask for."""
+    kind, bound = client.clipping
+    if kind == "agc":
+        return AdaptiveClip(network, bound)
+    return partial(by_norm, network.gradient, bound if kind == "norm" else None)
+
+
+def by_norm(gradient: Vector, bound: float | None) -> Norm:
+    """Scale a gradient in place so that its 2-norm is at most `bound` (arXiv 1211.5063, alg. 1).
+
+    The norm is that of the whole vector; without a bound nothing is scaled. Returns the norm that
+    the gradient had.
+    """
+    norm = torch.linalg.vector_norm(gradient)
+    if bound is not None:
+        gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1))
+    return norm
+
+
+class AdaptiveClip:
+    """Adaptive gradient clipping (AGC): no unit's gradient is large beside the unit's weights.
+
+    For every unit i: where ‖G_i‖ ≥ λ·max(‖W_i‖, 1e-3), G_i becomes
+    λ·max(‖W_i‖, 1e-3)/max(‖G_i‖, 1e-6)·G_i. A unit is what makes one output: a row of a linear
+    layer, a filter of a convolution. Of a parameter that is a vector (a bias, the gains of
+    standardized weights, an activation's scalars) the whole is one unit. The last layer,
+    `classifier`, is left as it is; where there is none, nothing is.
+
+    Source: arXiv 2102.06171, section 4.1, with the constants and the vectors of its authors' code.
+    Where a gain is stored as (outputs, 1, 1, 1), timm's code clips it element by element; the
+    authors' takes it for the vector that it is, and so do we. Theirs clips the classifier's bias;
+    timm leaves it alone, and so do we.
+
+    Args:
+        network: whose gradient is clipped.
+        bound: λ.
+    """
+
+    WEIGHT_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
+
+    def __init__(self, network: FlatNetwork, bound: float) -> None:
+        self.bound, self.gradient = bound, network.gradient
+        clipped = [
+            (p, 1 if sum(side > 1 for side in p.shape) <= 1 else len(p))
+            for name, p in network.module.named_parameters()
+            if not name.startswith("classifier.")
+        ]
+        self.units = [units for _, units in clipped]
+        # The memory of the network's two vectors, as one matrix a parameter with a row a unit.
+        self.weights = [p.detach().view(units, -1) for p, units in clipped]
+        self.gradients = [p.grad.view(units, -1) for p, units in clipped]  # pyrefly: ignore
+
+    @torch.no_grad()
+    def __call__(self) -> Norm:
+        """Clip the gradient in place and return the 2-norm that the whole of it had."""
+        norm = torch.linalg.vector_norm(self.gradient)
+        limits = _rows(self.weights).clamp_(min=self.WEIGHT_FLOOR).mul_(self.bound)
+        norms = _rows(self.gradients)
+        scaled = limits / norms.clamp(min=self.GRADIENT_FLOOR)
+        factors = torch.where(norms < limits, 1.0, scaled).unsqueeze(1).split(self.units)
+        for gradient, factor in zip(self.gradients, factors, strict=True):
+            gradient.mul_(factor)
+        return norm
+
+
+def _rows(matrices: list[Tensor]) -> Vector:
+    """Return the 2-norms of all rows of all matrices."""
+    return torch.cat([torch.linalg.vector_norm(matrix, dim=1) for matrix in matrices])
