@@ -6,5 +6,6 @@ from fl.nn import RECIPES
 SMALLEST = {
     "plainnet": Network(kind="plainnet", depth=4, width=4),
     "resnet": Network(kind="resnet", depth=8, width=4),
+    "efficientnet": Network(kind="efficientnet", depth=8, width=4),
 }
 PAIRS = [(kind, name) for kind in SMALLEST for name, row in RECIPES.items() if kind in row.fits]

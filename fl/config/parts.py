@@ -16,12 +16,15 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet"] = "plainnet"
-    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks."""
+    kind: Literal["plainnet", "resnet", "efficientnet"] = "plainnet"
+    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks; `efficientnet`:
+    EfficientNet, at its `auto` B0."""
     depth: Positive | Literal["auto"] = "auto"
-    """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnet (6n + 2)."""
+    """Layers with weights on the longest path; of an efficientnet, blocks. `auto`: 8 for plainnet,
+    20 for resnet (6n + 2), 16 for efficientnet (7 or more)."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. `auto`: 16."""
+    """Channels of the first stage; each later stage doubles them. Of an efficientnet, those of the
+    stem, and all others in proportion. `auto`: 16, 32 for efficientnet."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
     own, or else he."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fl.config import Experiment, Network
+from fl.nn.efficientnet import EfficientNet
 from fl.nn.initialization import Scheme, initialize
 from fl.nn.plainnet import PlainNet
 from fl.nn.recipe import Recipe
@@ -34,6 +35,7 @@ class Skeleton:
 SKELETONS: dict[str, Skeleton] = {
     "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16),
     "resnet": Skeleton(ResNet, depth=20, width=lambda depth: 16),
+    "efficientnet": Skeleton(EfficientNet, depth=16, width=lambda depth: 32, native=nn.SiLU),
 }
 """Every family by the name that the knob `network.kind` takes."""
 
