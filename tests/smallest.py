@@ -8,5 +8,6 @@ SMALLEST = {
     "resnet": Network(kind="resnet", depth=8, width=4),
     "resnet-v2": Network(kind="resnet-v2", depth=8, width=4),
     "nfnet": Network(kind="nfnet", depth="F0", width=4),
+    "efficientnet": Network(kind="efficientnet", depth=8, width=4),
 }
 PAIRS = [(kind, name) for kind in SMALLEST for name, row in RECIPES.items() if kind in row.fits]

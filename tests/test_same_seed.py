@@ -48,6 +48,17 @@ def test_the_model_depends_on_every_knob_but_on_where_it_is_written(tiny, tmp_pa
     assert (model_of(tiny({**QUICK, **flat}), tmp_path / "other") != reference) == matters
 
 
+def test_the_noise_of_clients_is_a_function_of_the_seed(tiny, tmp_path):
+    network = {"network.kind": "efficientnet", "network.depth": 8, "rounds": 1}
+    noises = ({}, {"network.dropout": 0.2}, {"network.stochastic-depth": 0.2})
+    first, again = (
+        [model_of(tiny({**QUICK, **network, **n}), tmp_path / f"{k}{i}") for i, n in enumerate(ns)]
+        for k, ns in (("first", noises), ("again", noises[1:]))
+    )
+    assert again == first[1:]
+    assert len(set(first)) == 3
+
+
 def test_the_first_rounds_of_a_longer_run_are_those_of_a_shorter_one(tiny, tmp_path):
     lines = []
     for rounds in (1, 2):

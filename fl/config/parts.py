@@ -17,16 +17,18 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet", "resnet-v2", "nfnet"] = "plainnet"
+    kind: Literal["plainnet", "resnet", "resnet-v2", "nfnet", "efficientnet"] = "plainnet"
     """`plainnet`: convolutions in a row, no skips; `resnet`: blocks with a skip; `resnet-v2`: with
-    the activation in front, NF-ResNet with a recipe `nf`; `nfnet`: NFNet-F0 to -F6."""
+    the activation in front, NF-ResNet with a recipe `nf`; `nfnet`: NFNet-F0 to -F6;
+    `efficientnet`: EfficientNet, at its `auto` B0."""
     depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
-    """Layers with weights on the longest path. `auto`: 8 for plainnet; 20 for resnets, which have
-    6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also 26), and then four stages; F0 for
-    nfnet, which has F0 to F6."""
+    """Layers with weights on the longest path; of efficientnet, blocks. `auto`: 8 for plainnet;
+    20 for resnets, which have 6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also 26), and then
+    four stages; F0 for nfnet, which has F0 to F6; 16 for efficientnet (7 or more)."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. Of nfnet: of the stem. `auto`:
-    16; of resnets with four stages 64; of nfnet 128."""
+    """Channels of the first stage, which each later stage doubles; of nfnet and efficientnet those
+    of the stem, and all others in proportion. `auto`: 16; of resnets with four stages 64, of nfnet
+    128, of efficientnet 32."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
     own, or else he."""

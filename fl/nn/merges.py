@@ -1,4 +1,4 @@
-"""How a residual branch and its shortcut become one."""
+"""How a residual branch and its shortcut become one, and how a gate is put on a signal."""
 
 from abc import ABC, abstractmethod
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fl.nn.noise import StochasticDepth
 
 Signal = Float[Tensor, "batch channels *space"]
+Gate = Float[Tensor, "batch channels *#space"]
 
 
 class Merge(nn.Module, ABC):
@@ -81,3 +82,17 @@ class MagnitudePreserving(Merge):
         """Return the merged signal."""
         w = self.WEIGHT
         return ((1 - w) * skip + w * branch) * ((1 - w) ** 2 + w**2) ** -0.5
+
+
+def product(x: Signal, gate: Gate) -> Signal:
+    """Return x·s for a gate s in (0, 1) that broadcasts over space (arXiv 1709.01507, eq. 4)."""
+    return x * gate
+
+
+def magnitude_preserving_product(x: Signal, gate: Gate) -> Signal:
+    """Return x·s / √((1 - s)² + s²): the magnitude-preserving sum of 0 and x with weight s.
+
+    A gate of 1/2 leaves 0.7071·x, where x·s leaves 0.5·x. Source: code
+    MT_Normalizer_free_Neural_Nets (Dewyse, JKU Linz, 2025), `se_scaled_mult`.
+    """
+    return x * (gate / torch.hypot(1 - gate, gate))

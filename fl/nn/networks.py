@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fl.config import Experiment, Network
+from fl.nn.efficientnet import EfficientNet
 from fl.nn.initialization import Scheme, initialize
 from fl.nn.nfnet import VARIANTS, NFNet
 from fl.nn.plainnet import PlainNet
@@ -56,6 +57,7 @@ SKELETONS: dict[str, Skeleton] = {
         variants=VARIANTS,
         native=nn.GELU,
     ),
+    "efficientnet": Skeleton(EfficientNet, depth=16, width=lambda depth: 32, native=nn.SiLU),
 }
 """Every family by the name that the knob `network.kind` takes."""
 

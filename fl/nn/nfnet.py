@@ -43,6 +43,11 @@ class ScaledActivation(nn.Module):
         return self.activation(x) * self.gain
 
 
+def doubled_product(x: Tensor, gate: Tensor) -> Tensor:
+    """Return x·2s for a gate s: 2 makes up for the sigmoid, which is 1/2 at 0."""
+    return x * (2 * gate)
+
+
 class Block(nn.Module):
     """merge(shortcut, branch(out)) with out = γ·f(x) / spread, and merge = skip + α·g·branch.
 
@@ -85,7 +90,7 @@ class Block(nn.Module):
                 conv3=_conv(slots, inner, inner, 3, 1, groups),
                 activation3=ScaledActivation(slots, inner),
                 conv4=_conv(slots, inner, outputs, 1),
-                attention=SqueezeExcite(outputs, inner, nn.ReLU(), scale=2.0),
+                attention=SqueezeExcite(outputs, inner, nn.ReLU(), doubled_product),
             )
         )
         self.shortcut = None

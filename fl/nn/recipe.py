@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from fl.nn.convs import Kernel, plain
 from fl.nn.initialization import Scheme
-from fl.nn.merges import Add, Merge
+from fl.nn.merges import Add, Merge, product
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Recipe:
     """In the place of a convolution."""
     merge: type[Merge] = Add
     """Where a residual branch and its shortcut meet."""
+    excite: Callable[[Tensor, Tensor], Tensor] = product
+    """(signal, gate in (0, 1)) -> signal, in squeeze-and-excitation."""
     alpha: float | None = None
     """Weight of a residual branch, whose input is then divided by its expected spread."""
     init: Scheme | None = None

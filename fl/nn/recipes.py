@@ -4,12 +4,15 @@ from torch import nn
 
 from fl.nn.activations import SALU, SWALU, ZCSwish
 from fl.nn.convs import scaled_standardized
+from fl.nn.merges import MagnitudePreserving, magnitude_preserving_product
 from fl.nn.normalizers import BatchNorm, group_norm, layer_norm
 from fl.nn.recipe import Place, Recipe
 from fl.settings import did_you_mean
 
-PLAIN = frozenset({"plainnet", "resnet", "resnet-v2"})
+PLAIN = frozenset({"plainnet", "resnet", "resnet-v2", "efficientnet"})
 """Skeletons that any layer behind a convolution fits."""
+RESIDUAL = PLAIN - {"plainnet"}
+"""Those of them in which branches merge."""
 SCALED = frozenset({"plainnet", "resnet-v2", "nfnet"})
 """Skeletons in which an activation's output goes into a convolution, which can make up for it."""
 
@@ -97,6 +100,30 @@ RECIPES: dict[str, Recipe] = {
         norm=_salu,
         activation=lambda place: SWALU(0.5, 0.5, place.channels, place.per_channel),
         fits=PLAIN,
+    ),
+    "selfnorm": Recipe(
+        label="SELU",
+        description="No normalizer, and SELU, which keeps mean 0 and variance 1 of what comes "
+        "from weights of variance 1/fan_in.",
+        caveat="its paper (arXiv 1706.02515) has linear layers only; the thesis that has it in "
+        "EfficientNet (Dewyse, JKU Linz, 2025) has no biases in convolutions, and ours start at 0.",
+        norm=_nothing,
+        activation=lambda _: nn.SELU(),
+        fits=PLAIN | {"ffnn"},
+        init="lecun",
+    ),
+    "selfnorm-mp": Recipe(
+        label="SELU + MP",
+        description="As SELU, with sums and squeeze-excite products that preserve magnitudes.",
+        caveat="its source (Dewyse, thesis, JKU Linz, 2025) has it in EfficientNet only, "
+        "without biases in convolutions, and draws the classifier from N(0, 0.01²) where "
+        "ours is from N(0, 1/fan_in).",
+        norm=_nothing,
+        activation=lambda _: nn.SELU(),
+        fits=RESIDUAL,
+        merge=MagnitudePreserving,
+        excite=magnitude_preserving_product,
+        init="lecun",
     ),
     "nf": Recipe(
         label="NF",

@@ -1,4 +1,6 @@
-"""Squeeze-excite: channels that are weighed by what all of space has to say."""
+"""Squeeze-and-excitation: channels weigh themselves by what the whole image holds."""
+
+from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,27 +10,34 @@ from fl.nn.slots import linear
 
 
 class SqueezeExcite(nn.Module):
-    """scale·sigmoid(W₂·f(W₁·mean(x) + b₁) + b₂)·x, with the mean over space, a weight a channel.
+    """excite(x, sigmoid(W₂·f(W₁·mean(x) + b₁) + b₂)), with the mean over space, a gate a channel.
 
-    Source: arXiv 1709.01507, section 3.
+    Source: arXiv 1709.01507, section 3, equations 2 to 4, whose two layers have no biases; the
+    codes of EfficientNet and NFNet have.
 
     Args:
         channels: channels C of the inputs (batch, C, *space).
         squeezed: rows of W₁.
-        activation: f.
-        scale: a constant; 2 makes up for the sigmoid, which is 1/2 at 0.
+        activation: f; ReLU in the source.
+        excite: (x, gate in (0, 1)) -> output; the product in the source.
     """
 
-    def __init__(self, channels: int, squeezed: int, activation: nn.Module, scale: float = 1.0):
+    def __init__(
+        self,
+        channels: int,
+        squeezed: int,
+        activation: nn.Module,
+        excite: Callable[[Tensor, Tensor], Tensor],
+    ):
         super().__init__()
-        self.squeeze = linear(channels, squeezed)
+        self.reduce = linear(channels, squeezed)
         self.activation = activation
-        self.excite = linear(squeezed, channels)
-        self.scale = scale
+        self.expand = linear(squeezed, channels)
+        self.excite = excite
 
     def forward(
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
-        """Return the weighed x."""
-        weights = self.excite(self.activation(self.squeeze(global_mean(x)))).sigmoid()
-        return x * (self.scale * weights).view(*weights.shape, *(1,) * (x.ndim - 2))
+        """Return x with its channels weighed."""
+        gate = self.expand(self.activation(self.reduce(global_mean(x)))).sigmoid()
+        return self.excite(x, gate.view(*gate.shape, *(1,) * (x.ndim - 2)))

@@ -10,11 +10,16 @@ from fl.config import Client, Network
 from fl.data import Dataset, Split
 from fl.evaluation import evaluate
 from fl.flat import FlatNetwork
-from fl.nn import RECIPES, BatchNorm, build
+from fl.nn import BatchNorm, build
 from fl.training import train
 from strategies.proximal import proximal
+from tests.smallest import PAIRS
 
 CPU = torch.device("cpu")
+
+every_plainnet = pytest.mark.parametrize(
+    "recipe", [name for kind, name in PAIRS if kind == "plainnet"]
+)
 
 
 def small(recipe: str = "none", seed: int = 0) -> nn.Module:
@@ -54,7 +59,7 @@ def reference(
         optimizer.step()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@every_plainnet
 @pytest.mark.parametrize(
     ("knobs", "make"),
     [
@@ -92,7 +97,7 @@ def test_the_proximal_gradient_is_exactly_mu_times_the_distance(mu, seed):
     torch.testing.assert_close(gradient, weights.grad, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@every_plainnet
 def test_loading_leaves_nothing_of_the_former_client(recipe):
     network, data = FlatNetwork(small(recipe), CPU), some_batches([4, 4])
     before = network.state()

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import hypothesis.strategies as st
@@ -7,8 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.nn.utils import skip_init
 
 from fl.nn.activations import GALU, SALU, SWALU, Activation, ZCSwish, scalars
+from fl.nn.initialization import initialize
 from fl.nn.recipe import Place
 from fl.nn.recipes import RECIPES
 
@@ -160,6 +163,34 @@ def test_spread_over_normal_inputs(layer: nn.Module, gamma: float) -> None:
 )
 def test_moments_of_salu(a: float, b: float, variance: float, steepness: float) -> None:
     assert over_normal(SALU(a, b)) == pytest.approx((0, variance, steepness), abs=3e-3)
+
+
+def test_selu_keeps_mean_0_and_variance_1() -> None:
+    # Its constants solve these two equations (arXiv 1706.02515, equation 14).
+    assert over_normal(nn.SELU())[:2] == pytest.approx((0, 1), abs=1e-6)
+
+
+def deep(activation: type[nn.Module], width: int) -> tuple[float, float]:
+    """Return mean and variance behind 40 linear layers of weights N(0, 1/width) and activations."""
+    layers = [(skip_init(nn.Linear, width, width), activation()) for _ in range(40)]
+    stack = nn.Sequential(*itertools.chain(*layers))
+    generator = torch.Generator().manual_seed(1)
+    initialize(stack, "lecun", generator)
+    with torch.no_grad():
+        y = stack(torch.randn(64, width, generator=generator))
+    return y.mean().item(), y.var().item()
+
+
+def test_deep_stacks_of_selu_and_unit_weights_keep_mean_0_and_variance_1() -> None:
+    # A layer of n units turns variance 1 + δ into about 1 + 0.783·δ (by quadrature), plus sampling
+    # noise of variance Var(selu²)/n = 1.503/n, in all σ² = 1.503/n / (1 - 0.783²) for an example.
+    # The mean gains 0.089·δ, on top of noise of variance 1/n. Three deviations are allowed.
+    width = 400
+    sigma = (1.503 / width / (1 - 0.783**2)) ** 0.5
+    mean, variance = deep(nn.SELU, width)
+    assert mean == pytest.approx(0, abs=3 * (width**-0.5 + 0.089 * sigma))
+    assert variance == pytest.approx(1, abs=3 * sigma)
+    assert deep(nn.ReLU, width)[1] < 1e-9, "a half is lost a layer, and 2⁻⁴⁰ = 9e-13"
 
 
 @unhurried

@@ -52,12 +52,16 @@ def test_trains_at_batch_size_one(kind: str, recipe: str, shape: tuple[int, ...]
 
 @every_pair
 def test_every_parameter_learns(kind: str, recipe: str) -> None:
-    net = make(kind, recipe, per_channel=True, init="lecun")
-    for name, p in net.named_parameters():
-        if name.endswith(".gain"):
-            torch.nn.init.ones_(p)  # a branch that starts at 0 hides the layers in front
-    net(torch.randn(4, 1, 16, 16, generator=seeded(2))).logsumexp(1).sum().backward()
-    assert [name for name, p in net.named_parameters() if not p.grad.any()] == []
+    # Of one draw alone, the few ReLUs of a squeeze-and-excitation may all be dead.
+    silent = []
+    for seed in (1, 2, 3):
+        net = make(kind, recipe, seed, per_channel=True, init="lecun")
+        for name, p in net.named_parameters():
+            if name.endswith(".gain"):
+                torch.nn.init.ones_(p)  # a branch that starts at 0 hides the layers in front
+        net(torch.randn(4, 1, 16, 16, generator=seeded(2))).logsumexp(1).sum().backward()
+        silent.append({name for name, p in net.named_parameters() if not p.grad.any()})
+    assert set.intersection(*silent) == set()
 
 
 @every_pair
@@ -95,7 +99,7 @@ def extras(row: Recipe, channels: int, per_channel: bool) -> int:
     return sum(map(count, layers)) + (row.bias + gains) * channels
 
 
-@every_recipe
+@pytest.mark.parametrize("recipe", [name for kind, name in PAIRS if kind == "plainnet"])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_plainnet_has_as_many_parameters_as_its_formula(recipe: str, per_channel: bool) -> None:
     # Depth 6: 5 convolutions, channels 3-w-w-w-2w-2w, and a classifier of 2w·10 + 10.

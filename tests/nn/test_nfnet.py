@@ -13,7 +13,7 @@ from fl.nn import SKELETONS, Place, build, find, seed_noise
 from fl.nn import settled as settle
 from fl.nn.convs import CONVOLUTIONS, Kernel, StandardizedConv, plain
 from fl.nn.merges import ScaledAdd
-from fl.nn.nfnet import NFNet, ScaledActivation
+from fl.nn.nfnet import NFNet, ScaledActivation, doubled_product
 from fl.nn.pools import AveragePool
 from fl.nn.slots import Size, Slots
 from fl.nn.squeeze import SqueezeExcite
@@ -53,7 +53,7 @@ def timm_s(stages: list[int]):
 
     Ours on the left: `stem.conv1` and so on and `gain` are named alike; the rest is
     blocks.N.branch.conv1, .conv2, .conv3, .conv4   conv1, conv2, conv2b, conv3 of stages.S.B
-    blocks.N.branch.attention.squeeze, .excite      attn_last.fc1, .fc2
+    blocks.N.branch.attention.reduce, .expand      attn_last.fc1, .fc2
     blocks.N.shortcut.conv                          downsample.conv
     blocks.N.merge.gain                             skipinit_gain
     conv, classifier                                final_conv, head.fc
@@ -64,8 +64,8 @@ def timm_s(stages: list[int]):
         (r"\.branch\.conv3", ".conv2b"),
         (r"\.branch\.conv4", ".conv3"),
         (r"\.branch\.conv", ".conv"),
-        (r"\.branch\.attention\.squeeze", ".attn_last.fc1"),
-        (r"\.branch\.attention\.excite", ".attn_last.fc2"),
+        (r"\.branch\.attention\.reduce", ".attn_last.fc1"),
+        (r"\.branch\.attention\.expand", ".attn_last.fc2"),
         (r"\.shortcut\.", ".downsample."),
         (r"\.merge\.gain", ".skipinit_gain"),
         (r"^conv\.", "final_conv."),
@@ -145,13 +145,13 @@ def test_a_scaled_sum_by_pencil(gain: float | None) -> None:
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_squeeze_excite_is_its_formula(dims: int) -> None:
-    layer = SqueezeExcite(6, 3, nn.ReLU(), scale=2.0).double()
+    layer = SqueezeExcite(6, 3, nn.ReLU(), doubled_product).double()
     for p in layer.parameters():
         nn.init.normal_(p, generator=seeded(1))
     x = torch.randn(2, 6, *(4, 3, 2)[:dims], generator=seeded(2), dtype=torch.float64)
     mean = x.flatten(2).mean(2)
-    hidden = F.relu(mean @ layer.squeeze.weight.T + layer.squeeze.bias)
-    weights = 2 / (1 + torch.exp(-(hidden @ layer.excite.weight.T + layer.excite.bias)))
+    hidden = F.relu(mean @ layer.reduce.weight.T + layer.reduce.bias)
+    weights = 2 / (1 + torch.exp(-(hidden @ layer.expand.weight.T + layer.expand.bias)))
     torch.testing.assert_close(layer(x).flatten(2), x.flatten(2) * weights[:, :, None])
     assert torch.autograd.gradcheck(layer, x.requires_grad_())
 
