@@ -6,5 +6,7 @@ from fl.nn import RECIPES
 SMALLEST = {
     "plainnet": Network(kind="plainnet", depth=4, width=4),
     "resnet": Network(kind="resnet", depth=8, width=4),
+    "ffnn": Network(kind="ffnn", depth=3, width=8),
+    "vit": Network(kind="vit", depth=2, width=8),
 }
 PAIRS = [(kind, name) for kind in SMALLEST for name, row in RECIPES.items() if kind in row.fits]

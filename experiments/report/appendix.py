@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from experiments.report import circumstances, labels, tables
 from experiments.report.markup import Html, element, join
 from experiments.report.results import Results, Run
-from fl.config import relevant
+from fl.config import has_batchnorm, relevant
 from fl.nn.recipes import RECIPES
 
 Experiments = Sequence[Mapping[str, object]]
@@ -131,7 +131,7 @@ def _command(results: Results) -> Html:
 
 def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     """Say what becomes of BatchNorm's statistics, and where it had none to compute."""
-    concerned = [run for run in runs if str(run.knobs.get("recipe")).startswith("batchnorm")]
+    concerned = [run for run in runs if has_batchnorm(run.knobs.get("recipe"))]
     if not concerned:
         return []
     policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")

@@ -16,17 +16,20 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet"] = "plainnet"
-    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks."""
+    kind: Literal["plainnet", "resnet", "ffnn", "vit"] = "plainnet"
+    """`plainnet`: convolutions in a row, no skips; `resnet`: CIFAR basic blocks; `ffnn`: linear
+    layers in a row on whole images; `vit`: a small vision transformer."""
     depth: Positive | Literal["auto"] = "auto"
-    """Layers with weights on the longest path. `auto`: 8 for plainnet, 20 for resnet (6n + 2)."""
+    """Layers with weights on the longest path; of vit, blocks. `auto`: 8 for plainnet, 20 for
+    resnet (6n + 2), 11 for ffnn, 6 for vit."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. `auto`: 16."""
+    """Channels of the first stage; each later stage doubles them. Of ffnn, units of a layer; of
+    vit, channels of a token. `auto`: 16; 100 for ffnn, 192 for vit."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
-    own, or else he."""
+    own, or else he, for vit lecun."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels. `auto`: 2."""
+    """Stride of the first layers, in pixels; of vit, the side of a patch. `auto`: 2, for vit 4."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
     dropout: Share = 0.0
@@ -150,6 +153,22 @@ class State(Knobs):
 
     bn: Literal["average", "pooled", "local", "recalibrate", "drop"] = "average"
     """BatchNorm's running statistics between rounds; docs/batchnorm.md has all five policies."""
+    fixed_from: Annotated[int, Field(ge=0)] = 0
+    """The round from which clients train by running statistics that no longer move, as in FixBN
+    (arXiv 2303.06530); 0: never."""
+
+    @model_validator(mode="after")
+    def _something_is_there_to_fix(self) -> "State":
+        if self.fixed_from and self.bn == "drop":
+            raise ValueError(
+                f"state.fixed-from={self.fixed_from} needs statistics, and state.bn=drop keeps "
+                "none; take another policy, such as average"
+            )
+        return self
+
+    def fixed_in(self, number: int) -> bool:
+        """Return whether statistics are fixed in the round of that number."""
+        return 0 < self.fixed_from <= number
 
 
 class Run(Knobs):

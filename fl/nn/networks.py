@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from fl.config import Experiment, Network
+from fl.nn.ffnn import FFNN
 from fl.nn.initialization import Scheme, initialize
 from fl.nn.plainnet import PlainNet
 from fl.nn.recipe import Recipe
 from fl.nn.recipes import find
 from fl.nn.resnet import ResNet
 from fl.nn.slots import Size, Slots
+from fl.nn.vit import ViT
 from fl.settings import Value
 
 
@@ -34,6 +36,10 @@ class Skeleton:
 SKELETONS: dict[str, Skeleton] = {
     "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16),
     "resnet": Skeleton(ResNet, depth=20, width=lambda depth: 16),
+    "ffnn": Skeleton(FFNN, depth=11, width=lambda depth: 100, stem_stride=1),
+    "vit": Skeleton(
+        ViT, depth=6, width=lambda depth: 192, stem_stride=4, native=nn.GELU, init="lecun"
+    ),
 }
 """Every family by the name that the knob `network.kind` takes."""
 
