@@ -137,6 +137,12 @@ def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")
     notes = ["BatchNorm also keeps running means and variances for use after training."]
     notes += [f"state.bn={policy}: {_POLICIES[str(policy)]}" for policy in policies]
+    notes += [
+        f"state.fixed-from={number}: from round {number} on, clients trained by the statistics as "
+        "they were then, and nobody moved them."
+        for number in labels.values([run.knobs for run in concerned], "state.fixed-from")
+        if number
+    ]
     single = sum(int(line["single_value_steps"]) for run in concerned for line in run.clients)
     steps = sum(int(line["steps"]) for run in concerned for line in run.clients)
     if steps:
