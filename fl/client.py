@@ -12,7 +12,7 @@ from fl import evaluation, flat, training, wire
 from fl.config import Experiment
 from fl.data import Batch, Dataset, Share, Split, batches, load, share
 from fl.fleet import work
-from fl.nn import seed_noise, settled, statistics
+from fl.nn import fixed_statistics, seed_noise, settled, statistics
 from fl.seeds import stream, torch_stream
 from strategies.proximal import proximal
 
@@ -83,10 +83,10 @@ def _fit(message: Message, context: Context) -> Message:
     )
     own = dataset.train.only(mine.held_out)
     before = _correct(network, dataset, own)
-    seed_noise(
-        network.module, torch_stream(knobs.seed, "client", partition, "round", number, "noise")
-    )
-    outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
+    noise = torch_stream(knobs.seed, "client", partition, "round", number, "noise")
+    seed_noise(network.module, noise)
+    with fixed_statistics(network.module, knobs.state.fixed_in(number)):
+        outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
     figures = {
         "batch_size": device.batch_size,
         "epochs": device.epochs,

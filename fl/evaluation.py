@@ -35,7 +35,7 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
         batches: at least one. Large ones, since evaluation stands in for all examples.
     """
     norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
-    sums = {norm: torch.zeros(2, *norm.weight.shape, dtype=torch.float64) for norm in norms}
+    sums = {norm: torch.zeros(2, *norm.running_mean.shape, dtype=torch.float64) for norm in norms}
 
     def add(norm: nn.Module, arrived: tuple[Tensor]) -> None:
         values = arrived[0].transpose(0, 1).flatten(1).double().cpu()

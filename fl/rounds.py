@@ -157,7 +157,8 @@ class Rounds:
         )
         model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
         sent_down = wire.size(arrays) * len(sent)
-        if self.knobs.state.bn == "recalibrate" and replies.accounts:
+        state = self.knobs.state
+        if state.bn == "recalibrate" and replies.accounts and not state.fixed_in(number):
             model = self._recalibrated(number, model, replies)
             sent_down += wire.size(arrays) * len(replies.accounts)
         trained = time.perf_counter()

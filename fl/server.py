@@ -150,7 +150,8 @@ def identify(grid: Grid, clients: int) -> dict[int, int]:
 
 def _as_shared(knobs: Experiment) -> Experiment:
     """Return the experiment whose network is what clients share: without what stays with them."""
-    return knobs.replace({"state.bn": "drop"}) if knobs.state.bn == "local" else knobs
+    without = {"state.bn": "drop", "state.fixed-from": 0}
+    return knobs.replace(without) if knobs.state.bn == "local" else knobs
 
 
 def _strategy(knobs: Experiment, nodes: Mapping[int, int], pooled: Mapping[str, str]) -> FedAvg:

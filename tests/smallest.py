@@ -9,5 +9,7 @@ SMALLEST = {
     "resnet-v2": Network(kind="resnet-v2", depth=8, width=4),
     "nfnet": Network(kind="nfnet", depth="F0", width=4),
     "efficientnet": Network(kind="efficientnet", depth=8, width=4),
+    "ffnn": Network(kind="ffnn", depth=3, width=8),
+    "vit": Network(kind="vit", depth=2, width=8),
 }
 PAIRS = [(kind, name) for kind in SMALLEST for name, row in RECIPES.items() if kind in row.fits]

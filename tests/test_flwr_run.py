@@ -60,16 +60,25 @@ def wait_for(journal: Journal, seconds: float) -> dict:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize(
-    "flat",
+    ("flat", "workers"),
     [
-        {"recipe": "zc-swish"},
-        {"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1},
-        {"recipe": "batchnorm", "state.bn": "recalibrate"},
-        {"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2},
+        ({"recipe": "zc-swish"}, 2),
+        ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 1),
+        ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 2),
+        ({"recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
+        ({"recipe": "batchnorm", "state.bn": "recalibrate"}, 2),
+        ({"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2}, 2),
     ],
-    ids=["zc-swish and fedavg", "batchnorm and fedprox", "recalibrate", "local"],
+    ids=[
+        "zc-swish and fedavg",
+        "batchnorm and fedprox, one worker",
+        "batchnorm and fedprox, two workers",
+        "fixed",
+        "recalibrate",
+        "local",
+    ],
 )
-def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat):
+def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat, workers):
     knobs = tiny({**flat, "run.dir": str(tmp_path / "flower"), "client.batch-size": 4})
     inline = run(knobs, Journal(tmp_path / "inline"))
     monkeypatch.setenv("XDG_CACHE_HOME", flower_home["XDG_CACHE_HOME"])
@@ -77,7 +86,8 @@ def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypa
     (tmp_path / "run.toml").write_text(to_toml(knobs.to_flat()))
     (tmp_path / "empty").mkdir()  # docs/flower.md: why the SuperLink starts in an empty folder
     command = ["flwr", "run", str(ROOT), "--stream", "--run-config", str(tmp_path / "run.toml")]
-    command += ["--federation-config", "num-supernodes=5 client-resources-num-cpus=1"]
+    cpus = f"client-resources-num-cpus=1 init-args-num-cpus={workers}"
+    command += ["--federation-config", f"num-supernodes=5 {cpus}"]
     done = subprocess.run(
         command,
         cwd=tmp_path / "empty",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from experiments.report import circumstances, labels, tables
 from experiments.report.markup import Html, element, join
 from experiments.report.results import Results, Run
-from fl.config import relevant
+from fl.config import has_batchnorm, relevant
 from fl.nn.recipes import RECIPES
 
 Experiments = Sequence[Mapping[str, object]]
@@ -131,12 +131,18 @@ def _command(results: Results) -> Html:
 
 def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     """Say what becomes of BatchNorm's statistics, and where it had none to compute."""
-    concerned = [run for run in runs if str(run.knobs.get("recipe")).startswith("batchnorm")]
+    concerned = [run for run in runs if has_batchnorm(run.knobs.get("recipe"))]
     if not concerned:
         return []
     policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")
     notes = ["BatchNorm also keeps running means and variances for use after training."]
     notes += [f"state.bn={policy}: {_POLICIES[str(policy)]}" for policy in policies]
+    notes += [
+        f"state.fixed-from={number}: from round {number} on, clients trained by the statistics as "
+        "they were then, and nobody moved them."
+        for number in labels.values([run.knobs for run in concerned], "state.fixed-from")
+        if number
+    ]
     single = sum(int(line["single_value_steps"]) for run in concerned for line in run.clients)
     steps = sum(int(line["steps"]) for run in concerned for line in run.clients)
     if steps:

@@ -39,6 +39,7 @@ _WORDS = {
     "partition.clients": "{} clients",
     "rounds": "{} rounds",
     "state.bn": "statistics {}",
+    "state.fixed-from": "fixed from round {}",
     "sampling.clients": "{} clients a round",
 }
 _PARTITIONS = {
@@ -61,6 +62,7 @@ _PLAIN: dict[tuple[str, Value], str] = {
     ("network.dropout", 0.0): "no dropout",
     ("network.stochastic-depth", 0.0): "no stochastic depth",
     ("state.bn", "average"): "statistics averaged",
+    ("state.fixed-from", 0): "never fixed",
 }
 _WITHOUT_SAYING = (_STRATEGIES["fedavg"], *_PLAIN.values())
 """What a group's name leaves out if it has anything else to say."""
@@ -116,7 +118,7 @@ def varying(experiments: Sequence[Mapping[str, object]]) -> list[str]:
 def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
     """Say for each experiment to which series and to which condition it belongs.
 
-    The series is the recipe, with what only some recipes have (`state.bn`), or where all have the
+    The series is the recipe, with what only some recipes have (`state.*`), or where all have the
     same the first aspect that varies. The condition is every other aspect that varies, but for a
     learning rate if recipes have their own; where none is left, the partition (or the recipe)
     names it.
@@ -124,7 +126,8 @@ def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
     described = [settings(knobs) for knobs in experiments]
     aspects = varying(described)
     series = ["recipe"] if "recipe" in aspects or not aspects else aspects[:1]
-    series += [a for a in ("state.bn",) if series == ["recipe"] and a in aspects]
+    if series == ["recipe"]:
+        series += [aspect for aspect in aspects if aspect.startswith("state.")]
     rest = [a for a in aspects if a not in series]
     others = [aspect for aspect in rest if aspect != "client.lr"]
     own = _decided(described, "client.lr", [*series, *others])

@@ -6,6 +6,7 @@ immutable, and an impossible one is refused when the object is made.
 """
 
 from fl.config.experiment import Experiment as Experiment
+from fl.config.experiment import has_batchnorm as has_batchnorm
 from fl.config.experiment import relevant as relevant
 from fl.config.fleet import Fleet as Fleet
 from fl.config.parts import Client as Client

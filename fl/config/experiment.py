@@ -115,14 +115,24 @@ _MINDED: dict[object, tuple[str, ...]] = {
 """Which knobs of a partition bear on which kind; all others of them bear on each."""
 
 
+_UNMINDED: dict[object, tuple[str, ...]] = {"ffnn": ("stem-stride", "stochastic-depth")}
+"""Which knobs of a network don't bear on which kind."""
+
+
+def has_batchnorm(recipe: object) -> bool:
+    """Return whether networks of a recipe have BatchNorm layers, as its name then says first."""
+    return str(recipe).startswith("batchnorm")
+
+
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     """Return the flat keys that bear on a result: not `run.*`, nor those that others switch off."""
     idle = {key for key in knobs if key.startswith("run.")}
     if (kind := knobs.get("partition.kind")) in _MINDED:
         particular = {name for names in _MINDED.values() for name in names}
         idle |= {f"partition.{name}" for name in particular.difference(_MINDED[kind])}
-    if knobs.get("recipe") != "batchnorm":
-        idle.add("state.bn")
+    idle |= {f"network.{name}" for name in _UNMINDED.get(knobs.get("network.kind"), ())}
+    if not has_batchnorm(knobs.get("recipe")):
+        idle |= {"state.bn", "state.fixed-from"}
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
     if knobs.get("client.optimizer") == "adam":

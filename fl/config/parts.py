@@ -17,24 +17,29 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet", "resnet-v2", "nfnet", "efficientnet"] = "plainnet"
+    kind: Literal["plainnet", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"] = (
+        "plainnet"
+    )
     """`plainnet`: convolutions in a row, no skips; `resnet`: blocks with a skip; `resnet-v2`: with
     the activation in front, NF-ResNet with a recipe `nf`; `nfnet`: NFNet-F0 to -F6;
-    `efficientnet`: EfficientNet, at its `auto` B0."""
+    `efficientnet`: EfficientNet, at its `auto` B0; `ffnn`: linear layers in a row on whole images;
+    `vit`: a small vision transformer."""
     depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
-    """Layers with weights on the longest path; of efficientnet, blocks. `auto`: 8 for plainnet;
-    20 for resnets, which have 6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also 26), and then
-    four stages; F0 for nfnet, which has F0 to F6; 16 for efficientnet (7 or more)."""
+    """Layers with weights on the longest path; of efficientnet and vit, blocks. `auto`: 8 for
+    plainnet; 20 for resnets, which have 6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also
+    26), and then four stages; F0 for nfnet, which has F0 to F6; 16 for efficientnet (7 or more);
+    11 for ffnn; 6 for vit."""
     width: Positive | Literal["auto"] = "auto"
     """Channels of the first stage, which each later stage doubles; of nfnet and efficientnet those
-    of the stem, and all others in proportion. `auto`: 16; of resnets with four stages 64, of nfnet
-    128, of efficientnet 32."""
+    of the stem, and all others in proportion; of ffnn, units of a layer; of vit, channels of a
+    token. `auto`: 16; of resnets with four stages 64, of nfnet 128, of efficientnet 32, of ffnn
+    100, of vit 192."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
     """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
-    own, or else he."""
+    own, or else he, for vit lecun."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels; 4 is ImageNet's, and not for plainnet. `auto`: 2; of
-    nfnet 4, the only one that it has."""
+    """Stride of the first layers, in pixels; of vit, the side of a patch. 4 is ImageNet's, and not
+    for plainnet. `auto`: 2; of vit 4; of nfnet 4, the only one that it has."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
     dropout: Share = 0.0
@@ -161,6 +166,22 @@ class State(Knobs):
 
     bn: Literal["average", "pooled", "local", "recalibrate", "drop"] = "average"
     """BatchNorm's running statistics between rounds; docs/batchnorm.md has all five policies."""
+    fixed_from: Annotated[int, Field(ge=0)] = 0
+    """The round from which clients train by running statistics that no longer move, as in FixBN
+    (arXiv 2303.06530); 0: never."""
+
+    @model_validator(mode="after")
+    def _something_is_there_to_fix(self) -> "State":
+        if self.fixed_from and self.bn == "drop":
+            raise ValueError(
+                f"state.fixed-from={self.fixed_from} needs statistics, and state.bn=drop keeps "
+                "none; take another policy, such as average"
+            )
+        return self
+
+    def fixed_in(self, number: int) -> bool:
+        """Return whether statistics are fixed in the round of that number."""
+        return 0 < self.fixed_from <= number
 
 
 class Run(Knobs):

@@ -3,7 +3,13 @@
 from fl.nn.activations import scalars
 from fl.nn.networks import SKELETONS, build, settled
 from fl.nn.noise import seed_noise
-from fl.nn.normalizers import BatchNorm, forget_statistics, moments, statistics
+from fl.nn.normalizers import (
+    BatchNorm,
+    fixed_statistics,
+    forget_statistics,
+    moments,
+    statistics,
+)
 from fl.nn.recipe import Place, Recipe
 from fl.nn.recipes import RECIPES, find
 
@@ -15,6 +21,7 @@ __all__ = [
     "Recipe",
     "build",
     "find",
+    "fixed_statistics",
     "forget_statistics",
     "moments",
     "scalars",

@@ -6,12 +6,16 @@ step costs what its dispatched operations cost, so forward passes have as few as
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from fl.nn.gains import over_normal
+
+Form = Literal["anchored", "gated", "shifted"]
 
 
 class Activation(nn.Module):
@@ -33,24 +37,40 @@ class Activation(nn.Module):
 
 
 class ZCSwish(Activation):
-    """Zero-centred Swish: a shifted Swish that is anchored at the origin again.
+    """Zero-centred Swish, with a learnable center c, slope β = exp(log_beta) > 0 and scale g.
 
-    f(x) = g·[(x - c)·sigmoid(β(x - c)) + c·sigmoid(-βc)], so f(0) = 0 for every center c, slope
-    β and scale g; with c = 0, β = 1, g = 1 it is Swish. A negative c takes the mean of f over
-    N(0, 1) towards 0 and its slope at 0 towards 1. β = exp(log_beta) > 0. It is computed in the
-    equal form f(x) = (g/β)·[silu(βx - βc) - silu(-βc)].
+    Which formula is meant is not known, so there are three forms:
+
+    * `anchored`: f(x) = g·[(x - c)·σ(β(x - c)) + c·σ(-βc)], a shifted Swish that is anchored at
+      the origin again: f(0) = 0 for every c, β and g. With c = 0, β = 1, g = 1 it is Swish. A
+      negative c takes the mean of f over N(0, 1) towards 0 and its slope at 0 towards 1. It is
+      computed in the equal form f(x) = (g/β)·[silu(βx - βc) - silu(-βc)].
+    * `gated`: f(x) = g·x·σ(β(x - c)), where only the gate is shifted; f(0) = 0 trivially.
+    * `shifted`: f(x) = g·[x·σ(βx) - c], which takes the mean away directly, but has f(0) = -g·c.
 
     Source: three learnable scalars with f(0) = 0 are from arXiv 2604.19453, whose formula we
-    could not read: this form, β > 0 and the initial values are derived (ours).
+    could not read: all three forms, β > 0 and the initial values are derived (ours). `shifted`
+    contradicts f(0) = 0, and is there for comparison.
 
     Args:
         channels: as `Activation`.
         per_channel: as `Activation`; what the paper does is unknown.
-        center: initial c, in units of x. The initial β and g are 1.
+        center: initial c, in units of x (`shifted`: of f). None: -1, and for `shifted` the mean
+            of Swish over N(0, 1), 0.2066, so that f has mean 0. The initial β and g are 1.
+        form: which of the three.
     """
 
-    def __init__(self, channels: int, per_channel: bool = False, center: float = -1.0):
+    def __init__(
+        self,
+        channels: int,
+        per_channel: bool = False,
+        center: float | None = None,
+        form: Form = "anchored",
+    ):
         super().__init__(channels, per_channel)
+        if center is None:
+            center = over_normal(nn.SiLU())[0] if form == "shifted" else -1.0
+        self.form = form
         self.center = self._scalar(center)
         self.log_beta = self._scalar(0.0)
         self.scale = self._scalar(1.0)
@@ -59,9 +79,14 @@ class ZCSwish(Activation):
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
         """Return f(x)."""
-        beta = _aligned(self.log_beta, x).exp()
-        shift = beta * _aligned(self.center, x)
-        return (F.silu(x * beta - shift) - F.silu(-shift)) * (_aligned(self.scale, x) / beta)
+        beta, center = aligned(self.log_beta, x).exp(), aligned(self.center, x)
+        scale = aligned(self.scale, x)
+        if self.form == "gated":
+            return x * torch.sigmoid((x - center) * beta) * scale
+        if self.form == "shifted":
+            return (F.silu(x * beta) / beta - center) * scale
+        shift = beta * center
+        return (F.silu(x * beta - shift) - F.silu(-shift)) * (scale / beta)
 
 
 class SALU(Activation):
@@ -98,7 +123,7 @@ class SALU(Activation):
 
     def _salu(self, x: Tensor) -> Tensor:
         # The formula divided by a: x / hypot(x·√(b/a), 1/a); unlike x², hypot can't overflow.
-        log_a, log_b = _aligned(self.log_a, x), _aligned(self.log_b, x)
+        log_a, log_b = aligned(self.log_a, x), aligned(self.log_b, x)
         return x / torch.hypot(x * ((log_b - log_a) / 2).exp(), (-log_a).exp())
 
 
@@ -149,6 +174,6 @@ def scalars(module: nn.Module) -> set[str]:
     }
 
 
-def _aligned(scalar: Tensor, x: Tensor) -> Tensor:
-    """Shape one scalar a channel so that it broadcasts over (batch, channels, *space)."""
-    return scalar if scalar.ndim == 0 else scalar.view(-1, *(1,) * (x.ndim - 2))
+def aligned(value: Tensor, x: Tensor) -> Tensor:
+    """Shape one value a channel so that it broadcasts over (batch, channels, *space)."""
+    return value if value.ndim == 0 else value.view(-1, *(1,) * (x.ndim - 2))

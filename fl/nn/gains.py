@@ -35,21 +35,28 @@ def gain(activation: nn.Module) -> float:
     return quadrature(activation) if published is None else published
 
 
-@torch.no_grad()
 def quadrature(activation: nn.Module) -> float:
-    """Compute γ by the trapezoid rule over [-12, 12], right to 1e-6 for continuous f.
-
-    For a smooth f the rule's error is far below that; a kink, such as ReLU's, falls on a node.
+    """Compute γ from the variance that `over_normal` finds.
 
     Raises:
         ValueError: f is constant.
+    """
+    _, variance = over_normal(activation)
+    if variance < 1e-12:
+        raise ValueError(f"{type(activation).__name__} is constant and has no gain")
+    return variance**-0.5
+
+
+@torch.no_grad()
+def over_normal(activation: nn.Module) -> tuple[float, float]:
+    """Return mean and variance of f(x) for x ~ N(0, 1), with f as it is initially.
+
+    By the trapezoid rule over [-12, 12], right to 1e-6 for continuous f. For a smooth f the rule's
+    error is far below that; a kink, such as ReLU's, falls on a node.
     """
     x = torch.linspace(-12, 12, 24_001, dtype=torch.float64)
     density = torch.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
     # A learnable scalar a channel is initially the same in all of them: one channel is enough.
     y = copy.deepcopy(activation).double()(x.view(-1, 1)).view(-1)
     mean, square = (torch.trapezoid(value * density, x).item() for value in (y, y**2))
-    variance = square - mean**2
-    if variance < 1e-12:
-        raise ValueError(f"{type(activation).__name__} is constant and has no gain")
-    return variance**-0.5
+    return mean, square - mean**2

@@ -6,13 +6,14 @@ import torch
 from torch import nn
 
 from fl.nn.convs import StandardizedConv
+from fl.nn.embeddings import PositionEmbedding
 
 WEIGHED = nn.Conv1d | nn.Conv2d | nn.Conv3d | StandardizedConv | nn.Linear
 Scheme = Literal["torch", "he", "lecun"]
 
 
 def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -> None:
-    """Fill every convolution and linear layer, in the order of `network.modules()`.
+    """Fill every convolution, linear layer and embedding, in the order of `network.modules()`.
 
     With fan_in = inputs · kernel size of a layer:
 
@@ -21,16 +22,20 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
       layer, has N(0, 1/fan_in): no rectifier follows it that would halve the variance;
     * `lecun`: weights N(0, 1/fan_in), biases 0 (LeCun et al., Efficient BackProp, 1998, 4.6).
 
-    Norms and activations keep the constants that they were made with.
+    Embeddings of positions are N(0, 0.02²) under each, as in the code of arXiv 2010.11929. Norms
+    and activations keep the constants that they were made with.
 
     Args:
         network: filled in place.
         scheme: one of the three.
         generator: all randomness; it moves on.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, WEIGHED)]
-    for layer in layers:
-        _fill(layer, scheme, layer is not layers[-1], generator)
+    *_, classifier = (layer for layer in network.modules() if isinstance(layer, WEIGHED))
+    for layer in network.modules():
+        if isinstance(layer, WEIGHED):
+            _fill(layer, scheme, layer is not classifier, generator)
+        elif isinstance(layer, PositionEmbedding):
+            nn.init.normal_(layer.weight, std=0.02, generator=generator)
 
 
 def _fill(layer: WEIGHED, scheme: Scheme, hidden: bool, generator: torch.Generator) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from fl.config import Experiment, Network
 from fl.nn.efficientnet import EfficientNet
+from fl.nn.ffnn import FFNN
 from fl.nn.initialization import Scheme, initialize
 from fl.nn.nfnet import VARIANTS, NFNet
 from fl.nn.plainnet import PlainNet
@@ -18,6 +19,7 @@ from fl.nn.resnet import auto_width as resnet_width
 from fl.nn.resnet_v2 import ResNetV2
 from fl.nn.resnet_v2 import auto_width as resnet_v2_width
 from fl.nn.slots import Size, Slots
+from fl.nn.vit import ViT
 from fl.settings import Value
 
 
@@ -58,6 +60,10 @@ SKELETONS: dict[str, Skeleton] = {
         native=nn.GELU,
     ),
     "efficientnet": Skeleton(EfficientNet, depth=16, width=lambda depth: 32, native=nn.SiLU),
+    "ffnn": Skeleton(FFNN, depth=11, width=lambda depth: 100, stem_stride=1),
+    "vit": Skeleton(
+        ViT, depth=6, width=lambda depth: 192, stem_stride=4, native=nn.GELU, init="lecun"
+    ),
 }
 """Every family by the name that the knob `network.kind` takes."""
 

@@ -1,4 +1,7 @@
-"""Normalizers: BatchNorm as our one class, GroupNorm and LayerNorm as PyTorch's GroupNorm."""
+"""Normalizers: BatchNorm as our one class; Group-, Layer- and InstanceNorm on PyTorch's kernels."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +24,13 @@ class BatchNorm(nn.Module):
     After `forget_statistics` there are no running statistics: evaluation, too, takes μ and v from
     the batch, and of one value a channel the bias alone is left.
 
+    Within `fixed_statistics`, training, too, takes the running statistics, and leaves them alone.
+
     Source: arXiv 1502.03167, algorithms 1 and 2.
 
     Args:
         channels: channels C of the inputs (batch, C, *space).
+        affine: whether there are weight and bias; without, they are 1 and 0.
     """
 
     momentum = 0.1
@@ -32,24 +38,26 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, affine: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.remembers = True
+        self.fixed = False
         self.single_value_steps = 0
 
     def forward(
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
         """Return the normalized x; in training, move the running statistics."""
-        by_batch = self.training or not self.remembers
+        by_batch = (self.training and not self.fixed) or not self.remembers
         single = by_batch and x.numel() == x.shape[1]
         self.single_value_steps += single and self.training
         if single and not self.remembers:
-            return torch.zeros_like(x) + self.bias.reshape(-1, *[1] * (x.ndim - 2))
+            nothing = torch.zeros_like(x)
+            return nothing if self.bias is None else nothing + self.bias.view(1, -1, *x.shape[2:])
         return F.batch_norm(
             x,
             self.running_mean if self.remembers else None,
@@ -67,6 +75,26 @@ def forget_statistics(module: nn.Module) -> None:
     for norm in _batch_norms(module).values():
         norm.remembers = False
         del norm.running_mean, norm.running_var
+
+
+@contextmanager
+def fixed_statistics(module: nn.Module, fixed: bool = True) -> Iterator[None]:
+    """Let every BatchNorm of a network train by its running statistics, which don't move.
+
+    Scale and shift go on learning. Source: FixBN, arXiv 2303.06530, its second stage.
+
+    Args:
+        module: a network.
+        fixed: False does nothing.
+    """
+    norms = list(_batch_norms(module).values())
+    for norm in norms:
+        norm.fixed = fixed
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.fixed = False
 
 
 def moments(module: nn.Module) -> dict[str, str]:
@@ -89,20 +117,59 @@ def _batch_norms(module: nn.Module) -> dict[str, BatchNorm]:
     return {f"{name}." if name else "": layer for name, layer in found.items()}
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Return GroupNorm (arXiv 1803.08494) with the most groups, but at most 4.
+def group_norm(channels: int, most: int = 4) -> nn.GroupNorm:
+    """Return GroupNorm (arXiv 1803.08494) with as many groups as fit, but at most `most`.
 
     The groups divide the channels and hold two or more each (else there is a single group),
     because one value has no variance where the image has shrunk to a pixel. The paper's 32
-    groups do not fit 16 channels; 4 is our choice.
+    groups do not fit 16 channels; 4 is our choice, 2 that of arXiv 2505.21877.
     """
-    fitting = (g for g in (4, 3, 2) if channels % g == 0 and channels > g)
+    fitting = (g for g in range(most, 1, -1) if channels % g == 0 and channels > g)
     return nn.GroupNorm(next(fitting, 1), channels)
 
 
-def layer_norm(channels: int) -> nn.GroupNorm:
-    """Return LayerNorm for ConvNets: over channels and space, scale and shift a channel.
+def layer_norm(channels: int, tokens: bool = False) -> nn.Module:
+    """Return LayerNorm (arXiv 1607.06450), scale and shift a channel.
 
-    This is GroupNorm with one group, as is usual in federated learning (arXiv 2505.21877).
+    Args:
+        channels: channels C of the inputs (batch, C, *space).
+        tokens: False: over channels and space, for ConvNets; this is GroupNorm with one group,
+            as is usual in federated learning (arXiv 2505.21877). True: over the channels of
+            each position by itself, as in transformers.
     """
-    return nn.GroupNorm(1, channels)
+    return TokenNorm(channels) if tokens else nn.GroupNorm(1, channels)
+
+
+class TokenNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each position (arXiv 1607.06450), which stand second.
+
+    Args:
+        channels: channels C of the inputs (batch, C, positions).
+    """
+
+    def forward(  # pyrefly: ignore
+        self, x: Float[Tensor, "batch channels positions"]
+    ) -> Float[Tensor, "batch channels positions"]:
+        """Return the normalized x."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class InstanceNorm(nn.GroupNorm):
+    """Instance normalization (arXiv 1607.08022): every channel of every image by itself.
+
+    This is GroupNorm with one channel a group. A map of one pixel has no variance, and PyTorch
+    refuses it if the batch is one image; here the bias alone is left (but for rounding), as it
+    is by PyTorch in larger batches. This rule is derived (ours).
+
+    Args:
+        channels: channels C of the inputs (batch, C, *space).
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels)
+
+    def forward(  # pyrefly: ignore
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return the normalized x."""
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

@@ -20,6 +20,8 @@ class Place:
     """Whether learnable scalars are one a channel."""
     native: type[nn.Module] = nn.ReLU
     """The activation that the skeleton's own paper has there."""
+    tokens: bool = False
+    """Whether space is a sequence of tokens, as in a transformer."""
 
 
 Slot = Callable[[Place], nn.Module]

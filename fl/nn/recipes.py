@@ -2,17 +2,22 @@
 
 from torch import nn
 
-from fl.nn.activations import SALU, SWALU, ZCSwish
-from fl.nn.convs import scaled_standardized
+from fl.nn.activations import GALU, SALU, SWALU, ZCSwish
+from fl.nn.convs import scaled_standardized, standardized
 from fl.nn.merges import MagnitudePreserving, magnitude_preserving_product
-from fl.nn.normalizers import BatchNorm, group_norm, layer_norm
+from fl.nn.normalizers import BatchNorm, InstanceNorm, group_norm, layer_norm
 from fl.nn.recipe import Place, Recipe
+from fl.nn.squashing import derf, dyt
 from fl.settings import did_you_mean
 
 PLAIN = frozenset({"plainnet", "resnet", "resnet-v2", "efficientnet"})
 """Skeletons that any layer behind a convolution fits."""
 RESIDUAL = PLAIN - {"plainnet"}
 """Those of them in which branches merge."""
+DENSE = PLAIN | {"ffnn"}
+"""Skeletons for what does without convolutions and without space, too."""
+ANYWHERE = DENSE | {"vit"}
+"""And tokens."""
 SCALED = frozenset({"plainnet", "resnet-v2", "nfnet"})
 """Skeletons in which an activation's output goes into a convolution, which can make up for it."""
 
@@ -37,8 +42,18 @@ def _salu(place: Place) -> nn.Module:
     4,000 images): a plainnet of depth 16 reaches 69 % and 62 % with (a, b) = (2, 2), 68 % and
     52 % with (2, 0.2), but 10 % and 31 % with (1, 1). At depth 8, after 8,000 images, seven pairs
     from (1, 1) to (4, 1) reach 71 % to 78 %, too close to tell apart with two seeds.
+
+    In front of a transformer's branches no layer halves what the last one gave: a = b = 1.
     """
-    return SALU(2.0, 2.0, place.channels, place.per_channel)
+    start = 1.0 if place.tokens else 2.0
+    return SALU(start, start, place.channels, place.per_channel)
+
+
+def _gated(place: Place) -> nn.Module:
+    """Return the SALU-gated unit that takes the place of GELU, or of ReLU and Swish."""
+    if place.native is nn.GELU:
+        return GALU(1.0, 1.0, place.channels, place.per_channel)
+    return SWALU(0.5, 0.5, place.channels, place.per_channel)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -47,7 +62,17 @@ RECIPES: dict[str, Recipe] = {
         description="Batch normalization and the network's own activation, such as ReLU.",
         norm=lambda place: BatchNorm(place.channels),
         activation=_native,
-        fits=PLAIN,
+        fits=ANYWHERE,
+        bias=False,
+    ),
+    "batchnorm-no-affine": Recipe(
+        label="BatchNorm, no scale and shift",
+        description="Batch normalization without scale and shift, and the network's own "
+        "activation.",
+        caveat="layers in front of it have no bias, since the batch's mean would cancel it.",
+        norm=lambda place: BatchNorm(place.channels, affine=False),
+        activation=_native,
+        fits=DENSE,
         bias=False,
     ),
     "groupnorm": Recipe(
@@ -56,31 +81,80 @@ RECIPES: dict[str, Recipe] = {
         "activation.",
         norm=lambda place: group_norm(place.channels),
         activation=_native,
+        fits=DENSE,
+        bias=False,
+    ),
+    "groupnorm-2": Recipe(
+        label="GroupNorm(2)",
+        description="Group normalization with two groups, and the network's own activation.",
+        norm=lambda place: group_norm(place.channels, most=2),
+        activation=_native,
+        fits=DENSE,
+        bias=False,
+    ),
+    "ws-groupnorm": Recipe(
+        label="WS + GroupNorm",
+        description="Weight standardization, group normalization with at most four groups, and "
+        "the network's own activation.",
+        norm=lambda place: group_norm(place.channels),
+        activation=_native,
+        fits=PLAIN,
+        bias=False,
+        conv=standardized,
+    ),
+    "instancenorm": Recipe(
+        label="InstanceNorm",
+        description="Instance normalization, and the network's own activation.",
+        norm=lambda place: InstanceNorm(place.channels),
+        activation=_native,
         fits=PLAIN,
         bias=False,
     ),
     "layernorm": Recipe(
         label="LayerNorm",
-        description="Layer normalization over channels and space, and the network's own "
-        "activation.",
-        norm=lambda place: layer_norm(place.channels),
+        description="Layer normalization over channels and space, in a transformer over the "
+        "channels of each token, and the network's own activation.",
+        norm=lambda place: layer_norm(place.channels, place.tokens),
         activation=_native,
-        fits=PLAIN,
+        fits=ANYWHERE,
         bias=False,
+    ),
+    "dyt": Recipe(
+        label="DyT",
+        description="γ·tanh(αx) + β with a learnable α in the place of the normalizer, and the "
+        "network's own activation.",
+        norm=lambda place: dyt(place.channels, place.per_channel),
+        activation=_native,
+        fits=ANYWHERE,
+    ),
+    "derf": Recipe(
+        label="Derf",
+        description="γ·erf(αx + s) + β with learnable α and s in the place of the normalizer, and "
+        "the network's own activation.",
+        norm=lambda place: derf(place.channels, place.per_channel),
+        activation=_native,
+        fits=ANYWHERE,
     ),
     "none": Recipe(
         label="ReLU",
         description="No normalizer, and ReLU.",
         norm=_nothing,
         activation=_relu,
-        fits=PLAIN,
+        fits=DENSE,
+    ),
+    "gelu": Recipe(
+        label="GELU",
+        description="No normalizer, and GELU.",
+        norm=_nothing,
+        activation=lambda _: nn.GELU(),
+        fits=ANYWHERE,
     ),
     "swish": Recipe(
         label="Swish",
         description="No normalizer, and Swish.",
         norm=_nothing,
         activation=lambda _: nn.SiLU(),
-        fits=PLAIN,
+        fits=DENSE,
     ),
     "zc-swish": Recipe(
         label="ZC-Swish",
@@ -89,17 +163,36 @@ RECIPES: dict[str, Recipe] = {
         "center, slope and scale that it is known to have, is ours.",
         norm=_nothing,
         activation=lambda place: ZCSwish(place.channels, place.per_channel),
-        fits=PLAIN,
+        fits=ANYWHERE,
+    ),
+    "zc-swish-gated": Recipe(
+        label="ZC-Swish, gated",
+        description="No normalizer, and g·x·σ(β(x - c)), a Swish whose gate has a learnable "
+        "center, slope and scale.",
+        caveat="the formula of arXiv 2604.19453 could not be read, and this is our second guess.",
+        norm=_nothing,
+        activation=lambda place: ZCSwish(place.channels, place.per_channel, form="gated"),
+        fits=DENSE,
+    ),
+    "zc-swish-shifted": Recipe(
+        label="ZC-Swish, shifted",
+        description="No normalizer, and g·(x·σ(βx) - c), a Swish from which a learnable center is "
+        "taken, with learnable slope and scale.",
+        caveat="not the formula of arXiv 2604.19453, since f(0) is not 0; it is ours, for "
+        "comparison.",
+        norm=_nothing,
+        activation=lambda place: ZCSwish(place.channels, place.per_channel, form="shifted"),
+        fits=DENSE,
     ),
     "salunet": Recipe(
         label="SaluNet",
         description="SALU, a·x / √(1 + a·b·x²) with learnable a and b, in the place of the "
-        "normalizer, and SWALU, a Swish whose gate is a SALU.",
+        "normalizer, and SWALU, a Swish whose gate is a SALU, or where GELU would be, GALU.",
         caveat="the initial values of its scalars, and keeping them positive, are ours; the "
         "operators are those of its paper (arXiv 2606.02927).",
         norm=_salu,
-        activation=lambda place: SWALU(0.5, 0.5, place.channels, place.per_channel),
-        fits=PLAIN,
+        activation=_gated,
+        fits=ANYWHERE,
     ),
     "selfnorm": Recipe(
         label="SELU",

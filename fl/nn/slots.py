@@ -1,7 +1,7 @@
 """A skeleton's slots: what a recipe puts into each, for the dimensions at hand."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 from torch.nn.utils import skip_init
@@ -60,9 +60,9 @@ class Slots:
             Kernel(self.dims, inputs, outputs, side, stride, groups, bias, factor, same)
         )
 
-    def norm(self, channels: int) -> nn.Module:
-        """Return what stands in the place of a normalizer."""
-        return self.recipe.norm(self._place(channels))
+    def norm(self, channels: int, *, tokens: bool = False) -> nn.Module:
+        """Return what stands in the place of a normalizer, of tokens or of all else."""
+        return self.recipe.norm(replace(self._place(channels), tokens=tokens))
 
     def activation(self, channels: int) -> nn.Module:
         """Return what stands in the place of an activation."""
@@ -99,6 +99,6 @@ class Size:
     stochastic_depth: float = 0.0
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """Return a linear layer without initial weights: PyTorch's come from its global generator."""
-    return skip_init(nn.Linear, inputs, outputs)  # pyrefly: ignore
+    return skip_init(nn.Linear, inputs, outputs, bias=bias)  # pyrefly: ignore

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fl.config import Client, Experiment
+from fl.config import Client, Experiment, relevant
 from fl.settings import ConfigError, flatten, parse_settings, read_toml, to_toml
 
 POSITIVE = st.integers(1, 10**6)
@@ -89,6 +89,11 @@ def test_plain_text_needs_no_quotes():
         ({"client": 1}, "unknown knob client"),
         ({"network.stem-stride": 3}, "network.stem-stride=3"),
         ({"seed": -1}, "seed=-1"),
+        ({"state.fixed-from": -1}, "state.fixed-from=-1"),
+        (
+            {"state.fixed-from": 3, "state.bn": "drop"},
+            "state.fixed-from=3 needs statistics, and state.bn=drop keeps none",
+        ),
     ],
 )
 def test_impossible_knobs_are_refused_in_one_line(flat, words):
@@ -143,3 +148,10 @@ def test_every_knob_is_described():
     said = Experiment.describe()
     assert list(said) == list(Experiment().to_flat())
     assert all(text.endswith(".") and text != "None" for text in said.values())
+
+
+@pytest.mark.parametrize("recipe", ["batchnorm", "batchnorm-no-affine", "groupnorm"])
+def test_knobs_of_statistics_bear_on_recipes_that_have_them(recipe):
+    bearing = relevant(Experiment().replace({"recipe": recipe}).to_flat()).keys()
+    expected = {"state.bn", "state.fixed-from"} if recipe != "groupnorm" else set()
+    assert {key for key in bearing if key.startswith("state.")} == expected

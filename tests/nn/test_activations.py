@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn.utils import skip_init
 
-from fl.nn.activations import GALU, SALU, SWALU, Activation, ZCSwish, scalars
+from fl.nn.activations import GALU, SALU, SWALU, Activation, Form, ZCSwish, scalars
 from fl.nn.initialization import initialize
 from fl.nn.recipe import Place
 from fl.nn.recipes import RECIPES
@@ -35,8 +35,8 @@ def double(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64).view(1, -1)
 
 
-def zc_swish(center: float, log_beta: float, scale: float) -> ZCSwish:
-    layer = ZCSwish(1).double()
+def zc_swish(center: float, log_beta: float, scale: float, form: Form = "anchored") -> ZCSwish:
+    layer = ZCSwish(1, form=form).double()
     with torch.no_grad():
         layer.center.fill_(center)
         layer.log_beta.fill_(log_beta)
@@ -108,7 +108,9 @@ def test_vmap_over_clients_is_a_loop_over_clients(name: str) -> None:
 @unhurried
 @given(center=st.floats(-5, 5), log_beta=st.floats(-2, 2), scale=st.floats(-3, 3))
 def test_zc_swish_is_anchored_at_the_origin(center: float, log_beta: float, scale: float) -> None:
-    assert abs(zc_swish(center, log_beta, scale)(double(0.0)).item()) < 1e-12
+    for form, value in (("anchored", 0), ("gated", 0), ("shifted", -scale * center)):
+        found = zc_swish(center, log_beta, scale, form)(double(0.0)).item()
+        assert found == pytest.approx(value, abs=1e-12)
 
 
 @unhurried
@@ -118,13 +120,27 @@ def test_zc_swish_is_its_formula(x: float, c: float, log_beta: float, g: float) 
         return 1 / (1 + math.exp(-z))
 
     beta = math.exp(log_beta)
-    expected = g * ((x - c) * sigmoid(beta * (x - c)) + c * sigmoid(-beta * c))
-    assert zc_swish(c, log_beta, g)(double(x)).item() == pytest.approx(expected, abs=1e-10)
+    formulas = {
+        "anchored": g * ((x - c) * sigmoid(beta * (x - c)) + c * sigmoid(-beta * c)),
+        "gated": g * x * sigmoid(beta * (x - c)),
+        "shifted": g * (x * sigmoid(beta * x) - c),
+    }
+    for form, expected in formulas.items():
+        found = zc_swish(c, log_beta, g, form)(double(x)).item()
+        assert found == pytest.approx(expected, abs=1e-10)
 
 
 def test_zc_swish_with_neutral_scalars_is_swish() -> None:
     x = torch.linspace(-9, 9, 1000).view(10, 100)
     assert torch.equal(ZCSwish(100, center=0.0)(x), F.silu(x))
+    assert torch.equal(ZCSwish(100, center=0.0, form="shifted")(x), F.silu(x))
+    torch.testing.assert_close(ZCSwish(100, center=0.0, form="gated")(x), F.silu(x))
+
+
+def test_shifted_zc_swish_starts_with_mean_zero() -> None:
+    layer = ZCSwish(1, form="shifted")
+    assert over_normal(layer)[0] == pytest.approx(0, abs=1e-8)
+    assert layer.center.item() == pytest.approx(0.2066, abs=5e-5)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +158,20 @@ def test_moments_of_zc_swish(center: float, mean: float, variance: float, steepn
     # The expected numbers are from 4e6 samples, printed to three digits: within 0.002.
     found = over_normal(ZCSwish(1, center=center))
     assert found == pytest.approx((mean, variance, steepness), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("form", "mean", "variance", "slope", "steepness"),
+    [("gated", 0.178, 0.470, 0.731, 0.528), ("shifted", 0.0, 0.314, 0.5, 0.379)],
+)
+def test_moments_of_the_other_forms_as_they_start(
+    form: Form, mean: float, variance: float, slope: float, steepness: float
+) -> None:
+    # From 4e6 samples, as above.
+    layer = ZCSwish(1, form=form)
+    assert over_normal(layer) == pytest.approx((mean, variance, steepness), abs=2e-3)
+    x = double(0.0).requires_grad_()
+    assert torch.autograd.grad(layer(x), x)[0].item() == pytest.approx(slope, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_squeeze_excite_is_its_formula() -> None:
 
 def test_rates_of_dropout_and_stochastic_depth() -> None:
     net = make("swish", width=4, dropout=0.2, stochastic_depth=0.32)
-    dropped = {i: block.drop.rate for i, block in enumerate(net.blocks) if block.drop is not None}
+    dropped = {i: block.merge.drop.rate for i, block in enumerate(net.blocks) if block.merge}
     expected = {i: 0.32 * i / 16 for i in (2, 4, 6, 7, 9, 10, 12, 13, 14)}
     assert dropped == pytest.approx(expected)
     layers = [type(layer) for layer in net.children()]
@@ -192,7 +192,7 @@ def test_rates_of_dropout_and_stochastic_depth() -> None:
 
 def test_every_block_merges_behind_its_stochastic_depth() -> None:
     block = make("swish", width=4).blocks[2]
-    block.drop.rate = 0.999
+    block.merge.drop.rate = 0.999
     seed_noise(block, torch.Generator().manual_seed(1))
     x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(2))
     assert torch.equal(block(x), x), "all branches are dropped"

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from fl.nn.embeddings import PositionEmbedding
 from fl.nn.initialization import initialize
 
 
@@ -45,3 +46,12 @@ def test_norms_keep_their_constants() -> None:
     norm = filled("he")[2]
     assert torch.equal(norm.weight, torch.ones(64))
     assert torch.equal(norm.bias, torch.zeros(64))
+
+
+@pytest.mark.parametrize("scheme", ["torch", "he", "lecun"])
+def test_embeddings_are_small_under_every_scheme(scheme: str) -> None:
+    net = nn.Sequential(PositionEmbedding(50, 200), nn.Linear(2, 3))
+    initialize(net, scheme, torch.Generator().manual_seed(1))
+    assert net[0].weight.std().item() == pytest.approx(0.02, rel=0.04)  # 10,000 values
+    assert abs(net[0].weight.mean().item()) < 5 * 0.02 / 100
+    assert net[1].weight.any(), "and the layers are filled, too"

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fl.config import Network
-from fl.nn import RECIPES, SKELETONS, Place, Recipe, build, find, scalars
+from fl.config import Network, has_batchnorm
+from fl.nn import RECIPES, SKELETONS, BatchNorm, Place, Recipe, build, find, scalars
 from fl.nn.convs import scaled_standardized
 from tests.smallest import PAIRS, SMALLEST
 
@@ -31,9 +31,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def make(kind: str, recipe: str, seed: int = 1, channels: int = 1, **knobs) -> torch.nn.Module:
+def make(
+    kind: str, recipe: str, seed: int = 1, channels: int = 1, space=(28, 28), **knobs
+) -> torch.nn.Module:
     network = SMALLEST[kind].model_copy(update=knobs)
-    return build(network, recipe, (channels, 28, 28), 10, seeded(seed))
+    return build(network, recipe, (channels, *space), 10, seeded(seed))
 
 
 def count(net: torch.nn.Module) -> int:
@@ -43,7 +45,7 @@ def count(net: torch.nn.Module) -> int:
 @every_pair
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 8, 8), (1, 1, 28, 28), (2, 3, 5, 7)])
 def test_trains_at_batch_size_one(kind: str, recipe: str, shape: tuple[int, ...]) -> None:
-    net = make(kind, recipe, channels=shape[1])
+    net = make(kind, recipe, channels=shape[1], space=shape[2:])
     logits = net(torch.randn(shape, generator=seeded(2)))
     assert logits.shape == (shape[0], 10)
     F.cross_entropy(logits, torch.zeros(shape[0], dtype=torch.long)).backward()
@@ -55,7 +57,7 @@ def test_every_parameter_learns(kind: str, recipe: str) -> None:
     # Of one draw alone, the few ReLUs of a squeeze-and-excitation may all be dead.
     silent = []
     for seed in (1, 2, 3):
-        net = make(kind, recipe, seed, per_channel=True, init="lecun")
+        net = make(kind, recipe, seed, space=(16, 16), per_channel=True, init="lecun")
         for name, p in net.named_parameters():
             if name.endswith(".gain"):
                 torch.nn.init.ones_(p)  # a branch that starts at 0 hides the layers in front
@@ -83,7 +85,7 @@ def test_build_is_a_function_of_the_generator(kind: str, recipe: str, init: str)
 @every_pair
 def test_state_makes_the_round_trip(kind: str, recipe: str) -> None:
     images = torch.randn(3, 1, 12, 12, generator=seeded(2))
-    net, copy = make(kind, recipe), make(kind, recipe, seed=2)
+    net, copy = (make(kind, recipe, seed=seed, space=(12, 12)) for seed in (1, 2))
     net(images)  # moves running statistics, where there are some
     assert not torch.equal(net.eval()(images), copy.eval()(images))
     copy.load_state_dict(net.state_dict())
@@ -108,6 +110,14 @@ def test_plainnet_has_as_many_parameters_as_its_formula(recipe: str, per_channel
     kernels = 9 * (3 * w + 2 * w * w + 2 * w * w + 4 * w * w)
     rest = 3 * extras(row, w, per_channel) + 2 * extras(row, 2 * w, per_channel)
     assert count(net) == kernels + rest + 20 * w + 10
+
+
+def test_weights_are_standardized_in_front_of_the_norm() -> None:
+    net = make("plainnet", "ws-groupnorm", channels=2)
+    weight = net.layers[1].conv.standardized().flatten(1)
+    torch.testing.assert_close(weight.mean(1), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(weight.var(1, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+    assert type(net.layers[1].norm) is torch.nn.GroupNorm
 
 
 def test_initial_scalars_are_the_documented_ones() -> None:
@@ -174,6 +184,12 @@ def test_scalars_of_a_network(kind: str) -> None:
     rest = {name for name, _ in net.named_parameters()} - set(found)
     assert rest
     assert all(name.endswith((".weight", ".bias")) for name in rest)
+
+
+@every_recipe
+def test_names_tell_which_recipes_have_batchnorm(recipe: str) -> None:
+    norm = find(recipe).norm(Place(4))
+    assert has_batchnorm(recipe) == any(isinstance(m, BatchNorm) for m in norm.modules())
 
 
 @every_recipe

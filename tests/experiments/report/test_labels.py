@@ -57,7 +57,11 @@ def test_partitions_sort_by_skew():
 
 
 def flat(**knobs):
-    return Experiment().replace({k.replace("__", "."): v for k, v in knobs.items()}).to_flat()
+    return (
+        Experiment()
+        .replace({k.replace("__", ".").replace("_", "-"): v for k, v in knobs.items()})
+        .to_flat()
+    )
 
 
 def test_a_rate_of_its_own_belongs_to_the_network_and_is_no_condition():
@@ -97,6 +101,13 @@ def test_policies_of_statistics_are_contenders_since_only_batchnorm_has_them():
     pairs = {(str(series), str(condition)) for series, condition in group(runs)}
     names = {"BatchNorm", "BatchNorm, statistics drop", "ZC-Swish"}
     assert pairs == {(name, where) for name in names for where in ("iid", "Dirichlet α = 0.3")}
+
+
+def test_fixed_statistics_make_a_contender_of_their_own():
+    runs = [flat(recipe="none")]
+    runs += [flat(recipe="batchnorm", state__fixed_from=number) for number in (0, 5)]
+    names = [str(series) for series, _ in group(runs)]
+    assert names == ["ReLU", "BatchNorm", "BatchNorm, fixed from round 5"]
 
 
 def test_a_width_of_its_own_stays_a_condition():
