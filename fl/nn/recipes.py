@@ -107,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
         description="Instance normalization, and the network's own activation.",
         norm=lambda place: InstanceNorm(place.channels),
         activation=_native,
-        fits=PLAIN,
+        fits=PLAIN - {"efficientnet"},  # it shrinks a small image to a pixel, and that to 0
         bias=False,
     ),
     "layernorm": Recipe(

@@ -112,7 +112,7 @@ def test_salunet_has_galu_for_gelu_and_neutral_scalars() -> None:
 
 def test_stochastic_depth_grows_to_its_full_share_in_the_last_block() -> None:
     net = make(depth=4, width=8, stochastic_depth=0.4)
-    shares = [(block.attention[2].rate, block.mlp[2].rate) for block in net.blocks]
+    shares = [(block.first_merge.drop.rate, block.second_merge.drop.rate) for block in net.blocks]
     assert shares == [pytest.approx((share, share)) for share in (0.1, 0.2, 0.3, 0.4)]
 
 
