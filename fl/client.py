@@ -8,12 +8,12 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fl import evaluation, flat, training, wire
+from fl import evaluation, flat, memory, signals, training, wire
 from fl.config import Experiment
 from fl.data import Batch, Dataset, Share, Split, batches, load, share
 from fl.fleet import work
 from fl.nn import fixed_statistics, seed_noise, settled, statistics
-from fl.seeds import stream, torch_stream
+from fl.seeds import Step, stream, torch_stream
 from strategies.proximal import proximal
 
 app = ClientApp()
@@ -68,23 +68,14 @@ def _fit(message: Message, context: Context) -> Message:
         raise ValueError("this client holds no images; set partition.min-size to 1 or more")
     start, number, mu = wire.read_request(message.content)
     network, unmeasured = _loaded(knobs, start, context)
+    path = "client", partition, "round", number
     if unmeasured:
-        evaluation.recalibrate(network, _in_large(knobs, mine, partition, number))
-    rng = stream(knobs.seed, "client", partition, "round", number)
+        evaluation.recalibrate(network, _in_large(knobs, mine, path))
     device = work(knobs, partition, number, len(mine.train))
-    todo = batches(
-        dataset,
-        mine.train,
-        device.batch_size,
-        device.epochs,
-        rng,
-        augment=knobs.data.augment,
-        noise=mine.noise,
-    )
+    todo = _batches(knobs, mine, device.batch_size, device.epochs, path)
     own = dataset.train.only(mine.held_out)
     before = _correct(network, dataset, own)
-    noise = torch_stream(knobs.seed, "client", partition, "round", number, "noise")
-    seed_noise(network.module, noise)
+    seed_noise(network.module, torch_stream(knobs.seed, *path, "noise"))
     with fixed_statistics(network.module, knobs.state.fixed_in(number)):
         outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
     figures = {
@@ -96,9 +87,13 @@ def _fit(message: Message, context: Context) -> Message:
         **asdict(outcome),
     }
     state = network.state()
-    wire.remember(context.state, {name: t for name, t in state.items() if name not in start})
+    memory.remember(context.state, {name: t for name, t in state.items() if name not in start})
     shared = {name: state[name] for name in start}
-    content = wire.train_reply(shared, partition, len(mine.train), figures)
+    measured = None
+    if wire.wants_signals(message.content):
+        batch = signals.draw(knobs, mine.train, *path, noise=mine.noise)
+        measured = signals.measure(network, batch)
+    content = wire.train_reply(shared, partition, len(mine.train), figures, measured)
     return Message(content, reply_to=message)
 
 
@@ -109,19 +104,25 @@ def _recalibrate(message: Message, context: Context) -> Message:
     start, number, _ = wire.read_request(message.content)
     network, _ = _loaded(knobs, start, context)
     mine = share(context.node_config, knobs)
-    evaluation.recalibrate(network, _in_large(knobs, mine, partition, number))
+    path = "client", partition, "round", number
+    evaluation.recalibrate(network, _in_large(knobs, mine, path))
     state = network.state()
     measured = {name: state[name] for name in statistics(network.module)}
     return Message(wire.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
 
 
-def _in_large(knobs: Experiment, mine: Share, partition: int, number: int) -> Iterator[Batch]:
-    """Yield a client's training images once, as it trains on them, in batches of up to 250."""
-    rng = stream(knobs.seed, "client", partition, "round", number, "statistics")
-    augment = knobs.data.augment
-    return batches(
-        load(knobs.data.name), mine.train, 250, 1, rng, augment=augment, noise=mine.noise
-    )
+def _batches(
+    knobs: Experiment, mine: Share, size: int, epochs: int, path: Sequence[Step]
+) -> Iterator[Batch]:
+    """Return batches of a client's training images, as the stream at a path has them."""
+    rng, augment = stream(knobs.seed, *path), knobs.data.augment
+    dataset = load(knobs.data.name)
+    return batches(dataset, mine.train, size, epochs, rng, augment=augment, noise=mine.noise)
+
+
+def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
+    """Return a client's training images once, as it trains on them, in batches of up to 250."""
+    return _batches(knobs, mine, 250, 1, (*path, "statistics"))
 
 
 def _loaded(
@@ -136,7 +137,7 @@ def _loaded(
         network.load(shared)
         return network, False
     initial = {name: untrained[name] for name in statistics(network.module)}
-    own = wire.remembered(context.state)
+    own = memory.remembered(context.state)
     network.load({**initial, **own, **shared})
     return network, own.keys() != initial.keys()
 

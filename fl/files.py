@@ -1,5 +1,6 @@
 """Files on disk: written whole or not at all, lines of JSON, tensors and their fingerprints."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
+
+from fl.settings import ConfigError
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -35,6 +38,20 @@ def write_whole(path: Path, content: bytes | str) -> None:
         raise
 
 
+def lock(handle: int, folder: Path) -> None:
+    """Keep other processes from locking an open folder, until the handle is closed.
+
+    Raises:
+        ConfigError: another process has locked it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"another process is writing to {folder}; wait for it, or choose another folder"
+        ) from None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed writes left in a folder nobody else writes to."""
     for path in folder.glob(".*-*.part"):
@@ -52,9 +69,13 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
-    """Append JSON lines and wait until they are on the disk."""
+    """Append JSON lines and wait until they are on the disk; no lines make no file."""
+    texts = (json.dumps(line, allow_nan=False) + "\n" for line in lines)
+    if (first := next(texts, None)) is None:
+        return
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, allow_nan=False) + "\n" for line in lines)
+        file.write(first)
+        file.writelines(texts)
         file.flush()
         os.fsync(file.fileno())
 

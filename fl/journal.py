@@ -1,14 +1,14 @@
 """A run on disk, and how it is resumed.
 
 A run is a folder: ``experiment.json`` (what was asked, under which conditions), ``rounds.jsonl``
-and ``clients.jsonl`` (a line per round, and per client and round), ``checkpoint.safetensors`` (the
-state after the last finished round), and at the end ``model.safetensors`` and ``result.json``.
+and ``clients.jsonl`` (a line per round, and per client and round), ``signals.jsonl`` (what was
+measured of networks, where it was asked for), ``checkpoint.safetensors`` (the state after the last
+finished round), and at the end ``model.safetensors`` and ``result.json``.
 
 The checkpoint is the commit point: it is replaced in one step, after the lines that it covers have
 reached the disk. Whatever lies past it, because a process died in between, is cut off on resume.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +23,7 @@ from fl.config import Experiment
 from fl.files import (
     append_lines,
     fingerprint,
+    lock,
     read_lines,
     read_tensors,
     remove_leftovers,
@@ -36,7 +37,8 @@ _CODE = ("code_sha256", "packages")  # conditions whose change is written down
 Arrays = Mapping[str, np.ndarray]
 Line = Mapping[str, object]
 
-EXPERIMENT, ROUNDS, CLIENTS = "experiment.json", "rounds.jsonl", "clients.jsonl"
+EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
+CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
 CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
 
 
@@ -102,7 +104,7 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.folder, os.O_RDONLY)
         try:
-            _lock(handle, self.folder)
+            lock(handle, self.folder)
             for folder in (self.folder, self.folder / "clients"):
                 remove_leftovers(folder)
             yield
@@ -154,12 +156,17 @@ class Journal:
         """Return the lines of `clients.jsonl`, oldest first."""
         return self._lines(CLIENTS)
 
+    def signals(self) -> list[dict]:
+        """Return the lines of `signals.jsonl`, oldest first."""
+        return self._lines(SIGNALS)
+
     def commit(
         self,
         line: Line,
         clients: Iterable[Line],
         checkpoint: Checkpoint,
         states: Mapping[int, tuple[Arrays, str]],
+        signals: Iterable[Line] = (),
     ) -> None:
         """Make a round permanent: its lines, the states of its clients, and then the checkpoint.
 
@@ -168,7 +175,9 @@ class Journal:
             clients: figures of every client that was asked.
             checkpoint: the state after the round.
             states: partition id -> tensors and text of each client state that the round changed.
+            signals: what was measured of networks.
         """
+        append_lines(self.folder / SIGNALS, signals)
         append_lines(self.folder / CLIENTS, clients)
         append_lines(self.folder / ROUNDS, [line])
         for partition, (tensors, text) in states.items():
@@ -233,7 +242,7 @@ class Journal:
         covered = checkpoint.round if checkpoint else -1
         kept = {
             name: [line for line in self._lines(name) if line["round"] <= covered]
-            for name in (ROUNDS, CLIENTS)
+            for name in (ROUNDS, CLIENTS, SIGNALS)
         }
         if [line["round"] for line in kept[ROUNDS]] != list(range(covered + 1)):
             raise ConfigError(
@@ -270,15 +279,6 @@ def _readable(path: Path) -> Iterator[None]:
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"{path} is damaged: {what}; choose another folder") from None
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f"another process is writing to {folder}; wait for it, or choose another folder"
-        ) from None
 
 
 def _under(prefix: str, tensors: Arrays) -> dict[str, np.ndarray]:

@@ -10,12 +10,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fl import evaluation, flat, fleet, wire
+from fl import evaluation, flat, fleet, memory, wire
 from fl.config import Experiment
 from fl.data import Split, load, share, validation
 from fl.journal import Checkpoint, Journal
 from fl.nn import BatchNorm, moments, statistics
 from fl.settings import ConfigError
+from fl.signals import Watch, Watcher
 from strategies.mean import Mean
 
 REPLY_SECONDS = 3600.0
@@ -44,6 +45,8 @@ class Replies:
     partition_of: Mapping[int, int]
     trained: bool = True
     """Whether they are of training, or only bring statistics."""
+    layers: int | None = None
+    """Of how many layers each should bring signals; None: of none."""
     accounts: list[dict] = field(default_factory=list)
     refused: list[dict] = field(default_factory=list)
     bytes_up: int = 0
@@ -88,7 +91,8 @@ class Replies:
 
     def _checked(self, reply: Message) -> Iterator[Message]:
         node = reply.metadata.src_node_id
-        if reason := wire.fault(reply, self.like, self.partition_of[node], trained=self.trained):
+        expected = {"trained": self.trained, "layers": self.layers}
+        if reason := wire.fault(reply, self.like, self.partition_of[node], **expected):
             self.lose({node: reason})
             return
         self.bytes_up += wire.size(wire.network_in(reply.content))
@@ -112,6 +116,7 @@ class Rounds:
         self.network, self.strategy = network, strategy
         self.nodes = nodes
         self.partition_of = {node: partition for partition, node in nodes.items()}
+        self.watcher = Watcher(knobs, network)
         self.dataset = load(knobs.data.name)
         self.validation = self.dataset.train.only(validation(knobs))
 
@@ -119,11 +124,12 @@ class Rounds:
         """Evaluate and commit the initial network as round 0."""
         model = wire.unpack_arrays(wire.pack_network(self.network.state()))
         checkpoint = Checkpoint(round=0, model=model)
+        watch = self.watcher.round(0, model)
         begun = time.perf_counter()
         line = {"round": 0, **self._evaluate(model, begun), "train_loss": None, "asked": 0}
         line |= Replies(wire.pack_arrays(model), self.partition_of).summary()
         line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
-        self.journal.commit(line, [], checkpoint, {})
+        self.journal.commit(line, [], checkpoint, {}, watch.lines())
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -137,7 +143,7 @@ class Rounds:
             )
         if isinstance(self.grid, KeepsClientStates):
             states = {
-                partition: wire.unpack_state(*self.journal.client_state(partition, written))
+                partition: memory.unpack_state(*self.journal.client_state(partition, written))
                 for partition, written in checkpoint.clients.items()
             }
             self.grid.restore_states(states)
@@ -146,14 +152,15 @@ class Rounds:
         """Play one round and commit it; returns the new checkpoint and the round's line."""
         begun, number = time.perf_counter(), checkpoint.round + 1
         arrays = wire.pack_arrays(checkpoint.model)
-        messages = list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
+        watch = self.watcher.round(number, checkpoint.model)
+        messages = list(self.strategy.configure_train(number, arrays, watch.config, self.grid))
         works = {node: self._work(node, number) for node in map(_receiver, messages)}
-        replies = Replies(arrays, self.partition_of)
+        replies = Replies(arrays, self.partition_of, layers=watch.layers)
         replies.lose({node: work.lost for node, work in works.items() if work.lost})
         sent = [message for message in messages if not works[_receiver(message)].lost]
         coming = self.grid.send_and_receive(sent, timeout=REPLY_SECONDS) if sent else ()
         mean, figures = self.strategy.aggregate_train(
-            number, replies.good(coming, [_receiver(message) for message in sent])
+            number, watch.over(replies.good(coming, [_receiver(message) for message in sent]))
         )
         model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
         sent_down = wire.size(arrays) * len(sent)
@@ -171,7 +178,7 @@ class Rounds:
             "simulated_seconds": fleet.round_seconds(self.knobs, works.values()),
             "bytes_down": sent_down,
         }
-        return self._commit(checkpoint, model, line, replies.accounts), line
+        return self._commit(checkpoint, model, line, replies.accounts, watch), line
 
     def _recalibrated(
         self, number: int, model: Mapping[str, np.ndarray], replies: Replies
@@ -201,12 +208,14 @@ class Rounds:
         model: Mapping[str, np.ndarray],
         line: dict,
         accounts: list[dict],
+        watch: Watch,
     ) -> Checkpoint:
         """Make a round permanent and return its checkpoint."""
         states, number = self._states(), line["round"]
         written = {**before.clients, **dict.fromkeys(states, number)}
         after = Checkpoint(number, model, clients=written)
-        self.journal.commit(line, [{**a, "round": number} for a in accounts], after, states)
+        numbered = [{**account, "round": number} for account in accounts]
+        self.journal.commit(line, numbered, after, states, watch.lines())
         return after
 
     def _work(self, node: int, number: int) -> fleet.Work:
@@ -239,7 +248,7 @@ class Rounds:
         """Return what the clients of this round want to remember, ready to be written."""
         if not isinstance(self.grid, KeepsClientStates):
             return {}
-        return {p: wire.pack_state(state) for p, state in self.grid.changed_states().items()}
+        return {p: memory.pack_state(state) for p, state in self.grid.changed_states().items()}
 
 
 def _receiver(message: Message) -> int:

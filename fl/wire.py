@@ -1,13 +1,14 @@
 """What travels between server and clients, as Flower records; the only place that knows keys.
 
-A request carries one ArrayRecord (the global network) and one ConfigRecord (the round, and what the
-strategy asks). A reply carries one ArrayRecord (the client's network) and one MetricRecord of plain
-numbers. Nothing else leaves a client.
+A request carries one ArrayRecord (the global network) and one ConfigRecord (the round, what the
+strategy asks, and whether to measure signals). A reply carries one ArrayRecord (the client's
+network) and one MetricRecord of plain numbers, and where it is asked for them a second one of
+signals: a number per layer and figure. Nothing else leaves a client.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -17,13 +18,13 @@ from torch import Tensor
 
 from fl.provenance import code_hash
 
-ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
-ROUND, MU = "server-round", "proximal-mu"
+ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
+ROUND, MU, MEASURE = "server-round", "proximal-mu", "measure-signals"
 """Flower's own names, so that its strategies and ours can be exchanged."""
 WEIGHT = "num-examples"
 WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
 
-_PARTITION, _OWN = "partition-id", "own"
+_PARTITION = "partition-id"
 _COUNTS = (
     "batch-size",
     "epochs",
@@ -36,6 +37,9 @@ _COUNTS = (
 )
 _RIGHT = ("global-correct", "personal-correct")
 _MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
+_IMAGES = "images"
+_LAYER = ("acsm", "acv", "gradient-acsm", "gradient-acv", "branch-acv", "dead")
+"""Figures of a layer; NaN stands for one that it does not have."""
 _JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
@@ -66,27 +70,47 @@ def size(record: ArrayRecord) -> int:
 
 
 def train_reply(
-    state: Mapping[str, Tensor], partition: int, held: int, figures: Mapping[str, int | float]
+    state: Mapping[str, Tensor],
+    partition: int,
+    held: int,
+    figures: Mapping[str, int | float],
+    signals: "Signals | None" = None,
 ) -> RecordDict:
-    """Return what a client sends back: its network and the figures of its round.
+    """Return what a client sends back: its network, the figures of its round, and any signals.
 
     The weight in the mean is the number of images held, not of images seen, so that a client with
     more local epochs does not count for more.
     """
     metrics: dict[str, int | float] = {_PARTITION: partition, WEIGHT: held}
     metrics |= {name.replace("_", "-"): value for name, value in figures.items()}
-    return RecordDict({ARRAYS: pack_network(state), METRICS: MetricRecord(dict(metrics))})
+    content = RecordDict({ARRAYS: pack_network(state), METRICS: MetricRecord(dict(metrics))})
+    if signals is not None:
+        columns = signals.figures.T.tolist()
+        record: dict = {_IMAGES: signals.images, **dict(zip(_LAYER, columns, strict=True))}
+        content[SIGNALS] = MetricRecord(record)
+    return content
 
 
-def remember(state: RecordDict, tensors: Mapping[str, Tensor]) -> None:
-    """Keep what never leaves a client in its state, where there is any."""
-    if tensors:
-        state[_OWN] = pack_network(tensors)
+@dataclass(frozen=True)
+class Signals:
+    """What was measured of a network in one batch."""
+
+    images: int
+    """In the batch."""
+    figures: np.ndarray
+    """(layers, 6): of each layer, in order of execution, the figures of `fl.nn.probes.Layer` in its
+    order; NaN where it has none."""
 
 
-def remembered(state: RecordDict) -> dict[str, Tensor]:
-    """Return what a client has kept; nothing before its first round."""
-    return unpack_network(_record(state, _OWN, ArrayRecord)) if _OWN in state else {}
+def signals(content: RecordDict) -> Signals:
+    """Return the signals in a reply that has them."""
+    record = _record(content, SIGNALS, MetricRecord)
+    return Signals(int(record[_IMAGES]), np.array([record[key] for key in _LAYER]).T)  # pyrefly: ignore
+
+
+def wants_signals(content: RecordDict) -> bool:
+    """Return whether a request asks for signals."""
+    return bool(_record(content, CONFIG, ConfigRecord).get(MEASURE, False))
 
 
 def figures(content: RecordDict) -> dict:
@@ -116,27 +140,52 @@ def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
     return network, int(_number(config, ROUND)), float(mu)
 
 
-def fault(reply: Message, like: ArrayRecord, partition: int, *, trained: bool = True) -> str | None:
+def fault(
+    reply: Message,
+    like: ArrayRecord,
+    partition: int,
+    *,
+    trained: bool = True,
+    layers: int | None = None,
+) -> str | None:
     """Say in one line why a reply can't be used; None where it can.
 
-    Used are replies with one network and one set of figures and nothing else; the network has
-    exactly the tensors of `like`, by name, dtype and shape, all of them finite; the figures are
-    those that our clients send, counts as whole numbers.
+    Used are replies with one network, one set of figures, the signals if they were asked for, and
+    nothing else; the network has exactly the tensors of `like`, by name, dtype and shape, all of
+    them finite; the figures are those that our clients send, counts as whole numbers.
 
     Args:
         reply: what a client sent.
         like: the tensors that it should send.
         partition: the share that this client holds.
         trained: whether it should tell of its training, or of its images only.
+        layers: of how many layers it should bring signals; None: of none.
     """
     if reply.has_error():
         return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
     arrays, metrics = reply.content.get(ARRAYS), reply.content.get(METRICS)
-    sound = isinstance(arrays, ArrayRecord) and isinstance(metrics, MetricRecord)
-    if not sound or len(reply.content) != 2:
-        return f"reply holds {sorted(reply.content)}, expected {ARRAYS} and {METRICS}"
+    kinds = {ARRAYS: ArrayRecord, METRICS: MetricRecord}
+    kinds |= {} if layers is None else {SIGNALS: MetricRecord}
+    if {key: type(record) for key, record in reply.content.items()} != kinds:
+        return f"reply holds {sorted(reply.content)}, expected {' and '.join(kinds)}"
     counts, measures = (_COUNTS, _MEASURES) if trained else ((), ())
-    return _odd_figure(metrics, partition, counts, measures) or _odd_tensors(arrays, like)  # pyrefly: ignore
+    odd = _odd_figure(metrics, partition, counts, measures) or _odd_tensors(arrays, like)  # pyrefly: ignore
+    return odd or (None if layers is None else _odd_signals(reply.content, layers))
+
+
+def _odd_signals(content: RecordDict, layers: int) -> str | None:
+    record = _record(content, SIGNALS, MetricRecord)
+    if record.keys() != (expected := {_IMAGES, *_LAYER}):
+        return f"signals {sorted(record.keys() ^ expected)[:3]} are missing or unknown"
+    images = record[_IMAGES]
+    if not isinstance(images, int) or images < 1:
+        return f"signals: {_IMAGES}={images!r}, expected a whole number from 1 up"
+    for key in _LAYER:
+        values = record[key]
+        if not isinstance(values, list) or len(values) != layers:
+            found = f"{len(values)} values" if isinstance(values, list) else repr(values)
+            return f"signals: {key} is {found}, expected {layers} numbers"
+    return None
 
 
 def _odd_figure(
@@ -174,37 +223,6 @@ def _odd_tensors(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
         if not np.isfinite(found).all():
             return f"{name} holds values that are not finite"
     return None
-
-
-def pack_state(state: RecordDict) -> tuple[dict[str, np.ndarray], str]:
-    """Split a client's state into numbered tensors and JSON for their names and all else."""
-    tensors: dict[str, np.ndarray] = {}
-    plain: dict[str, dict[str, object]] = {"arrays": {}, "metrics": {}, "configs": {}}
-    for key, record in state.items():
-        match record:
-            case ArrayRecord():
-                numbers = {name: str(len(tensors) + n) for n, name in enumerate(record)}
-                tensors |= {number: record[name].numpy() for name, number in numbers.items()}
-                plain["arrays"][key] = numbers
-            case MetricRecord():
-                plain["metrics"][key] = dict(record)
-            case ConfigRecord():
-                plain["configs"][key] = dict(record)
-    return tensors, json.dumps(plain, default=lambda raw: {"bytes": raw.hex()})
-
-
-def unpack_state(tensors: Mapping[str, np.ndarray], text: str) -> RecordDict:
-    """Put a client's state together again."""
-    plain = json.loads(text)
-    records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
-    for key, numbers in plain["arrays"].items():
-        records[key] = pack_arrays({name: tensors[number] for name, number in numbers.items()})
-    for values in plain["configs"].values():
-        hexed = {key: value for key, value in values.items() if isinstance(value, dict)}
-        values |= {key: bytes.fromhex(value["bytes"]) for key, value in hexed.items()}
-    records |= {key: MetricRecord(values) for key, values in plain["metrics"].items()}
-    records |= {key: ConfigRecord(values) for key, values in plain["configs"].items()}
-    return RecordDict(records)
 
 
 def network_in(content: RecordDict) -> ArrayRecord:

@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 from torch import nn
 
 import fl.client
-from fl import evaluation, flat, wire
+from fl import evaluation, flat, memory, wire
 from fl.data import Dataset, Split, load, share
 from fl.journal import Journal
 from fl.runtime import InlineGrid, run
@@ -137,7 +137,7 @@ def test_a_client_s_reply_does_not_depend_on_who_trained_before_it(batchnorm):
         nodes = list(grid.contexts)
         messages = [Message(record, nodes[p], "train") for p in crowd]
         *_, last = grid.send_and_receive(messages)
-        own = wire.remembered(grid.contexts[nodes[3]].state)
+        own = memory.remembered(grid.contexts[nodes[3]].state)
         replies.append({**wire.unpack_network(last.content["arrays"]), **own})
     assert replies[0].keys() == replies[1].keys()
     assert all(torch.equal(replies[0][name], replies[1][name]) for name in replies[0])

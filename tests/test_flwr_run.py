@@ -62,7 +62,7 @@ def wait_for(journal: Journal, seconds: float) -> dict:
 @pytest.mark.parametrize(
     ("flat", "workers"),
     [
-        ({"recipe": "zc-swish"}, 2),
+        ({"recipe": "zc-swish", "signals.every": 1}, 2),
         ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 1),
         ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 2),
         ({"recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
@@ -104,3 +104,5 @@ def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypa
     figures = ("partition", "held", "examples", "steps", "loss", "update_norm", "global_correct")
     ours, theirs = Journal(tmp_path / "inline").clients(), journal.clients()
     assert [[c[f] for f in figures] for c in ours] == [[c[f] for f in figures] for c in theirs]
+    assert journal.signals() == Journal(tmp_path / "inline").signals()
+    assert bool(journal.signals()) == knobs.signals.due(0, 2)

@@ -15,5 +15,6 @@ from fl.config.parts import Network as Network
 from fl.config.parts import Partition as Partition
 from fl.config.parts import Run as Run
 from fl.config.parts import Sampling as Sampling
+from fl.config.parts import Signals as Signals
 from fl.config.parts import State as State
 from fl.config.parts import Strategy as Strategy

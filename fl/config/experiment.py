@@ -16,6 +16,7 @@ from fl.config.parts import (
     Positive,
     Run,
     Sampling,
+    Signals,
     State,
     Strategy,
 )
@@ -41,6 +42,7 @@ class Experiment(Knobs):
     fleet: Fleet = Fleet()
     strategy: Strategy = Strategy()
     state: State = State()
+    signals: Signals = Signals()
     run: Run = Run()
 
     @model_validator(mode="after")
@@ -95,10 +97,16 @@ class Experiment(Knobs):
 
     @property
     def identity(self) -> str:
-        """SHA-256 over all knobs but `run.*`: where it is equal, results have to be equal."""
-        knobs = {k: v for k, v in self.to_flat().items() if not k.startswith("run.")}
+        """SHA-256 over what may bear on a result: where it is equal, results have to be equal.
+
+        That is all knobs but `signals.*` and `run.*`.
+        """
+        knobs = {k: v for k, v in self.to_flat().items() if not k.startswith(_BYSTANDERS)}
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
+
+_BYSTANDERS = ("signals.", "run.")
+"""Parts that bear on no result."""
 
 _MINDED: dict[object, tuple[str, ...]] = {
     "iid": (),
@@ -125,8 +133,11 @@ def has_batchnorm(recipe: object) -> bool:
 
 
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the flat keys that bear on a result: not `run.*`, nor those that others switch off."""
-    idle = {key for key in knobs if key.startswith("run.")}
+    """Return the flat keys that bear on a result.
+
+    These are neither `signals.*` nor `run.*`, nor those that others switch off.
+    """
+    idle = {key for key in knobs if key.startswith(_BYSTANDERS)}
     if (kind := knobs.get("partition.kind")) in _MINDED:
         particular = {name for names in _MINDED.values() for name in names}
         idle |= {f"partition.{name}" for name in particular.difference(_MINDED[kind])}

@@ -184,6 +184,19 @@ class State(Knobs):
         return 0 < self.fixed_from <= number
 
 
+class Signals(Knobs):
+    """What is measured of networks on the way; not a part of what the run computes."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Rounds from one measurement of signals to the next; the last is measured too. 0: none."""
+    images: Positive = 32
+    """Training images in the one batch that is measured; a client that holds fewer takes all."""
+
+    def due(self, number: int, rounds: int) -> bool:
+        """Return whether a round out of so many is measured."""
+        return self.every > 0 and (number % self.every == 0 or number == rounds)
+
+
 class Run(Knobs):
     """Where a run is written when `flwr run` starts it; not a part of what the run computes."""
 

@@ -136,12 +136,23 @@ def test_experiments_can_not_be_changed():
         Experiment().rounds = 3
 
 
-def test_identity_covers_every_knob_but_where_the_run_is_written():
+def test_identity_covers_every_knob_that_may_bear_on_a_result():
     base = Experiment()
-    assert base.replace({"run.dir": "/x", "run.resume": True}).identity == base.identity
+    idle = {"run.dir": "/x", "run.resume": True, "signals.every": 2, "signals.images": 1}
+    assert base.replace(idle).identity == base.identity
+    assert relevant(base.replace(idle).to_flat()) == relevant(base.to_flat())
     others = {"seed": 2, "client.lr": 0.1, "recipe": "none", "device": "cpu"}
     identities = {base.replace({key: value}).identity for key, value in others.items()}
     assert len(identities | {base.identity}) == 5
+
+
+@pytest.mark.parametrize(
+    ("every", "measured"),
+    [(0, []), (1, [0, 1, 2, 3, 4, 5]), (2, [0, 2, 4, 5]), (5, [0, 5]), (9, [0, 5])],
+)
+def test_signals_are_due_every_so_many_rounds_and_in_the_last(every, measured):
+    signals = Experiment.from_flat({"signals.every": every}).signals
+    assert [number for number in range(6) if signals.due(number, 5)] == measured
 
 
 def test_every_knob_is_described():

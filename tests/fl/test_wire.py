@@ -66,7 +66,6 @@ def test_reading_a_message_leaves_nothing_for_the_collector():
         gone = weakref.ref(content["arrays"])
         wire.read_request(content)
         wire.figures(content)
-        wire.pack_state(content)
         del content
         assert gone() is None
     finally:
@@ -75,6 +74,57 @@ def test_reading_a_message_leaves_nothing_for_the_collector():
 
 def test_a_good_reply_has_no_fault():
     assert wire.fault(reply(), wire.pack_network(STATE), partition=4) is None
+
+
+SIGNALS = wire.Signals(3, np.array([[0.5, 1.0, 0.0, 2.0, np.nan, np.nan]] * 2))
+
+
+def signalling(change=None) -> Message:
+    act_as_server(1)
+    content = wire.train_reply(STATE, partition=4, held=10, figures=FIGURES, signals=SIGNALS)
+    if change:
+        change(content["signals"])
+    return Message(content, 2, "train")
+
+
+def test_signals_come_back_as_they_went():
+    back = wire.signals(signalling().content)
+    assert back.images == 3
+    np.testing.assert_array_equal(back.figures, SIGNALS.figures)
+    assert wire.figures(signalling().content) == wire.figures(reply().content)
+
+
+def test_signals_are_good_where_they_were_asked_for_and_a_fault_elsewhere():
+    like = wire.pack_network(STATE)
+    assert wire.fault(signalling(), like, partition=4, layers=2) is None
+    unasked = wire.fault(signalling(), like, partition=4)
+    assert unasked == "reply holds ['arrays', 'metrics', 'signals'], expected arrays and metrics"
+    missing = wire.fault(reply(), like, partition=4, layers=2)
+    assert missing == "reply holds ['arrays', 'metrics'], expected arrays and metrics and signals"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("dead"), "signals ['dead'] are missing or unknown"),
+        (lambda s: s.update({"more": [1.0]}), "signals ['more'] are missing or unknown"),
+        (lambda s: s.update({"acv": [1.0]}), "acv is 1 values, expected 2 numbers"),
+        (lambda s: s.update({"acv": 1.0}), "acv is 1.0, expected 2 numbers"),
+        (lambda s: s.update({"images": 0}), "images=0, expected a whole number"),
+        (lambda s: s.update({"images": [3, 3]}), "images=[3, 3], expected a whole number"),
+    ],
+)
+def test_every_fault_of_signals_is_named_in_one_line(change, words):
+    fault = wire.fault(signalling(change), wire.pack_network(STATE), partition=4, layers=2)
+    assert fault is not None
+    assert words in fault
+    assert "\n" not in fault
+
+
+def test_only_a_request_that_says_so_wants_signals():
+    for config, wants in (({}, False), ({"measure-signals": True}, True)):
+        content = RecordDict({"config": ConfigRecord({"server-round": 1, **config})})
+        assert wire.wants_signals(content) == wants
 
 
 def set_array(name: str, value: np.ndarray):
@@ -115,26 +165,6 @@ def test_an_error_reply_says_its_reason():
     request = Message(RecordDict(), 2, "train")
     message = Message(Error(7, "out of memory"), reply_to=request)
     assert wire.fault(message, ArrayRecord(), partition=4) == "out of memory"
-
-
-def test_client_states_come_back_as_they_went():
-    state = RecordDict(
-        {
-            "control": wire.pack_network(STATE),
-            "counts": MetricRecord({"rounds": 3, "history": [1.0, 2.0]}),
-            "words": ConfigRecord({"mode": "slow", "on": True, "raw": b"\x00\xff"}),
-            "a": wire.pack_network({"b/c": STATE["w"]}),
-            "a/b": wire.pack_network({"c": STATE["w"] + 1}),
-        }
-    )
-    back = wire.unpack_state(*wire.pack_state(state))
-    assert back.keys() == state.keys()
-    assert dict(back["counts"]) == {"rounds": 3, "history": [1.0, 2.0]}
-    assert dict(back["words"]) == {"mode": "slow", "on": True, "raw": b"\x00\xff"}
-    assert float(back["a"]["b/c"].numpy()[0, 0]) == 0.0
-    assert float(back["a/b"]["c"].numpy()[0, 0]) == 1.0
-    control = wire.unpack_network(back["control"])
-    assert all(torch.equal(control[name], tensor) for name, tensor in STATE.items())
 
 
 def test_bytes_are_counted_as_they_travel():
