@@ -1,6 +1,7 @@
 """The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
 
 from fl.nn.activations import scalars
+from fl.nn.convs import has_groups
 from fl.nn.networks import SKELETONS, build, settled
 from fl.nn.noise import seed_noise
 from fl.nn.normalizers import (
@@ -23,6 +24,7 @@ __all__ = [
     "find",
     "fixed_statistics",
     "forget_statistics",
+    "has_groups",
     "moments",
     "scalars",
     "seed_noise",

@@ -78,6 +78,7 @@ class StandardizedConv(nn.Module):
     def __init__(self, kernel: Kernel, scaled: bool = True):
         super().__init__()
         self.kernel = kernel
+        self.groups = kernel.groups
         ones = (1,) * kernel.dims
         fan_in = kernel.inputs // kernel.groups * kernel.side**kernel.dims
         shape = kernel.outputs, kernel.inputs // kernel.groups, *(kernel.side,) * kernel.dims
@@ -121,3 +122,8 @@ def scaled_standardized(kernel: Kernel) -> nn.Module:
 def standardized(kernel: Kernel) -> nn.Module:
     """Return a convolution with weight standardization, for a normalizer to scale."""
     return StandardizedConv(kernel, scaled=False)
+
+
+def has_groups(network: nn.Module) -> bool:
+    """Return whether a convolution of a network has groups, as depthwise ones do."""
+    return any(getattr(layer, "groups", 1) > 1 for layer in network.modules())

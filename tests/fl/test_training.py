@@ -13,7 +13,7 @@ from fl.flat import FlatNetwork
 from fl.nn import BatchNorm, build
 from fl.training import train
 from strategies.proximal import proximal
-from tests.smallest import PAIRS
+from tests.smallest import PAIRS, SMALLEST
 
 CPU = torch.device("cpu")
 
@@ -199,3 +199,13 @@ def test_kernels_are_chosen_by_the_size_of_the_batch_and_given_back():
     images = {(4, 1): False, (4, 4): False, (4, 5): before, (4, 32): before}
     assert seen == images | {(5, 1): before, (5, 5): before}
     assert torch.backends.mkldnn.enabled == before
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [("efficientnet", "swish"), ("nfnet", "nf")])
+def test_networks_with_groups_never_take_pytorch_s_own_convolutions(kind, recipe):
+    seen = set()
+    module = build(SMALLEST[kind], recipe, (1, 8, 8), 3, torch.Generator().manual_seed(1))
+    look = lambda *_: seen.add(torch.backends.mkldnn.enabled)  # noqa: E731
+    module.register_forward_hook(look)
+    train(FlatNetwork(module.double(), CPU), some_batches([1, 4, 8]), Client(), None)
+    assert seen == {torch.backends.mkldnn.enabled}
