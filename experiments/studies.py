@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from experiments.papers import PAPERS
 from experiments.study import Study, grid
 from fl.config import Experiment
 
@@ -143,5 +144,6 @@ STUDIES: dict[str, dict[str, Callable[[], Study]]] = {
     "heterogeneity": _scaled(heterogeneity),
     "memory-tiers": _scaled(memory_tiers),
     "learning-rates": _scaled(learning_rates),
+    **PAPERS,
 }
 """Study -> scale -> how it is made; the first scale is the one that runs if none is asked for."""

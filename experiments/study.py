@@ -27,6 +27,8 @@ class Study:
     name: str
     question: str
     experiments: tuple[Experiment, ...]
+    published: str = ""
+    """What others published on the question, under their conditions; empty where nothing is."""
 
     def __post_init__(self) -> None:
         if not self.experiments:
@@ -81,7 +83,12 @@ class Study:
         for name, experiment in zip(self.folders(), self.experiments, strict=True):
             Journal(folder / name).check(experiment, resume=True)
             rehearse(experiment)
-        about = {"name": self.name, "question": self.question, "command": command}
+        about = {
+            "name": self.name,
+            "question": self.question,
+            "command": command,
+            "published": self.published,
+        }
         write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 

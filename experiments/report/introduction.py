@@ -51,6 +51,7 @@ def heading(results: Results) -> Html:
         element("h1", results.question),
         element("p", prose(setting), class_="lede"),
         element("p", prose(_measured(results))),
+        element("p", f"Published: {results.published}") if results.published else None,
         element("ul", _terms(results)),
     )
 

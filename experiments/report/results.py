@@ -137,6 +137,8 @@ class Results:
     question: str
     command: str
     """Repeats all of it; empty where it is not known."""
+    published: str
+    """What others published on the question; empty where nothing is known."""
     runs: tuple[Run, ...]
     """By condition, series and seed; one run a seed and cell."""
     repeats: tuple[Run, ...]
@@ -276,11 +278,11 @@ def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], 
 
 
 def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:
-    """Return the name, question and command of a study; or what can be said without one."""
+    """Return what a study says of itself; or what can be said without one."""
     question = "What came out of these runs?"
     if len(runs) == 1:
         question = f"How accurate does {runs[0].series} get under “{runs[0].condition}”?"
-    known = {"name": folder.resolve().name, "question": question, "command": ""}
+    known = {"name": folder.resolve().name, "question": question, "command": "", "published": ""}
     path = folder / STUDY
     if path.exists():
         try:
