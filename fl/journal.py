@@ -36,7 +36,8 @@ _CODE = ("code_sha256", "packages")  # conditions whose change is written down
 Arrays = Mapping[str, np.ndarray]
 Line = Mapping[str, object]
 
-EXPERIMENT, ROUNDS, CLIENTS = "experiment.json", "rounds.jsonl", "clients.jsonl"
+EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
+CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
 CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
 
 
@@ -153,6 +154,10 @@ class Journal:
     def clients(self) -> list[dict]:
         """Return the lines of `clients.jsonl`, oldest first."""
         return self._lines(CLIENTS)
+
+    def signals(self) -> list[dict]:
+        """Return the lines of `signals.jsonl`, oldest first."""
+        return self._lines(SIGNALS)
 
     def commit(
         self,
