@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
 from experiments.report import panels
 
@@ -87,15 +87,18 @@ def draw(
     panel.set_xlabel(level(line[0], figure))
 
 
-def prepare(panel: Axes, figure: str) -> None:
-    """Give a panel its axes: depth, and a logarithmic one for all but shares."""
+def finish(panel: Axes, figure: str) -> None:
+    """Give a panel that is drawn its axes: depth, and a logarithmic one for all but shares."""
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if figure == "dead":
         panel.set_ylim(-0.03, 1.03)
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         return
     panel.set_yscale("log")
-    panel.tick_params(which="minor", left=False)
+    panel.yaxis.set_minor_locator(NullLocator())
+    low, high = (math.log10(end) for end in panel.get_ylim())
+    if math.floor(high) - math.ceil(low) < 1:  # a scale takes two powers of ten to be read
+        panel.set_ylim(10 ** math.floor(low), 10 ** math.ceil(high))
 
 
 def _finite(layers: Layers, figure: str) -> list[float]:

@@ -38,10 +38,10 @@ def figure(probes: Sequence[Probe]) -> Figure:
     most = len(profiles.WORDS)
     with panels.grid(titles, 2.5, top=0.8, most=most, sharex=False, sharey="col") as drawn:
         for panel, (condition, key) in zip(drawn.all, places, strict=True):
-            profiles.prepare(panel, key)
             for one in series:
                 if networks := [probe.layers for probe in found.get((one, condition), ())]:
                     profiles.draw(panel, key, networks, networks, style(one, series))
+            profiles.finish(panel, key)
         if len(conditions) > 1:
             for panel, condition in zip(drawn.leftmost, conditions, strict=True):
                 panel.set_ylabel(str(condition), fontweight="bold")

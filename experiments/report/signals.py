@@ -61,9 +61,9 @@ _ALSO = (
 _DIVERGENCE = (
     "How far the clients of a round are apart. *Cosine between updates*: of the angle between what "
     "two clients add to the network that both began with, as a mean over pairs; 1 is one direction "
-    "for all, 0 is none in common. *Spread of activation scalars*: the square root of the "
-    "variance of a learnable scalar across clients, before averaging, as a mean of variances over "
-    "all scalars, in the units that they are stored in (some as logarithms)."
+    "for all, 0 is none in common. *Spread of activation scalars*: the variance of "
+    "each learnable scalar across clients, before averaging, as a mean over all scalars, and of "
+    "that the square root, in the units that scalars are stored in (some as logarithms)."
 )
 
 
@@ -78,6 +78,8 @@ class Signals:
     """The clients' own networks in the round, before averaging, by partition."""
     divergence: dict[int, Mapping]
     """How far these are apart."""
+    images: set[int]
+    """How many images the batches had."""
 
 
 def read(results: Results) -> list[Signals]:
@@ -125,11 +127,11 @@ def figure(found: Sequence[Signals], results: Results, key: str) -> Figure | Non
             if number is None:
                 panel.remove()
                 continue
-            profiles.prepare(panel, key)
             for one in (s for s in found if s.run.condition == condition and number in s.shared):
                 look = style(one.run.series, results.series)
                 clients = list(one.clients.get(number, {}).values())
                 profiles.draw(panel, key, [one.shared[number]], clients, look)
+            profiles.finish(panel, key)
         for panel in drawn.leftmost:
             panel.set_ylabel(profiles.WORDS[key])
         drawn.legend(_series(found), results.series)
@@ -175,15 +177,12 @@ def section(
         results: all runs.
         pictures: of `figure` and `apart`, by key; None where there is none.
     """
-    seeds = sorted({one.run.seed for one in found})
-    which = f"Drawn is one seed a {words.series_noun(results)} and condition, the lowest that was "
-    which += f"measured ({', '.join(map(str, seeds))}). "
     depth = [_drawn(pictures[key], key) for key in FIGURES]
     between = [_drawn(pictures[key], key) for key in DIVERGENCES if pictures[key]]
     return element(
         "section",
         element("h2", "Signals"),
-        [element("p", prose(text)) for text in (*_HOW, which + _ALSO)],
+        [element("p", prose(text)) for text in (*_HOW, _which(found, results) + _ALSO)],
         depth,
         [element("h3", "How far clients are apart"), element("p", prose(_DIVERGENCE)), *between]
         if between
@@ -217,16 +216,33 @@ def divergence(found: Sequence[Signals]) -> str:
 
 
 def _sorted_out(run: Run, lines: Sequence[Mapping]) -> Signals:
-    found = Signals(run, {}, {}, {})
+    found = Signals(run, {}, {}, {}, set())
     for line in lines:
         number = line["round"]
         if "divergence" in line:
             found.divergence[number] = line["divergence"]
-        elif line["partition"] is None:
+            continue
+        found.images.add(line["images"])
+        if line["partition"] is None:
             found.shared[number] = line["layers"]
         else:
             found.clients.setdefault(number, {})[line["partition"]] = line["layers"]
     return found
+
+
+def _which(found: Sequence[Signals], results: Results) -> str:
+    """Say which seeds are drawn, and what batches of several sizes do to gradients."""
+    seeds = ", ".join(map(str, sorted({one.run.seed for one in found})))
+    noun = words.series_noun(results)
+    text = f"Drawn is one seed a {noun} and condition, the lowest that was measured ({seeds}). "
+    images = set[int]().union(*(one.images for one in found))
+    if len(images) > 1:
+        text += (
+            f"Batches had {min(images)} to {max(images)} images, as clients hold few or many. The "
+            "loss is a mean over them, so half the images alone make a gradient's ACV four times "
+            "as large: compare gradients along a line, and bands with care. "
+        )
+    return text
 
 
 def _conditions(found: Sequence[Signals]) -> list[Group]:

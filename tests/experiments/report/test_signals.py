@@ -83,7 +83,7 @@ def test_depth_counts_alike_whatever_the_recipe(kind, recipe, depth, stations):
     assert len(profiles.shown(found, "dead")) == (depth - 1)
 
 
-def test_a_line_is_the_mean_and_a_mean_needs_all(monkeypatch):
+def test_a_line_is_the_mean_and_a_mean_needs_all():
     networks = [plain(1.0, 2.0), plain(3.0, 4.0)]
     assert profiles.means(networks, "acv") == [2.0, 3.0]
     networks[1][-1]["acv"] = None
@@ -142,6 +142,15 @@ def test_clients_are_as_far_apart_as_the_lines_say(measured):
     assert drawn(spreads.axes[0])[0][0] == pytest.approx([math.sqrt(0.08 / 3)] * 5)
     row = rows(signals.divergence(found))[0]
     assert (row["round"], row["clients"], row["update_cosine"]) == ("1", "3", "1.0")
+
+
+def test_batches_of_several_sizes_are_told(measured):
+    results = read(measured)
+    found = signals.read(results)
+    pictures = dict.fromkeys((*signals.FIGURES, *signals.DIVERGENCES))
+    assert "images, as clients hold" not in signals.section(found, results, pictures)
+    found[0].images.add(3)
+    assert "Batches had 3 to 8 images" in signals.section(found, results, pictures)
 
 
 def test_the_sheet_holds_what_is_drawn(measured):
@@ -215,6 +224,11 @@ def test_a_probe_s_figure_has_a_panel_a_figure_and_a_row_a_condition():
     runs = [probed("none", 1, plain(1.0), run=f"a-{alpha}", alpha=alpha) for alpha in (1.0, 0.1)]
     runs.append(probed("swish", 1, plain(1.0), run="b"))
     assert len(propagation.figure(runs).axes) == 4 * len({p.knobs.partition.alpha for p in runs})
+
+
+def test_a_logarithmic_axis_shows_two_powers_of_ten():
+    (panel,) = propagation.figure([probed("none", 1, plain(2.0, 3.0))]).axes[1:2]
+    assert panel.get_ylim() == (1.0, 10.0)
 
 
 def test_branches_are_dashed_below_their_blocks():
