@@ -13,7 +13,7 @@ import click
 import typer
 from rich.table import Table
 
-from experiments import data_cli
+from experiments import data_cli, probe_cli
 from experiments import study as studies_of
 from experiments.progress import Display
 from experiments.studies import STUDIES
@@ -158,6 +158,9 @@ def report(folder: Path, as_json: Json = False) -> None:
     say(f"report: {page}")
     if as_json:
         say(json.dumps({"report": str(page)}))
+
+
+app.command()(probe_cli.probe)
 
 
 def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool) -> None:

@@ -69,7 +69,7 @@ def serve(
         for line in journal.rounds():
             watch(line)
         return result
-    network = flat.network(_as_shared(knobs), torch_stream(knobs.seed, "init"))
+    network = flat.network(as_shared(knobs), torch_stream(knobs.seed, "init"))
     surroundings = {**started_by, **conditions(), **_data_conditions(knobs)}
     surroundings["trained_on"] = flat.device_name(network)
     surroundings["auto"] = _settled(knobs)
@@ -148,7 +148,7 @@ def identify(grid: Grid, clients: int) -> dict[int, int]:
     return nodes
 
 
-def _as_shared(knobs: Experiment) -> Experiment:
+def as_shared(knobs: Experiment) -> Experiment:
     """Return the experiment whose network is what clients share: without what stays with them."""
     without = {"state.bn": "drop", "state.fixed-from": 0}
     return knobs.replace(without) if knobs.state.bn == "local" else knobs

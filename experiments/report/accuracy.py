@@ -23,8 +23,8 @@ def curves(results: Results) -> Figure:
         for panel, condition in zip(drawn.all, conditions, strict=True):
             runs = [run for run in shown if run.condition == condition]
             for series in results.series:
-                color, marker = style(series, results.series)
-                _band(panel, [run for run in runs if run.series == series], color, marker)
+                look = style(series, results.series)
+                _band(panel, [run for run in runs if run.series == series], look)
             _chance_line(panel, runs[0])
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set_xlabel("round")
@@ -60,7 +60,7 @@ def dots(results: Results) -> Figure:
     return drawn.figure
 
 
-def _band(panel: Axes, runs: list[Run], color: str, marker: str) -> None:
+def _band(panel: Axes, runs: list[Run], look: tuple[str, str]) -> None:
     """Draw the mean of some runs over the rounds that all of them have, and from least to most."""
     if not runs:
         return
@@ -69,9 +69,7 @@ def _band(panel: Axes, runs: list[Run], color: str, marker: str) -> None:
     accuracies = [[run["test_accuracy"] for run in line] for line in lines]
     means = [statistics.fmean(values) for values in accuracies]
     lows, highs = [min(v) for v in accuracies], [max(v) for v in accuracies]
-    panel.fill_between(rounds, lows, highs, color=color, alpha=0.11, lw=0)
-    every = max(1, len(rounds) // 8)
-    panel.plot(rounds, means, color=color, marker=marker, markevery=every, ms=5, lw=1.7, mec="none")
+    panels.band(panel, rounds, means, (lows, highs), look)
 
 
 def _row(

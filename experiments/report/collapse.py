@@ -153,14 +153,9 @@ def _panel(panel: Axes, lines: dict[Group, dict[int, Spread]], lost: set[Group])
         if series not in lost:
             panel.plot(rounds, means, color=GRID, lw=1.4, zorder=1)
             continue
-        color, marker = style(series, list(lines))
         lows = [_drawn(spread.low) for spread in spreads]
         highs = [_drawn(spread.high) for spread in spreads]
-        panel.fill_between(rounds, lows, highs, color=color, alpha=0.11, lw=0)
-        every = max(1, len(rounds) // 8)
-        panel.plot(
-            rounds, means, color=color, marker=marker, markevery=every, ms=5, lw=1.7, mec="none"
-        )
+        panels.band(panel, rounds, means, (lows, highs), style(series, list(lines)))
 
 
 def _drawn(norm: float) -> float:

@@ -123,10 +123,17 @@ def png(figure: Figure) -> bytes:
     return _bytes(figure, "png", {"Software": None})
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and as SVG, each whole or not at all; the path has no ending."""
-    write_whole(path.with_name(f"{path.name}.svg"), svg(figure))
+def save(figure: Figure, path: Path) -> str:
+    """Write a figure as PNG and as SVG, each whole or not at all, and return the SVG.
+
+    Args:
+        figure: what to write.
+        path: without an ending.
+    """
+    text = svg(figure)
+    write_whole(path.with_name(f"{path.name}.svg"), text)
     write_whole(path.with_name(f"{path.name}.png"), png(figure))
+    return text
 
 
 def _bytes(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:

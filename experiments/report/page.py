@@ -16,6 +16,7 @@ from experiments.report import (
     personal,
     sections,
     sheets,
+    signals,
     skew,
 )
 from experiments.report.markup import Html, element, inline_svg, join
@@ -29,20 +30,28 @@ def write(folder: Path) -> Path:
     """Write the report of all runs below a folder into that folder, and return the page's path.
 
     Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv`` and
-    ``summary.csv``, each whole or not at all, and the same bytes for the same runs.
+    ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each whole or not at all,
+    and the same bytes for the same runs.
 
     Raises:
         ConfigError: there is no run, or a run can't be read; nothing was written.
     """
     results = read(folder)
-    page = _page(results, _body(results, folder / "figures"))
+    measured = signals.read(results)
+    page = _page(results, _body(results, measured, folder / "figures"))
     for sheet in (sheets.runs, sheets.rounds, sheets.summary):
         write_whole(folder / f"{sheet.__name__}.csv", sheet(results))
+    for sheet in (signals.signals, signals.divergence):
+        path = folder / f"{sheet.__name__}.csv"
+        if measured:
+            write_whole(path, sheet(measured))
+        else:
+            path.unlink(missing_ok=True)
     write_whole(folder / "report.html", page)
     return folder / "report.html"
 
 
-def _body(results: Results, folder: Path) -> Html:
+def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Html:
     """Make all sections; their figures are also written as files."""
     parts = [introduction.heading(results), sections.answer(results), sections.notices(results)]
     if results.finished:
@@ -55,6 +64,7 @@ def _body(results: Results, folder: Path) -> Html:
         parts.append(collapse.section(results, gradients))
     curves = _picture(folder / "rounds", accuracy.curves(results), "Accuracy over rounds")
     parts.append(sections.over_rounds(results, curves))
+    parts.append(_signals(results, measured, folder))
     deals, faults = circumstances.deals(results.runs)
     for old in folder.glob("deal-*"):
         old.unlink()
@@ -77,10 +87,20 @@ def _body(results: Results, folder: Path) -> Html:
     return join(*parts, *end, appendix.conditions(results))
 
 
+def _signals(results: Results, measured: list[signals.Signals], folder: Path) -> list[Html]:
+    """Make the section on signals, where they were measured."""
+    drawn = {key: signals.figure(measured, results, key) for key in signals.FIGURES}
+    drawn |= {key: signals.apart(measured, results, key) for key in signals.DIVERGENCES}
+    pictures = {
+        key: _optional(folder / f"signals-{_slug(key)}", figure, signals.CAPTIONS[key])
+        for key, figure in drawn.items()
+    }
+    return [signals.section(measured, results, pictures)] if measured else []
+
+
 def _picture(path: Path, figure: Figure, description: str) -> Html:
     """Write a figure beside the page, and return it as a part of the page."""
-    figures.save(figure, path)
-    return inline_svg(figures.svg(figure), path.name, description)
+    return inline_svg(figures.save(figure, path), path.name, description)
 
 
 def _optional(path: Path, figure: Figure | None, description: str) -> Html | None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -28,23 +29,29 @@ class Panels:
 
 @contextmanager
 def grid(
-    titles: Sequence[str], height: float, top: float = 0.0, most: int = 3, sharex: bool = True
+    titles: Sequence[str],
+    height: float,
+    top: float = 0.0,
+    most: int = 3,
+    sharex: bool = True,
+    sharey: bool | Literal["col"] = True,
 ) -> Iterator[Panels]:
     """Give a titled panel each, and let them be drawn in the report's looks.
 
     Args:
-        titles: of the panels; they share the upright axis.
+        titles: of the panels.
         height: of a row of panels, in inches.
         top: inches above them, for a legend.
         most: panels in a row.
-        sharex: whether they share the level axis, too.
+        sharex: whether they share the level axis.
+        sharey: whether they share the upright axis, or those of a column do.
     """
     columns = min(most, len(titles))
     rows = -(-len(titles) // columns)
     with mpl.rc_context(RC):
         size = (9.6 if columns > 1 else 6.4, top + height * rows)
         figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+        axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False)
         panels = list(axes.flat)
         for empty in panels[len(titles) :]:
             empty.remove()
@@ -52,3 +59,25 @@ def grid(
             panel.set_title(title)
             panel.tick_params(labelbottom=True)
         yield Panels(figure, panels[: len(titles)], list(axes[:, 0]))
+
+
+def band(
+    panel: Axes,
+    at: Sequence[float],
+    line: Sequence[float],
+    ends: tuple[Sequence[float], Sequence[float]],
+    look: tuple[str, str],
+) -> None:
+    """Draw a line, and a band around it.
+
+    Args:
+        panel: where.
+        at: places on the level axis.
+        line: the line's heights there.
+        ends: the band's lower and upper heights there.
+        look: colour and marker.
+    """
+    color, marker = look
+    panel.fill_between(at, *ends, color=color, alpha=0.11, lw=0)
+    every = max(1, len(at) // 8)
+    panel.plot(at, line, color=color, marker=marker, markevery=every, ms=5, lw=1.7, mec="none")

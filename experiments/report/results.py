@@ -59,6 +59,8 @@ class Run:
     """None while the run is unfinished."""
     series: Group
     condition: Group
+    journal: Journal
+    """Its folder, for what is read only where it is shown."""
 
     @property
     def knobs(self) -> Mapping[str, Value]:
@@ -250,7 +252,7 @@ def read(folder: Path) -> Results:
     headers = [journal.header() for journal in journals]
     groups = group([header["knobs"] for header in headers])
     runs = [
-        Run(_name(journal, folder), header, *_lines(journal), *labels)
+        Run(_name(journal, folder), header, *_lines(journal), *labels, journal)
         for journal, header, labels in zip(journals, headers, groups, strict=True)
     ]
     runs.sort(key=lambda run: (run.condition, run.series, run.seed, not run.result, run.name))

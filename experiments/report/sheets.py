@@ -14,7 +14,7 @@ Row = Mapping[str, object]
 
 def runs(results: Results) -> str:
     """Return a row a run: how far it is, all that its result says, and all of its knobs."""
-    return _csv(
+    return as_csv(
         {
             **_whose(run.series, run.condition),
             "seed": run.seed,
@@ -30,7 +30,7 @@ def runs(results: Results) -> str:
 
 def rounds(results: Results) -> str:
     """Return a row a run and round, also of unfinished runs; `refused` is the number of replies."""
-    return _csv(
+    return as_csv(
         {
             **_whose(run.series, run.condition),
             "seed": run.seed,
@@ -45,7 +45,7 @@ def rounds(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """Return a row a cell: statistics over the seeds of its finished runs, and sums."""
-    return _csv(_summary(cell) for _, cell in sorted(results.cells.items()))
+    return as_csv(_summary(cell) for _, cell in sorted(results.cells.items()))
 
 
 def _summary(cell: Cell) -> Row:
@@ -88,7 +88,7 @@ def _whose(series: Group, condition: Group) -> Row:
     return {"series": str(series), "condition": str(condition)}
 
 
-def _csv(rows: Iterable[Row]) -> str:
+def as_csv(rows: Iterable[Row]) -> str:
     """Write rows under the union of their keys; what a row lacks stays empty."""
     listed = list(rows)
     keys = list(dict.fromkeys(key for row in listed for key in row))

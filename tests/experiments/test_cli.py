@@ -14,6 +14,7 @@ from experiments.studies import STUDIES
 from fl.data import CATALOGUE, catalogue, load
 from fl.data.sets import NotFetched
 from fl.journal import Journal
+from tests.experiments.answers import refused
 
 QUICK = [
     "network.depth=3",
@@ -32,35 +33,9 @@ STUDY = Study("mine", "Why?", (Experiment(),))
 """
 
 
-@pytest.fixture
-def fednf(monkeypatch, capsys, tmp_path):
-    """Type a command in an empty folder; returns its exit status, output and complaints."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["fednf", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        status = ended.value.code or 0
-        return SimpleNamespace(status=status, out=out, err=err, lines=out.splitlines())
-
-    return command
-
-
 def listing(folder: Path) -> list[tuple[str, bytes | None]]:
     paths = sorted(folder.rglob("*"))
     return [(str(p), p.read_bytes() if p.is_file() else None) for p in paths]
-
-
-def refused(answer: SimpleNamespace) -> str:
-    """Check that a command was refused as all bad input is; returns the reason."""
-    assert (answer.status, answer.out) == (2, "")
-    assert answer.err.endswith("\n")
-    assert len(answer.err.splitlines()) == 1
-    assert answer.err.startswith("fednf: ")
-    assert "Traceback" not in answer.err
-    return answer.err.removeprefix("fednf: ").rstrip("\n")
 
 
 BAD = {

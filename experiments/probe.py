@@ -1,0 +1,119 @@
+"""Signals and gradients, layer by layer, of networks as they begin and as runs leave them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from fl import flat, training, wire
+from fl.config import Experiment
+from fl.data import load, validation
+from fl.journal import EXPERIMENT, Journal
+from fl.nn.probes import measure
+from fl.seeds import stream, torch_stream
+from fl.server import as_shared
+from fl.settings import ConfigError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One network, measured."""
+
+    knobs: Experiment
+    """Of the run; its seed drew the weights and the images."""
+    run: str
+    """The run's folder; empty for a network at initialization."""
+    round: int
+    """After which round: 0 is before any training."""
+    images: int
+    """Images in the batch."""
+    layers: tuple[dict, ...]
+    """The fields of `fl.nn.probes.Layer`, in order of execution."""
+
+
+Subject = tuple[Experiment, Path | None]
+"""What to measure: an experiment's network at initialization, or after a run's last round."""
+
+
+def beginnings(knobs: Experiment, recipes: Sequence[str], seeds: int) -> list[Subject]:
+    """Return an experiment's networks before any training: each recipe, and as many seeds.
+
+    Raises:
+        ConfigError: there is no such recipe, or one does not fit the skeleton.
+    """
+    found: list[Subject] = [
+        (knobs.replace({"recipe": recipe, "seed": knobs.seed + i}), None)
+        for recipe in dict.fromkeys(recipes)
+        for i in range(seeds)
+    ]
+    for chosen, _ in found[::seeds]:
+        _network(chosen)
+    return found
+
+
+def checkpoints(folders: Sequence[Path]) -> list[Subject]:
+    """Return the runs in these folders, finished or not.
+
+    Raises:
+        ConfigError: a folder holds no run, or one without a finished round.
+    """
+    for folder in folders:
+        if not (folder / EXPERIMENT).exists():
+            raise ConfigError(f"{folder} holds no run (no {EXPERIMENT} in it); nothing to measure")
+    return [(Experiment.from_flat(Journal(folder).header()["knobs"]), folder) for folder in folders]
+
+
+def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
+    """Measure networks one after another, each on a batch of training images.
+
+    The images are drawn by the stream (seed, "probe"), so recipes with one seed get the same.
+
+    Args:
+        subjects: what to measure.
+        images: images in the batch.
+
+    Raises:
+        ConfigError: there are not as many images, or a run has no checkpoint.
+    """
+    training.use_one_thread()
+    for knobs, folder in subjects:
+        network, number = _network(knobs), 0
+        if folder:
+            number = _restore(network, folder)
+        inputs, labels = batch(knobs, images)
+        device = network.weights.device
+        layers = measure(network.module, inputs.to(device), labels.to(device))
+        fields = tuple(asdict(layer) for layer in layers)
+        yield Probe(knobs, str(folder or ""), number, images, fields)
+
+
+def _network(knobs: Experiment) -> flat.FlatNetwork:
+    return flat.network(as_shared(knobs), torch_stream(knobs.seed, "init"))
+
+
+def _restore(network: flat.FlatNetwork, folder: Path) -> int:
+    """Load a run's last network, and return the round after which it was."""
+    checkpoint = Journal(folder).checkpoint()
+    if checkpoint is None:
+        raise ConfigError(f"{folder} has no checkpoint: no round of it is finished")
+    try:
+        network.load(wire.unpack_network(wire.pack_arrays(checkpoint.model)))
+    except ValueError as error:
+        raise ConfigError(f"{folder}: {error}") from None
+    return checkpoint.round
+
+
+def batch(knobs: Experiment, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and labels of training images that are not kept for validation."""
+    dataset = load(knobs.data.name)
+    left = torch.ones(len(dataset.train), dtype=torch.bool)
+    left[validation(knobs)] = False
+    places = left.nonzero().flatten()
+    if number > len(places):
+        raise ConfigError(
+            f"--images={number}: {knobs.data.name} has {len(places):,} training images"
+        )
+    drawn = stream(knobs.seed, "probe").permutation(len(places))[:number]
+    chosen = dataset.train.only(places[torch.from_numpy(drawn)])
+    return dataset.inputs(chosen.images), chosen.labels
