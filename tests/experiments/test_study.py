@@ -155,10 +155,11 @@ def test_a_study_takes_knobs_that_it_is_not_about():
 
 
 def test_a_study_s_question_lies_beside_its_runs(tmp_path):
-    study = Study("s", "Is ½ enough?", (Experiment(),))
+    study = Study("s", "Is ½ enough?", (Experiment(),), published="A third was.")
     study.begin(tmp_path / "new", "fednf study s")
     about = json.loads((tmp_path / "new" / "study.json").read_text(encoding="utf-8"))
-    assert about == {"name": "s", "question": "Is ½ enough?", "command": "fednf study s"}
+    expected = {"name": "s", "question": "Is ½ enough?", "command": "fednf study s"}
+    assert about == {**expected, "published": "A third was."}
     study.begin(tmp_path / "new", "fednf study s --jobs 1")
 
 
