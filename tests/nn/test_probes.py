@@ -156,25 +156,26 @@ def test_a_merge_tells_of_its_branch() -> None:
 
 
 class Tokens(nn.Module):
-    """(batch, tokens, channels), as in a transformer."""
+    """Channels last for linear layers, and second for all others, as in our transformer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.merge, self.act = nn.Linear(2, 4), Add(), nn.ReLU()
-        self.norm, self.out = nn.LayerNorm(4), nn.Linear(4, 3)
+        self.norm, self.out = nn.GroupNorm(1, 4), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x)
-        return self.out(self.norm(self.merge(x, self.act(x))).mean(1))
+        x = self.embed(x).mT
+        return self.out(self.norm(self.merge(x, self.act(x))).mean(2))
 
 
-def test_channels_of_tokens_come_last() -> None:
+def test_channels_of_tokens_come_last_for_linear_layers_alone() -> None:
     network, (inputs, labels) = Tokens(), batch(4, 5, 2)
     embed, act, merge, _, out = measure(network, inputs, labels)
     x = network.embed(inputs)
     for layer, signal in ((embed, x), (act, x.relu()), (merge, x + x.relu())):
         assert layer.acsm == pytest.approx(acsm(signal, (0, 1)))
         assert layer.acv == pytest.approx(acv(signal, (0, 1)))
+    assert embed.gradient_acv > 0
     assert out.gradient_acsm > 0
 
 
@@ -191,7 +192,8 @@ class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.again, self.never = nn.Linear(3, 3), nn.Linear(3, 3)
-        self.norm, self.activation = SALU(1.0, 1.0), nn.Identity()
+        self.norm = nn.Sequential(SALU(1.0, 1.0), nn.Linear(3, 3))
+        self.activation = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.again(self.activation(self.norm(self.again(x))))
