@@ -60,7 +60,7 @@ def batch_size(scale: Scale) -> Study:
     Every recipe has its learning rate of the study `learning-rates`, for batches of 4, times the
     root of the batch size over 4 (derived, ours).
     """
-    sizes = [(1, 2), (4, 2), (16, 7), (64, 26)]  # at least 2 epochs, and 2,000 steps
+    sizes = [(1, 1), (4, 2), (16, 7), (64, 26)]  # an epoch at least, and 2,000 steps
     rates = {"batchnorm": 0.1, "groupnorm": 0.2, "none": 0.05, "zc-swish": 0.05, "salunet": 0.05}
     return Study(
         name=f"batch-size{scale.suffix}",
@@ -184,7 +184,7 @@ _RESNET_18: dict[str, Value] = {
 _NARROW_EFFICIENTNET: dict[str, Value] = {
     **_EFFICIENTNET,
     "network.depth": 10,
-    "network.width": 8,
+    "network.width": 4,
     "client.batch-size": 8,
     "rounds": 4,
 }
