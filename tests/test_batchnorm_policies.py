@@ -237,7 +237,8 @@ def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, t
         network = flat.network(knobs, torch_stream(1, "init"))
         own = data.train.only(mine.held_out)
         unmeasured.append(evaluation.evaluate(network, data, own)[1])
-        evaluation.recalibrate(network, fl.client._in_large(knobs, mine, line["partition"], 1))
+        path = "client", line["partition"], "round", 1
+        evaluation.recalibrate(network, fl.client._in_large(knobs, mine, path))
         expected.append(evaluation.evaluate(network, data, own)[1])
     assert [line["global_correct"] for line in journal.clients()] == expected
     assert expected != unmeasured
