@@ -155,7 +155,7 @@ def nf_resnet(scale: Scale) -> Study:
         ),
         experiments=grid(
             _ALONE.replace(scale.knobs),
-            _each("recipe", ("batchnorm", "none", "nf", "nf-agc", "nf-zc-swish")),
+            _each("recipe", ("batchnorm", "none", "nf", "nf-zc-swish")),
             _each("seed", scale.seeds),
         ),
     )

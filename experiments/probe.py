@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
-from fl import flat, training, wire
+from fl import flat, signals, training, wire
 from fl.config import Experiment
-from fl.data import load, validation
+from fl.data import Batch
 from fl.journal import EXPERIMENT, Journal
+from fl.nn import fixed_statistics
 from fl.nn.probes import measure
-from fl.seeds import stream, torch_stream
+from fl.seeds import torch_stream
 from fl.server import as_shared
 from fl.settings import ConfigError
 
@@ -67,7 +66,8 @@ def checkpoints(folders: Sequence[Path]) -> list[Subject]:
 def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
     """Measure networks one after another, each on a batch of training images.
 
-    The images are drawn by the stream (seed, "probe"), so recipes with one seed get the same.
+    The images are drawn as a run draws those on which it measures its shared network, so recipes
+    with one seed get the same.
 
     Args:
         subjects: what to measure.
@@ -83,7 +83,8 @@ def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
             number = _restore(network, folder)
         inputs, labels = batch(knobs, images)
         device = network.weights.device
-        layers = measure(network.module, inputs.to(device), labels.to(device))
+        with fixed_statistics(network.module, knobs.state.fixed_in(number)):
+            layers = measure(network.module, inputs.to(device), labels.to(device))
         fields = tuple(asdict(layer) for layer in layers)
         yield Probe(knobs, str(folder or ""), number, images, fields)
 
@@ -104,16 +105,11 @@ def _restore(network: flat.FlatNetwork, folder: Path) -> int:
     return checkpoint.round
 
 
-def batch(knobs: Experiment, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(knobs: Experiment, number: int) -> Batch:
     """Return inputs and labels of training images that are not kept for validation."""
-    dataset = load(knobs.data.name)
-    left = torch.ones(len(dataset.train), dtype=torch.bool)
-    left[validation(knobs)] = False
-    places = left.nonzero().flatten()
+    places = signals.training_places(knobs)
     if number > len(places):
         raise ConfigError(
             f"--images={number}: {knobs.data.name} has {len(places):,} training images"
         )
-    drawn = stream(knobs.seed, "probe").permutation(len(places))[:number]
-    chosen = dataset.train.only(places[torch.from_numpy(drawn)])
-    return dataset.inputs(chosen.images), chosen.labels
+    return signals.draw(knobs.replace({"signals.images": number}), places)

@@ -38,7 +38,9 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Show what becomes of signals and gradients by depth, as networks begin or as runs end."""
-    plots = terminal.plots()
+    plots, folder = terminal.plots(), out or Path("runs/probe")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; choose another folder")
     if runs and (recipes or config or settings or seeds):
         raise ConfigError("--run brings knobs of its own: leave out what else says which network")
     if runs:
@@ -57,7 +59,6 @@ def probe(
             disable=quiet or not console.is_terminal,
         )
     )
-    folder = out or Path("runs/probe")
     plots.save(plots.propagation.figure(found), folder / "signals")
     write_whole(folder / "signals.csv", plots.propagation.sheet(found))
     rows = plots.propagation.summary(found)

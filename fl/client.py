@@ -76,7 +76,8 @@ def _fit(message: Message, context: Context) -> Message:
     own = dataset.train.only(mine.held_out)
     before = _correct(network, dataset, own)
     seed_noise(network.module, torch_stream(knobs.seed, *path, "noise"))
-    with fixed_statistics(network.module, knobs.state.fixed_in(number)):
+    fixed = knobs.state.fixed_in(number)
+    with fixed_statistics(network.module, fixed):
         outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
     figures = {
         "batch_size": device.batch_size,
@@ -92,7 +93,8 @@ def _fit(message: Message, context: Context) -> Message:
     measured = None
     if wire.wants_signals(message.content):
         batch = signals.draw(knobs, mine.train, *path, noise=mine.noise)
-        measured = signals.measure(network, batch)
+        with fixed_statistics(network.module, fixed):
+            measured = signals.measure(network, batch)
     content = wire.train_reply(shared, partition, len(mine.train), figures, measured)
     return Message(content, reply_to=message)
 

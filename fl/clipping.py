@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fl.config import Client
 from fl.flat import FlatNetwork, Vector
+from fl.nn.convs import StandardizedConv
 
 Norm = Float[Tensor, ""]
 Clip = Callable[[], Norm]
@@ -46,12 +47,14 @@ class AdaptiveClip:
     λ·max(‖W_i‖, 1e-3)/max(‖G_i‖, 1e-6)·G_i. A unit is what makes one output: a row of a linear
     layer, a filter of a convolution. Of a parameter that is a vector (a bias, the gains of
     standardized weights, an activation's scalars) the whole is one unit. The last layer,
-    `classifier`, is left as it is; where there is none, nothing is.
+    `classifier`, is left as it is, weights and bias; where there is none, nothing is.
+
+    What starts at 0, as the last gain of an NF-ResNet's branch, moves by 1e-3·λ a step at most: at
+    small learning rates such branches stay closed for long.
 
     Source: arXiv 2102.06171, section 4.1, with the constants and the vectors of its authors' code.
     Where a gain is stored as (outputs, 1, 1, 1), timm's code clips it element by element; the
-    authors' takes it for the vector that it is, and so do we. Theirs clips the classifier's bias;
-    timm leaves it alone, and so do we.
+    authors' takes it for the vector that it is, and so do we.
 
     Args:
         network: whose gradient is clipped.
@@ -62,8 +65,10 @@ class AdaptiveClip:
 
     def __init__(self, network: FlatNetwork, bound: float) -> None:
         self.bound, self.gradient = bound, network.gradient
+        layers = network.module.modules()
+        gains = {id(layer.gain) for layer in layers if isinstance(layer, StandardizedConv)}
         clipped = [
-            (p, 1 if sum(side > 1 for side in p.shape) <= 1 else len(p))
+            (p, 1 if p.ndim < 2 or id(p) in gains else len(p))
             for name, p in network.module.named_parameters()
             if not name.startswith("classifier.")
         ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fl.data import Batch, Dataset, Split
 from fl.flat import FlatNetwork
-from fl.nn import BatchNorm
+from fl.nn import BatchNorm, train_without_noise
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
     """Measure BatchNorm's running statistics anew, with the weights as they are.
 
     Each layer gets the mean and the (biased) variance of all values that reach it, while what is
-    before it normalizes by the batch, as in training. Derived (ours).
+    before it normalizes by the batch, as in training, but drops nothing. Derived (ours).
 
     Args:
         network: keeps its parameters, and gets new statistics.
@@ -45,7 +45,7 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
     examples = 0
     try:
-        network.module.train()
+        train_without_noise(network.module)
         for inputs, labels in batches:
             network.module(inputs.to(network.weights.device))
             examples += len(labels)

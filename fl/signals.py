@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fl import wire
 from fl.config import Experiment
-from fl.data import Batch, batches, load
+from fl.data import Batch, batches, load, validation
 from fl.flat import FlatNetwork
-from fl.nn import probes
+from fl.nn import fixed_statistics, probes
 from fl.nn import scalars as scalar_names
 from fl.seeds import Step, stream
 
@@ -45,10 +45,17 @@ def measure(network: FlatNetwork, batch: Batch) -> wire.Signals:
     return wire.Signals(len(batch[1]), np.array(rows, np.float64))  # None becomes NaN
 
 
+def training_places(knobs: Experiment) -> Int[Tensor, " examples"]:
+    """Return where the training images are that are not kept for validation."""
+    left = torch.ones(len(load(knobs.data.name).train), dtype=torch.bool)
+    left[validation(knobs)] = False
+    return left.nonzero().flatten()
+
+
 class Watcher:
     """Measures the rounds of a run for the server.
 
-    The global network is measured in one batch of the training split, drawn by the stream (seed,
+    The global network is measured in one batch of `training_places`, drawn by the stream (seed,
     "signals"): the same in every round.
 
     Args:
@@ -61,7 +68,7 @@ class Watcher:
         self.parameters = [name for name, _ in network.module.named_parameters()]
         self.scalars = sorted(scalar_names(network.module))
         if knobs.signals.every:
-            self.batch = draw(knobs, torch.arange(len(load(knobs.data.name).train)))
+            self.batch = draw(knobs, training_places(knobs))
             self.layers = [(x.name, x.kind) for x in _layers(network, self.batch)]
 
     def round(self, number: int, start: Arrays) -> "Watch":
@@ -109,7 +116,8 @@ class Watch:
         if not self.due:
             return
         module = self.watcher.network.module
-        told = self._told(None, measure(self.watcher.network, self.watcher.batch))
+        with fixed_statistics(module, self.watcher.knobs.state.fixed_in(self.number)):
+            told = self._told(None, measure(self.watcher.network, self.watcher.batch))
         yield {
             **told,
             "weights": _finite(probes.weights(module)),

@@ -177,14 +177,17 @@ def _odd_signals(content: RecordDict, layers: int) -> str | None:
     record = _record(content, SIGNALS, MetricRecord)
     if record.keys() != (expected := {_IMAGES, *_LAYER}):
         return f"signals {sorted(record.keys() ^ expected)[:3]} are missing or unknown"
-    images = record[_IMAGES]
-    if not isinstance(images, int) or images < 1:
-        return f"signals: {_IMAGES}={images!r}, expected a whole number from 1 up"
+    images, held = record[_IMAGES], figures(content)["held"]
+    if not isinstance(images, int) or not 1 <= images <= held:
+        return f"signals: {_IMAGES}={images!r}, expected a whole number from 1 to {held}"
     for key in _LAYER:
         values = record[key]
         if not isinstance(values, list) or len(values) != layers:
             found = f"{len(values)} values" if isinstance(values, list) else repr(values)
             return f"signals: {key} is {found}, expected {layers} numbers"
+        most = 1 if key == "dead" else math.inf
+        if odd := [v for v in values if v < 0 or v > most]:  # NaN stands for what there is not
+            return f"signals: {key}={odd[0]:g}, expected a number from 0 to {most:g}"
     return None
 
 

@@ -227,6 +227,15 @@ def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
     assert not any(module._forward_pre_hooks for module in network.module.modules())
 
 
+@pytest.mark.parametrize("policy", ["local", "recalibrate"])
+def test_statistics_are_measured_without_dropping_anything(batchnorm, tmp_path, policy):
+    noisy = {"network.kind": "resnet", "network.depth": 8, "network.stochastic-depth": 0.5}
+    _, journal, _ = spied(batchnorm(policy, rounds=1).replace(noisy), tmp_path)
+    line = journal.rounds()[1]
+    assert line["replied"] == line["asked"]
+    assert line["refused"] == []
+
+
 def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, tmp_path):
     """Or the shared network would be scored with a mean of 0 and a variance of 1."""
     knobs = batchnorm("local", rounds=1, clients=5).replace({"partition.held-out": 0.3})

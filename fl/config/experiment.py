@@ -123,7 +123,10 @@ _MINDED: dict[object, tuple[str, ...]] = {
 """Which knobs of a partition bear on which kind; all others of them bear on each."""
 
 
-_UNMINDED: dict[object, tuple[str, ...]] = {"ffnn": ("stem-stride", "stochastic-depth")}
+_UNMINDED: dict[object, tuple[str, ...]] = {
+    "plainnet": ("stochastic-depth",),
+    "ffnn": ("stem-stride", "stochastic-depth"),
+}
 """Which knobs of a network don't bear on which kind."""
 
 

@@ -14,6 +14,10 @@ Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
+CLIP = "norm:5"
+"""Gradient clipping where neither the knob nor the recipe says anything else."""
+
+
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
@@ -45,7 +49,8 @@ class Network(Knobs):
     dropout: Share = 0.0
     """Share of the classifier's inputs that training zeroes."""
     stochastic_depth: Share = 0.0
-    """Share of examples for which training drops the last residual branch; less for earlier."""
+    """Share of examples for which training drops the last residual branch; less for earlier. Of no
+    meaning to plainnet and ffnn."""
 
 
 class Data(Knobs):
@@ -140,7 +145,7 @@ class Client(Knobs):
     @property
     def clipping(self) -> tuple[str, float]:
         """Kind of clip, `none`, `norm` or `agc`, and its bound: C, λ, or ∞; of `auto`, norm 5."""
-        kind, _, bound = ("norm:5" if self.clip == "auto" else self.clip).partition(":")
+        kind, _, bound = (CLIP if self.clip == "auto" else self.clip).partition(":")
         return kind, float(bound or math.inf)
 
 

@@ -3,7 +3,7 @@
 from fl.nn.activations import scalars
 from fl.nn.convs import has_groups
 from fl.nn.networks import SKELETONS, build, settled
-from fl.nn.noise import seed_noise
+from fl.nn.noise import seed_noise, train_without_noise
 from fl.nn.normalizers import (
     BatchNorm,
     fixed_statistics,
@@ -30,4 +30,5 @@ __all__ = [
     "seed_noise",
     "settled",
     "statistics",
+    "train_without_noise",
 ]

@@ -71,6 +71,9 @@ class StandardizedConv(nn.Module):
     Args:
         kernel: its shape and γ.
         scaled: whether γ, N and g_i scale the standardized weights.
+
+    Raises:
+        ValueError: N = 1.
     """
 
     EPS = 1e-5
@@ -81,6 +84,11 @@ class StandardizedConv(nn.Module):
         self.groups = kernel.groups
         ones = (1,) * kernel.dims
         fan_in = kernel.inputs // kernel.groups * kernel.side**kernel.dims
+        if fan_in < 2:
+            raise ValueError(
+                f"a convolution of side {kernel.side} from {kernel.inputs} channels has kernels of "
+                "one weight, which can't be standardized; raise network.width"
+            )
         shape = kernel.outputs, kernel.inputs // kernel.groups, *(kernel.side,) * kernel.dims
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(kernel.outputs)) if kernel.bias else None

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fl.config import Experiment, Network
+from fl.config.parts import CLIP
 from fl.nn.efficientnet import EfficientNet
 from fl.nn.ffnn import FFNN
 from fl.nn.initialization import Scheme, initialize
@@ -66,9 +67,6 @@ SKELETONS: dict[str, Skeleton] = {
     ),
 }
 """Every family by the name that the knob `network.kind` takes."""
-
-CLIP = "norm:5"
-"""Gradient clipping where neither the knob nor the recipe says anything else."""
 
 
 def settled(knobs: Experiment) -> Experiment:
@@ -142,7 +140,6 @@ def _settled(network: Network, recipe: str) -> Network:
             skeleton.stem_stride if network.stem_stride == "auto" else network.stem_stride
         ),
     }
-    _check_stem(skeleton, network)
     return network.model_copy(update=chosen)
 
 

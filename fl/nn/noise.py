@@ -80,3 +80,11 @@ def seed_noise(module: nn.Module, generator: torch.Generator) -> None:
     for layer in module.modules():
         if isinstance(layer, Noise):
             layer.generator = generator
+
+
+def train_without_noise(module: nn.Module) -> None:
+    """Put a network into training mode, but for the layers that drop something."""
+    module.train()
+    for layer in module.modules():
+        if isinstance(layer, Noise):
+            layer.eval()

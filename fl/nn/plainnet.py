@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from fl.nn.noise import Dropout
 from fl.nn.pools import global_mean
 from fl.nn.slots import Size, Slots, linear
 
@@ -22,7 +23,8 @@ class PlainNet(nn.Module):
         slots: what fills them.
         shape: (channels, *space) of an image.
         classes: numbers to return for an image.
-        size: depth from 2 up; width of the first half; stride of the first convolution.
+        size: depth from 2 up; width of the first half; stride of the first convolution; share of
+            the classifier's inputs to drop.
 
     Raises:
         ValueError: depth < 2.
@@ -42,10 +44,11 @@ class PlainNet(nn.Module):
                 for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False)
             )
         )
+        self.dropout = Dropout(size.dropout)
         self.classifier = linear(widths[-1], classes)
 
     def forward(
         self, images: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
-        return self.classifier(global_mean(self.layers(images)))
+        return self.classifier(self.dropout(global_mean(self.layers(images))))

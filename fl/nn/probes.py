@@ -29,7 +29,7 @@ from fl.nn.activations import Activation
 from fl.nn.convs import StandardizedConv
 from fl.nn.gains import PUBLISHED
 from fl.nn.merges import Merge
-from fl.nn.noise import Noise
+from fl.nn.noise import train_without_noise
 from fl.nn.normalizers import BatchNorm
 
 Kind = Literal["weights", "norm", "activation", "merge"]
@@ -90,10 +90,7 @@ def measure(
     """
     readings: list[_Reading] = []
     with torch.enable_grad(), _as_found(network), ExitStack() as hooks:
-        network.train()
-        for module in network.modules():
-            if isinstance(module, Noise):
-                module.eval()
+        train_without_noise(network)
         for name, module in network.named_modules():
             if kind := _kind(name, module):
                 hook = _Hook(name, kind, readings)
@@ -193,7 +190,7 @@ def _kind(name: str, module: nn.Module) -> Kind | None:
     *outer, last = name.split(".")
     if isinstance(module, nn.Identity) or not set(outer).isdisjoint(_SLOTS):
         return None
-    slot = next((slot for slot in _SLOTS if slot == last), None)
+    slot = next((slot for slot in _SLOTS if slot == last.rstrip("0123456789")), None)
     return slot or next((k for k, classes in _KINDS.items() if isinstance(module, classes)), None)
 
 

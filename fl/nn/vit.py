@@ -1,6 +1,7 @@
 """ViT: an image as a sequence of patches that attend to each other."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -98,9 +99,13 @@ class Block(nn.Module):
 
     def __init__(self, slots: Slots, channels: int, drop: float):
         super().__init__()
-        self.attention = nn.Sequential(slots.norm(channels, tokens=True), Attention(channels))
+        self.attention = nn.Sequential(
+            OrderedDict(norm=slots.norm(channels, tokens=True), heads=Attention(channels))
+        )
         self.first_merge = slots.recipe.merge(drop)
-        self.mlp = nn.Sequential(slots.norm(channels, tokens=True), MLP(slots, channels))
+        self.mlp = nn.Sequential(
+            OrderedDict(norm=slots.norm(channels, tokens=True), layers=MLP(slots, channels))
+        )
         self.second_merge = slots.recipe.merge(drop)
 
     def forward(self, x: Tokens) -> Tokens:

@@ -89,6 +89,8 @@ BAD = {
     "--set network.depht=3": "unknown knob network.depht",
     "--images 5001": "--images=5001: fashion-mnist-small has 5,000 training images",
     "--images 0": "--images",
+    "--out mine.toml": "mine.toml is a file; choose another folder",
+    "--recipes nf --set network.kind=resnet-v2 --set network.width=1": "raise network.width",
     "--seeds 0": "--seeds",
     "--run nowhere": "nowhere holds no run (no experiment.json in it)",
     "--run begun": "begun has no checkpoint: no round of it is finished",
@@ -102,6 +104,7 @@ def test_bad_input_is_one_line_and_status_two_and_writes_nothing(
     fednf, tmp_path, write_begun, words
 ):
     write_begun(tmp_path / "begun")
+    (tmp_path / "mine.toml").touch()
     before = sorted(tmp_path.rglob("*"))
     assert BAD[words] in refused(fednf("probe", *words.split()))
     assert sorted(tmp_path.rglob("*")) == before

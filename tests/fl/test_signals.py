@@ -94,13 +94,19 @@ def test_a_client_that_holds_fewer_images_takes_all_of_them(tiny):
     assert sorted(labels.tolist()) == sorted(dataset.train.labels[mine].tolist())
 
 
+NOISY = {"network.kind": "resnet", "network.depth": 8} | {
+    "network.dropout": 0.3,
+    "network.stochastic-depth": 0.5,
+}
+
+
 @pytest.mark.parametrize(
     "flat",
     [
-        {"recipe": "zc-swish", "network.dropout": 0.3, "data.augment": "crop-flip"},
+        {"recipe": "zc-swish", "data.augment": "crop-flip", **NOISY},
         {"recipe": "batchnorm", "partition.held-out": 0.2, "partition.kind": "feature-noise"},
         {"recipe": "batchnorm", "state.bn": "local"},
-        {"recipe": "batchnorm", "state.bn": "recalibrate"},
+        {"recipe": "batchnorm", "state.bn": "recalibrate", **NOISY},
     ],
     ids=["zc-swish", "batchnorm", "local", "recalibrate"],
 )

@@ -1,4 +1,6 @@
+import dataclasses
 import gc
+import math
 import weakref
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from fl import wire
+from fl.nn.probes import Layer
 from fl.runtime.flower import act_as_server
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "n": torch.tensor(7)}
@@ -87,6 +90,11 @@ def signalling(change=None) -> Message:
     return Message(content, 2, "train")
 
 
+def test_signals_travel_in_the_order_of_a_layer_s_fields():
+    names = [field.name.replace("_", "-") for field in dataclasses.fields(Layer)]
+    assert names == ["name", "kind", *wire._LAYER]
+
+
 def test_signals_come_back_as_they_went():
     back = wire.signals(signalling().content)
     assert back.images == 3
@@ -111,6 +119,9 @@ def test_signals_are_good_where_they_were_asked_for_and_a_fault_elsewhere():
         (lambda s: s.update({"acv": [1.0]}), "acv is 1 values, expected 2 numbers"),
         (lambda s: s.update({"acv": 1.0}), "acv is 1.0, expected 2 numbers"),
         (lambda s: s.update({"images": 0}), "images=0, expected a whole number"),
+        (lambda s: s.update({"images": 10**18}), "images=1000000000000000000, expected a whole"),
+        (lambda s: s.update({"acv": [1.0, -1.0]}), "acv=-1, expected a number from 0 to inf"),
+        (lambda s: s.update({"dead": [math.nan, 1.5]}), "dead=1.5, expected a number from 0 to 1"),
         (lambda s: s.update({"images": [3, 3]}), "images=[3, 3], expected a whole number"),
     ],
 )

@@ -160,3 +160,9 @@ def test_state_is_raw_weights_and_each_factory_makes_its_kind(kernel: Kernel) ->
     assert standardized(kernel).state_dict().keys() == expected
     assert scaled_standardized(kernel).state_dict().keys() == {*expected, "gain"}
     assert standardized(kernel).weight.shape == plain(kernel).weight.shape
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_one_weight_can_not_be_standardized(scaled: bool) -> None:
+    with pytest.raises(ValueError, match=r"of side 1 from 1 channels .* raise network.width$"):
+        StandardizedConv(Kernel(2, 1, 8, 1), scaled)

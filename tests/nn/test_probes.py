@@ -228,18 +228,19 @@ def test_what_the_loss_does_not_depend_on_has_no_gradient() -> None:
 def test_the_figures_are_those_of_kept_tensors_and_their_grad(kind: str, recipe: str) -> None:
     network, (inputs, labels) = make(kind, recipe), batch(4, 2, 12, 12)
     layers = measure(network, inputs, labels)
-    kept: list[Tensor] = []
+    kept: list[tuple[bool, Tensor]] = []
 
     def keep(module: nn.Module, args: tuple, output: Tensor) -> None:
         output.retain_grad()
-        kept.append(output)
+        kept.append((isinstance(module, nn.Linear), output))
 
     modules = dict(network.named_modules())
     for name in {layer.name for layer in layers}:
         modules[name].register_forward_hook(keep)
     F.cross_entropy(network.train()(inputs), labels).backward()
-    for found, output in zip(figures(layers), kept, strict=True):
-        dims = (0, *range(2, output.ndim))
+    for found, (channels_last, output) in zip(figures(layers), kept, strict=True):
+        channels = output.ndim - 1 if channels_last else 1
+        dims = tuple(dim for dim in range(output.ndim) if dim != channels)
         gradient = output.grad
         expected = [
             acsm(output, dims),

@@ -32,12 +32,12 @@ def test_a_block_is_torchs_encoder_layer(channels: int, heads: int) -> None:
     theirs = nn.TransformerEncoderLayer(
         channels, heads, 4 * channels, 0.0, "gelu", batch_first=True, norm_first=True
     ).double()
-    attention, mlp = ours.attention[1], ours.mlp[1]
+    attention, mlp = ours.attention.heads, ours.mlp.layers
     theirs.self_attn.in_proj_weight = attention.queries_keys_values.weight
     theirs.self_attn.in_proj_bias = attention.queries_keys_values.bias
     theirs.self_attn.out_proj = attention.projection
     theirs.linear1, theirs.linear2 = mlp.widen, mlp.narrow
-    for norm, other in ((ours.attention[0], theirs.norm1), (ours.mlp[0], theirs.norm2)):
+    for norm, other in ((ours.attention.norm, theirs.norm1), (ours.mlp.norm, theirs.norm2)):
         other.load_state_dict(norm.state_dict())
     x = torch.randn(2, channels, 5, dtype=torch.float64, generator=seeded(1))
     torch.testing.assert_close(ours(x), theirs(x.mT).mT)
