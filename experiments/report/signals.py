@@ -40,7 +40,7 @@ _HOW = (
     "images and space, as a mean over channels (Brock et al. 2021, arXiv 2101.08692, section 3). "
     "Their sum is the mean square of what a layer puts out. They are drawn by depth, from the "
     "first layer to the last: at the output of every activation or, in a network with residual "
-    "blocks, at the end of every block, with the ACV of the residual branch as a dashed line. The "
+    "branches, wherever one is merged, with the ACV of the branch as a dashed line. The "
     "gradient is that of the mean loss with regard to the same outputs.",
     "A level line is a signal that keeps its size. Where ACV falls towards 0, all images look the "
     "same to the layers behind; where ACSM is far above ACV, a channel says the same of all of "

@@ -21,8 +21,8 @@ class FFNN(nn.Module):
 
     Source: "Designing Normalizer-Free EfficientNets" (Dewyse, JKU Linz, 2025; code
     MT_Normalizer_free_Neural_Nets): 3072 inputs, then layers of 100 units. There, initial weights
-    are N(0, 2/fan_out), which is our `he` but for the first layer; all linear layers have a
-    bias, which a norm's mean cancels, and which is left out here where the recipe says so.
+    are N(0, 2/fan_out), which is our `he` but for the first and last layer; all linear layers have
+    a bias, which a norm's mean cancels, and which is left out here where the recipe says so.
 
     Args:
         slots: what fills them.
