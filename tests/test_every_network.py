@@ -57,7 +57,7 @@ def is_a_round(sets, dims, kind, recipe, batch, folder) -> None:
     assert (loss, correct / 20) == (result["final_loss"], result["final_accuracy"])
 
 
-@pytest.mark.parametrize("batch", IMAGES)
+@pytest.mark.parametrize("batch", [1, pytest.param(32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "recipe"), PAIRS)
 def test_images(sets, tmp_path, kind, recipe, batch):
     is_a_round(sets, 2, kind, recipe, batch, tmp_path)
