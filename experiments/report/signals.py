@@ -220,7 +220,8 @@ def _sorted_out(run: Run, lines: Sequence[Mapping]) -> Signals:
     for line in lines:
         number = line["round"]
         if "divergence" in line:
-            found.divergence[number] = line["divergence"]
+            if line["divergence"]["clients"] > 1:  # one client is nowhere apart from another
+                found.divergence[number] = line["divergence"]
             continue
         found.images.add(line["images"])
         if line["partition"] is None:

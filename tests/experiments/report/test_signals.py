@@ -183,6 +183,17 @@ def test_what_is_not_finite_leaves_a_gap_and_zero_lies_on_the_floor(tmp_path, wr
     assert "How far clients are apart" not in signals.section(chosen, results, pictures)
 
 
+def test_one_client_is_nowhere_apart(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.2], {"recipe": "salunet"})
+    for clients, drawn_for in ((2, 2), (1, 0)):
+        add(tmp_path / "a", lines([0, 1], clients=clients))
+        results = read(tmp_path)
+        figures_made = [
+            signals.apart(signals.read(results), results, k) for k in signals.DIVERGENCES
+        ]
+        assert sum(figure is not None for figure in figures_made) == drawn_for
+
+
 def test_a_report_has_the_section_only_where_there_are_signals(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.2], {"recipe": "salunet"})
     add(tmp_path / "a", lines([0, 1]))
