@@ -5,11 +5,11 @@ a paper claims of ordinary training is asked of ordinary training. `--set partit
 --set sampling.clients=5` asks it of a federation.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
-from experiments.study import Study, grid
+from experiments.rates import LEARNING_RATES
+from experiments.study import Scale, Study, each, grid
 from fl.config import Experiment
 from fl.settings import Value
 
@@ -17,17 +17,6 @@ _ALONE = Experiment().replace(
     {"partition.kind": "iid", "partition.clients": 1, "sampling.clients": 1, "signals.every": 1}
 )
 """5,000 images of Fashion-MNIST in batches of 4: 1,250 steps a round."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of a paper's study is done."""
-
-    knobs: dict[str, Value]
-    """What its experiments have in common, and `_ALONE` has not."""
-    seeds: tuple[int, ...]
-    suffix: str = ""
-    """Of a study's name, and so of its folder."""
 
 
 def depth(scale: Scale) -> Study:
@@ -45,11 +34,11 @@ def depth(scale: Scale) -> Study:
             "depth 32 ZC-Swish collapses, too, where another digest has it usable."
         ),
         experiments=grid(
-            _ALONE.replace(scale.knobs),
-            _each("recipe", ("none", "gelu", "swish", "zc-swish")),
-            _each("network.depth", (8, 16, 32)),
-            _each("network.init", ("torch", "he")),
-            _each("seed", scale.seeds),
+            scale.base,
+            each("recipe", ("none", "gelu", "swish", "zc-swish")),
+            each("network.depth", (8, 16, 32)),
+            each("network.init", ("torch", "he")),
+            each("seed", scale.seeds),
         ),
     )
 
@@ -61,7 +50,6 @@ def batch_size(scale: Scale) -> Study:
     root of the batch size over 4 (derived, ours).
     """
     sizes = [(1, 1), (4, 2), (16, 7), (64, 26)]  # an epoch at least, and 2,000 steps
-    rates = {"batchnorm": 0.1, "groupnorm": 0.2, "none": 0.05, "zc-swish": 0.05, "salunet": 0.05}
     return Study(
         name=f"batch-size{scale.suffix}",
         question="Which networks still train in batches of one image?",
@@ -71,7 +59,7 @@ def batch_size(scale: Scale) -> Study:
             "architectures fail”. The figures of the normalized networks could not be read."
         ),
         experiments=grid(
-            _ALONE.replace(scale.knobs),
+            scale.base,
             [
                 {
                     "recipe": recipe,
@@ -80,9 +68,9 @@ def batch_size(scale: Scale) -> Study:
                     "rounds": rounds,
                 }
                 for size, rounds in sizes
-                for recipe, rate in rates.items()
+                for recipe, rate in LEARNING_RATES.items()
             ],
-            _each("seed", scale.seeds),
+            each("seed", scale.seeds),
         ),
     )
 
@@ -98,13 +86,13 @@ def bn_backward(scale: Scale) -> Study:
             "shift flattens the mean square of gradients over depth; without them it does not."
         ),
         experiments=grid(
-            _ALONE.replace(scale.knobs),
-            _each("recipe", ("none", "batchnorm", "batchnorm-no-affine")),
+            scale.base,
+            each("recipe", ("none", "batchnorm", "batchnorm-no-affine")),
             [
                 {"client.batch-size": 4, "rounds": 2},
                 {"client.batch-size": 32, "rounds": 13},
             ],
-            _each("seed", scale.seeds),
+            each("seed", scale.seeds),
         ),
     )
 
@@ -117,9 +105,8 @@ def sn_efficientnet(scale: Scale) -> Study:
         "network.stochastic-depth": 0.2,
         "client.weight-decay": 1e-4,
     }
-    base = _ALONE.replace(scale.knobs)
-    rates = grid(base, _each("recipe", recipes), _each("client.lr", (0.1, 0.01, 0.001)))
-    kept = grid(base, _each("recipe", recipes), [{"client.lr": 0.001, **regularized}])
+    rates = grid(scale.base, each("recipe", recipes), each("client.lr", (0.1, 0.01, 0.001)))
+    kept = grid(scale.base, each("recipe", recipes), [{"client.lr": 0.001, **regularized}])
     return Study(
         name=f"sn-efficientnet{scale.suffix}",
         question="Can an EfficientNet normalize itself, and at which learning rates?",
@@ -153,15 +140,11 @@ def nf_resnet(scale: Scale) -> Study:
             "recipes on ImageNet: NF-ResNet-50 80.22 % (at 256²), ResNet-50 with BatchNorm 78.81 %."
         ),
         experiments=grid(
-            _ALONE.replace(scale.knobs),
-            _each("recipe", ("batchnorm", "none", "nf", "nf-zc-swish")),
-            _each("seed", scale.seeds),
+            scale.base,
+            each("recipe", ("batchnorm", "none", "nf", "nf-zc-swish")),
+            each("seed", scale.seeds),
         ),
     )
-
-
-def _each(key: str, values: Iterable[Value]) -> list[dict[str, Value]]:
-    return [{key: value} for value in values]
 
 
 _ADAM: dict[str, Value] = {"client.optimizer": "adam", "client.lr": 0.001}
@@ -210,8 +193,8 @@ def _scales(
     make: Callable[[Scale], Study], small: dict[str, Value], seeds: int, full: dict[str, Value]
 ) -> dict[str, Callable[[], Study]]:
     return {
-        "small": partial(make, Scale(small, _SEEDS[:seeds])),
-        "full": partial(make, Scale(full, _SEEDS, "-full")),
+        "small": partial(make, Scale(_ALONE.replace(small), _SEEDS[:seeds])),
+        "full": partial(make, Scale(_ALONE.replace(full), _SEEDS, "-full")),
     }
 
 

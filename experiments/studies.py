@@ -1,37 +1,15 @@
 """The studies that `fednf study NAME` knows, by scale; `fednf demo` is the first of them."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 from experiments.papers import PAPERS
-from experiments.study import Study, grid
+from experiments.rates import LEARNING_RATES
+from experiments.study import Scale, Study, each, grid
 from fl.config import Experiment
-
-LEARNING_RATES = {
-    "batchnorm": 0.1,
-    "groupnorm": 0.2,
-    "none": 0.05,
-    "zc-swish": 0.05,
-    "salunet": 0.05,
-}
-"""What suits each recipe best among 0.02, 0.05, 0.1 and 0.2: the highest mean accuracy of the last
-three rounds on validation images of CIFAR-10, in the study `learning-rates` at its small scale
-(docs/studies.md). At the full scale, and on other data, they are transferred."""
 
 _TUNING_SEED = 4
 """No other study uses it."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of a study is done."""
-
-    base: Experiment
-    """What its experiments have in common."""
-    seeds: tuple[int, ...]
-    suffix: str = ""
-    """Of a study's name, and so of its folder."""
 
 
 _CIFAR10 = Experiment().replace({"data.name": "cifar10", "partition.clients": 100})
@@ -60,7 +38,7 @@ def demo() -> Study:
         ),
         experiments=grid(
             base,
-            [{"recipe": recipe} for recipe in recipes],
+            each("recipe", recipes),
             [
                 {"partition.kind": "iid"},
                 {"partition.kind": "dirichlet", "partition.alpha": 0.1},
@@ -71,7 +49,7 @@ def demo() -> Study:
                     "strategy.mu": 0.1,
                 },
             ],
-            _seeds((2, 3)),
+            each("seed", (2, 3)),
         ),
     )
 
@@ -90,7 +68,7 @@ def heterogeneity(scale: Scale) -> Study:
             _at_their_rates(),
             [{"partition.kind": "iid"}, *skews],
             [{"strategy.kind": "fedavg"}, {"strategy.kind": "fedprox", "strategy.mu": 0.1}],
-            _seeds(scale.seeds),
+            each("seed", scale.seeds),
         ),
     )
 
@@ -108,7 +86,7 @@ def memory_tiers(scale: Scale) -> Study:
             _at_their_rates(),
             [{"partition.kind": "iid"}, {"partition.alpha": 0.1}],
             [{"fleet.memory": "none"}, {"fleet.memory": "1:0.3,4:0.4,16:0.3"}],
-            _seeds(scale.seeds),
+            each("seed", scale.seeds),
         ),
     )
 
@@ -120,19 +98,15 @@ def learning_rates(scale: Scale) -> Study:
         question="Which learning rate suits which network, judged by validation images?",
         experiments=grid(
             scale.base.replace({"partition.alpha": 0.3, "data.validation": 0.1}),
-            [{"recipe": recipe} for recipe in LEARNING_RATES],
-            [{"client.lr": rate} for rate in (0.02, 0.05, 0.1, 0.2)],
-            _seeds((_TUNING_SEED,)),
+            each("recipe", LEARNING_RATES),
+            each("client.lr", (0.02, 0.05, 0.1, 0.2)),
+            each("seed", (_TUNING_SEED,)),
         ),
     )
 
 
 def _at_their_rates() -> list[dict]:
     return [{"recipe": recipe, "client.lr": rate} for recipe, rate in LEARNING_RATES.items()]
-
-
-def _seeds(seeds: Iterable[int]) -> list[dict]:
-    return [{"seed": seed} for seed in seeds]
 
 
 def _scaled(make: Callable[[Scale], Study]) -> dict[str, Callable[[], Study]]:

@@ -92,6 +92,17 @@ class Study:
         write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How much of a study is done."""
+
+    base: Experiment
+    """What its experiments have in common."""
+    seeds: tuple[int, ...]
+    suffix: str = ""
+    """Of a study's name, and so of its folder."""
+
+
 def _name_in(path: Path) -> str | None:
     """Return the name in a `study.json`, None where there is no such file."""
     if not path.exists():
@@ -124,6 +135,11 @@ def grid(base: Experiment, *axes: Iterable[dict]) -> tuple[Experiment, ...]:
     for experiment in experiments:
         distinct.setdefault(frozenset(relevant(experiment.to_flat()).items()), experiment)
     return tuple(distinct.values())
+
+
+def each(key: str, values: Iterable[Value]) -> list[dict[str, Value]]:
+    """Return an axis for `grid` along which one flat key changes."""
+    return [{key: value} for value in values]
 
 
 def from_file(path: Path) -> Study:

@@ -1,5 +1,7 @@
 """The table of contenders: a recipe is a row that says what fills a skeleton's slots."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from fl.nn.activations import GALU, SALU, SWALU, ZCSwish
@@ -55,6 +57,18 @@ def _gated(place: Place) -> nn.Module:
         return GALU(1.0, 1.0, place.channels, place.per_channel)
     return SWALU(0.5, 0.5, place.channels, place.per_channel)
 
+
+_NF = Recipe(
+    label="NF",
+    description="No normalizer, scaled weight standardization, residual branches of weight 0.2 "
+    "on inputs of unit spread, and the network's own activation.",
+    norm=_nothing,
+    activation=_native,
+    fits=SCALED,
+    conv=scaled_standardized,
+    alpha=0.2,
+    init="lecun",
+)
 
 RECIPES: dict[str, Recipe] = {
     "batchnorm": Recipe(
@@ -218,38 +232,19 @@ RECIPES: dict[str, Recipe] = {
         excite=magnitude_preserving_product,
         init="lecun",
     ),
-    "nf": Recipe(
-        label="NF",
-        description="No normalizer, scaled weight standardization, residual branches of weight 0.2 "
-        "on inputs of unit spread, and the network's own activation.",
-        norm=_nothing,
-        activation=_native,
-        fits=SCALED,
-        conv=scaled_standardized,
-        alpha=0.2,
-        init="lecun",
-    ),
-    "nf-agc": Recipe(
+    "nf": _NF,
+    "nf-agc": replace(
+        _NF,
         label="NF + AGC",
         description="As NF, with adaptive gradient clipping.",
-        norm=_nothing,
-        activation=_native,
-        fits=SCALED,
-        conv=scaled_standardized,
-        alpha=0.2,
-        init="lecun",
         clip="agc:0.01",
     ),
-    "nf-zc-swish": Recipe(
+    "nf-zc-swish": replace(
+        _NF,
         label="NF + ZC-Swish",
         description="As NF, with ZC-Swish in the place of the network's own activation.",
         caveat="the pair is ours.",
-        norm=_nothing,
         activation=lambda place: ZCSwish(place.channels, place.per_channel),
-        fits=SCALED,
-        conv=scaled_standardized,
-        alpha=0.2,
-        init="lecun",
     ),
 }
 """Every contender by the name that the knob `recipe` takes."""

@@ -38,7 +38,6 @@ class Slots:
         stride: int = 1,
         *,
         groups: int = 1,
-        bias: bool | None = None,
         gain: float | None = None,
         same: bool = False,
     ) -> nn.Module:
@@ -50,11 +49,10 @@ class Slots:
             side: of the kernel in pixels; odd.
             stride: in pixels.
             groups: groups of channels that do not see each other.
-            bias: whether it has one; None: as the recipe says of one before a norm.
             gain: γ for standardized weights; None: that of the recipe's activation.
             same: as `fl.nn.convs.Kernel`.
         """
-        bias = self.recipe.bias if bias is None else bias
+        bias = self.recipe.bias
         factor = self.gain if gain is None else gain
         return self.recipe.conv(
             Kernel(self.dims, inputs, outputs, side, stride, groups, bias, factor, same)

@@ -205,7 +205,6 @@ def test_kernels_are_chosen_by_the_size_of_the_batch_and_given_back():
 def test_networks_with_groups_never_take_pytorch_s_own_convolutions(kind, recipe):
     seen = set()
     module = build(SMALLEST[kind], recipe, (1, 8, 8), 3, torch.Generator().manual_seed(1))
-    look = lambda *_: seen.add(torch.backends.mkldnn.enabled)  # noqa: E731
-    module.register_forward_hook(look)
+    module.register_forward_hook(lambda *_: seen.add(torch.backends.mkldnn.enabled))
     train(FlatNetwork(module.double(), CPU), some_batches([1, 4, 8]), Client(), None)
     assert seen == {torch.backends.mkldnn.enabled}
