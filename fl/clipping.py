@@ -6,6 +6,7 @@ leaves the device, so nothing waits for it.
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -15,17 +16,24 @@ from fl.config import Client
 from fl.flat import FlatNetwork, Vector
 from fl.nn.convs import StandardizedConv
 
-Norm = Float[Tensor, ""]
+Norm = Float[Tensor, "*lanes"]
 Clip = Callable[[], Norm]
-"""Clips the gradient of the network that it was made for."""
+"""Clips the gradient that it was made for, every lane's by itself."""
 
 
-def make(client: Client, network: FlatNetwork) -> Clip:
-    """Return the clip that the knobs ask for."""
+def make(client: Client, network: FlatNetwork, weights: Vector, gradient: Vector) -> Clip:
+    """Return the clip that the knobs ask for.
+
+    Args:
+        client: the knobs.
+        network: what the weights are of.
+        weights: the network's own, or a row for each of several clients.
+        gradient: of the same shape; this is what is clipped.
+    """
     kind, bound = client.clipping
     if kind == "agc":
-        return AdaptiveClip(network, bound)
-    return partial(by_norm, network.gradient, bound if kind == "norm" else None)
+        return AdaptiveClip(network, weights, gradient, bound)
+    return partial(by_norm, gradient, bound if kind == "norm" else None)
 
 
 def by_norm(gradient: Vector, bound: float | None) -> Norm:
@@ -34,9 +42,9 @@ def by_norm(gradient: Vector, bound: float | None) -> Norm:
     The norm is that of the whole vector; without a bound nothing is scaled. Returns the norm that
     the gradient had.
     """
-    norm = torch.linalg.vector_norm(gradient)
+    norm = torch.linalg.vector_norm(gradient, dim=-1)
     if bound is not None:
-        gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1))
+        gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1).unsqueeze(-1))
     return norm
 
 
@@ -57,39 +65,45 @@ class AdaptiveClip:
     authors' takes it for the vector that it is, and so do we.
 
     Args:
-        network: whose gradient is clipped.
+        network: says what the units are.
+        weights: as `make`.
+        gradient: as `make`.
         bound: λ.
     """
 
     WEIGHT_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
 
-    def __init__(self, network: FlatNetwork, bound: float) -> None:
-        self.bound, self.gradient = bound, network.gradient
-        layers = network.module.modules()
-        gains = {id(layer.gain) for layer in layers if isinstance(layer, StandardizedConv)}
+    def __init__(
+        self, network: FlatNetwork, weights: Vector, gradient: Vector, bound: float
+    ) -> None:
+        self.bound, self.gradient = bound, gradient
+        layers = network.module.named_modules()
+        gains = {f"{name}.gain" for name, layer in layers if isinstance(layer, StandardizedConv)}
         clipped = [
-            (p, 1 if p.ndim < 2 or id(p) in gains else len(p))
-            for name, p in network.module.named_parameters()
-            if not name.startswith("classifier.")
+            (segment, 1 if len(segment.shape) < 2 or segment.name in gains else segment.shape[0])
+            for segment in network.segments
+            if not segment.name.startswith("classifier.")
         ]
         self.units = [units for _, units in clipped]
-        # The memory of the network's two vectors, as one matrix a parameter with a row a unit.
-        self.weights = [p.detach().view(units, -1) for p, units in clipped]
-        self.gradients = [p.grad.view(units, -1) for p, units in clipped]  # pyrefly: ignore
+        # The memory of the two vectors, as one matrix a parameter with a row a unit.
+        self.weights, self.gradients = (
+            [segment.of(vector, units, prod(segment.shape) // units) for segment, units in clipped]
+            for vector in (weights, gradient)
+        )
 
     @torch.no_grad()
     def __call__(self) -> Norm:
         """Clip the gradient in place and return the 2-norm that the whole of it had."""
-        norm = torch.linalg.vector_norm(self.gradient)
+        norm = torch.linalg.vector_norm(self.gradient, dim=-1)
         limits = _rows(self.weights).clamp_(min=self.WEIGHT_FLOOR).mul_(self.bound)
         norms = _rows(self.gradients)
         scaled = limits / norms.clamp(min=self.GRADIENT_FLOOR)
-        factors = torch.where(norms < limits, 1.0, scaled).unsqueeze(1).split(self.units)
+        factors = torch.where(norms < limits, 1.0, scaled).unsqueeze(-1).split(self.units, -2)
         for gradient, factor in zip(self.gradients, factors, strict=True):
             gradient.mul_(factor)
         return norm
 
 
-def _rows(matrices: list[Tensor]) -> Vector:
-    """Return the 2-norms of all rows of all matrices."""
-    return torch.cat([torch.linalg.vector_norm(matrix, dim=1) for matrix in matrices])
+def _rows(matrices: list[Tensor]) -> Float[Tensor, "*lanes units"]:
+    """Return the 2-norms of all rows of all matrices, next to one another."""
+    return torch.cat([torch.linalg.vector_norm(matrix, dim=-1) for matrix in matrices], dim=-1)

@@ -1,6 +1,8 @@
 """A network as one vector of weights: what training, penalties and norms work on."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -11,7 +13,9 @@ from fl.data import load
 from fl.nn import build, forget_statistics, scalars
 from fl.settings import ConfigError
 
-Vector = Float[Tensor, " weights"]
+Vector = Float[Tensor, "*lanes weights"]
+"""All weights of a network, or one such row for every one of several: what is done to them is done
+to each row by itself."""
 
 
 def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
@@ -30,6 +34,20 @@ def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
     return FlatNetwork(module, _device(knobs.device))
 
 
+@dataclass(frozen=True)
+class Segment:
+    """Where a parameter lies in a vector of weights."""
+
+    name: str
+    start: int
+    shape: tuple[int, ...]
+
+    def of(self, vector: Vector, *shape: int) -> Tensor:
+        """Return this part of every row, as a view of the parameter's shape or of a given one."""
+        part = vector[..., self.start : self.start + prod(self.shape)]
+        return part.view((*vector.shape[:-1], *(shape or self.shape)))
+
+
 class FlatNetwork:
     """A network whose parameters live in one vector and whose gradients live in another.
 
@@ -40,16 +58,22 @@ class FlatNetwork:
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         self.module = module.to(device)
-        parameters = list(module.parameters())
-        self.weights = torch.cat([p.detach().reshape(-1) for p in parameters])
+        self.weights = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
         self.gradient = torch.zeros_like(self.weights)
+        self.segments: list[Segment] = []
         self._tensors: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
         start = 0
-        for parameter in parameters:
-            view = slice(start, start + parameter.numel())
-            parameter.data = self.weights[view].view_as(parameter)
-            parameter.grad = self.gradient[view].view_as(parameter)
-            start = view.stop
+        for name, parameter in module.named_parameters():
+            segment = Segment(name, start, tuple(parameter.shape))
+            self.segments.append(segment)
+            parameter.data = segment.of(self.weights)
+            parameter.grad = segment.of(self.gradient)
+            start += parameter.numel()
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """All that the network's state has besides its parameters, by name."""
+        return dict(self.module.named_buffers())
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Overwrite every parameter and buffer, so that nothing of the last client stays.

@@ -4,7 +4,7 @@ Nothing here knows Flower.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,14 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fl import clipping, optimizers
 from fl.config import Client
 from fl.data import Batch
-from fl.flat import FlatNetwork, Vector
+from fl.flat import FlatNetwork
 from fl.nn import BatchNorm, has_groups
-
-Correction = Callable[[Vector, Vector, Vector], None]
-"""A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
+from fl.updates import Correction, Update
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,8 @@ def train(
         correct: the strategy's client half, or None.
     """
     begun = time.perf_counter()
-    start, update = network.weights.clone(), _Update(network, client, correct)
+    start = network.weights.clone()
+    update = Update(network, client, correct, network.weights, network.gradient)
     norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
     for norm in norms:
         norm.single_value_steps = 0
@@ -81,31 +79,6 @@ def train(
         single_value_steps=max((norm.single_value_steps for norm in norms), default=0),
         seconds=time.perf_counter() - begun,
     )
-
-
-class _Update:
-    """Moves a network's weights by one step, given its gradient."""
-
-    def __init__(self, network: FlatNetwork, client: Client, correct: Correction | None) -> None:
-        self.weights, self.gradient = network.weights, network.gradient
-        self.client, self.correct = client, correct
-        self.norms = torch.zeros((), device=network.weights.device)
-        self.factors = network.rate_factors(client.activation_lr)
-        self.clip = clipping.make(client, network)
-        self.optimizer = optimizers.make(client)
-
-    @torch.no_grad()
-    def __call__(self, start: Vector) -> None:
-        """Correct, clip, decay, and step; the order of torch with the penalty in the loss."""
-        if self.correct is not None:
-            self.correct(self.gradient, self.weights, start)
-        self.norms.add_(self.clip())
-        if self.client.weight_decay:
-            self.gradient.add_(self.weights, alpha=self.client.weight_decay)
-        direction = self.optimizer.direction(self.gradient)
-        if self.factors is not None:
-            direction = direction * self.factors
-        self.weights.add_(direction, alpha=-self.client.lr)
 
 
 def use_one_thread() -> None:
