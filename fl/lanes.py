@@ -1,0 +1,126 @@
+"""The state of many clients in training, a row for each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fl.config import Client
+from fl.data import Batch
+from fl.flat import FlatNetwork
+from fl.gradients import Examples, Gradients
+from fl.nn import BatchNorm
+from fl.updates import Correction, Update
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What has come together in a lane since its client began."""
+
+    loss: float
+    """Of every batch's loss times its size."""
+    gradient_norm: float
+    """Of every step's."""
+    update_norm: float
+    """‖w - w_start‖₂."""
+
+
+class Lanes:
+    """K rows of weights, buffers and optimizer state.
+
+    Args:
+        network: of which they are; clients are loaded from it and saved to it.
+        client: how all of them train.
+        correct: the strategy's client half, or None.
+        gradients: the program of this network.
+        lanes: K.
+        by_batch: whether examples of a batch bear on each other, as with BatchNorm, so that only
+            batches of one size can be taken together.
+    """
+
+    def __init__(
+        self,
+        network: FlatNetwork,
+        client: Client,
+        correct: Correction | None,
+        gradients: Gradients,
+        lanes: int,
+        by_batch: bool,
+    ) -> None:
+        self.network, self.gradients, self.by_batch = network, gradients, by_batch
+        self.weights = network.weights.expand(lanes, -1).clone()
+        self.start, self.gradient = self.weights.clone(), torch.zeros_like(self.weights)
+        self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
+        self.update = Update(network, client, correct, self.weights, self.gradient)
+        self.losses = torch.zeros_like(self.update.norms)
+        self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
+
+    @torch.no_grad()
+    def load(self, lane: int) -> None:
+        """Begin with what the network holds."""
+        self.weights[lane] = self.start[lane] = self.network.weights
+        self.gradient[lane], self.losses[lane] = 0, 0
+        for name, buffer in self.network.buffers.items():
+            self.buffers[name][lane] = buffer
+        self.update.forget(lane)
+
+    @torch.no_grad()
+    def save(self, lane: int) -> Sums:
+        """Write a row to the network, and return what has come together in it."""
+        self.network.weights.copy_(self.weights[lane])
+        for name, buffer in self.network.buffers.items():
+            buffer.copy_(self.buffers[name][lane])
+        self.gradient[lane] = 0  # an empty lane stands still
+        moved = torch.linalg.vector_norm(self.weights[lane] - self.start[lane])
+        return Sums(float(self.losses[lane]), float(self.update.norms[lane]), float(moved))
+
+    def step(self, batches: Mapping[int, Batch]) -> list[int]:
+        """Move these lanes by one step each, and return those where BatchNorm saw single values."""
+        starved: list[int] = []
+        for lanes in self._taken_together(batches):
+            for norm in self.norms:
+                norm.single_value_steps = 0
+            self._differentiate(lanes, [batches[lane] for lane in lanes])
+            if any(norm.single_value_steps for norm in self.norms):
+                starved += lanes
+        self.update(self.start)
+        return starved
+
+    def _taken_together(self, batches: Mapping[int, Batch]) -> list[list[int]]:
+        """Return the lanes of one pass each."""
+        if not self.by_batch:
+            return [list(batches)]
+        sizes = {len(labels) for _, labels in batches.values()}
+        return [[lane for lane in batches if len(batches[lane][1]) == size] for size in sizes]
+
+    def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> None:
+        """Fill these lanes' gradients, move their buffers, and add to their losses."""
+        whole = len(lanes) == len(self.weights)
+        rows = slice(None) if whole else torch.tensor(lanes, device=self.weights.device)
+        weights = self.weights if whole else self.weights[rows]
+        buffers = self.buffers if whole else {n: b[rows] for n, b in self.buffers.items()}
+        losses, gradient = self.gradients(weights, buffers, _stacked(batches, self.weights))
+        self.gradient[rows] = gradient
+        sizes = torch.tensor([len(labels) for _, labels in batches], device=losses.device)
+        self.losses[rows] += losses * sizes
+        if not whole:
+            for name, buffer in buffers.items():
+                self.buffers[name][rows] = buffer
+
+
+def _stacked(batches: Sequence[Batch], like: Tensor) -> Examples:
+    """Put batches next to each other, each filled up with its last example to the largest size."""
+    most = max(len(labels) for _, labels in batches)
+    inputs, labels = (
+        torch.stack([_filled(part, most) for part in parts]) for parts in zip(*batches, strict=True)
+    )
+    shares = torch.tensor(
+        [[1 / len(y)] * len(y) + [0.0] * (most - len(y)) for _, y in batches], dtype=like.dtype
+    )
+    return Examples(*(part.to(like.device) for part in (inputs, labels, shares)))
+
+
+def _filled(part: Tensor, size: int) -> Tensor:
+    missing = size - len(part)
+    return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part

@@ -1,0 +1,162 @@
+"""A cohort gives what training one client after another gives."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl import cohort
+from fl.cohort import Training
+from fl.config import Client
+from fl.data import Batch
+from fl.flat import FlatNetwork
+from fl.gradients import Gradients
+from fl.nn import build
+from fl.training import Outcome
+from strategies.proximal import proximal
+from tests.smallest import PAIRS, SMALLEST
+
+CPU = torch.device("cpu")
+
+
+def flat_network(kind: str, recipe: str, seed: int = 0, side: int = 8) -> FlatNetwork:
+    generator = torch.Generator().manual_seed(seed)
+    module = build(SMALLEST[kind], recipe, (1, side, side), 3, generator)
+    return FlatNetwork(module.double(), CPU)
+
+
+class Local:
+    """A client with random images and a start of its own."""
+
+    def __init__(self, seed: int, images: int, batch_size: int, side: int = 8, breaks: str = ""):
+        self.seed, self.images, self.batch_size = seed, images, batch_size
+        self.side, self.breaks = side, breaks
+        self.begun = 0
+
+    @property
+    def steps(self) -> int:
+        return -(-self.images // self.batch_size)
+
+    def begin(self, network: FlatNetwork) -> Iterator[Batch]:
+        self.begun += 1
+        if self.breaks == "begin":
+            raise ValueError("no start")
+        g = torch.Generator().manual_seed(self.seed)
+        network.weights.copy_(0.9 * self.start)
+        for name, buffer in network.buffers.items():
+            buffer.copy_(torch.full_like(buffer, 1 + self.seed / 10 + name.endswith("var")))
+        shape = (self.images, 1, self.side, self.side)
+        inputs = torch.randn(shape, generator=g, dtype=torch.float64)
+        labels = torch.randint(7 if self.breaks == "labels" else 3, (self.images,), generator=g)
+        return zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True)
+
+    def end(self, network: FlatNetwork, outcome: Outcome) -> tuple[dict, Outcome]:
+        if self.breaks == "end":
+            raise ValueError("no end")
+        return network.state(), outcome
+
+    def fail(self, error: Exception) -> str:
+        return f"{type(error).__name__}: {error}"
+
+
+def clients(network: FlatNetwork, sizes: list[int], batch_size: int, **more) -> list[Local]:
+    found = [Local(k, size, batch_size, **more) for k, size in enumerate(sizes)]
+    for client in found:
+        client.start = network.weights.clone()
+    return found
+
+
+def both_ways(
+    network: FlatNetwork, tasks: list[Local], how: Training, lanes: int
+) -> tuple[list, list]:
+    alone = [cohort.one_by_one(network, task, how) for task in tasks]
+    program = Gradients(network)
+    found = dict(cohort.together(network, tasks, how, program, lanes))
+    return alone, [found[place] for place in range(len(tasks))]
+
+
+def assert_same(alone: list, found: list, tolerance: float = 1e-9) -> None:
+    for (state, outcome), (other, others) in zip(alone, found, strict=True):
+        for name in state:
+            scale = state[name].abs().max().clamp(min=1e-3)
+            assert (state[name] - other[name]).abs().max() <= tolerance * scale, name
+        for figure in ("steps", "examples", "single_value_steps"):
+            assert getattr(outcome, figure) == getattr(others, figure)
+        for figure in ("loss", "gradient_norm", "update_norm"):
+            assert getattr(others, figure) == pytest.approx(getattr(outcome, figure), rel=1e-7)
+
+
+def side(kind: str, recipe: str) -> int:
+    """Return pixels enough: of one pixel, instance normalization leaves rounding errors alone,
+    and whether they are above 0 decides on the gradient of the ReLU behind them."""
+    return 32 if kind in ("nfnet", "efficientnet") else 16 if recipe == "instancenorm" else 8
+
+
+@pytest.mark.parametrize(("kind", "recipe"), PAIRS)
+def test_every_network_trains_in_lanes_as_alone(kind, recipe):
+    network = flat_network(kind, recipe, side=side(kind, recipe))
+    tasks = clients(network, [3, 1, 5], 2, side=side(kind, recipe))
+    how = Training(Client(lr=0.01, momentum=0.5))
+    assert_same(*both_ways(network, tasks, how, 2))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=6),
+    st.integers(1, 4),
+    st.integers(1, 6),
+    st.sampled_from(["batchnorm", "groupnorm", "zc-swish", "nf"]),
+    st.sampled_from(
+        [
+            Client(lr=0.01),
+            Client(lr=0.01, momentum=0.9, weight_decay=0.1, clip="norm:0.1"),
+            Client(lr=0.01, optimizer="adam", clip="none", activation_lr=3),
+            Client(lr=0.01, clip="agc:0.01"),
+        ]
+    ),
+    st.sampled_from([None, proximal(0.5)]),
+    st.booleans(),
+)
+def test_unequal_clients_end_as_they_would_alone(
+    sizes, batch_size, lanes, recipe, client, correct, fixed
+):
+    network = flat_network("plainnet", recipe)
+    tasks = clients(network, sizes, batch_size)
+    assert_same(*both_ways(network, tasks, Training(client, correct, fixed), lanes))
+
+
+@pytest.mark.parametrize("breaks", ["begin", "labels", "end"])
+def test_who_breaks_costs_nobody_else_anything(breaks):
+    network = flat_network("plainnet", "zc-swish")
+    tasks = clients(network, [9, 4, 4, 2], 2)
+    tasks[1].breaks = breaks
+    alone, found = both_ways(network, tasks, Training(Client()), 2)
+    assert found[1] == alone[1]
+    assert isinstance(found[1], str)
+    assert_same([alone[k] for k in (0, 2, 3)], [found[k] for k in (0, 2, 3)])
+
+
+def test_the_longest_begin_first_and_lanes_are_filled_again():
+    network = flat_network("plainnet", "none")
+    tasks = clients(network, [2, 8, 3, 5], 1)
+    order = []
+    for place, task in enumerate(tasks):
+        begin = task.begin
+        task.begin = lambda net, place=place, begin=begin: order.append(place) or begin(net)
+    done = cohort.together(network, tasks, Training(Client()), Gradients(network), 2)
+    assert [place for place, _ in done] == [3, 1, 2, 0]
+    assert order == [1, 3, 2, 0]
+
+
+def test_a_lane_s_result_does_not_depend_on_its_neighbours():
+    network = flat_network("plainnet", "zc-swish")
+    tasks = clients(network, [6, 6, 6], 2)
+    how = Training(Client())
+    found = dict(cohort.together(network, tasks, how, Gradients(network), 3))
+    tasks[2].seed = 99
+    other = dict(cohort.together(network, tasks, how, Gradients(network), 3))
+    for place in (0, 1):
+        assert all(torch.equal(t, other[place][0][n]) for n, t in found[place][0].items())
+    assert not torch.equal(found[2][0]["classifier.weight"], other[2][0]["classifier.weight"])
