@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Literal
 
 import matplotlib as mpl
@@ -11,6 +12,9 @@ from matplotlib.figure import Figure
 
 from experiments.report.figures import RC, handle
 from experiments.report.labels import Group
+
+_WIDEST = 100
+"""Letters of a title that go across a figure."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def grid(
         for empty in panels[len(titles) :]:
             empty.remove()
         for panel, title in zip(panels, titles, strict=False):
-            panel.set_title(title)
+            panel.set_title(fill(title, _WIDEST // columns))
             panel.tick_params(labelbottom=True)
         yield Panels(figure, panels[: len(titles)], list(axes[:, 0]))
 
