@@ -10,6 +10,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
 from experiments.bench import loop
+from experiments.bench.machine import cores
 from experiments.bench.record import Record
 from experiments.bench.workload import workload
 from fl.config import Experiment
@@ -68,5 +69,8 @@ def run(knobs: Experiment, record: Record) -> None:
         server_app=server,
         client_app=clients,
         num_supernodes=knobs.partition.clients,
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        backend_config={
+            "init_args": {"num_cpus": cores()},
+            "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        },
     )

@@ -1,6 +1,5 @@
 """The bare loop in a process per core, which live as long as the job."""
 
-import os
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from experiments.bench.loop import train
+from experiments.bench.machine import cores
 from experiments.bench.record import Record
 from experiments.bench.workload import workload
 from fl.config import Experiment
@@ -28,10 +28,10 @@ def longest_first(sizes: Sequence[int], hands: int) -> list[list[int]]:
 def run(knobs: Experiment, record: Record) -> None:
     """Let workers train their clients and sum up; weights and sums are in shared memory."""
     job, processes = workload(knobs), multiprocessing.get_context("spawn")
-    cores = min(len(os.sched_getaffinity(0)), len(job.clients))
+    crew = min(cores(), len(job.clients))
     shared = parameters_to_vector(job.network.parameters()).detach().share_memory_()
-    sums = torch.zeros(cores, len(shared)).share_memory_()
-    hands = longest_first([len(labels) for _, labels in job.clients], cores)
+    sums = torch.zeros(crew, len(shared)).share_memory_()
+    hands = longest_first([len(labels) for _, labels in job.clients], crew)
     pipes = []
     for worker, clients in enumerate(hands):
         mine, theirs = processes.Pipe()
@@ -52,7 +52,7 @@ def _work(
 ) -> None:
     """Train some clients whenever asked to, until the parent is gone."""
     torch.manual_seed(knobs.seed)
-    job, total = workload(knobs), 0.0
+    job = workload(knobs)
     while True:
         try:
             pipe.recv()
