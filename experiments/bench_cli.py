@@ -58,17 +58,17 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time our engines, bare PyTorch loops and other simulators on the same jobs, in turns."""
-    cases = [
-        (name, batch)
-        for name in _known("--job", jobs or ["cnn"], JOBS)
-        for batch in batch_sizes or [1, 4, 32]
-    ]
+    names_of_jobs, batch_sizes = _known("--job", jobs or ["cnn"], JOBS), batch_sizes or [1, 4, 32]
     racing, left_out = _racing(names, against)
     size = Size(clients, images, unequal, rounds)
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
-        todo = [(name, job(name, batch, size, Path(folder))) for name, batch in cases]
+        todo = [
+            (name, job(name, batch, size, Path(folder)))
+            for name in names_of_jobs
+            for batch in batch_sizes
+        ]
         for name, reason in left_out.items():
             say(f"left out: {name}: {reason}")
         begun, most, found = time.time(), peak(), []
@@ -81,7 +81,6 @@ def bench(
     report = {
         "command": typed(),
         "begun": begun,
-        "seconds": time.time() - begun,
         "against": against,
         "repetitions": repetitions,
         "size": asdict(size),
@@ -92,13 +91,18 @@ def bench(
         "left_out": left_out,
         "jobs": found,
     }
+    _hand_over(report, out, as_json)
+    if any(case["failed"] for case in found):
+        raise typer.Exit(1)
+
+
+def _hand_over(report: dict, out: Path | None, as_json: bool) -> None:
+    """Write the report, and print it, where that was asked for."""
     if out is not None:
         write_whole(out, json.dumps(report, indent=1) + "\n")
         say(f"every figure: {out}")
     if as_json:
         say(json.dumps(report))
-    if any(case["failed"] for case in found):
-        raise typer.Exit(1)
 
 
 def _known(option: str, names: Sequence[str], table: Mapping[str, object]) -> list[str]:
