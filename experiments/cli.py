@@ -1,8 +1,6 @@
 """The command line: ``fednf``, or ``python -m experiments``."""
 
 import json
-import os
-import shlex
 import sys
 import time
 from contextlib import suppress
@@ -13,12 +11,13 @@ import click
 import typer
 from rich.table import Table
 
-from experiments import data_cli, probe_cli
+from experiments import bench_cli, data_cli, probe_cli
 from experiments import study as studies_of
+from experiments.bench.machine import cores
 from experiments.progress import Display
 from experiments.studies import STUDIES
 from experiments.study import Study
-from experiments.terminal import Config, Json, Out, Quiet, Settings, console, say, show
+from experiments.terminal import Config, Json, Out, Quiet, Settings, console, say, show, typed
 from experiments.terminal import flat as flat_knobs
 from experiments.terminal import knobs as read_knobs
 from experiments.terminal import plots as load_plots
@@ -48,7 +47,7 @@ Jobs = Annotated[
 
 
 @app.callback()
-def _before_every_command() -> None:
+def _before_everytyped() -> None:
     # The cache serves code that runs from a Flower bundle; nothing else needs it to succeed.
     with suppress(OSError):
         fashion_mnist_small.fill_cache()
@@ -83,10 +82,10 @@ def run(
                 journal,
                 resume=resume,
                 watch=lambda line: None if finished_before else display.round(job, line),
-                command=_command(),
+                command=typed(),
             )
     except KeyboardInterrupt:
-        _interrupted(f"{_command()} --resume" if out else f"{_command()} --out {folder} --resume")
+        _interrupted(f"{typed()} --resume" if out else f"{typed()} --out {folder} --resume")
     if finished_before:
         say(f"{folder} holds this experiment, finished; nothing was trained again")
     say(
@@ -161,23 +160,24 @@ def report(folder: Path, as_json: Json = False) -> None:
 
 
 app.command()(probe_cli.probe)
+app.command()(bench_cli.bench)
 
 
 def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
-    chosen.begin(out, _command())
+    chosen.begin(out, typed())
     work = [
         Job(name, experiment, out / name)
         for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
     ]
-    display, jobs = Display(work, console, quiet), jobs or _cores()
+    display, jobs = Display(work, console, quiet), jobs or cores()
     say(f"runs: {len(work)}, at most {jobs} at a time, into {out}")
     try:
         with display.shown():
-            failed = work_through(work, jobs, _command(), display.round)
+            failed = work_through(work, jobs, typed(), display.round)
     except KeyboardInterrupt:
-        _interrupted(_command())
+        _interrupted(typed())
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
     page = str(plots.write(out)) if len(failed) < len(work) else None
@@ -188,16 +188,6 @@ def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: boo
         say(json.dumps({"report": page, "runs": len(work), "failed": failed}))
     if failed:
         raise typer.Exit(1)
-
-
-def _cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _command() -> str:
-    """Return the command that was typed, without --resume."""
-    return shlex.join(["fednf", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def _interrupted(again: str) -> NoReturn:

@@ -1,5 +1,7 @@
 """What all commands share: options, the console, and how a line or a table is printed."""
 
+import shlex
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -26,6 +28,11 @@ console = Console()
 def say(text: str, on: Console = console) -> None:
     """Print a line as it is: no wrapping, no markup."""
     on.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def typed() -> str:
+    """Return the command that was typed, without --resume."""
+    return shlex.join(["fednf", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def show(table: Table) -> None:

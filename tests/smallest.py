@@ -5,6 +5,7 @@ from fl.nn import RECIPES
 
 SMALLEST = {
     "plainnet": Network(kind="plainnet", depth=4, width=4),
+    "cnn": Network(kind="cnn", depth=3, width=4),
     "resnet": Network(kind="resnet", depth=8, width=4),
     "resnet-v2": Network(kind="resnet-v2", depth=8, width=4),
     "nfnet": Network(kind="nfnet", depth="F0", width=4),

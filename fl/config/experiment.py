@@ -125,6 +125,7 @@ _MINDED: dict[object, tuple[str, ...]] = {
 
 _UNMINDED: dict[object, tuple[str, ...]] = {
     "plainnet": ("stochastic-depth",),
+    "cnn": ("stochastic-depth",),
     "ffnn": ("stem-stride", "stochastic-depth"),
 }
 """Which knobs of a network don't bear on which kind."""

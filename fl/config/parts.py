@@ -21,18 +21,18 @@ CLIP = "norm:5"
 class Network(Knobs):
     """The skeleton of the network; what fills its slots is the recipe."""
 
-    kind: Literal["plainnet", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"] = (
-        "plainnet"
-    )
-    """`plainnet`: convolutions in a row, no skips; `resnet`: blocks with a skip; `resnet-v2`: with
-    the activation in front, NF-ResNet with a recipe `nf`; `nfnet`: NFNet-F0 to -F6;
-    `efficientnet`: EfficientNet, at its `auto` B0; `ffnn`: linear layers in a row on whole images;
-    `vit`: a small vision transformer."""
+    kind: Literal[
+        "plainnet", "cnn", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"
+    ] = "plainnet"
+    """`plainnet`: convolutions in a row, no skips; `cnn`: two of them with max pools; `resnet`:
+    blocks with a skip; `resnet-v2`: with the activation in front, NF-ResNet with a recipe `nf`;
+    `nfnet`: NFNet-F0 to -F6; `efficientnet`: EfficientNet, at its `auto` B0; `ffnn`: linear layers
+    in a row on whole images; `vit`: a small vision transformer."""
     depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
     """Layers with weights on the longest path; of efficientnet and vit, blocks. `auto`: 8 for
-    plainnet; 20 for resnets, which have 6n + 2 or one of 18, 34, 50, 101, 152 (resnet-v2: also
-    26), and then four stages; F0 for nfnet, which has F0 to F6; 16 for efficientnet (7 or more);
-    11 for ffnn; 6 for vit."""
+    plainnet; 3 for cnn, its only one; 20 for resnets, which have 6n + 2 or one of 18, 34, 50, 101,
+    152 (resnet-v2: also 26), and then four stages; F0 for nfnet, which has F0 to F6; 16 for
+    efficientnet (7 or more); 11 for ffnn; 6 for vit."""
     width: Positive | Literal["auto"] = "auto"
     """Channels of the first stage, which each later stage doubles; of nfnet and efficientnet those
     of the stem, and all others in proportion; of ffnn, units of a layer; of vit, channels of a
@@ -43,14 +43,14 @@ class Network(Knobs):
     own, or else he, for vit lecun."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
     """Stride of the first layers, in pixels; of vit, the side of a patch. 4 is ImageNet's, and not
-    for plainnet. `auto`: 2; of vit 4; of nfnet 4, the only one that it has."""
+    for plainnet and cnn. `auto`: 2; of cnn 1; of vit 4; of nfnet 4, the only one that it has."""
     per_channel: bool = False
     """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
     dropout: Share = 0.0
     """Share of the classifier's inputs that training zeroes."""
     stochastic_depth: Share = 0.0
     """Share of examples for which training drops the last residual branch; less for earlier. Of no
-    meaning to plainnet and ffnn."""
+    meaning to plainnet, cnn and ffnn."""
 
 
 class Data(Knobs):

@@ -8,6 +8,7 @@ from torch import nn
 
 from fl.config import Experiment, Network
 from fl.config.parts import CLIP
+from fl.nn.cnn import CNN
 from fl.nn.efficientnet import EfficientNet
 from fl.nn.ffnn import FFNN
 from fl.nn.initialization import Scheme, initialize
@@ -61,6 +62,9 @@ SKELETONS: dict[str, Skeleton] = {
         native=nn.GELU,
     ),
     "efficientnet": Skeleton(EfficientNet, depth=16, width=lambda depth: 32, native=nn.SiLU),
+    "cnn": Skeleton(
+        CNN, depth=CNN.DEPTH, width=lambda depth: 16, stem_stride=1, stem_strides=(1, 2)
+    ),
     "ffnn": Skeleton(FFNN, depth=11, width=lambda depth: 100, stem_stride=1),
     "vit": Skeleton(
         ViT, depth=6, width=lambda depth: 192, stem_stride=4, native=nn.GELU, init="lecun"

@@ -35,6 +35,11 @@ def global_mean(x: Tensor) -> Tensor:
     return x.mean(tuple(range(2, x.ndim)))
 
 
+def halving_max(dims: int) -> nn.Module:
+    """Return the max pool of side and stride 2; a side becomes ⌈side / 2⌉."""
+    return _MAX[dims](2, ceil_mode=True)
+
+
 def overlapping_max(dims: int) -> nn.Module:
     """Return the max pool of side 3 and stride 2 of ResNet's stem (arXiv 1512.03385, table 1)."""
     return _MAX[dims](3, stride=2, padding=1)

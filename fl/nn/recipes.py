@@ -12,9 +12,9 @@ from fl.nn.recipe import Place, Recipe
 from fl.nn.squashing import derf, dyt
 from fl.settings import did_you_mean
 
-PLAIN = frozenset({"plainnet", "resnet", "resnet-v2", "efficientnet"})
+PLAIN = frozenset({"plainnet", "cnn", "resnet", "resnet-v2", "efficientnet"})
 """Skeletons that any layer behind a convolution fits."""
-RESIDUAL = PLAIN - {"plainnet"}
+RESIDUAL = PLAIN - {"plainnet", "cnn"}
 """Those of them in which branches merge."""
 DENSE = PLAIN | {"ffnn"}
 """Skeletons for what does without convolutions and without space, too."""

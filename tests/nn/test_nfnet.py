@@ -253,7 +253,7 @@ def test_auto_is_f0_at_its_published_width() -> None:
         (
             {"kind": "nfnet"},
             "batchnorm",
-            "recipe=batchnorm does not fit network.kind=nfnet; it fits efficientnet, ffnn, "
+            "recipe=batchnorm does not fit network.kind=nfnet; it fits cnn, efficientnet, ffnn, "
             "plainnet, resnet, resnet-v2, vit",
         ),
     ],

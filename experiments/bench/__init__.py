@@ -1,0 +1,1 @@
+"""One job, timed by every way of doing it: ours, bare PyTorch loops, and other simulators."""

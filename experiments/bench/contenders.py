@@ -1,0 +1,50 @@
+"""The table of contenders: each is a way of playing the rounds of a job."""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from experiments.bench.record import Record
+from fl.config import Experiment
+from fl.settings import Value
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do a job."""
+
+    about: str
+    """In a few words."""
+    module: str
+    """In `experiments.bench`, with a `run(knobs, record)` that plays all rounds of a job and
+    records each when it is finished; not imported before that, as others may need others."""
+    needs: Sequence[str] = ()
+    """Packages that it can't do without."""
+    knobs: Mapping[str, Value] = field(default_factory=dict)
+    """Of ours, in which it differs from the job, such as the engine."""
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages that it needs."""
+        return {name: metadata.version(name) for name in self.needs}
+
+    def missing(self) -> str | None:
+        """Say why it can't run here; None where it can."""
+        absent = [name for name in self.needs if importlib.util.find_spec(name) is None]
+        return f"{' and '.join(absent)} not installed" if absent else None
+
+    def run(self, job: Experiment, record: Record) -> None:
+        """Play the job's rounds in this process."""
+        module = importlib.import_module(f"experiments.bench.{self.module}")
+        module.run(job.replace(self.knobs), record)
+
+
+CONTENDERS: dict[str, Contender] = {
+    "sequential": Contender("fednf, one client after another", "ours"),
+    "loop": Contender("bare PyTorch, one process, one thread", "loop"),
+    "loop-per-core": Contender("bare PyTorch, a process a core", "loop_per_core"),
+    "flower": Contender("stock Flower, Ray, a core a client", "flower", needs=("ray",)),
+    "pfl": Contender("pfl-research, torchrun, a process a core", "pfl_research", needs=("pfl",)),
+}
+"""By name; a row more is a contender more."""

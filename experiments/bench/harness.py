@@ -1,0 +1,139 @@
+"""Contenders taken in turns, and what their repetitions come to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from experiments.bench.jobs import flops_per_image, network
+from experiments.bench.repetition import Failed, Repetition, repeat
+from fl.config import Experiment
+from fl.data import deal
+
+Repeat = Callable[[str, bool], Repetition]
+"""(contender, whether to watch its memory) -> one repetition; raises `Failed`."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over repetitions."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Return the spread of at least one value."""
+        return cls(median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a contender's repetitions come to."""
+
+    images_per_second: Spread
+    seconds_per_round: Spread
+    ratio: Spread | None
+    """Of rates to another contender's in the same turn; None where that one failed."""
+    startup: Spread
+    peak_bytes: int | None
+    losses: tuple[float, ...]
+    """Of the first counted repetition."""
+
+
+def in_turns(
+    contenders: Sequence[str], repetitions: int, repeat: Repeat, watch: Callable[[], None]
+) -> tuple[dict[str, list[Repetition]], dict[str, str]]:
+    """Let contenders do a job in turns, A B C A B C: what disturbs the machine disturbs all.
+
+    The first turn warms caches up and has its memory watched; its times are not counted. A
+    contender that fails is left out of later turns.
+
+    Args:
+        contenders: by name.
+        repetitions: turns that count.
+        repeat: does the job once.
+        watch: called after every repetition.
+
+    Returns:
+        By contender all repetitions, the first turn's in front, and why some failed.
+    """
+    done: dict[str, list[Repetition]] = {name: [] for name in contenders}
+    failed: dict[str, str] = {}
+    for turn in range(repetitions + 1):
+        for name in contenders:
+            if name not in failed:
+                try:
+                    done[name].append(repeat(name, turn == 0))
+                except Failed as error:
+                    failed[name] = str(error)
+            watch()
+    return {name: found for name, found in done.items() if name not in failed}, failed
+
+
+def summaries(done: Mapping[str, Sequence[Repetition]], against: str) -> dict[str, Summary]:
+    """Return what repetitions come to, without the first turn's but for the memory."""
+    counted = {name: found[1:] for name, found in done.items()}
+    anchor = counted.get(against)
+    return {
+        name: Summary(
+            images_per_second=Spread.of([r.images_per_second for r in found]),
+            seconds_per_round=Spread.of([r.seconds_per_round for r in found]),
+            ratio=Spread.of(_ratios(found, anchor)) if anchor else None,
+            startup=Spread.of([r.startup for r in found]),
+            peak_bytes=done[name][0].peak_bytes,
+            losses=found[0].losses,
+        )
+        for name, found in counted.items()
+    }
+
+
+def _ratios(mine: Sequence[Repetition], theirs: Sequence[Repetition]) -> list[float]:
+    """Return how many times their rate mine is, turn by turn."""
+    pairs = zip(mine, theirs, strict=True)
+    return [one.images_per_second / other.images_per_second for one, other in pairs]
+
+
+def timed(
+    job: Experiment,
+    contenders: Sequence[str],
+    repetitions: int,
+    against: str,
+    peak: float,
+    watch: Callable[[], None],
+) -> dict:
+    """Let contenders do a job in turns, and return all that is known of it, ready for JSON.
+
+    Args:
+        job: what to do.
+        contenders: who does it.
+        repetitions: turns that count.
+        against: the contender that ratios are to.
+        peak: floating-point operations a second of which shares are told.
+        watch: called after every repetition.
+    """
+    sizes = sorted(len(part) for part in deal(job))
+    flops, images = flops_per_image(job), sum(sizes)
+
+    def once(name: str, watch_memory: bool) -> Repetition:
+        return repeat(name, job, images, watch_memory=watch_memory)
+
+    done, failed = in_turns(contenders, repetitions, once, watch)
+    told = {
+        name: {
+            **asdict(summary),
+            "share_of_peak": summary.images_per_second.median * flops / peak,
+            "repetitions": [asdict(repetition) for repetition in done[name]],
+        }
+        for name, summary in summaries(done, against).items()
+    }
+    return {
+        "batch_size": job.client.batch_size,
+        "knobs": job.to_flat(),
+        "parameters": sum(p.numel() for p in network(job).parameters()),
+        "flops_per_image": flops,
+        "images": images,
+        "sizes": sizes,
+        "contenders": told,
+        "failed": failed,
+    }

@@ -1,0 +1,139 @@
+"""The jobs that contenders are timed on: each is an experiment, and so the same for all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fl.config import Experiment
+from fl.data import deal, load
+from fl.data.fashion_mnist_small import NAME as CLOTHES
+from fl.nn import build
+from fl.seeds import torch_stream
+from fl.settings import ConfigError, Value
+
+CLASSES = 10
+PICTURES = "3x32x32"
+"""Synthetic pictures in colour: a pattern a class, and noise."""
+
+JOBS: dict[str, tuple[str, Mapping[str, Value]]] = {
+    "cnn": (PICTURES, {"network.kind": "cnn", "recipe": "none"}),
+    "plainnet-16": (CLOTHES, {"network.kind": "plainnet", "network.depth": 16}),
+    "nf-resnet-18": (
+        CLOTHES,
+        {
+            "network.kind": "resnet-v2",
+            "network.depth": 18,
+            "network.width": 16,
+            "recipe": "nf",
+        },
+    ),
+    "gn-resnet-18": (
+        CLOTHES,
+        {
+            "network.kind": "resnet",
+            "network.depth": 18,
+            "network.width": 16,
+            "recipe": "groupnorm",
+        },
+    ),
+}
+"""By name, which images and which network."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a round of a job is."""
+
+    clients: int = 10
+    """Clients, all of which train in every round."""
+    images: int = 50
+    """Images a client; where they are unequal, their mean."""
+    unequal: bool = False
+    """Whether clients hold Dirichlet(0.3) parts of each class, or equally many of all."""
+    rounds: int = 5
+    """Rounds that are timed; one before them is not."""
+
+
+def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
+    """Return a job, with its images in a folder.
+
+    Plain SGD, one epoch, no clipping: what every contender has. Few test images, since only we
+    look at them.
+
+    Raises:
+        ConfigError: there are too few images for ten classes, or for as many clients.
+    """
+    pictures, network = JOBS[name]
+    if (count := size.clients * size.images) < CLASSES:
+        raise ConfigError(
+            f"{count} images in a round can't be of {CLASSES} classes; raise --images"
+        )
+    path = folder / f"{pictures}.npz"
+    if not path.exists():
+        np.savez(path, **_arrays(pictures, count))  # pyrefly: ignore
+    knobs = Experiment.from_flat(
+        {
+            "recipe": "zc-swish",
+            "data.name": str(path),
+            "partition.kind": "dirichlet" if size.unequal else "iid",
+            "partition.alpha": 0.3,
+            "partition.min-size": 1,
+            "partition.clients": size.clients,
+            "sampling.clients": size.clients,
+            "client.batch-size": batch_size,
+            "client.lr": 0.02,
+            "client.clip": "none",
+            "device": "cpu",
+            "rounds": size.rounds + 1,
+            **network,
+        }
+    )
+    deal(knobs)
+    return knobs
+
+
+def network(knobs: Experiment) -> nn.Module:
+    """Return the job's network with its initial weights, the same for every contender."""
+    dataset, generator = load(knobs.data.name), torch_stream(knobs.seed, "init")
+    return build(knobs.network, knobs.recipe, dataset.shape, len(dataset.classes), generator)
+
+
+def flops_per_image(knobs: Experiment) -> float:
+    """Return the floating-point operations of a step per image: forward and backward.
+
+    As `torch.utils.flop_counter` has them: matrix products and convolutions, a multiplication and
+    an addition being two.
+    """
+    net, size = network(knobs), knobs.client.batch_size
+    images = torch.zeros(size, *load(knobs.data.name).shape)
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(net(images), torch.zeros(size, dtype=torch.long)).backward()
+    return counter.get_total_flops() / size
+
+
+def _arrays(pictures: str, count: int) -> dict[str, np.ndarray]:
+    """Return training images and a test image of each class, as bytes with channels last."""
+    labels = np.arange(count + CLASSES) % CLASSES
+    labels[count:] = np.arange(CLASSES)
+    if pictures == PICTURES:
+        rng = np.random.default_rng(1)
+        patterns = rng.normal(0, 30, (CLASSES, 32, 32, 3))
+        images = rng.normal(128, 40, (len(labels), 32, 32, 3)) + patterns[labels]
+        images = images.clip(0, 255).astype(np.uint8)
+    else:
+        train = load(pictures).train
+        of_class = [np.flatnonzero(train.labels.numpy() == label) for label in range(CLASSES)]
+        places = [of_class[c][i // CLASSES % len(of_class[c])] for i, c in enumerate(labels)]
+        images = train.images[places].movedim(1, -1).numpy()
+    return {
+        "x_train": images[:count],
+        "y_train": labels[:count],
+        "x_test": images[count:],
+        "y_test": labels[count:],
+    }

@@ -1,0 +1,68 @@
+"""The bare loop in a process per core, which live as long as the job."""
+
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from experiments.bench.loop import train
+from experiments.bench.machine import cores
+from experiments.bench.record import Record
+from experiments.bench.workload import workload
+from fl.config import Experiment
+
+
+def longest_first(sizes: Sequence[int], hands: int) -> list[list[int]]:
+    """Deal clients to processes: the largest first, each to whoever has least to do."""
+    dealt, loads = [[] for _ in range(hands)], [0] * hands
+    for client in sorted(range(len(sizes)), key=lambda client: -sizes[client]):
+        least = loads.index(min(loads))
+        dealt[least].append(client)
+        loads[least] += sizes[client]
+    return dealt
+
+
+def run(knobs: Experiment, record: Record) -> None:
+    """Let workers train their clients and sum up; weights and sums are in shared memory."""
+    job, processes = workload(knobs), multiprocessing.get_context("spawn")
+    crew = min(cores(), len(job.clients))
+    shared = parameters_to_vector(job.network.parameters()).detach().share_memory_()
+    sums = torch.zeros(crew, len(shared)).share_memory_()
+    hands = longest_first([len(labels) for _, labels in job.clients], crew)
+    pipes = []
+    for worker, clients in enumerate(hands):
+        mine, theirs = processes.Pipe()
+        arguments = (theirs, knobs, clients, shared, sums[worker])
+        processes.Process(target=_work, args=arguments, daemon=True).start()
+        theirs.close()
+        pipes.append(mine)
+    for _ in range(knobs.rounds):
+        for pipe in pipes:
+            pipe.send(None)
+        total = sum(pipe.recv() for pipe in pipes)
+        torch.sum(sums, 0, out=shared)
+        record(job.images, total / job.images)
+
+
+def _work(
+    pipe: Connection, knobs: Experiment, clients: Sequence[int], shared: Tensor, mean: Tensor
+) -> None:
+    """Train some clients whenever asked to, until the parent is gone."""
+    torch.manual_seed(knobs.seed)
+    job = workload(knobs)
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        mean.zero_()
+        total = 0.0
+        for images, labels in (job.clients[client] for client in clients):
+            vector_to_parameters(shared.clone(), job.network.parameters())
+            total += train(job.network, images, labels, knobs)
+            after = parameters_to_vector(job.network.parameters()).detach()
+            mean.add_(after, alpha=len(labels) / job.images)
+        pipe.send(total)

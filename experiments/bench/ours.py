@@ -1,0 +1,20 @@
+"""Ours: the federation that `fednf run` plays, in this process."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from experiments.bench.record import Record
+from fl.config import Experiment
+from fl.journal import Journal
+from fl.runtime import run as run_inline
+
+
+def run(knobs: Experiment, record: Record) -> None:
+    """Play what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
+
+    def watch(line: dict) -> None:
+        if line["round"]:
+            record(line["images"], line["train_loss"])
+
+    with TemporaryDirectory() as folder:
+        run_inline(knobs, Journal(Path(folder)), watch=watch)

@@ -1,0 +1,73 @@
+"""All processes that descend from one, whoever their parent is by now, and their memory.
+
+They are known by a mark in their environment, which children inherit: Ray's daemons leave their
+parent, but not their environment. Linux only; elsewhere there is no `/proc`, a family is its first
+process, and its memory is not known.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_PROC = Path("/proc")
+_EVERY = 0.1  # seconds from one look at the memory to the next
+_GRACE = 10.0  # seconds for killed processes to go away
+
+
+class Family:
+    """The processes that bear a mark.
+
+    Args:
+        name: of the mark; unlike any other's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.mark = {"FEDNF_BENCH_FAMILY": name}
+        self._words = f"FEDNF_BENCH_FAMILY={name}".encode()
+
+    def members(self) -> list[Path]:
+        """Return the folders in `/proc` of all that live."""
+        found = []
+        for path in _PROC.glob("[0-9]*"):
+            with suppress(OSError):
+                if self._words in (path / "environ").read_bytes().split(b"\0"):
+                    found.append(path)
+        return found
+
+    def memory(self) -> int | None:
+        """Return the bytes in use, a page that n processes share being 1/n of each one's."""
+        sizes = []
+        for path in self.members():
+            with suppress(OSError):
+                lines = (path / "smaps_rollup").read_text().splitlines()
+                sizes += [int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")]
+        return sum(sizes) if sizes else None
+
+    def peak(self, process: subprocess.Popen, limit: float) -> int | None:
+        """Look at the memory until a process ends, and return the most that was seen.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended after so many seconds.
+        """
+        most, deadline = None, time.monotonic() + limit
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(process.args, limit)
+            if (now := self.memory()) is not None:
+                most = max(most or 0, now)
+            time.sleep(_EVERY)
+        return most
+
+    def end(self, process: subprocess.Popen) -> None:
+        """Kill the first process and all that are left of its family, and see them gone."""
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + _GRACE
+        while (left := self.members()) and time.monotonic() < deadline:
+            for path in left:
+                with suppress(ProcessLookupError):
+                    os.kill(int(path.name), signal.SIGKILL)
+            time.sleep(0.05)

@@ -1,0 +1,127 @@
+"""One contender doing one job once, in an interpreter of its own.
+
+As a program: ``python -m experiments.bench.repetition CONTENDER KNOBS.json ROUNDS.jsonl``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.bench.contenders import CONTENDERS
+from experiments.bench.processes import Family
+from experiments.bench.record import Record
+from fl.config import Experiment
+
+_QUIET = {
+    "OMP_NUM_THREADS": "1",  # of each process; contenders that use all cores have one on each
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # not 15: else whatever else runs would starve Flower's clients
+}
+_LIMIT = 3600.0  # seconds; a contender that hangs must not hold up the others for ever
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What came of it."""
+
+    startup: float
+    """Seconds from the start of the interpreter to the end of the first round."""
+    seconds: float
+    """Seconds from there to the end of the last."""
+    rounds: int
+    """In that time."""
+    images: int
+    """Trained on in that time."""
+    losses: tuple[float, ...]
+    """Mean training loss of every round, the first among them."""
+    peak_bytes: int | None
+    """Most memory in use by all its processes at once, shared pages counted once; None where it
+    was not looked at."""
+
+    @property
+    def images_per_second(self) -> float:
+        """Its rate."""
+        return self.images / self.seconds
+
+    @property
+    def seconds_per_round(self) -> float:
+        """The mean over its rounds."""
+        return self.seconds / self.rounds
+
+
+class Failed(RuntimeError):
+    """A contender did not do the job; says why in one line."""
+
+
+def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) -> Repetition:
+    """Let a contender do a job in processes of its own, all of which are gone afterwards.
+
+    Args:
+        contender: a row of the table.
+        job: what to do.
+        images: that a round has to train on.
+        watch_memory: whether to look at its memory all the while, which takes time from it.
+
+    Raises:
+        Failed: it did not, or not with all images.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        record, errors = Record(folder / "rounds.jsonl"), folder / "errors.txt"
+        (folder / "knobs.json").write_text(json.dumps(job.to_flat()))
+        family = Family(str(uuid.uuid4()))
+        environment = {**os.environ, **_QUIET, **family.mark, "FLWR_HOME": name}
+        words = ["-m", __name__, contender, str(folder / "knobs.json"), str(record.path)]
+        begun = time.monotonic()
+        with errors.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, *words], env=environment, stdout=file, stderr=file
+            )
+        try:
+            peak = family.peak(process, _LIMIT) if watch_memory else None
+            status = process.wait(_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"not finished after {_LIMIT:.0f} s") from None
+        finally:
+            family.end(process)
+        if status:
+            raise Failed(_reason(errors.read_text(errors="replace"), status))
+        return account(begun, record.lines(), job.rounds, images, peak)
+
+
+def account(
+    begun: float, lines: list[dict], rounds: int, images: int, peak: int | None
+) -> Repetition:
+    """Return what the lines of a record come to."""
+    if len(lines) != rounds:
+        raise Failed(f"it finished {len(lines)} rounds of {rounds}")
+    if odd := [line["images"] for line in lines if line["images"] != images]:
+        raise Failed(f"it trained on {odd[0]} images in a round that has {images}")
+    return Repetition(
+        startup=lines[0]["at"] - begun,
+        seconds=lines[-1]["at"] - lines[0]["at"],
+        rounds=rounds - 1,
+        images=images * (rounds - 1),
+        losses=tuple(line["loss"] for line in lines),
+        peak_bytes=peak,
+    )
+
+
+def _reason(errors: str, status: int) -> str:
+    """Return the last line that is not blank, which in a traceback is the exception."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return f"{lines[-1] if lines else 'no message'} (exit status {status})"
+
+
+if __name__ == "__main__":
+    name, knobs, rounds = sys.argv[1:]
+    flat = json.loads(Path(knobs).read_text())
+    CONTENDERS[name].run(Experiment.from_flat(flat), Record(Path(rounds)))

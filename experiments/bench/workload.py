@@ -1,0 +1,38 @@
+"""What a contender that is not ours is given: the network, and every client's images as inputs."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.bench.jobs import network
+from fl.config import Experiment
+from fl.data import deal, load
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A job in plain PyTorch's terms."""
+
+    network: nn.Module
+    clients: tuple[tuple[Tensor, Tensor], ...]
+    """Of every client, its images as float inputs, and their labels."""
+
+    @property
+    def images(self) -> int:
+        """Images of all clients."""
+        return sum(len(labels) for _, labels in self.clients)
+
+
+@lru_cache(maxsize=1)
+def workload(knobs: Experiment) -> Workload:
+    """Return a job's network and images; a process makes them once."""
+    dataset = load(knobs.data.name)
+    images, labels = dataset.inputs(dataset.train.images), dataset.train.labels
+    return Workload(network(knobs), tuple((images[mine], labels[mine]) for mine in deal(knobs)))
+
+
+def loss(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of a batch."""
+    return F.cross_entropy(net(images), labels)

@@ -1,0 +1,164 @@
+"""The command about speed: ``fednf bench``."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from experiments import terminal
+from experiments.bench.contenders import CONTENDERS
+from experiments.bench.harness import timed
+from experiments.bench.jobs import JOBS, Size, job
+from experiments.bench.machine import cores, peak
+from experiments.terminal import Json, Quiet, console, say, typed
+from fl.files import write_whole
+from fl.provenance import conditions
+from fl.settings import ConfigError, did_you_mean
+
+Jobs = Annotated[
+    list[str] | None, typer.Option("--job", help=f"{', '.join(JOBS)}; may be given many times.")
+]
+Batches = Annotated[
+    list[int] | None,
+    typer.Option("--batch-size", min=1, help="May be given many times. Default: 1, 4, 32."),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--contender", help="May be given many times. Default: all that are here."),
+]
+Against = Annotated[str, typer.Option("--against", help="The contender that ratios are to.")]
+Repetitions = Annotated[int, typer.Option("--repetitions", min=1, help="Turns that count.")]
+Clients = Annotated[int, typer.Option("--clients", min=1, help="Clients in a round.")]
+Images = Annotated[int, typer.Option("--images", min=1, help="Images a client, on average.")]
+Unequal = Annotated[bool, typer.Option("--unequal", help="Clients hold Dirichlet(0.3) parts.")]
+Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Timed rounds in a repetition.")]
+File = Annotated[Path | None, typer.Option("--out", help="A JSON file for every figure.")]
+
+
+def bench(
+    jobs: Jobs = None,
+    batch_sizes: Batches = None,
+    names: Names = None,
+    against: Against = "loop-per-core",
+    repetitions: Repetitions = 5,
+    clients: Clients = 10,
+    images: Images = 50,
+    unequal: Unequal = False,
+    rounds: Rounds = 5,
+    out: File = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Time our engines, bare PyTorch loops and other simulators on the same jobs, in turns."""
+    names_of_jobs, batch_sizes = _known("--job", jobs or ["cnn"], JOBS), batch_sizes or [1, 4, 32]
+    racing, left_out = _racing(names, against)
+    size = Size(clients, images, unequal, rounds)
+    if out is not None and out.is_dir():
+        raise ConfigError(f"{out} is a folder; choose a file")
+    with TemporaryDirectory() as folder, _bar(quiet) as bar:
+        todo = [
+            (name, job(name, batch, size, Path(folder)))
+            for name in names_of_jobs
+            for batch in batch_sizes
+        ]
+        for name, reason in left_out.items():
+            say(f"left out: {name}: {reason}")
+        begun, most, found = time.time(), peak(), []
+        say(f"{cores()} cores, {most / 1e9:,.0f} GFLOP/s in products of float32 matrices")
+        task = bar.add_task("timing", total=len(todo) * len(racing) * (repetitions + 1))
+        watch = partial(bar.advance, task)
+        for name, knobs in todo:
+            found.append({"job": name, **timed(knobs, racing, repetitions, against, most, watch)})
+            _tell(found[-1], against)
+    report = {
+        "command": typed(),
+        "begun": begun,
+        "against": against,
+        "repetitions": repetitions,
+        "size": asdict(size),
+        "conditions": conditions(),
+        "opponents": {name: CONTENDERS[name].versions() for name in racing},
+        "cores": cores(),
+        "peak_flops_per_second": most,
+        "left_out": left_out,
+        "jobs": found,
+    }
+    _hand_over(report, out, as_json)
+    if any(case["failed"] for case in found):
+        raise typer.Exit(1)
+
+
+def _hand_over(report: dict, out: Path | None, as_json: bool) -> None:
+    """Write the report, and print it, where that was asked for."""
+    if out is not None:
+        write_whole(out, json.dumps(report, indent=1) + "\n")
+        say(f"every figure: {out}")
+    if as_json:
+        say(json.dumps(report))
+
+
+def _known(option: str, names: Sequence[str], table: Mapping[str, object]) -> list[str]:
+    """Return names, each once; all of them have to be in a table."""
+    for name in names:
+        if name not in table:
+            raise ConfigError(f"{option} {name} does not exist; {did_you_mean(name, table)}")
+    return list(dict.fromkeys(names))
+
+
+def _racing(names: Sequence[str] | None, against: str) -> tuple[list[str], dict[str, str]]:
+    """Return the contenders that can run here, and why others can't."""
+    asked = _known("--contender", names or list(CONTENDERS), CONTENDERS)
+    _known("--against", [against], CONTENDERS)
+    if against not in asked:
+        raise ConfigError(f"--against {against} is not among the contenders {', '.join(asked)}")
+    absent = {name: reason for name in asked if (reason := CONTENDERS[name].missing())}
+    if odd := [name for name in absent if name == against or names]:
+        raise ConfigError(f"{odd[0]} can't run here: {absent[odd[0]]}")
+    return [name for name in asked if name not in absent], absent
+
+
+def _bar(quiet: bool) -> Progress:
+    """Return a bar that goes away when all is done; none outside of a terminal."""
+    return Progress(console=console, transient=True, disable=quiet or not console.is_terminal)
+
+
+def _tell(case: dict, against: str) -> None:
+    """Print a job's table, and who failed."""
+    say(
+        f"{case['job']}, batch size {case['batch_size']}: {case['parameters']:,} parameters, "
+        f"{case['flops_per_image'] / 1e6:.1f} MFLOP an image; "
+        f"{case['images']:,} images a round, of a client {case['sizes'][0]} to {case['sizes'][-1]}"
+    )
+    table = Table("contender", box=None)
+    for title in ("images/s", "s/round", f"x {against}", "start, s", "peak MB", "of peak", "loss"):
+        table.add_column(title, justify="right")
+    for name, row in case["contenders"].items():
+        memory = "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:,.0f}"
+        table.add_row(
+            name,
+            _spread(row["images_per_second"], ",.0f"),
+            _spread(row["seconds_per_round"], ".3f"),
+            _spread(row["ratio"], ".2f"),
+            _spread(row["startup"], ".1f"),
+            memory,
+            f"{row['share_of_peak']:.1%}",
+            f"{row['losses'][0]:.3f} → {row['losses'][-1]:.3f}",
+        )
+    terminal.show(table)
+    for name, reason in case["failed"].items():
+        say(f"failed: {name}: {reason}")
+
+
+def _spread(figure: Mapping[str, float] | None, how: str) -> str:
+    """Spell a median, and between which values it lies."""
+    if figure is None:
+        return "–"
+    return f"{figure['median']:{how}} ({figure['least']:{how}}–{figure['most']:{how}})"

@@ -1,0 +1,120 @@
+"""The command, with contenders whose times are made up."""
+
+import json
+
+import pytest
+
+from experiments import bench_cli
+from experiments.bench import harness
+from experiments.bench.repetition import Failed, Repetition
+from tests.experiments.answers import refused
+
+TINY = ["--clients", "2", "--images", "5", "--rounds", "2", "--repetitions", "2"]
+RACE = ["--contender", "loop", "--contender", "sequential", "--against", "loop", *TINY]
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """Let loop take twice the time of all others, and of who is in this set nothing come."""
+    failing = set()
+
+    def repeat(name, job, images, *, watch_memory):
+        if name in failing:
+            raise Failed("[no] luck")
+        seconds = 2.0 if name == "loop" else 1.0
+        peak = 50_000_000 if watch_memory else None
+        return Repetition(3.0, seconds, 2, 2 * images, (2.0, 1.5, 1.0), peak)
+
+    monkeypatch.setattr(harness, "repeat", repeat)
+    monkeypatch.setattr(bench_cli, "peak", lambda: 1e11)
+    return failing
+
+
+def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp_path):
+    words = ["--job", "cnn", "--job", "plainnet-16", "--batch-size", "1", "--batch-size", "4"]
+    answer = fednf("bench", *RACE, *words, "--out", "b.json", "--json")
+    assert (answer.status, answer.err) == (0, "")
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert json.loads(answer.lines[-1]) == report
+    assert report["command"].startswith("fednf bench --contender loop")
+    assert (report["against"], report["repetitions"], report["left_out"]) == ("loop", 2, {})
+    assert report["size"] == {"clients": 2, "images": 5, "unequal": False, "rounds": 2}
+    assert report["conditions"]["packages"]["torch"]
+    assert [(case["job"], case["batch_size"]) for case in report["jobs"]] == [
+        ("cnn", 1),
+        ("cnn", 4),
+        ("plainnet-16", 1),
+        ("plainnet-16", 4),
+    ]
+    case = report["jobs"][0]
+    assert (case["parameters"], case["images"], case["sizes"]) == (25_578, 10, [5, 5])
+    row = case["contenders"]["sequential"]
+    assert row["ratio"] == {"median": 2.0, "least": 2.0, "most": 2.0}
+    assert row["images_per_second"]["median"] == 20
+    assert row["share_of_peak"] == pytest.approx(20 * case["flops_per_image"] / 1e11)
+    assert row["peak_bytes"] == 50_000_000
+    assert len(row["repetitions"]) == 3
+    (line,) = [line for line in answer.lines if line.split()[:1] == ["sequential"]][:1]
+    for text in ("20 (20–20)", "0.500 (0.500–0.500)", "2.00 (2.00–2.00)", "2.000 → 1.000"):
+        assert text in line
+
+
+def test_a_failed_contender_is_told_and_fails_the_bench(fednf, made_up, tmp_path):
+    made_up.add("loop")
+    answer = fednf("bench", *RACE, "--batch-size", "2", "--out", "b.json")
+    assert answer.status == 1
+    assert "failed: loop: [no] luck" in answer.lines
+    (case,) = json.loads((tmp_path / "b.json").read_text())["jobs"]
+    assert case["failed"] == {"loop": "[no] luck"}
+    assert case["contenders"]["sequential"]["ratio"] is None
+
+
+def test_who_is_not_here_is_left_out_with_the_reason(fednf, made_up, monkeypatch):
+    row = bench_cli.CONTENDERS["pfl"]
+    monkeypatch.setitem(bench_cli.CONTENDERS, "pfl", type(row)("x", "x", needs=("no_such_one",)))
+    answer = fednf("bench", *TINY, "--batch-size", "2", "--json")
+    assert "left out: pfl: no_such_one not installed" in answer.lines
+    report = json.loads(answer.lines[-1])
+    assert report["left_out"] == {"pfl": "no_such_one not installed"}
+    assert "pfl" not in report["jobs"][0]["contenders"]
+    words = ["--contender", "pfl", "--contender", "loop", "--against", "loop"]
+    expected = "pfl can't run here: no_such_one not installed"
+    assert refused(fednf("bench", *words)) == expected
+
+
+@pytest.mark.slow
+def test_a_real_race(fednf, tmp_path):
+    answer = fednf(
+        *("bench", "--contender", "loop", "--against", "loop", "--batch-size", "5"),
+        *("--clients", "2", "--images", "5", "--rounds", "1", "--repetitions", "1", "--unequal"),
+        *("--out", "b.json"),
+    )
+    assert (answer.status, answer.err) == (0, "")
+    report = json.loads((tmp_path / "b.json").read_text())
+    (case,) = report["jobs"]
+    assert sum(case["sizes"]) == case["images"] == 10
+    warm, counted = case["contenders"]["loop"]["repetitions"]
+    assert warm["peak_bytes"] > 50e6
+    assert counted["peak_bytes"] is None
+    assert counted["images"] == 10
+    assert len(counted["losses"]) == 2
+    assert report["peak_flops_per_second"] > 1e8
+
+
+BAD = {
+    "--job cnm": "--job cnm does not exist; did you mean cnn?",
+    "--contender flour": "--contender flour does not exist; did you mean flower?",
+    "--against nobody": "--against nobody does not exist; known: sequential, loop",
+    "--contender loop --against sequential": "--against sequential is not among the contenders",
+    "--batch-size 0": "--batch-size",
+    "--clients 0": "--clients",
+    "--repetitions 0": "--repetitions",
+    "--clients 3 --images 3": "9 images in a round can't be of 10 classes; raise --images",
+    "--out .": ". is a folder; choose a file",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_is_one_line_and_status_two_and_writes_nothing(fednf, tmp_path, words):
+    assert BAD[words] in refused(fednf("bench", *words.split()))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,88 @@
+"""One contender, once: its account, and its processes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.bench.jobs import Size, job
+from experiments.bench.processes import Family
+from experiments.bench.repetition import Failed, account, repeat
+
+LINES = [{"at": at, "images": 40, "loss": 3.0 - at / 100} for at in (103.0, 105.0, 110.0)]
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="families are known by /proc")
+
+
+def test_the_first_round_is_start_up() -> None:
+    found = account(100.0, LINES, 3, 40, 5)
+    assert (found.startup, found.seconds, found.rounds, found.images) == (3.0, 7.0, 2, 80)
+    assert found.images_per_second == pytest.approx(80 / 7)
+    assert found.seconds_per_round == 3.5
+    assert found.losses == (3.0 - 1.03, 3.0 - 1.05, 3.0 - 1.1)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "images", "reason"),
+    [
+        (4, 40, "it finished 3 rounds of 4"),
+        (3, 41, "it trained on 40 images in a round that has 41"),
+    ],
+)
+def test_who_does_less_than_the_job_has_failed(rounds: int, images: int, reason: str) -> None:
+    with pytest.raises(Failed) as error:
+        account(100.0, LINES, rounds, images, None)
+    assert str(error.value) == reason
+
+
+@linux
+def test_a_family_is_found_after_its_head_left_it_and_ends() -> None:
+    family, other = Family("test-of-mine"), Family("test-of-others")
+    environment = {**os.environ, **family.mark}
+    code = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    head = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    head.wait()
+    (child,) = family.members()
+    assert b"sleep" in (child / "cmdline").read_bytes()
+    assert other.members() == []
+    assert (family.memory() or 0) > 0
+    assert other.memory() is None
+    family.end(head)
+    assert family.members() == []
+
+
+@linux
+def test_the_peak_is_of_all_processes_together() -> None:
+    family = Family("test-of-size")
+    code = (
+        "import subprocess, sys, time; "
+        "hold = 'import time; x = bytearray(60_000_000); time.sleep(1.5)'; "
+        "crew = [subprocess.Popen([sys.executable, '-c', hold]) for _ in range(2)]; "
+        "[worker.wait() for worker in crew]"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **family.mark})
+    peak = family.peak(process, 30)
+    assert peak is not None
+    assert 120_000_000 < peak < 300_000_000
+
+
+@linux
+def test_who_takes_too_long_is_given_up() -> None:
+    family = Family("test-of-patience")
+    process = subprocess.Popen(["sleep", "60"], env={**os.environ, **family.mark})
+    with pytest.raises(subprocess.TimeoutExpired):
+        family.peak(process, 0.2)
+    begun = time.monotonic()
+    family.end(process)
+    assert process.returncode
+    assert time.monotonic() - begun < 30
+
+
+def test_a_contender_that_raises_has_failed_with_its_last_word(tmp_path: Path) -> None:
+    knobs = job("cnn", 2, Size(clients=2, images=5, rounds=1), tmp_path)
+    lost = knobs.replace({"data.name": str(tmp_path / "lost.npz")})
+    with pytest.raises(Failed, match=r"lost.npz: no such data set.* \(exit status 1\)"):
+        repeat("loop", lost, 10, watch_memory=False)
