@@ -1,0 +1,251 @@
+// Convolutions of micro-batches on one core: every lane has its own images and its own weights.
+//
+// With p for a pixel of a map and j for a weight of a filter (channel and tap), these are sums
+//
+//   forward    y[o][p]  = sum_j w[o][j] x_j[p]      x_j: channel of j, shifted by the tap of j
+//   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]     one such sum for each phase of the stride
+//             dw[o][j]  = sum_p dy[o][p] x_j[p]
+//
+// Maps are copied into planes with zeros around them, all of one pitch, so that a shift is an
+// offset and a whole map is one long row of vectors: the zeros between two rows serve both.
+// A stride of 2 splits the input into 2 x 2 phases, each an ordinary map. Sums run over blocks of
+// rows x vectors that stay in registers, in an order that sizes of maps and filters decide alone.
+
+#include <ATen/core/Tensor.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "native.h"
+
+namespace {
+
+// ---- Geometry -------------------------------------------------------------------------------
+struct Axis {
+  long in, kernel, stride, pad;
+  long out() const { return (in + 2 * pad - kernel) / stride + 1; }
+  long reach() const { return (kernel - 1) / stride; }      // furthest tap within a phase
+  long phases() const { return std::min(stride, kernel); }  // those that some tap reads
+};
+
+struct Geometry {
+  long batch, in, out;  // images, channels of input and output
+  Axis h, w;
+  long taps, inputs, outputs;           // sizes of a filter's plane, an input, an output
+  long pitch, length;                   // of a row and of a map, laid out with zeros
+  long reach, x_plane, x_image, y_plane, y_image;  // all in floats
+
+  Geometry(long batch, long in, long out, Axis h, Axis w)
+      : batch(batch), in(in), out(out), h(h), w(w), taps(h.kernel * w.kernel),
+        inputs(in * h.in * w.in), outputs(out * h.out() * w.out()) {
+    // At stride 1 the zeros on the right of a row are those on the left of the next.
+    pitch = w.stride == 1 ? w.in + w.pad : w.out() + w.reach();
+    length = (h.out() - 1) * pitch + w.out();
+    reach = h.reach() * pitch + w.reach();
+    x_plane = plane(length + reach + LANES);
+    x_image = in * h.phases() * w.phases() * x_plane;
+    y_plane = plane(length + 2 * reach + LANES);
+    y_image = out * y_plane;
+  }
+  // An odd number of cache lines, so that planes don't compete for the same sets of the cache.
+  static long plane(long floats) { return ((floats + 15) / 16 | 1) * 16; }
+};
+
+// Pixels stride * n + first, n in [begin, end), of one phase. For odd kernels and strides 1 and 2,
+// n < out + reach: each has its place in a plane, and its gradient.
+struct Phase {
+  long stride, first, begin, end;
+  Phase(const Axis& axis, long phase) : stride(axis.stride), first(phase - axis.pad) {
+    begin = std::max(0L, (stride - 1 - first) / stride);
+    end = std::max(begin, (axis.in - first + stride - 1) / stride);
+  }
+  long pixel(long n) const { return stride * n + first; }
+  long size() const { return end - begin; }
+};
+
+// ---- Copies between maps and planes ---------------------------------------------------------
+// Rows are short: the last vector overlaps the one before it, and short rows take smaller ones.
+template <int SIZE = LANES>
+inline void copy(float* to, const float* from, long n) {
+  if constexpr (SIZE > 1) {
+    if (n < SIZE) return copy<SIZE / 2>(to, from, n);
+    typedef typename Floats<SIZE>::InMemory Part;
+    const auto move = [&](long i) { *(Part*)(to + i) = *(const Part*)(from + i); };
+    for (long i = 0; i < n - SIZE; i += SIZE) move(i);
+    move(n - SIZE);
+  } else if (n) {
+    *to = *from;
+  }
+}
+
+void pad_input(const Geometry& g, const float* x, float* to) {
+  for (long c = 0; c < g.in; ++c, x += g.h.in * g.w.in)
+    for (long i = 0; i < g.h.phases(); ++i)
+      for (long j = 0; j < g.w.phases(); ++j, to += g.x_plane) {
+        const Phase v(g.h, i), u(g.w, j);
+        for (long n = v.begin; n < v.end; ++n) {
+          const float* from = x + v.pixel(n) * g.w.in + u.first;
+          float* row = to + n * g.pitch;
+          if (u.stride == 1) copy(row + u.begin, from + u.begin, u.size());
+          else for (long m = u.begin; m < u.end; ++m) row[m] = from[2 * m];
+        }
+      }
+}
+
+void pad_output(const Geometry& g, const float* y, float* to) {
+  for (long o = 0; o < g.out; ++o, to += g.y_plane)
+    for (long n = 0; n < g.h.out(); ++n, y += g.w.out())
+      copy(to + g.reach + n * g.pitch, y, g.w.out());
+}
+
+// From (O, C, taps) to (C, O, taps): read along rows, weights come from far memory in time.
+void transpose(const Geometry& g, const float* w, float* to) {
+  for (long o = 0; o < g.out; ++o)
+    for (long c = 0; c < g.in; ++c, w += g.taps) copy(to + (c * g.out + o) * g.taps, w, g.taps);
+}
+
+// ---- One image of one lane, as planes -------------------------------------------------------
+Terms forward_terms(const Geometry& g) {
+  Terms terms(g.in * g.taps);
+  for (long c = 0, j = 0; c < g.in; ++c)
+    for (long s = 0; s < g.h.kernel; ++s)
+      for (long t = 0; t < g.w.kernel; ++t) {
+        const long phase = (c * g.h.phases() + s % g.h.stride) * g.w.phases() + t % g.w.stride;
+        terms.add(j++, phase * g.x_plane + s / g.h.stride * g.pitch + t / g.w.stride);
+      }
+  return terms;
+}
+
+Terms backward_terms(const Geometry& g, long i, long j) {
+  Terms terms(g.out * g.taps);
+  for (long o = 0; o < g.out; ++o)
+    for (long s = i; s < g.h.kernel; s += g.h.stride)
+      for (long t = j; t < g.w.kernel; t += g.w.stride)
+        terms.add(o * g.taps + s * g.w.kernel + t,
+                  o * g.y_plane - s / g.h.stride * g.pitch - t / g.w.stride);
+  return terms;
+}
+
+void forward(const Geometry& g, const Terms& terms, const float* x, const float* w, float* out,
+             float* y) {
+  const long row = padded(g.length);
+  weighted_sums(terms, w, g.in * g.taps, g.out, x, out, row);
+  for (long o = 0; o < g.out; ++o, out += row)
+    for (long n = 0; n < g.h.out(); ++n, y += g.w.out()) copy(y, out + n * g.pitch, g.w.out());
+}
+
+void backward(const Geometry& g, long phase, const Terms& terms, const float* dy, const float* w,
+              float* out, float* dx) {
+  const Phase v(g.h, phase / g.w.stride), u(g.w, phase % g.w.stride);
+  if (!v.size() || !u.size()) return;
+  const long row = padded((v.size() - 1) * g.pitch + u.size());
+  dy += g.reach + v.begin * g.pitch + u.begin;
+  weighted_sums(terms, w, g.out * g.taps, g.in, dy, out, row);
+  for (long c = 0; c < g.in; ++c, dx += g.h.in * g.w.in)
+    for (long n = 0; n < v.size(); ++n) {
+      float* to = dx + v.pixel(v.begin + n) * g.w.in + u.pixel(u.begin);
+      const float* from = out + c * row + n * g.pitch;
+      if (u.stride == 1) copy(to, from, u.size());
+      else for (long m = 0; m < u.size(); ++m) to[2 * m] = from[m];
+    }
+}
+
+// ---- Operators ------------------------------------------------------------------------------
+using at::Tensor;
+
+Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
+  const bool flat = x.dim() == 4;
+  TORCH_CHECK((flat || x.dim() == 5) && w.dim() == x.dim() && x.size(0) == w.size(0) &&
+                  x.size(2) == w.size(2) && x.numel() && w.numel(),
+              "x is (K, B, C, *S), w (K, O, C, *k), *S one or two sizes, none of them 0; got ",
+              x.sizes(), " and ", w.sizes());
+  TORCH_CHECK(x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat, "float32 only; got ",
+              x.scalar_type(), " and ", w.scalar_type());
+  const Axis width{x.size(-1), w.size(-1), stride, pad};
+  const Axis height = flat ? Axis{1, 1, 1, 0} : Axis{x.size(3), w.size(3), stride, pad};
+  for (const Axis& axis : {height, width})
+    TORCH_CHECK(axis.kernel % 2 && 0 <= axis.pad && axis.pad < axis.kernel && axis.stride >= 1 &&
+                    axis.stride <= 2 && axis.kernel <= axis.in + 2 * axis.pad,
+                "the kernel is odd and fits, 0 <= padding < kernel, the stride is 1 or 2; got ",
+                "kernel ", axis.kernel, " over ", axis.in, ", padding ", pad, ", stride ", stride);
+  return Geometry(x.size(1), x.size(2), w.size(1), height, width);
+}
+
+// Memory that a thread keeps between calls: zeros, then more.
+float* scratch(long zeros, long more) {
+  thread_local std::vector<float> memory;
+  if (long(memory.size()) < zeros + more) memory.resize(zeros + more);
+  std::fill_n(memory.data(), zeros, 0.0f);
+  return memory.data();
+}
+
+Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
+  const Tensor x = x_.contiguous(), w = w_.contiguous();
+  const Geometry g = geometry(x, w, stride, padding);
+  std::vector<int64_t> sizes{x.size(0), g.batch, g.out, g.h.out(), g.w.out()};
+  if (x.dim() == 4) sizes.erase(sizes.begin() + 3);
+  const Tensor y = x.new_empty(sizes);
+  const Terms terms = forward_terms(g);
+  float *planes = scratch(g.x_image, g.out * padded(g.length)), *out = planes + g.x_image;
+  for (long n = 0; n < x.size(0) * g.batch; ++n) {
+    pad_input(g, x.const_data_ptr<float>() + n * g.inputs, planes);
+    forward(g, terms, planes, w.const_data_ptr<float>() + n / g.batch * w.stride(0), out,
+            y.mutable_data_ptr<float>() + n * g.outputs);
+  }
+  return y;
+}
+
+// The gradient of x is empty unless it is asked for: what a network is given needs none.
+std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x_, const Tensor& w_,
+                                              int64_t stride, int64_t padding, bool needs_x) {
+  const Tensor dy = dy_.contiguous(), x = x_.contiguous(), w = w_.contiguous();
+  const Geometry g = geometry(x, w, stride, padding);
+  TORCH_CHECK(dy.scalar_type() == at::kFloat && dy.numel() == x.size(0) * g.batch * g.outputs,
+              "the gradient is not that of an output; got ", dy.sizes());
+  const Tensor dx = needs_x ? x.new_empty(x.sizes()) : x.new_empty({0});
+  const Tensor dw = w.new_empty(w.sizes());
+  const Terms terms = forward_terms(g);
+  std::vector<Terms> phases;
+  for (long p = 0; needs_x && p < g.h.stride * g.w.stride; ++p)
+    phases.push_back(backward_terms(g, p / g.w.stride, p % g.w.stride));
+
+  // Small maps are summed over together, large ones while they are in the cache.
+  const long together = std::clamp(1024 / g.length, 1L, g.batch);
+  float* x_planes = scratch(together * (g.x_image + g.y_image), g.in * g.y_plane + w.stride(0));
+  float *y_planes = x_planes + together * g.x_image, *out = y_planes + together * g.y_image;
+  float* transposed = out + g.in * g.y_plane;
+  for (long k = 0; k < x.size(0); ++k) {
+    if (needs_x) transpose(g, w.const_data_ptr<float>() + k * w.stride(0), transposed);
+    for (long b = 0; b < g.batch; b += together) {
+      const long images = std::min(together, g.batch - b);
+      for (long i = 0; i < images; ++i) {
+        const long n = k * g.batch + b + i;
+        float* planes = y_planes + i * g.y_image;
+        pad_input(g, x.const_data_ptr<float>() + n * g.inputs, x_planes + i * g.x_image);
+        pad_output(g, dy.const_data_ptr<float>() + n * g.outputs, planes);
+        for (size_t p = 0; p < phases.size(); ++p)
+          backward(g, p, phases[p], planes, transposed, out,
+                   dx.mutable_data_ptr<float>() + n * g.inputs);
+      }
+      const Maps maps{images, padded(g.length), y_planes + g.reach, x_planes,
+                      g.y_plane, g.y_image, g.x_image};
+      inner_products(maps, terms, g.out, b > 0, dw.mutable_data_ptr<float>() + k * w.stride(0));
+    }
+  }
+  return {dx, dw};
+}
+
+TORCH_LIBRARY(fednf, m) {
+  m.def("lane_conv(Tensor x, Tensor w, int stride, int padding) -> Tensor");
+  m.def("lane_conv_backward(Tensor grad, Tensor x, Tensor w, int stride, int padding, "
+        "bool needs_x) -> (Tensor, Tensor)");
+}
+
+TORCH_LIBRARY_IMPL(fednf, CPU, m) {
+  m.impl("lane_conv", lane_conv);
+  m.impl("lane_conv_backward", lane_conv_backward);
+}
+
+}  // namespace

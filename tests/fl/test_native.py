@@ -1,0 +1,203 @@
+"""The convolutions in C++: PyTorch's results, in every way that the cohort engine calls them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+
+from fl import native
+
+# PyTorch's own, of modules that vmap and tracing import.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
+CONVOLVE = {1: F.conv1d, 2: F.conv2d}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _built(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        reason = native.why_not()
+    if reason:
+        pytest.skip(reason)
+
+
+@st.composite
+def cases(draw):
+    """Images, weights, stride and padding, with sizes odd and even, down to maps of one pixel."""
+    kernel = draw(st.lists(st.sampled_from([1, 3, 3, 5, 7]), min_size=1, max_size=2))
+    padding = draw(st.integers(0, min(kernel) - 1))
+    sides = [draw(st.integers(max(1, side - 2 * padding), 19)) for side in kernel]
+    lanes, batch, inputs, outputs = (draw(st.integers(1, most)) for most in (3, 5, 6, 14))
+    noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    x = torch.randn(lanes, batch, inputs, *sides, generator=noise)
+    w = torch.randn(lanes, outputs, inputs, *kernel, generator=noise)
+    return x, w, draw(st.sampled_from([1, 2])), padding
+
+
+def convolve(x, w, stride, padding):
+    return CONVOLVE[w.dim() - 2](x, w, None, stride, padding)
+
+
+def gradients(result, x, w):
+    """Return the gradients of a sum with unlike weights."""
+    weights = torch.arange(result.numel(), dtype=result.dtype).view(result.shape).cos()
+    return torch.autograd.grad((result * weights).sum(), (x, w))
+
+
+def error(found, expected):
+    found, expected = found.detach(), expected.detach()
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_results_and_gradients_are_pytorch_s_in_float64(case):
+    x, w, stride, padding = case
+    own, exact = [[t.to(dtype).requires_grad_() for t in (x, w)] for dtype in (None, torch.float64)]
+    lanes = torch.vmap(lambda x, w: native.conv(x, w, None, stride, padding))
+    y = lanes(*own)
+    expected = torch.stack([convolve(*lane, stride, padding) for lane in zip(*exact, strict=True)])
+    assert error(y, expected) <= 1e-5
+    for found, wanted in zip(gradients(y, *own), gradients(expected, *exact), strict=True):
+        assert error(found, wanted) <= 1e-5
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
+    x, w, stride, padding = case
+    lane_conv, backward = torch.ops.fednf.lane_conv, torch.ops.fednf.lane_conv_backward
+    x, w = x[:1], w[:1]
+    alone = lane_conv(x, w, stride, padding)
+    crowd = [torch.cat([torch.full_like(t, torch.inf), t, t.neg(), t]) for t in (x, w)]
+    among = lane_conv(*crowd, stride, padding)
+    grads = backward(alone, x, w, stride, padding, True)
+    crowded = backward(among, *crowd, stride, padding, True)
+    for one, many in zip((alone, *grads), (among, *crowded), strict=True):
+        assert torch.equal(many[[1, 3]], one.expand(2, *one.shape[1:]))
+
+
+@pytest.mark.parametrize(("of_x", "of_w"), [(0, None), (None, 0), (1, 2), (3, 0)])
+def test_what_has_no_lanes_is_the_same_in_all(of_x, of_w):
+    x, w = torch.randn(3, 4, 6, 6), torch.randn(5, 4, 3, 3)
+    lanes = [t if dim is None else torch.stack([t, t.cos()], dim)
+             for t, dim in ((x, of_x), (w, of_w))]  # fmt: skip
+    found = torch.vmap(lambda x, w: native.conv(x, w, None, 2, 1), (of_x, of_w))(*lanes)
+    for n, y in enumerate(found):
+        one = [t if dim is None else t.select(dim, n)
+               for t, dim in zip(lanes, (of_x, of_w), strict=True)]  # fmt: skip
+        assert error(y, F.conv2d(*one, None, 2, 1)) <= 1e-5
+
+
+class Native(TorchFunctionMode):
+    """Put our convolutions in the place of PyTorch's."""
+
+    calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in CONVOLVE.values() and native.supports(*args, **kwargs):
+            self.calls += 1
+            return native.conv(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def network():
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3, padding=1), torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3, stride=2, padding=1), torch.nn.Flatten(),
+        torch.nn.Linear(36, 3),
+    )  # fmt: skip
+
+
+def step(module, weights, x):
+    """Return the lanes' gradients of a loss, as the cohort engine takes them."""
+    with torch.enable_grad():
+        weights = {name: value.detach().requires_grad_() for name, value in weights.items()}
+        losses = torch.vmap(lambda w, x: torch.func.functional_call(module, w, x).square().sum())
+        total = losses(weights, x).sum()
+        return torch.autograd.grad(total, list(weights.values()))
+
+
+@pytest.mark.parametrize(
+    "prepare", [lambda graph: graph, pytest.param(torch.compile, marks=pytest.mark.slow)]
+)
+@torch.no_grad()
+def test_a_traced_step_is_pytorch_s(prepare):
+    module, x = network(), torch.randn(2, 1, 2, 5, 5)
+    weights = {name: torch.stack([value, 2 * value]) for name, value in module.state_dict().items()}
+    expected = step(module, weights, x)
+    with Native() as mode:
+        graph = make_fx(lambda w, x: step(module, w, x), tracing_mode="fake")(weights, x)
+    assert mode.calls == 2
+    assert "lane_conv_backward" in graph.code
+    assert "aten.convolution" not in graph.code
+    for found, wanted in zip(prepare(graph)(weights, x), expected, strict=True):
+        assert error(found, wanted) <= 1e-5
+
+
+def test_the_input_of_a_network_has_no_gradient():
+    x, w = torch.randn(2, 3, 8), torch.randn(4, 3, 3, requires_grad=True)
+    (found,) = torch.autograd.grad(native.conv(x, w, torch.ones(4), 1, 1).sum(), w)
+    (expected,) = torch.autograd.grad(F.conv1d(x, w, torch.ones(4), 1, 1).sum(), w)
+    assert error(found, expected) <= 1e-5
+
+
+X, W = torch.zeros(2, 4, 9, 9), torch.zeros(6, 4, 3, 3)
+
+
+def test_what_it_takes_it_says():
+    assert native.supports(X, W)
+    assert native.supports(X, W, stride=(2, 2), padding=[1, 1], dilation=(1, 1))
+    assert native.supports(X[..., 0], W[..., 0], torch.zeros(6), 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "named"),
+    [
+        (X.double(), W.double(), {}),
+        (X, W.to("meta"), {}),
+        (X[0], W, {}),
+        (X[..., None], W[..., None], {}),
+        (X, W[..., :2], {}),
+        (X, torch.zeros(6, 4, 9, 9), {}),
+        (X[..., :2], W, {}),
+        (X, W[:, :2], {"groups": 2}),
+        (X, W, {"dilation": 2}),
+        (X, W, {"stride": 3}),
+        (X, W, {"stride": (1, 2)}),
+        (X, W, {"padding": 3}),
+        (X, W, {"padding": "same"}),
+        (X, W, {"padding": (0, 1)}),
+    ],
+)
+def test_what_it_does_not_take_it_says(x, w, named):
+    assert not native.supports(x, w, **named)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "stride", "padding", "message"),
+    [
+        (X[None], W[None].double(), 1, 0, "float32 only"),
+        (X[None], W[None, :, :2], 1, 0, "got"),
+        (X[None], W[None], 3, 0, "stride is 1 or 2"),
+        (X[None], W[None], 1, 3, "padding 3"),
+        (X[None, ..., :2], W[None], 1, 0, "kernel 3 over 2"),
+        (X[None, :0], W[None], 1, 0, "none of them 0"),
+    ],
+)
+def test_bad_input_to_the_operator_is_refused(x, w, stride, padding, message):
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fednf.lane_conv(x, w, stride, padding)
+
+
+@pytest.mark.parametrize(("compiler", "reason"), [("false", "failed"), ("no-such", "no-such")])
+def test_without_a_compiler_it_says_why_not(monkeypatch, compiler, reason):
+    monkeypatch.setenv("CXX", compiler)
+    message = native.why_not.__wrapped__()
+    assert reason in message
+    assert "\n" not in message
