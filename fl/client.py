@@ -1,6 +1,7 @@
 """The client: takes the global network, trains it on its own images, and sends it back."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -8,10 +9,11 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fl import evaluation, flat, memory, signals, training, wire
+from fl import cohort, evaluation, flat, memory, signals, training, wire
 from fl.config import Experiment
-from fl.data import Batch, Dataset, Share, Split, batches, load, share
+from fl.data import Batch, Share, batches, load, share
 from fl.fleet import work
+from fl.gradients import Gradients
 from fl.nn import fixed_statistics, seed_noise, settled, statistics
 from fl.seeds import Step, stream, torch_stream
 from strategies.proximal import proximal
@@ -37,66 +39,125 @@ def who_are_you(message: Message, context: Context) -> Message:
 @app.query("recalibrate")
 def recalibrate(message: Message, context: Context) -> Message:
     """Answer a request for BatchNorm's statistics (`state.bn=recalibrate`)."""
-    return _safely(_recalibrate, message, context)
+    training.use_one_thread()
+    try:
+        return _recalibrate(message, context)
+    except Exception as error:
+        return _failed(message, error)
 
 
 def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
     """Train one client per message: the one client path, whatever the runtime.
 
-    A client that fails answers with its reason and costs nobody else anything.
+    With `engine=cohort`, clients that train alike do so in lanes. A client that fails answers with
+    its reason and costs nobody else anything.
     """
-    pairs = zip(messages, contexts, strict=True)
-    return [_safely(_fit, message, context) for message, context in pairs]
-
-
-def _safely(answer: Callable, message: Message, context: Context) -> Message:
-    """Answer a message, with the reason where that fails."""
     training.use_one_thread()
-    try:
-        return answer(message, context)
-    except Exception as error:
-        return Message(Error(_ERROR, f"{type(error).__name__}: {error}"), reply_to=message)
+    replies: dict[int, Message] = {}
+    alike: defaultdict[tuple, dict[int, _Local]] = defaultdict(dict)
+    for place, (message, context) in enumerate(zip(messages, contexts, strict=True)):
+        try:
+            client = _Local(message, context)
+            alike[client.kind][place] = client
+        except Exception as error:
+            replies[place] = _failed(message, error)
+    for clients in alike.values():
+        replies |= _trained(clients)
+    return [replies[place] for place in range(len(messages))]
 
 
-def _fit(message: Message, context: Context) -> Message:
-    """Train one client."""
-    knobs = settled(Experiment.from_flat(context.run_config))
-    partition = int(context.node_config["partition-id"])
-    dataset = load(knobs.data.name)
-    mine = share(context.node_config, knobs)
-    if not len(mine.train):
-        raise ValueError("this client holds no images; set partition.min-size to 1 or more")
-    start, number, mu = wire.read_request(message.content)
-    network, unmeasured = _loaded(knobs, start, context)
-    path = "client", partition, "round", number
-    if unmeasured:
-        evaluation.recalibrate(network, _in_large(knobs, mine, path))
-    device = work(knobs, partition, number, len(mine.train))
-    todo = _batches(knobs, mine, device.batch_size, device.epochs, path)
-    own = dataset.train.only(mine.held_out)
-    before = _correct(network, dataset, own)
-    seed_noise(network.module, torch_stream(knobs.seed, *path, "noise"))
-    fixed = knobs.state.fixed_in(number)
-    with fixed_statistics(network.module, fixed):
-        outcome = training.train(network, todo, knobs.client, proximal(mu) if mu else None)
-    figures = {
-        "batch_size": device.batch_size,
-        "epochs": device.epochs,
-        "held_out": len(own),
-        "global_correct": before,
-        "personal_correct": _correct(network, dataset, own),
-        **asdict(outcome),
-    }
-    state = network.state()
-    memory.remember(context.state, {name: t for name, t in state.items() if name not in start})
-    shared = {name: state[name] for name in start}
-    measured = None
-    if wire.wants_signals(message.content):
-        batch = signals.draw(knobs, mine.train, *path, noise=mine.noise)
-        with fixed_statistics(network.module, fixed):
-            measured = signals.measure(network, batch)
-    content = wire.train_reply(shared, partition, len(mine.train), figures, measured)
-    return Message(content, reply_to=message)
+def _failed(message: Message, error: Exception) -> Message:
+    """Answer a message with the reason why there is nothing better."""
+    return Message(Error(_ERROR, f"{type(error).__name__}: {error}"), reply_to=message)
+
+
+class _Local:
+    """One client's round, as `fl.cohort.Task` wants it.
+
+    Raises:
+        ValueError: the request can't be read, or the client holds no images.
+    """
+
+    def __init__(self, message: Message, context: Context) -> None:
+        self.message, self.context = message, context
+        self.knobs = settled(Experiment.from_flat(context.run_config))
+        self.partition = int(context.node_config["partition-id"])
+        self.mine = share(context.node_config, self.knobs)
+        if not len(self.mine.train):
+            raise ValueError("this client holds no images; set partition.min-size to 1 or more")
+        self.start, self.number, self.mu = wire.read_request(message.content)
+        self.path = "client", self.partition, "round", self.number
+        self.work = work(self.knobs, self.partition, self.number, len(self.mine.train))
+        self.own = load(self.knobs.data.name).train.only(self.mine.held_out)
+        self.right_before = 0
+
+    @property
+    def kind(self) -> tuple:
+        """What two clients have to have in common to train together."""
+        return self.knobs, self.number, self.mu, self.work.batch_size
+
+    @property
+    def steps(self) -> int:
+        """How many batches there will be."""
+        return self.work.epochs * -(-len(self.mine.train) // self.work.batch_size)
+
+    def begin(self, network: flat.FlatNetwork) -> Iterator[Batch]:
+        """Load the client's start into a network, and return its batches."""
+        knobs = self.knobs
+        if _load(network, knobs, self.start, self.context):
+            evaluation.recalibrate(network, _in_large(knobs, self.mine, self.path))
+        self.right_before = self._right(network)
+        seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
+        return _batches(knobs, self.mine, self.work.batch_size, self.work.epochs, self.path)
+
+    def end(self, network: flat.FlatNetwork, outcome: training.Outcome) -> Message:
+        """Remember what stays here, and reply with the rest."""
+        figures = {
+            "batch_size": self.work.batch_size,
+            "epochs": self.work.epochs,
+            "held_out": len(self.own),
+            "global_correct": self.right_before,
+            "personal_correct": self._right(network),
+            **asdict(outcome),
+        }
+        state = network.state()
+        shared = {name: state.pop(name) for name in self.start}
+        memory.remember(self.context.state, state)
+        measured = self._signals(network) if wire.wants_signals(self.message.content) else None
+        held = len(self.mine.train)
+        content = wire.train_reply(shared, self.partition, held, figures, measured)
+        return Message(content, reply_to=self.message)
+
+    def fail(self, error: Exception) -> Message:
+        """Reply with the reason."""
+        return _failed(self.message, error)
+
+    def _right(self, network: flat.FlatNetwork) -> int:
+        """Return how many of the client's held-out images a network gets right."""
+        dataset = load(self.knobs.data.name)
+        return evaluation.evaluate(network, dataset, self.own)[1] if len(self.own) else 0
+
+    def _signals(self, network: flat.FlatNetwork) -> wire.Signals:
+        batch = signals.draw(self.knobs, self.mine.train, *self.path, noise=self.mine.noise)
+        with fixed_statistics(network.module, self.knobs.state.fixed_in(self.number)):
+            return signals.measure(network, batch)
+
+
+def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
+    """Train clients of one kind, and return their replies under their places."""
+    first = next(iter(clients.values()))
+    knobs, network = first.knobs, _network(first.knobs)[0]
+    how = cohort.Training(
+        knobs.client,
+        proximal(first.mu) if first.mu else None,
+        knobs.state.fixed_in(first.number),
+    )
+    lanes = knobs.cohort.lanes
+    if knobs.engine != "cohort" or lanes == "auto" or len(clients) == 1:
+        return {place: cohort.one_by_one(network, one, how) for place, one in clients.items()}
+    places, tasks = list(clients), list(clients.values())
+    done = cohort.together(network, tasks, how, _gradients(knobs, how.fixed), lanes)
+    return {places[place]: reply for place, reply in done}
 
 
 def _recalibrate(message: Message, context: Context) -> Message:
@@ -104,7 +165,8 @@ def _recalibrate(message: Message, context: Context) -> Message:
     knobs = settled(Experiment.from_flat(context.run_config))
     partition = int(context.node_config["partition-id"])
     start, number, _ = wire.read_request(message.content)
-    network, _ = _loaded(knobs, start, context)
+    network, _ = _network(knobs)
+    _load(network, knobs, start, context)
     mine = share(context.node_config, knobs)
     path = "client", partition, "round", number
     evaluation.recalibrate(network, _in_large(knobs, mine, path))
@@ -127,26 +189,35 @@ def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[
     return _batches(knobs, mine, 250, 1, (*path, "statistics"))
 
 
-def _loaded(
-    knobs: Experiment, shared: Mapping[str, Tensor], context: Context
-) -> tuple[flat.FlatNetwork, bool]:
-    """Return the network as a client has it, and whether it has no statistics of its own yet.
+def _load(
+    network: flat.FlatNetwork, knobs: Experiment, shared: Mapping[str, Tensor], context: Context
+) -> bool:
+    """Make a network what a client has, and return whether it has no statistics of its own yet.
 
     That is what the server sent and, with `state.bn=local`, the statistics that never leave here.
     """
-    network, untrained = _network(knobs)
     if knobs.state.bn != "local":
         network.load(shared)
-        return network, False
+        return False
+    untrained = _network(knobs)[1]
     initial = {name: untrained[name] for name in statistics(network.module)}
     own = memory.remembered(context.state)
     network.load({**initial, **own, **shared})
-    return network, own.keys() != initial.keys()
+    return own.keys() != initial.keys()
 
 
-def _correct(network: flat.FlatNetwork, dataset: Dataset, own: Split) -> int:
-    """Return how many of a client's held-out images a network gets right."""
-    return evaluation.evaluate(network, dataset, own)[1] if len(own) else 0
+@lru_cache(maxsize=2)
+def _gradients(knobs: Experiment, fixed: bool) -> Gradients:
+    """Return what differentiates lanes.
+
+    It is made of the network as it is, so statistics that are fixed from a round on take another.
+    """
+    network, lanes, level = _network(knobs)[0], knobs.cohort.lanes, knobs.cohort.level
+    if level in ("auto", "eager") or lanes == "auto":
+        return Gradients(network)
+    from fl.traced import Traced  # loads a compiler, for which a device has no use
+
+    return Traced(network, level in ("native", "compiled"), lanes, level == "compiled")
 
 
 @lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ with is what `fl.training.train` would have given it, up to the rounding of sums
 """
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
@@ -77,7 +78,8 @@ def together(
 ) -> Iterator[tuple[int, Result]]:
     """Train clients in lanes; yield (place of a task, its result) as soon as each is done.
 
-    An error in a pass can't be laid to one client: those in lanes are then trained one by one.
+    An error in a pass can't be laid to one client: those in lanes are then trained one by one,
+    with a warning.
 
     Args:
         network: holds one client at a time, while it begins and ends.
@@ -97,8 +99,10 @@ def together(
                 yield place, tasks[place].fail(error)
         try:
             done = cohort.train_until_one_is_done()
-        except Exception:
+        except Exception as error:
             alone = [seat.place for seat in cohort.seats.values()]
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{len(alone)} clients train one by one: {reason}", stacklevel=2)
             cohort.seats.clear()
             yield from ((place, one_by_one(network, tasks[place], how)) for place in alone)
             continue

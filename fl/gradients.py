@@ -1,7 +1,8 @@
 """The gradients of many clients in one forward and backward pass."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fl.flat import FlatNetwork
+from fl.native import Convolutions, why_not
 
 Rows = Float[Tensor, "lanes weights"]
 PerLane = Float[Tensor, " lanes"]
@@ -34,10 +36,20 @@ class Gradients:
 
     Args:
         network: f, and where in a row of weights its parameters lie.
+        native: whether our convolutions stand in for PyTorch's, see `fl.native`.
+
+    Raises:
+        RuntimeError: our convolutions can't be built here.
     """
 
-    def __init__(self, network: FlatNetwork) -> None:
+    whole: ClassVar[bool] = False
+    """Whether a pass over all lanes is had for less than one over some of them."""
+
+    def __init__(self, network: FlatNetwork, native: bool = False) -> None:
         self.module, self.segments = network.module, network.segments
+        if native and (reason := why_not()):
+            raise RuntimeError(reason)
+        self.convolutions = Convolutions if native else nullcontext
 
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
@@ -45,10 +57,10 @@ class Gradients:
         """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
         parts = {s.name: s.of(weights.detach()).requires_grad_() for s in self.segments}
         # The fused kernels of attention can't be vectorized over lanes.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self.convolutions():
             losses = torch.vmap(self._loss)(parts, dict(buffers), *examples)
             found = torch.autograd.grad(losses.sum(), list(parts.values()), materialize_grads=True)
-        return losses.detach(), torch.cat([part.flatten(1) for part in found], dim=1)
+        return losses.detach(), torch.cat([part.reshape(len(part), -1) for part in found], dim=1)
 
     def _loss(
         self,

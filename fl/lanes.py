@@ -54,6 +54,7 @@ class Lanes:
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
         self.update = Update(network, client, correct, self.weights, self.gradient)
         self.losses = torch.zeros_like(self.update.norms)
+        self.largest = 0
         self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
 
     @torch.no_grad()
@@ -96,22 +97,27 @@ class Lanes:
 
     def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> None:
         """Fill these lanes' gradients, move their buffers, and add to their losses."""
-        whole = len(lanes) == len(self.weights)
-        rows = slice(None) if whole else torch.tensor(lanes, device=self.weights.device)
-        weights = self.weights if whole else self.weights[rows]
-        buffers = self.buffers if whole else {n: b[rows] for n, b in self.buffers.items()}
-        losses, gradient = self.gradients(weights, buffers, _stacked(batches, self.weights))
-        self.gradient[rows] = gradient
-        sizes = torch.tensor([len(labels) for _, labels in batches], device=losses.device)
-        self.losses[rows] += losses * sizes
-        if not whole:
-            for name, buffer in buffers.items():
-                self.buffers[name][rows] = buffer
+        sizes = [len(labels) for _, labels in batches]
+        self.largest = max(self.largest, *sizes)
+        smaller = self.by_batch and max(sizes) < self.largest
+        everyone = list(range(len(self.weights)))
+        rows = everyone if self.gradients.whole and not smaller else lanes
+        taken = dict(zip(lanes, batches, strict=True))
+        # An idle lane is given somebody's batch, and what comes of it is left alone.
+        padded = [taken.get(lane, batches[0]) for lane in rows]
+        examples = _stacked(padded, max(sizes) if self.by_batch else self.largest, self.weights)
+        buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
+        weights = self.weights if rows == everyone else self.weights[rows]
+        losses, gradient = self.gradients(weights, buffers, examples)
+        at = [rows.index(lane) for lane in lanes]
+        self.gradient[lanes] = gradient[at]
+        self.losses[lanes] += losses[at] * torch.tensor(sizes, device=losses.device)
+        for name, buffer in buffers.items():
+            self.buffers[name][lanes] = buffer[at]
 
 
-def _stacked(batches: Sequence[Batch], like: Tensor) -> Examples:
-    """Put batches next to each other, each filled up with its last example to the largest size."""
-    most = max(len(labels) for _, labels in batches)
+def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:
+    """Put batches next to each other, each filled up with its last example to one size."""
     inputs, labels = (
         torch.stack([_filled(part, most) for part in parts]) for parts in zip(*batches, strict=True)
     )

@@ -22,13 +22,17 @@ from pathlib import Path
 
 import platformdirs
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from fl.files import write_whole
 
 _SOURCES = [Path(__file__).with_suffix(suffix) for suffix in (".cpp", ".h")]
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
 _LARGEST = 7
+_CONVOLUTIONS = (F.conv1d, F.conv2d)
+_IMAGES, _CHANNELS = 8, 64
 Sizes = int | Sequence[int]
 
 
@@ -91,6 +95,25 @@ def conv(
     lane = x.unsqueeze(0), w.unsqueeze(0)
     y = torch.ops.fednf.lane_conv(*lane, _same(stride), _same(padding)).squeeze(0)
     return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
+
+
+class Convolutions(TorchFunctionMode):
+    """Within it, `conv` stands in for PyTorch's convolutions where it is faster.
+
+    That is with up to 64 channels and 8 images. GFLOP/s forward and backward of `conv` and of
+    PyTorch's grouped convolution, 8 lanes of one image, 3×3, one core of a virtual AMD EPYC (AVX2)
+    under load: 34 and 9 from 1 to 16 channels at 28×28; 75 and 49 from 16 to 16 at 28×28; 69 and 54
+    from 32 to 32 at 14×14; 40 and 38 from 64 to 64 at 8×8; with 4 lanes of 8 images there 70 and
+    69; 16 and 21 (not grouped, 25) from 128 to 128 at 4×4.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _CONVOLUTIONS and supports(*args, **kwargs):
+            x, w = args[:2]
+            if len(x) <= _IMAGES and max(w.shape[:2]) <= _CHANNELS:
+                return conv(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _same(sizes: Sizes | str) -> int | None:

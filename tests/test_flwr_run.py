@@ -79,7 +79,8 @@ def wait_for(journal: Journal, seconds: float) -> dict:
     ],
 )
 def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat, workers):
-    knobs = tiny({**flat, "run.dir": str(tmp_path / "flower"), "client.batch-size": 4})
+    flat |= {"run.dir": str(tmp_path / "flower"), "client.batch-size": 4, "engine": "sequential"}
+    knobs = tiny(flat)
     inline = run(knobs, Journal(tmp_path / "inline"))
     monkeypatch.setenv("XDG_CACHE_HOME", flower_home["XDG_CACHE_HOME"])
     fashion_mnist_small.fill_cache()  # as every fednf command does

@@ -41,7 +41,19 @@ class Contender:
 
 
 CONTENDERS: dict[str, Contender] = {
-    "sequential": Contender("fednf, one client after another", "ours"),
+    "sequential": Contender(
+        "fednf, one client after another, one process", "ours", knobs={"engine": "sequential"}
+    ),
+    "cohort": Contender(
+        "fednf, clients in lanes, our convolutions, one process",
+        "ours",
+        knobs={"engine": "cohort", "cohort.level": "native"},
+    ),
+    "compiled": Contender(
+        "fednf, the same, compiled",
+        "ours",
+        knobs={"engine": "cohort", "cohort.level": "compiled"},
+    ),
     "loop": Contender("bare PyTorch, one process, one thread", "loop"),
     "loop-per-core": Contender("bare PyTorch, a process a core", "loop_per_core"),
     "flower": Contender("stock Flower, Ray, a core a client", "flower", needs=("ray",)),

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from fl.config.fleet import Fleet
 from fl.config.parts import (
     Client,
+    Cohort,
     Data,
     Network,
     Partition,
@@ -34,11 +35,16 @@ class Experiment(Knobs):
     """A row of the recipes table (`fl/nn/recipes.py`): what fills the network's slots."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where clients train. `auto`: cuda where there is one."""
+    engine: Literal["auto", "sequential", "cohort"] = "auto"
+    """`sequential`: one client after another, the same bytes wherever it runs; `cohort`: many in
+    one program, the same up to rounding. `auto`: `cohort` where this process simulates clients and
+    they are short of work, else `sequential`; docs/engines.md."""
     network: Network = Network()
     data: Data = Data()
     partition: Partition = Partition()
     sampling: Sampling = Sampling()
     client: Client = Client()
+    cohort: Cohort = Cohort()
     fleet: Fleet = Fleet()
     strategy: Strategy = Strategy()
     state: State = State()

@@ -149,6 +149,18 @@ class Client(Knobs):
         return kind, float(bound or math.inf)
 
 
+class Cohort(Knobs):
+    """How clients train together with `engine=cohort`."""
+
+    lanes: Positive | Literal["auto"] = "auto"
+    """Clients in training at a time. `auto`: as many as the sizes of the clients keep busy."""
+    level: Literal["auto", "eager", "traced", "native", "compiled"] = "auto"
+    """How a pass is run, each in less time than the one before, but with more to prepare: `eager`,
+    by PyTorch as it comes; `traced`, as a list of operators; `native`, with our own convolutions
+    in C++ among them, which take a compiler; `compiled`, fused by PyTorch's compiler, in up to
+    minutes. `auto`: `native`, or without a C++ compiler `traced`."""
+
+
 class Strategy(Knobs):
     """How the models of a round become one, and what that asks of a client's loss."""
 

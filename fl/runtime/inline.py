@@ -1,14 +1,14 @@
 """The federation in this process: a grid that calls the client app, one client after another."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import count
+from itertools import count, islice
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-from fl import client, server
+from fl import client, engines, server
 from fl.config import Experiment
 from fl.journal import Journal
 from fl.runtime.flower import SERVER_NODE, act_as_server, number_message
@@ -17,16 +17,18 @@ from fl.runtime.flower import SERVER_NODE, act_as_server, number_message
 class InlineGrid(Grid):
     """Flower's Grid without a network: replies come one at a time, in the order of the requests.
 
-    A client is trained when its reply is asked for, so at most one reply is in memory. Each client
-    keeps its Flower context, and so its state, for as long as the grid lives.
+    A client is trained when its reply is asked for, so at most one reply is in memory; a cohort,
+    when the first of its replies is. Each client keeps its Flower context, and so its state, for as
+    long as the grid lives.
 
     Args:
         app: the client app.
         knobs: the run config that clients see.
+        cohort: how many clients at a time are asked to train by `fl.client.fit`; 1: each by `app`.
     """
 
-    def __init__(self, app: ClientApp, knobs: Experiment) -> None:
-        self.app = app
+    def __init__(self, app: ClientApp, knobs: Experiment, cohort: int = 1) -> None:
+        self.app, self.cohort = app, cohort
         self._run = act_as_server(run_id=1)
         self._numbers = count(1)
         clients = knobs.partition.clients
@@ -61,16 +63,27 @@ class InlineGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         """Yield a reply per message; `timeout` is ignored, since nothing runs beside the caller."""
-        for message in messages:
-            number_message(message, next(self._numbers))
-            node = message.metadata.dst_node_id
-            try:
-                reply = self.app(message, self.contexts[node])
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                reply = Message(Error(0, reason), reply_to=message)
-            self._changed.add(node)
-            yield reply
+        coming = iter(messages)
+        while together := list(islice(coming, self.cohort)):
+            for message in together:
+                number_message(message, next(self._numbers))
+            contexts = [self.contexts[m.metadata.dst_node_id] for m in together]
+            training = all(m.metadata.message_type == MessageType.TRAIN for m in together)
+            if self.cohort > 1 and training:
+                replies = client.fit(together, contexts)
+            else:
+                replies = map(self._answer, together, contexts)
+            for message, reply in zip(together, replies, strict=True):
+                self._changed.add(message.metadata.dst_node_id)
+                yield reply
+
+    def _answer(self, message: Message, context: Context) -> Message:
+        """Call the app; an error is an answer."""
+        try:
+            return self.app(message, context)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            return Message(Error(0, reason), reply_to=message)
 
     def changed_states(self) -> Mapping[int, RecordDict]:
         """Return the states, by partition id, of clients called since the last time.
@@ -115,6 +128,7 @@ def run(
     command: str = "",
 ) -> dict:
     """Run an experiment in this process and return its result; see `fl.server.serve`."""
-    grid = InlineGrid(client.app, knobs)
-    started_by = {"command": command, "runtime": "inline"}
+    choice = engines.choose(knobs)
+    grid = InlineGrid(client.app, choice.knobs, choice.at_once)
+    started_by = {"command": command, "runtime": "inline", "engine": choice.told}
     return server.serve(grid, knobs, journal, resume=resume, watch=watch, started_by=started_by)

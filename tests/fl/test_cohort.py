@@ -1,6 +1,7 @@
 """A cohort gives what training one client after another gives."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fl.data import Batch
 from fl.flat import FlatNetwork
 from fl.gradients import Gradients
 from fl.nn import build
+from fl.traced import Traced
 from fl.training import Outcome
 from strategies.proximal import proximal
 from tests.smallest import PAIRS, SMALLEST
@@ -69,10 +71,14 @@ def clients(network: FlatNetwork, sizes: list[int], batch_size: int, **more) -> 
 
 
 def both_ways(
-    network: FlatNetwork, tasks: list[Local], how: Training, lanes: int
+    network: FlatNetwork,
+    tasks: list[Local],
+    how: Training,
+    lanes: int,
+    program: Gradients | None = None,
 ) -> tuple[list, list]:
     alone = [cohort.one_by_one(network, task, how) for task in tasks]
-    program = Gradients(network)
+    program = program or Gradients(network)
     found = dict(cohort.together(network, tasks, how, program, lanes))
     return alone, [found[place] for place in range(len(tasks))]
 
@@ -94,7 +100,13 @@ def side(kind: str, recipe: str) -> int:
     return 32 if kind in ("nfnet", "efficientnet") else 16 if recipe == "instancenorm" else 8
 
 
-@pytest.mark.parametrize(("kind", "recipe"), PAIRS)
+QUICK = {("plainnet", name) for name in ("batchnorm", "groupnorm", "none", "salunet", "zc-swish")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"),
+    [p if p in QUICK else pytest.param(*p, marks=pytest.mark.slow) for p in PAIRS],
+)
 def test_every_network_trains_in_lanes_as_alone(kind, recipe):
     network = flat_network(kind, recipe, side=side(kind, recipe))
     tasks = clients(network, [3, 1, 5], 2, side=side(kind, recipe))
@@ -132,7 +144,9 @@ def test_who_breaks_costs_nobody_else_anything(breaks):
     network = flat_network("plainnet", "zc-swish")
     tasks = clients(network, [9, 4, 4, 2], 2)
     tasks[1].breaks = breaks
-    alone, found = both_ways(network, tasks, Training(Client()), 2)
+    warned = pytest.warns(match="one by one") if breaks == "labels" else nullcontext()
+    with warned:
+        alone, found = both_ways(network, tasks, Training(Client()), 2)
     assert found[1] == alone[1]
     assert isinstance(found[1], str)
     assert_same([alone[k] for k in (0, 2, 3)], [found[k] for k in (0, 2, 3)])
@@ -160,3 +174,47 @@ def test_a_lane_s_result_does_not_depend_on_its_neighbours():
     for place in (0, 1):
         assert all(torch.equal(t, other[place][0][n]) for n, t in found[place][0].items())
     assert not torch.equal(found[2][0]["classifier.weight"], other[2][0]["classifier.weight"])
+
+
+THREE = [("plainnet", "zc-swish"), ("resnet-v2", "nf"), ("resnet", "batchnorm")]
+
+
+@pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["traced", "compiled"]
+)
+@pytest.mark.parametrize(("kind", "recipe"), THREE)
+def test_graphs_give_the_same(kind, recipe, compiled, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    network = flat_network(kind, recipe, side=16)
+    tasks = clients(network, [6, 5, 3, 1, 2], 2, side=16)
+    graphs = Traced(network, False, 2, compiled)
+    how = Training(Client(lr=0.01, momentum=0.5), proximal(0.1))
+    assert_same(*both_ways(network, tasks, how, 2, graphs))
+    assert graphs.used
+    assert None not in graphs.used.values()
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [p for p in PAIRS if p[0] != "nfnet"])
+@pytest.mark.slow
+def test_every_network_is_traced(kind, recipe):
+    network = flat_network(kind, recipe, side=side(kind, recipe))
+    tasks = clients(network, [2, 4], 2, side=side(kind, recipe))
+    graphs = Traced(network, False, 2, False)
+    assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, graphs))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda graph: lambda *a: [2 * part for part in graph(*a)], "off"),
+        (lambda graph: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_graph_that_is_wrong_or_cannot_be_made_is_not_used(monkeypatch, change, reason):
+    network = flat_network("plainnet", "none")
+    tasks = clients(network, [4, 4], 2)
+    monkeypatch.setattr(torch, "compile", lambda graph, **_: change(graph))
+    graphs = Traced(network, False, 2, True)
+    with pytest.warns(match=f"the traced pass is not used: .*{reason}"):
+        alone, found = both_ways(network, tasks, Training(Client()), 2, graphs)
+    assert_same(alone, found)

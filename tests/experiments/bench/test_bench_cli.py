@@ -104,7 +104,7 @@ def test_a_real_race(fednf, tmp_path):
 BAD = {
     "--job cnm": "--job cnm does not exist; did you mean cnn?",
     "--contender flour": "--contender flour does not exist; did you mean flower?",
-    "--against nobody": "--against nobody does not exist; known: sequential, loop",
+    "--against nobody": "--against nobody does not exist; known: sequential, cohort",
     "--contender loop --against sequential": "--against sequential is not among the contenders",
     "--batch-size 0": "--batch-size",
     "--clients 0": "--clients",

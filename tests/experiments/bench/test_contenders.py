@@ -16,7 +16,7 @@ from experiments.bench.repetition import repeat
 from fl.config import Experiment
 from fl.data import deal, load
 
-HERE = ["sequential", "loop", "loop-per-core"]
+HERE = ["sequential", "cohort", "loop", "loop-per-core"]
 ELSEWHERE = ["flower", "pfl"]
 SMALL = Size(clients=3, images=20, unequal=True, rounds=2)
 

@@ -1,0 +1,125 @@
+"""Which engine trains the clients of an experiment, where one process simulates many of them."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fl import flat, native
+from fl.config import Experiment
+from fl.data import deal, load
+from fl.fleet import batch_size
+from fl.seeds import torch_stream
+from fl.settings import ConfigError
+
+_MOST_VALUES = 2_000_000
+"""Weights from which arithmetic, not overhead, takes a step's time."""
+_MOST_IMAGES = 8
+"""Images a batch up to which it is overhead."""
+_MOST_LANES = 16
+_FEWEST_LANES = 3
+"""Lanes from which what they share outweighs what they cost."""
+_FEWEST_IMAGES = 25_000
+"""Images in a run from which tracing pays: one to three seconds a batch size, for about half a
+millisecond less an image; and once a machine, 15 seconds for our convolutions."""
+_REPLIES_BYTES = 256 * 2**20
+"""What replies of one call may take in memory."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, and why it is that one."""
+
+    knobs: Experiment
+    """The experiment with numbers in the place of `auto`."""
+    at_once: int
+    """How many clients to ask at a time."""
+    why: str
+
+    @property
+    def told(self) -> str:
+        """What `experiment.json` says of it."""
+        return f"{self.knobs.engine}: {self.why}"
+
+
+def choose(knobs: Experiment) -> Choice:
+    """Settle `engine` and `cohort.*`, by the experiment alone and never by a clock.
+
+    So a run that is repeated or resumed is trained by the same engine.
+
+    Raises:
+        ConfigError: the network or the deal is impossible, or what a level takes is not here.
+    """
+    network = flat.network(knobs, torch_stream(knobs.seed, "init"))
+    values = len(network.weights)
+    lanes = knobs.cohort.lanes
+    if lanes == "auto":
+        lanes = _lanes(_typical_round(knobs))
+    if why := _why_sequential(knobs, values, lanes):
+        alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
+        return Choice(knobs.replace(alone), 1, why)
+    level = _level(knobs)
+    at_once = min(max(lanes, _REPLIES_BYTES // (4 * values)), knobs.sampling.clients)
+    together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
+    return Choice(knobs.replace(together), at_once, f"{lanes} lanes, {level}")
+
+
+def _why_sequential(knobs: Experiment, values: int, lanes: int) -> str | None:
+    """Return why clients are trained one after another; None where they are not."""
+    if knobs.engine == "sequential":
+        return "asked for"
+    if knobs.network.dropout or knobs.network.stochastic_depth:
+        return "dropout draws from each client's own stream"
+    if knobs.sampling.clients == 1:
+        return "one client a round"
+    if knobs.engine == "cohort":
+        return None
+    if knobs.client.batch_size > _MOST_IMAGES:
+        return f"batches of {knobs.client.batch_size} keep a core busy"
+    if values > _MOST_VALUES:
+        return f"{values:,} weights keep a core busy at any batch size"
+    if lanes < _FEWEST_LANES:
+        return "few clients train at a time, or few have as much to do as the largest"
+    share = knobs.sampling.clients / knobs.partition.clients
+    images = len(load(knobs.data.name).train) * share * knobs.client.epochs * knobs.rounds
+    if images < _FEWEST_IMAGES:
+        return f"about {images:,.0f} images are a short run"
+    return None
+
+
+def _level(knobs: Experiment) -> str:
+    """Return how passes are run."""
+    level = knobs.cohort.level
+    if level in ("eager", "traced"):
+        return level
+    reason = native.why_not()
+    if level == "auto":
+        return "traced" if reason else "native"
+    if reason:
+        raise ConfigError(f"cohort.level={level}: {reason}; or use cohort.level=traced")
+    return level
+
+
+def _typical_round(knobs: Experiment) -> list[int]:
+    """Return the steps that clients of a round have: of all clients, in steps evenly through."""
+    parts = deal(knobs)
+    steps = sorted(-(-len(part) // batch_size(knobs, n)) for n, part in enumerate(parts))
+    sampled = knobs.sampling.clients
+    return [steps[(2 * n + 1) * len(steps) // (2 * sampled)] for n in range(sampled)]
+
+
+def _lanes(steps: Sequence[int]) -> int:
+    """Return how many lanes are done with these clients first.
+
+    A pass over K lanes is taken to cost as much as K + 1 steps of one client: its overhead is about
+    a step's arithmetic in the networks that cohorts are for.
+    """
+    most = min(_MOST_LANES, len(steps))
+    return min(range(1, most + 1), key=lambda lanes: (lanes + 1) * passes(steps, lanes))
+
+
+def passes(steps: Sequence[int], lanes: int) -> int:
+    """Return how many passes a cohort needs where whoever has most steps is begun first."""
+    ends = [0] * lanes
+    for count in sorted(steps, reverse=True):
+        heapq.heapreplace(ends, ends[0] + count)
+    return max(ends)

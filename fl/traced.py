@@ -1,0 +1,120 @@
+"""The pass over all lanes as one flat graph, compiled or not."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import platformdirs
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from fl.flat import FlatNetwork
+from fl.gradients import Examples, Gradients, PerLane, Rows
+from fl.nn import BatchNorm
+
+# Inductor's own place for compiled programs is a folder for temporary files.
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR", str(platformdirs.user_cache_path("fednf") / "inductor")
+)
+
+_TOLERANCE = 1e-3
+"""How far a graph may be from what it was made from, relative to the largest gradient."""
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A pass for one shape of batches."""
+
+    run: Callable[..., tuple[Tensor, ...]]
+    """(weights, inputs, labels, shares, *buffers) -> losses, gradients, *new buffers."""
+    starved: dict[BatchNorm, int]
+    """The layers that see single values in batches of that shape."""
+
+
+class Traced(Gradients):
+    """Gradients by graphs that are traced when they are first needed, one for each batch size.
+
+    Only a pass over all lanes is traced; a pass over some of them is taken as `Gradients` takes it.
+    A graph holds the operators of the forward and of the backward pass, without what finds them:
+    vmap, autograd and modules, which at micro-batches take longer than the operators. None of
+    autograd's rules is left to the compiler, which has dropped hand-written ones. A graph whose
+    first results are not those of `Gradients` is not used, with a warning.
+
+    Args:
+        network: as `Gradients`.
+        native: as `Gradients`.
+        lanes: how many are all.
+        compiled: whether PyTorch's compiler fuses the operators of a graph.
+    """
+
+    whole: ClassVar[bool] = True
+
+    def __init__(self, network: FlatNetwork, native: bool, lanes: int, compiled: bool) -> None:
+        super().__init__(network, native)
+        self.lanes, self.compiled = lanes, compiled
+        self.used: dict[torch.Size, _Graph | None] = {}
+
+    @torch.no_grad()
+    def __call__(
+        self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
+    ) -> tuple[PerLane, Rows]:
+        """Return what `Gradients` returns, and move the buffers as it does."""
+        shape = examples.inputs.shape
+        if len(weights) == self.lanes and shape not in self.used:
+            self.used[shape] = self._checked(weights, buffers, examples)
+        graph = self.used.get(shape) if len(weights) == self.lanes else None
+        if graph is None:
+            return super().__call__(weights, buffers, examples)
+        losses, gradients, *moved = graph.run(weights, *examples, *buffers.values())
+        for buffer, value in zip(buffers.values(), moved, strict=True):
+            buffer.copy_(value)
+        for norm, count in graph.starved.items():
+            norm.single_value_steps += count
+        return losses, gradients
+
+    def _checked(
+        self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
+    ) -> _Graph | None:
+        """Return a graph for batches like these; None, with a warning, where it is no good."""
+        arguments = weights, *examples, *buffers.values()
+        expected = self._pass(list(buffers), *arguments)
+        try:
+            graph = self._traced(list(buffers), arguments)
+            found = graph.run(*arguments)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        else:
+            scale = expected[1].abs().max()
+            off = max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))
+            if not off > _TOLERANCE * max(1.0, float(scale)):
+                return graph
+            reason = f"its results are {off:.1e} off"
+        warnings.warn(f"the traced pass is not used: {reason}", stacklevel=3)
+        return None
+
+    def _traced(self, names: list[str], arguments: tuple[Tensor, ...]) -> _Graph:
+        norms = [m for m in self.module.modules() if isinstance(m, BatchNorm)]
+        before = {norm: norm.single_value_steps for norm in norms}
+        graph = make_fx(lambda *a: self._pass(names, *a), tracing_mode="fake")(*arguments)
+        counts = {norm: norm.single_value_steps - before[norm] for norm in norms}
+        for norm, count in before.items():
+            norm.single_value_steps = count
+        run = torch.compile(graph, fullgraph=True, dynamic=False) if self.compiled else graph
+        return _Graph(run, {norm: count for norm, count in counts.items() if count})
+
+    def _pass(
+        self,
+        names: list[str],
+        weights: Tensor,
+        inputs: Tensor,
+        labels: Tensor,
+        shares: Tensor,
+        *buffers: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Do a pass without changing anything."""
+        moved = {name: b.clone() for name, b in zip(names, buffers, strict=True)}
+        found = super().__call__(weights, moved, Examples(inputs, labels, shares))
+        return *found, *moved.values()
