@@ -47,7 +47,7 @@ Jobs = Annotated[
 
 
 @app.callback()
-def _before_everytyped() -> None:
+def _before_every_command() -> None:
     # The cache serves code that runs from a Flower bundle; nothing else needs it to succeed.
     with suppress(OSError):
         fashion_mnist_small.fill_cache()

@@ -156,7 +156,8 @@ def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
     if knobs.engine != "cohort" or lanes == "auto" or len(clients) == 1:
         return {place: cohort.one_by_one(network, one, how) for place, one in clients.items()}
     places, tasks = list(clients), list(clients.values())
-    done = cohort.together(network, tasks, how, _gradients(knobs, how.fixed), lanes)
+    gradients = _gradients(network, how.fixed, lanes, knobs.cohort.level)
+    done = cohort.together(network, tasks, how, gradients, lanes)
     return {places[place]: reply for place, reply in done}
 
 
@@ -207,13 +208,12 @@ def _load(
 
 
 @lru_cache(maxsize=2)
-def _gradients(knobs: Experiment, fixed: bool) -> Gradients:
-    """Return what differentiates lanes.
+def _gradients(network: flat.FlatNetwork, fixed: bool, lanes: int, level: str) -> Gradients:
+    """Return what differentiates lanes of a network.
 
     It is made of the network as it is, so statistics that are fixed from a round on take another.
     """
-    network, lanes, level = _network(knobs)[0], knobs.cohort.lanes, knobs.cohort.level
-    if level in ("auto", "eager") or lanes == "auto":
+    if level in ("auto", "eager"):
         return Gradients(network)
     from fl.traced import Traced  # loads a compiler, for which a device has no use
 

@@ -89,7 +89,8 @@ def together(
         lanes: K.
     """
     waiting = sorted(range(len(tasks)), key=lambda place: -tasks[place].steps)
-    cohort = _Cohort[Result](network, how, gradients, min(lanes, len(tasks)))
+    lanes = lanes if gradients.whole else min(lanes, len(tasks))
+    cohort = _Cohort[Result](network, how, gradients, lanes)
     while waiting or cohort.seats:
         while waiting and cohort.free:
             place = waiting.pop(0)

@@ -9,7 +9,7 @@ from fl.config import Experiment
 from fl.data import deal, load
 from fl.fleet import batch_size
 from fl.seeds import torch_stream
-from fl.settings import ConfigError
+from fl.settings import ConfigError, Value
 
 _MOST_VALUES = 2_000_000
 """Weights from which arithmetic, not overhead, takes a step's time."""
@@ -21,8 +21,8 @@ _FEWEST_LANES = 3
 _FEWEST_IMAGES = 25_000
 """Images in a run from which tracing pays: one to three seconds a batch size, for about half a
 millisecond less an image; and once a machine, 15 seconds for our convolutions."""
-_REPLIES_BYTES = 256 * 2**20
-"""What replies of one call may take in memory."""
+_TOGETHER_BYTES = 256 * 2**20
+"""What clients of one call may take in memory, each with a request, a start and a reply."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,16 @@ class Choice:
     why: str
 
     @property
-    def told(self) -> str:
-        """What `experiment.json` says of it."""
-        return f"{self.knobs.engine}: {self.why}"
+    def told(self) -> dict[str, Value]:
+        """What `experiment.json` says of it; its knobs are what a resumed run goes on with."""
+        flat, keys = self.knobs.to_flat(), ("engine", "cohort.lanes", "cohort.level")
+        return {**{key: flat[key] for key in keys}, "why": self.why}
 
 
 def choose(knobs: Experiment) -> Choice:
     """Settle `engine` and `cohort.*`, by the experiment alone and never by a clock.
 
-    So a run that is repeated or resumed is trained by the same engine.
+    So a run that is repeated on one machine is trained by the same engine.
 
     Raises:
         ConfigError: the network or the deal is impossible, or what a level takes is not here.
@@ -58,7 +59,7 @@ def choose(knobs: Experiment) -> Choice:
         alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
         return Choice(knobs.replace(alone), 1, why)
     level = _level(knobs)
-    at_once = min(max(lanes, _REPLIES_BYTES // (4 * values)), knobs.sampling.clients)
+    at_once = min(max(lanes, _TOGETHER_BYTES // (12 * values)), knobs.sampling.clients)
     together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
     return Choice(knobs.replace(together), at_once, f"{lanes} lanes, {level}")
 

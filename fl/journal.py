@@ -148,6 +148,13 @@ class Journal:
             tuple(str(header[key]) for key in ("identity", *_FIXED, *_CODE))
             return header
 
+    def engine(self) -> dict:
+        """Return the knobs that were settled when the run began; none before, or if none were."""
+        if not (self.folder / EXPERIMENT).exists():
+            return {}
+        told = self.header().get("engine", {})
+        return {key: value for key, value in told.items() if key != "why"}
+
     def rounds(self) -> list[dict]:
         """Return the lines of `rounds.jsonl`, oldest first."""
         return self._lines(ROUNDS)

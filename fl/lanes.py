@@ -61,7 +61,7 @@ class Lanes:
     def load(self, lane: int) -> None:
         """Begin with what the network holds."""
         self.weights[lane] = self.start[lane] = self.network.weights
-        self.gradient[lane], self.losses[lane] = 0, 0
+        self.losses[lane] = 0
         for name, buffer in self.network.buffers.items():
             self.buffers[name][lane] = buffer
         self.update.forget(lane)
@@ -72,13 +72,13 @@ class Lanes:
         self.network.weights.copy_(self.weights[lane])
         for name, buffer in self.network.buffers.items():
             buffer.copy_(self.buffers[name][lane])
-        self.gradient[lane] = 0  # an empty lane stands still
         moved = torch.linalg.vector_norm(self.weights[lane] - self.start[lane])
         return Sums(float(self.losses[lane]), float(self.update.norms[lane]), float(moved))
 
     def step(self, batches: Mapping[int, Batch]) -> list[int]:
         """Move these lanes by one step each, and return those where BatchNorm saw single values."""
         starved: list[int] = []
+        self.gradient.zero_()  # also those of empty lanes, which mind weight decay alone
         for lanes in self._taken_together(batches):
             for norm in self.norms:
                 norm.single_value_steps = 0

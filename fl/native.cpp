@@ -184,6 +184,7 @@ float* scratch(long zeros, long more) {
 Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
   const Tensor x = x_.contiguous(), w = w_.contiguous();
   const Geometry g = geometry(x, w, stride, padding);
+  const long weights = w.numel() / w.size(0);  // of a lane
   std::vector<int64_t> sizes{x.size(0), g.batch, g.out, g.h.out(), g.w.out()};
   if (x.dim() == 4) sizes.erase(sizes.begin() + 3);
   const Tensor y = x.new_empty(sizes);
@@ -191,7 +192,7 @@ Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t pad
   float *planes = scratch(g.x_image, g.out * padded(g.length)), *out = planes + g.x_image;
   for (long n = 0; n < x.size(0) * g.batch; ++n) {
     pad_input(g, x.const_data_ptr<float>() + n * g.inputs, planes);
-    forward(g, terms, planes, w.const_data_ptr<float>() + n / g.batch * w.stride(0), out,
+    forward(g, terms, planes, w.const_data_ptr<float>() + n / g.batch * weights, out,
             y.mutable_data_ptr<float>() + n * g.outputs);
   }
   return y;
@@ -202,6 +203,7 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
                                               int64_t stride, int64_t padding, bool needs_x) {
   const Tensor dy = dy_.contiguous(), x = x_.contiguous(), w = w_.contiguous();
   const Geometry g = geometry(x, w, stride, padding);
+  const long weights = w.numel() / w.size(0);  // of a lane
   TORCH_CHECK(dy.scalar_type() == at::kFloat && dy.numel() == x.size(0) * g.batch * g.outputs,
               "the gradient is not that of an output; got ", dy.sizes());
   const Tensor dx = needs_x ? x.new_empty(x.sizes()) : x.new_empty({0});
@@ -213,11 +215,11 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
 
   // Small maps are summed over together, large ones while they are in the cache.
   const long together = std::clamp(1024 / g.length, 1L, g.batch);
-  float* x_planes = scratch(together * (g.x_image + g.y_image), g.in * g.y_plane + w.stride(0));
+  float* x_planes = scratch(together * (g.x_image + g.y_image), g.in * g.y_plane + weights);
   float *y_planes = x_planes + together * g.x_image, *out = y_planes + together * g.y_image;
   float* transposed = out + g.in * g.y_plane;
   for (long k = 0; k < x.size(0); ++k) {
-    if (needs_x) transpose(g, w.const_data_ptr<float>() + k * w.stride(0), transposed);
+    if (needs_x) transpose(g, w.const_data_ptr<float>() + k * weights, transposed);
     for (long b = 0; b < g.batch; b += together) {
       const long images = std::min(together, g.batch - b);
       for (long i = 0; i < images; ++i) {
@@ -231,7 +233,7 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
       }
       const Maps maps{images, padded(g.length), y_planes + g.reach, x_planes,
                       g.y_plane, g.y_image, g.x_image};
-      inner_products(maps, terms, g.out, b > 0, dw.mutable_data_ptr<float>() + k * w.stride(0));
+      inner_products(maps, terms, g.out, b > 0, dw.mutable_data_ptr<float>() + k * weights);
     }
   }
   return {dx, dw};

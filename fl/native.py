@@ -109,7 +109,7 @@ class Convolutions(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in _CONVOLUTIONS and supports(*args, **kwargs):
+        if func in _CONVOLUTIONS and len(args) > 1 and supports(*args, **kwargs):
             x, w = args[:2]
             if len(x) <= _IMAGES and max(w.shape[:2]) <= _CHANNELS:
                 return conv(*args, **kwargs)

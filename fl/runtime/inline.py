@@ -1,4 +1,4 @@
-"""The federation in this process: a grid that calls the client app, one client after another."""
+"""The federation in this process: a grid that calls the client app, or trains many at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
@@ -128,7 +128,11 @@ def run(
     command: str = "",
 ) -> dict:
     """Run an experiment in this process and return its result; see `fl.server.serve`."""
-    choice = engines.choose(knobs)
+    journal.check(knobs, resume)
+    begun, finished = journal.engine(), journal.result()
+    # A run goes on as it began, and a finished one needs no engine.
+    settled = knobs.replace({**begun, "engine": "sequential"} if finished else begun)
+    choice = engines.choose(settled)
     grid = InlineGrid(client.app, choice.knobs, choice.at_once)
     started_by = {"command": command, "runtime": "inline", "engine": choice.told}
     return server.serve(grid, knobs, journal, resume=resume, watch=watch, started_by=started_by)

@@ -192,6 +192,9 @@ def test_graphs_give_the_same(kind, recipe, compiled, tmp_path, monkeypatch):
     assert_same(*both_ways(network, tasks, how, 2, graphs))
     assert graphs.used
     assert None not in graphs.used.values()
+    before = dict(graphs.used)
+    assert_same(*both_ways(network, tasks[:1], how, 2, graphs))
+    assert graphs.used == before
 
 
 @pytest.mark.parametrize(("kind", "recipe"), [p for p in PAIRS if p[0] != "nfnet"])
@@ -206,7 +209,9 @@ def test_every_network_is_traced(kind, recipe):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda graph: lambda *a: [2 * part for part in graph(*a)], "off"),
+        (lambda graph: lambda *a: [2 * part for part in graph(*a)], "differs in layers.0"),
+        (lambda graph: lambda *a: [part * torch.nan for part in graph(*a)], "differs in layers.0"),
+        (lambda graph: lambda *a: [graph(*a)[0] + 1, *graph(*a)[1:]], "differs in the losses"),
         (lambda graph: 1 / 0, "ZeroDivisionError"),
     ],
 )

@@ -147,3 +147,17 @@ def test_a_cohort_goes_on_where_it_was_interrupted(tiny, tmp_path):
         run(knobs, Journal(tmp_path / "cut"), watch=stop)
     resumed = run(knobs, Journal(tmp_path / "cut"), resume=True)
     assert resumed["model_sha256"] == whole["model_sha256"]
+
+
+def test_a_run_goes_on_with_the_engine_that_it_began_with(tiny, tmp_path, monkeypatch):
+    knobs = tiny({"engine": "cohort", "rounds": 1})
+    monkeypatch.setattr("fl.native.why_not", lambda: "no C++ compiler was found")
+    journal = Journal(tmp_path / "run")
+    finished = run(knobs, journal)
+    taken = {"engine": "cohort", "cohort.lanes": 2, "cohort.level": "traced"}
+    assert journal.header()["engine"] == {**taken, "why": "2 lanes, traced"}
+    assert journal.engine() == taken
+    monkeypatch.setattr("fl.native.why_not", lambda: pytest.fail("no compiler is asked for"))
+    assert run(knobs, journal, resume=True) == finished
+    (journal.folder / "result.json").unlink()
+    assert run(knobs, journal, resume=True)["model_sha256"] == finished["model_sha256"]
