@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from experiments.report.figures import RC, handle
 from experiments.report.labels import Group
 
-_WIDEST = 100
+_WIDEST = 108
 """Letters of a title that go across a figure."""
 
 
