@@ -308,3 +308,40 @@ def test_networks_without_batchnorm_do_not_mind_the_policy(tiny, tmp_path, recip
         for policy in POLICIES
     ]
     assert len({result["model_sha256"] for result in results}) == 1
+
+
+ENGINES = {
+    "sequential": {"engine": "sequential"},
+    "cohort": {"engine": "cohort", "cohort.level": "eager"},
+    "traced": {"engine": "cohort", "cohort.level": "traced"},
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("policy", ["average", "pooled"])
+def test_two_clients_begin_afresh_and_both_count(batchnorm, tmp_path, policy, engine):
+    """After a step each: a tenth of what each has seen, and between clients what the policy says.
+
+    Frameworks have been found that take the first client's statistics, none, or let those of one
+    client be where the next begins.
+    """
+    knobs = batchnorm(policy, rounds=1, clients=2, **ENGINES[engine])
+    knobs = knobs.replace({"partition.clients": 2, "client.batch-size": 5000})
+    journal = Journal(tmp_path / "run")
+    run(knobs, journal)
+    held = torch.tensor([len(share({"partition-id": k}, knobs).train) for k in (0, 1)]).double()
+    initial = flat.network(knobs, torch_stream(1, "init")).state()
+    start = {name: tensor.numpy() for name, tensor in initial.items()}
+    seen = [measured(knobs, [k], start) for k in (0, 1)]
+    means = torch.stack([0.1 * mean for mean, _ in seen])
+    values = held * (load(knobs.data.name).shape[1] // 2) ** 2  # behind a stride of 2
+    variances = torch.stack(
+        [0.9 + 0.1 * v * n / (n - 1) for (_, v), n in zip(seen, values, strict=True)]
+    )
+    weights = (held / held.sum()).unsqueeze(1)
+    mean, variance = (weights * means).sum(0), (weights * variances).sum(0)
+    if policy == "pooled":
+        variance += (weights * (means - mean) ** 2).sum(0)
+    found = first_statistics(journal.checkpoint().model)
+    torch.testing.assert_close(found, (mean, variance), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(means[0], means[1], rtol=0.01)
