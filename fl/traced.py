@@ -113,6 +113,11 @@ class Traced(Gradients):
         norms = [m for m in self.module.modules() if isinstance(m, BatchNorm)]
         before = {norm: norm.single_value_steps for norm in norms}
         graph = make_fx(lambda *a: self._pass(names, *a), tracing_mode="fake")(*arguments)
+        for node in graph.graph.nodes:
+            if node.target is torch.ops.aten.view.default:
+                # Kernels may lay a result out otherwise than was foretold when it was traced.
+                node.target = torch.ops.aten.reshape.default
+        graph.recompile()
         counts = {norm: norm.single_value_steps - before[norm] for norm in norms}
         for norm, count in before.items():
             norm.single_value_steps = count
