@@ -110,7 +110,8 @@ def measured(study):
 def test_first_middle_and_last_round_with_clients_as_a_band(measured):
     results = read(measured)
     figure = signals.figure(signals.read(results), results, "acv")
-    rounds = [panel.get_title(loc="left").rpartition(", ")[2] for panel in figure.axes]
+    titles = [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes]
+    rounds = [title.rpartition(", ")[2] for title in titles]
     assert rounds == ["round 0", "round 3", "round 5"] * len(results.conditions)
     curves, bands = drawn(figure.axes[1])
     assert curves == [[4.0] * DEEP] * len(results.series)
