@@ -13,7 +13,6 @@ from rich.table import Table
 
 from experiments import bench_cli, data_cli, probe_cli
 from experiments import study as studies_of
-from experiments.bench.machine import cores
 from experiments.progress import Display
 from experiments.studies import STUDIES
 from experiments.study import Study
@@ -27,6 +26,7 @@ from fl.data import fashion_mnist_small
 from fl.data.sets import NotFetched
 from fl.journal import Journal
 from fl.nn.recipes import RECIPES
+from fl.provenance import cores
 from fl.runtime import run as run_inline
 from fl.settings import ConfigError
 
@@ -64,6 +64,14 @@ def run(
     config: Config = None,
     settings: Settings = None,
     out: Out = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that train clients. Default: a core each, or 1 for a short run.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -80,6 +88,7 @@ def run(
             result = run_inline(
                 knobs,
                 journal,
+                workers=workers,
                 resume=resume,
                 watch=lambda line: None if finished_before else display.round(job, line),
                 command=typed(),

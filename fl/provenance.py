@@ -30,6 +30,11 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def conditions() -> dict[str, object]:
     """Return the code, packages and machine under which a result came about."""
     packages = {}

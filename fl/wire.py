@@ -132,12 +132,17 @@ def read_identity(content: RecordDict) -> tuple[int, str]:
     return int(_number(record, _PARTITION)), str(record["code"])
 
 
+def read_round(content: RecordDict) -> int:
+    """Return the round that a request is of."""
+    return int(_number(_record(content, CONFIG, ConfigRecord), ROUND))
+
+
 def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
     """Return what a server asks: the global network, the round, and μ (0 where it sends none)."""
     config = _record(content, CONFIG, ConfigRecord)
     mu = _number(config, MU) if MU in config else 0.0
     network = unpack_network(network_in(content))
-    return network, int(_number(config, ROUND)), float(mu)
+    return network, read_round(content), float(mu)
 
 
 def fault(
