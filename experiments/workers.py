@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fl.config import Experiment
 from fl.journal import Journal
 from fl.runtime import run
 from fl.runtime.processes import start
+from fl.runtime.team import Team
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) 
             worker.process.kill()
 
 
+def work_with(team: Team, jobs: Sequence[Job], command: str, watch: Watch) -> dict[str, str]:
+    """Do jobs one after another, each by all of a team; as `work_through` otherwise."""
+    outcomes = {job.name: _done(job, command, partial(watch, job), team) for job in jobs}
+    return {name: reason for name, reason in outcomes.items() if reason is not None}
+
+
 class _Worker:
     """A process that does jobs, seen from the parent."""
 
@@ -94,12 +102,18 @@ def _do_jobs(pipe: Connection, command: str) -> None:
     """Do jobs until the parent is gone; sends round lines, then None or why it failed."""
     while True:
         job = pipe.recv()
-        try:
-            journal = Journal(job.folder)
-            run(job.experiment, journal, resume=True, watch=pipe.send, command=command)
-            outcome = None
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            outcome = " ".join(f"{type(error).__name__}: {error}".split())
-        pipe.send(outcome)
+        pipe.send(_done(job, command, pipe.send))
+
+
+def _done(
+    job: Job, command: str, watch: Callable[[dict], None], team: Team | None = None
+) -> str | None:
+    """Do a job or go on with it; returns why it failed, in one line."""
+    try:
+        journal = Journal(job.folder)
+        run(job.experiment, journal, resume=True, watch=watch, command=command, team=team)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None

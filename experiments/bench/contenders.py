@@ -69,6 +69,12 @@ CONTENDERS: dict[str, Contender] = {
         "ours_per_core",
         knobs={"engine": "cohort", "cohort.level": "compiled"},
     ),
+    "cohort-on-ray": Contender(
+        "fednf, clients in lanes, our convolutions, a Ray actor a core",
+        "ours_on_ray",
+        needs=("ray",),
+        knobs={"engine": "cohort", "cohort.level": "native"},
+    ),
     "loop": Contender("bare PyTorch, one process, one thread", "loop"),
     "loop-per-core": Contender("bare PyTorch, a process a core", "loop_per_core"),
     "flower": Contender("stock Flower, Ray, a core a client", "flower", needs=("ray",)),

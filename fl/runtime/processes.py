@@ -60,6 +60,8 @@ class Processes:
         size: how many.
     """
 
+    runtime = "inline"  # they are ours, and end with us
+
     def __init__(self, size: int) -> None:
         self.size = size
         self._request: bytes | None = None

@@ -1,7 +1,7 @@
 """A simulation from start to end: who trains the clients, and the rounds that are played."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from fl import client, engines, server
 from fl.config import Experiment
@@ -9,7 +9,7 @@ from fl.journal import Journal
 from fl.runtime.inline import InlineGrid
 from fl.runtime.processes import Processes
 from fl.runtime.simulated import SimulatedGrid
-from fl.runtime.team import TeamGrid
+from fl.runtime.team import Team, TeamGrid
 
 
 def run(
@@ -17,6 +17,7 @@ def run(
     journal: Journal,
     *,
     workers: int | None = 1,
+    team: Team | None = None,
     resume: bool = False,
     watch: server.Watch = lambda line: None,
     command: str = "",
@@ -29,6 +30,7 @@ def run(
         workers: processes that train its clients; 1: this one; None: as it began, and at its
             beginning as `fl.engines` thinks best. Other than 1, the program's own file has to be
             importable (``if __name__ == "__main__":``), as always with `multiprocessing`.
+        team: who trains its clients instead, and goes on to live.
         resume: whether an unfinished run in that folder may be gone on with, as it began.
         watch: called after every round.
         command: how to repeat it, for `experiment.json`.
@@ -38,20 +40,24 @@ def run(
     recorded = begun.pop("workers", None)
     # A run goes on as it began, and a finished one needs no engine.
     settled = knobs.replace({**begun, "engine": "sequential"} if finished else begun)
-    choice = engines.choose(settled, 1 if finished else workers or recorded)
-    started_by = {"command": command, "runtime": "inline", "engine": choice.told}
-    with _grid(choice) as grid:
+    asked = team.size if team else workers or recorded
+    choice = engines.choose(settled, 1 if finished else asked)
+    started_by = {
+        "command": command,
+        "runtime": team.runtime if team else "inline",
+        "engine": choice.told,
+    }
+    with _grid(choice, team) as grid:
         return server.serve(grid, knobs, journal, resume=resume, watch=watch, started_by=started_by)
 
 
 @contextmanager
-def _grid(choice: engines.Choice) -> Iterator[SimulatedGrid]:
-    if choice.workers == 1:
+def _grid(choice: engines.Choice, team: Team | None) -> Iterator[SimulatedGrid]:
+    if team:
+        yield TeamGrid(choice, team)
+    elif choice.workers == 1:
         cohort = choice.at_once if choice.knobs.engine == "cohort" else 1
         yield InlineGrid(client.app, choice.knobs, cohort)
-        return
-    team = Processes(choice.workers)
-    try:
-        yield TeamGrid(choice, team)
-    finally:
-        team.close()
+    else:
+        with closing(Processes(choice.workers)) as processes:
+            yield TeamGrid(choice, processes)

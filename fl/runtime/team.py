@@ -36,6 +36,8 @@ class Team(Protocol):
     """Workers, numbered from 0. One that dies is replaced by another of its number."""
 
     size: int
+    runtime: str
+    """What `experiment.json` calls it."""
 
     def tell(self, request: bytes) -> None:
         """Give all workers, while none is busy, the request that parcels refer to."""
