@@ -49,12 +49,12 @@ _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 def pack_network(state: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn a network's tensors into a record."""
-    return ArrayRecord({name: Array(tensor.numpy()) for name, tensor in state.items()})
+    return ArrayRecord({name: _array(tensor.numpy()) for name, tensor in state.items()})
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Turn NumPy arrays into a record."""
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    return ArrayRecord({name: _array(array) for name, array in arrays.items()})
 
 
 def unpack_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
@@ -65,6 +65,25 @@ def unpack_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
 def unpack_network(record: ArrayRecord) -> dict[str, Tensor]:
     """Turn a record into a network's tensors."""
     return {name: torch.from_numpy(a.copy()) for name, a in unpack_arrays(record).items()}
+
+
+def _array(values: np.ndarray) -> Array:
+    """Return what `Array(values)` is, with a single copy of the values."""
+    if not values.flags.c_contiguous:
+        return Array(values)
+    dtype, shape = values.dtype, values.shape
+    data = b"".join([_header(dtype, shape), values.reshape(-1).view(np.uint8).data])
+    return Array(str(dtype), shape, "numpy.ndarray", data)
+
+
+@lru_cache(maxsize=4096)
+def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+    """Return the beginning of NumPy's format for values in C's order."""
+    file = io.BytesIO()
+    described = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": described, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
 def _values(array: Array) -> np.ndarray:

@@ -144,7 +144,7 @@ class _Answering:
         """Answer a parcel, given its request and the number of that."""
         if number != self.number:
             self.number, self.request = number, pickle.loads(request.data)
-        return np.frombuffer(work(parcel, self.request), np.uint8)
+        return np.frombuffer(b"".join(work(parcel, self.request)), np.uint8)
 
 
 def _start(cores: int) -> ActorHandle:

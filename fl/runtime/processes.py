@@ -14,7 +14,7 @@ from multiprocessing.shared_memory import SharedMemory
 from flwr.app import RecordDict
 
 from fl import training
-from fl.runtime.parcels import work
+from fl.runtime.parcels import Pieces, work
 from fl.runtime.team import Heard
 
 # A fresh interpreter, not a fork: torch's thread pools do not survive one.
@@ -142,17 +142,20 @@ class _Slab:
     def __init__(self) -> None:
         self.memory: SharedMemory | None = None
 
-    def write(self, blob: bytes) -> tuple[str, int, str]:
+    def write(self, pieces: Pieces) -> tuple[str, int, str]:
         """Return the memory's name, the bytes in it, and the name of one that is no more."""
-        gone = ""
-        if self.memory is None or self.memory.size < len(blob):
+        gone, size = "", sum(map(len, pieces))
+        if self.memory is None or self.memory.size < size:
             if self.memory is not None:
                 gone = self.memory.name
                 self.memory.close()
                 self.memory.unlink()
-            self.memory = SharedMemory(create=True, size=len(blob))
-        self.memory.buf[: len(blob)] = blob  # pyrefly: ignore
-        return self.memory.name, len(blob), gone
+            self.memory = SharedMemory(create=True, size=size)
+        end = 0
+        for piece in pieces:
+            begin, end = end, end + len(piece)
+            self.memory.buf[begin:end] = piece  # pyrefly: ignore
+        return self.memory.name, size, gone
 
 
 def _answer(pipe: Connection) -> None:

@@ -15,6 +15,7 @@ from fl.fleet import work
 from fl.nn import settled
 from fl.runtime import parcels
 from fl.runtime.inline import called
+from fl.runtime.parcels import Answer
 from fl.runtime.simulated import Question, SimulatedGrid
 
 _TRIES = 2
@@ -26,7 +27,7 @@ class Heard:
     """News of a worker: it has answered its parcel or, without answers, died of it."""
 
     worker: int
-    answers: bytes | memoryview | None = None
+    answers: memoryview | None = None
     why: str = ""
     """What became of it, in one line."""
 
@@ -122,16 +123,16 @@ class TeamGrid(SimulatedGrid):
             oldest = min([*busy.values(), *waiting], default=0)
             if worker not in busy and waiting and waiting[0] < oldest + ahead:
                 busy[worker] = waiting.popleft()
-                self.team.give(worker, parcels.pack(dealt[busy[worker]], request))
+                self.team.give(worker, b"".join(parcels.pack(dealt[busy[worker]], request)))
 
     def _lost(self, questions: Sequence[Question], why: str) -> Iterator[Message]:
         for message, _ in questions:
             yield Message(Error(0, f"{_TRIES} workers died of it: {why}"), reply_to=message)
 
-    def _read(
-        self, questions: Sequence[Question], answers: bytes | memoryview
-    ) -> Iterator[Message]:
-        for (_, context), (reply, state) in zip(questions, parcels.unpack(answers), strict=True):
+    def _read(self, questions: Sequence[Question], answers: memoryview) -> Iterator[Message]:
+        with answers:  # let go of as soon as it is read: its memory may be gone then
+            found: list[Answer] = parcels.unpack(answers, questions[0][0].content)
+        for (_, context), (reply, state) in zip(questions, found, strict=True):
             context.state = state
             yield reply
 

@@ -46,7 +46,7 @@ class Imagined:
         if self.dies:
             self.dies -= 1
             return Heard(worker, why="out of memory")
-        return Heard(worker, parcels.work(parcel, self.request))
+        return Heard(worker, memoryview(b"".join(parcels.work(parcel, self.request))))
 
 
 def questions(grid: InlineGrid | TeamGrid, knobs: Experiment, number: int = 1) -> list[Message]:
@@ -75,6 +75,16 @@ def crew():
     team = Processes(2)
     yield team
     team.close()
+
+
+@given(st.lists(st.integers(0, 3 * parcels._LARGE), max_size=4))
+def test_what_is_packed_comes_out_again(sizes):
+    request = RecordDict()
+    given = [request, *(os.urandom(size) for size in sizes), {"a": 1}, request]
+    packed = b"".join(parcels.pack(given, request))
+    found = parcels.unpack(packed, request)
+    assert found == given
+    assert found[0] is found[-1] is request
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 6))
@@ -116,7 +126,7 @@ def test_replies_that_wait_for_an_older_one_are_few(tiny):
 
         def _latest(self):
             worker, parcel = self.busy.popleft()
-            return Heard(worker, parcels.work(parcel, self.request))
+            return Heard(worker, memoryview(b"".join(parcels.work(parcel, self.request))))
 
     grid = TeamGrid(chosen(knobs, 2), Slow(2))
     waiting, most, expected = set(), 0, iter(grid.get_node_ids())

@@ -196,6 +196,8 @@ def test_bytes_are_counted_as_they_travel():
 )
 def test_arrays_are_read_as_flower_reads_them(values):
     array = Array(np.asarray(values))
+    (packed,) = wire.pack_arrays({"a": np.asarray(values)}).values()
+    assert packed == array
     (found,) = wire.unpack_arrays(ArrayRecord({"a": array})).values()
     assert found.dtype == array.numpy().dtype
     assert found.shape == array.numpy().shape
