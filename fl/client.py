@@ -1,26 +1,30 @@
 """The client: takes the global network, trains it on its own images, and sends it back."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
+import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fl import cohort, evaluation, flat, memory, signals, training, wire
+from fl import cohort, evaluation, flat, identity, memory, signals, training, wire
 from fl.config import Experiment
-from fl.data import Batch, Share, batches, load, share
+from fl.data import Batch, Form, Share, batches, share
 from fl.fleet import work
 from fl.gradients import Gradients
 from fl.nn import fixed_statistics, seed_noise, settled, statistics
 from fl.seeds import Step, stream, torch_stream
+from strategies import bounds
 from strategies.proximal import proximal
 
 app = ClientApp()
 
 _ERROR = 1000  # ours; Flower's own codes are small
+_log = logging.getLogger(__name__)
 
 
 @app.train()
@@ -32,8 +36,12 @@ def train(message: Message, context: Context) -> Message:
 @app.query("who_are_you")
 def who_are_you(message: Message, context: Context) -> Message:
     """Say which share of the data this node holds, and which code it runs."""
-    partition = int(context.node_config["partition-id"])
-    return Message(wire.identity_reply(partition), reply_to=message)
+    try:
+        mine = share(context.node_config, Experiment.from_flat(context.run_config))
+        partition = int(context.node_config["partition-id"])
+        return Message(identity.tell(partition, mine), reply_to=message)
+    except Exception as error:
+        return _failed(message, context, error)
 
 
 @app.query("recalibrate")
@@ -43,7 +51,7 @@ def recalibrate(message: Message, context: Context) -> Message:
     try:
         return _recalibrate(message, context)
     except Exception as error:
-        return _failed(message, error)
+        return _failed(message, context, error)
 
 
 def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
@@ -60,15 +68,20 @@ def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Messag
             client = _Local(message, context)
             alike[client.kind][place] = client
         except Exception as error:
-            replies[place] = _failed(message, error)
+            replies[place] = _failed(message, context, error)
     for clients in alike.values():
         replies |= _trained(clients)
     return [replies[place] for place in range(len(messages))]
 
 
-def _failed(message: Message, error: Exception) -> Message:
-    """Answer a message with the reason why there is nothing better."""
-    return Message(Error(_ERROR, f"{type(error).__name__}: {error}"), reply_to=message)
+def _failed(message: Message, context: Context, error: Exception) -> Message:
+    """Answer a message with the reason why there is nothing better; a device logs it, too."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if message.metadata.message_type == wire.WHO_ARE_YOU:  # else the server knows who it is
+        reason = f"{wire.PARTITION}={context.node_config.get(wire.PARTITION)!r}: {reason}"
+    if "data-path" in context.node_config:
+        _log.error("no reply to %s: %s", message.metadata.message_type, reason)
+    return Message(Error(_ERROR, reason), reply_to=message)
 
 
 class _Local:
@@ -88,13 +101,13 @@ class _Local:
         self.start, self.number, self.mu = wire.read_request(message.content)
         self.path = "client", self.partition, "round", self.number
         self.work = work(self.knobs, self.partition, self.number, len(self.mine.train))
-        self.own = load(self.knobs.data.name).train.only(self.mine.held_out)
+        self.own = self.mine.scored
         self.right_before = 0
 
     @property
     def kind(self) -> tuple:
         """What two clients have to have in common to train together."""
-        return self.knobs, self.number, self.mu, self.work.batch_size
+        return self.knobs, self.number, self.mu, self.work.batch_size, self.mine.dataset.form
 
     @property
     def steps(self) -> int:
@@ -104,7 +117,8 @@ class _Local:
     def begin(self, network: flat.FlatNetwork) -> Iterator[Batch]:
         """Load the client's start into a network, and return its batches."""
         knobs = self.knobs
-        if _load(network, knobs, self.start, self.context):
+        untrained = _network(knobs, self.mine.dataset.form)[1]
+        if _load(network, untrained, knobs, self.start, self.context):
             evaluation.recalibrate(network, _in_large(knobs, self.mine, self.path))
         self.right_before = self._right(network)
         seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
@@ -121,7 +135,7 @@ class _Local:
             **asdict(outcome),
         }
         state = network.state()
-        shared = {name: state.pop(name) for name in self.start}
+        shared = self._clipped({name: state.pop(name) for name in self.start}, network)
         memory.remember(self.context.state, state)
         measured = self._signals(network) if wire.wants_signals(self.message.content) else None
         held = len(self.mine.train)
@@ -130,15 +144,27 @@ class _Local:
 
     def fail(self, error: Exception) -> Message:
         """Reply with the reason."""
-        return _failed(self.message, error)
+        return _failed(self.message, self.context, error)
 
     def _right(self, network: flat.FlatNetwork) -> int:
         """Return how many of the client's held-out images a network gets right."""
-        dataset = load(self.knobs.data.name)
+        dataset = self.mine.dataset
         return evaluation.evaluate(network, dataset, self.own)[1] if len(self.own) else 0
 
+    def _clipped(
+        self, shared: Mapping[str, Tensor], network: flat.FlatNetwork
+    ) -> Mapping[str, Tensor]:
+        """Return what leaves this client: no farther from the start than the server asks for."""
+        norm = wire.wants_clip(self.message.content)
+        if norm is None:
+            return shared
+        after, start = ({n: t.numpy() for n, t in s.items()} for s in (shared, self.start))
+        near = bounds.clipped(after, start, norm, {part.name for part in network.segments})
+        return {name: torch.from_numpy(array) for name, array in near.items()}
+
     def _signals(self, network: flat.FlatNetwork) -> wire.Signals:
-        batch = signals.draw(self.knobs, self.mine.train, *self.path, noise=self.mine.noise)
+        mine = self.mine
+        batch = signals.draw(self.knobs, mine.dataset, mine.train, *self.path, noise=mine.noise)
         with fixed_statistics(network.module, self.knobs.state.fixed_in(self.number)):
             return signals.measure(network, batch)
 
@@ -146,7 +172,7 @@ class _Local:
 def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
     """Train clients of one kind, and return their replies under their places."""
     first = next(iter(clients.values()))
-    knobs, network = first.knobs, _network(first.knobs)[0]
+    knobs, network = first.knobs, _network(first.knobs, first.mine.dataset.form)[0]
     how = cohort.Training(
         knobs.client,
         proximal(first.mu) if first.mu else None,
@@ -166,9 +192,9 @@ def _recalibrate(message: Message, context: Context) -> Message:
     knobs = settled(Experiment.from_flat(context.run_config))
     partition = int(context.node_config["partition-id"])
     start, number, _ = wire.read_request(message.content)
-    network, _ = _network(knobs)
-    _load(network, knobs, start, context)
     mine = share(context.node_config, knobs)
+    network, untrained = _network(knobs, mine.dataset.form)
+    _load(network, untrained, knobs, start, context)
     path = "client", partition, "round", number
     evaluation.recalibrate(network, _in_large(knobs, mine, path))
     state = network.state()
@@ -181,8 +207,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """Return batches of a client's training images, as the stream at a path has them."""
     rng, augment = stream(knobs.seed, *path), knobs.data.augment
-    dataset = load(knobs.data.name)
-    return batches(dataset, mine.train, size, epochs, rng, augment=augment, noise=mine.noise)
+    return batches(mine.dataset, mine.train, size, epochs, rng, augment=augment, noise=mine.noise)
 
 
 def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
@@ -191,7 +216,11 @@ def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[
 
 
 def _load(
-    network: flat.FlatNetwork, knobs: Experiment, shared: Mapping[str, Tensor], context: Context
+    network: flat.FlatNetwork,
+    untrained: Mapping[str, Tensor],
+    knobs: Experiment,
+    shared: Mapping[str, Tensor],
+    context: Context,
 ) -> bool:
     """Make a network what a client has, and return whether it has no statistics of its own yet.
 
@@ -200,7 +229,6 @@ def _load(
     if knobs.state.bn != "local":
         network.load(shared)
         return False
-    untrained = _network(knobs)[1]
     initial = {name: untrained[name] for name in statistics(network.module)}
     own = memory.remembered(context.state)
     network.load({**initial, **own, **shared})
@@ -221,10 +249,10 @@ def _gradients(network: flat.FlatNetwork, fixed: bool, lanes: int, level: str) -
 
 
 @lru_cache(maxsize=2)
-def _network(knobs: Experiment) -> tuple[flat.FlatNetwork, dict[str, Tensor]]:
+def _network(knobs: Experiment, form: Form) -> tuple[flat.FlatNetwork, dict[str, Tensor]]:
     """Return this process's one network of an experiment, and its state before any training.
 
     Every request overwrites all of it.
     """
-    network = flat.network(knobs, torch_stream(knobs.seed, "init"))
+    network = flat.network(knobs, torch_stream(knobs.seed, "init"), form)
     return network, network.state()

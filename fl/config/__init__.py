@@ -5,10 +5,12 @@ Every knob has one name. In Python it is an attribute (``experiment.client.batch
 immutable, and an impossible one is refused when the object is made.
 """
 
+from fl.config.devices import Devices as Devices
 from fl.config.experiment import Experiment as Experiment
 from fl.config.experiment import has_batchnorm as has_batchnorm
 from fl.config.experiment import relevant as relevant
 from fl.config.fleet import Fleet as Fleet
+from fl.config.parts import DEVICES as DEVICES
 from fl.config.parts import Client as Client
 from fl.config.parts import Data as Data
 from fl.config.parts import Network as Network
@@ -18,3 +20,4 @@ from fl.config.parts import Sampling as Sampling
 from fl.config.parts import Signals as Signals
 from fl.config.parts import State as State
 from fl.config.parts import Strategy as Strategy
+from fl.config.privacy import Privacy as Privacy
