@@ -6,17 +6,17 @@ network) and one MetricRecord of plain numbers, and where it is asked for them a
 signals: a number per layer and figure. Nothing else leaves a client.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
+
+from fl import npy
 
 ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
 ROUND, MU, CLIP = "server-round", "proximal-mu", "clipping_norm"
@@ -41,73 +41,27 @@ _IMAGES = "images"
 _LAYER = ("acsm", "acv", "gradient-acsm", "gradient-acv", "branch-acv", "dead")
 """Figures of a layer; NaN stands for one that it does not have."""
 _JOURNAL = {PARTITION: "partition", WEIGHT: "held"}
-_NPY = b"\x93NUMPY\x01\x00"
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 
 def pack_network(state: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn a network's tensors into a record."""
-    return ArrayRecord({name: _array(tensor.numpy()) for name, tensor in state.items()})
+    return ArrayRecord({name: npy.pack(tensor.numpy()) for name, tensor in state.items()})
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Turn NumPy arrays into a record."""
-    return ArrayRecord({name: _array(array) for name, array in arrays.items()})
+    return ArrayRecord({name: npy.pack(array) for name, array in arrays.items()})
 
 
 def unpack_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
     """Turn a record into NumPy arrays, which can only be read: they are the record's own bytes."""
-    return {name: _values(array) for name, array in record.items()}
+    return {name: npy.unpack(array) for name, array in record.items()}
 
 
 def unpack_network(record: ArrayRecord) -> dict[str, Tensor]:
     """Turn a record into a network's tensors."""
     return {name: torch.from_numpy(a.copy()) for name, a in unpack_arrays(record).items()}
-
-
-def _array(values: np.ndarray) -> Array:
-    """Return what `Array(values)` is, with a single copy of the values."""
-    if not values.flags.c_contiguous:
-        return Array(values)
-    dtype, shape = values.dtype, values.shape
-    data = b"".join([_header(dtype, shape), values.reshape(-1).view(np.uint8).data])
-    return Array(str(dtype), shape, "numpy.ndarray", data)
-
-
-@lru_cache(maxsize=4096)
-def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """Return the beginning of NumPy's format for values in C's order."""
-    file = io.BytesIO()
-    described = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": described, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue()
-
-
-def _values(array: Array) -> np.ndarray:
-    """Return what `Array.numpy` returns, without a copy, and with no header read twice.
-
-    Raises:
-        ValueError: the bytes are not those of an array.
-    """
-    data = array.data
-    header = data[: 10 + int.from_bytes(data[8:10], "little")]
-    if array.stype != "numpy.ndarray" or not header.startswith(_NPY):
-        return array.numpy()
-    shape, fortran, dtype = _layout(header)
-    if fortran or dtype.hasobject:
-        return array.numpy()  # refuses objects
-    values = np.frombuffer(data, dtype, offset=len(header))
-    return values.reshape(shape)
-
-
-@lru_cache(maxsize=4096)
-def _layout(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether in Fortran's order, and type, as NumPy's format begins.
-
-    That is a Python literal, which takes longer to read than a small layer takes to add.
-    """
-    return np.lib.format.read_array_header_1_0(io.BytesIO(header[len(_NPY) :]))
 
 
 def size(record: ArrayRecord) -> int:
@@ -267,9 +221,9 @@ def _odd_tensors(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
     if arrays.keys() != like.keys():
         return f"tensors {sorted(arrays.keys() ^ like.keys())[:3]} are missing or unknown"
     for name, array in arrays.items():
-        wanted = _values(like[name])
+        wanted = npy.unpack(like[name])
         try:
-            found = _values(array)
+            found = npy.unpack(array)
         except Exception as error:
             return f"{name} can't be read: {' '.join(f'{type(error).__name__}: {error}'.split())}"
         if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
