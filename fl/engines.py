@@ -8,6 +8,7 @@ from fl import flat, native
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.fleet import batch_size
+from fl.nn import BatchNorm
 from fl.provenance import cores
 from fl.seeds import torch_stream
 from fl.settings import ConfigError, Value
@@ -23,6 +24,9 @@ _FEWEST_LANES = 3
 _FEWEST_IMAGES = 25_000
 """Images in a run from which tracing pays: one to three seconds a batch size, for about half a
 millisecond less an image; and once a machine, 15 seconds for our convolutions."""
+_COMPILED_IMAGES = 200_000
+"""Images in a run from which compiling pays: one to three minutes once a machine for a network and
+batch size, for about a millisecond less an image."""
 _TOGETHER_BYTES = 256 * 2**20
 """What clients of one call may take in memory, each with a request, a start and a reply."""
 
@@ -71,7 +75,7 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     if why := _why_sequential(knobs, values, lanes, workers):
         alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, room), sampled), why)
-    level = _level(knobs)
+    level = _level(knobs, network)
     at_once = min(max(lanes * workers, room), sampled)
     together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
     return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
@@ -104,14 +108,22 @@ def _images(knobs: Experiment) -> float:
     return len(load(knobs.data.name).train) * share * knobs.client.epochs * knobs.rounds
 
 
-def _level(knobs: Experiment) -> str:
-    """Return how passes are run."""
+def _level(knobs: Experiment, network: flat.FlatNetwork) -> str:
+    """Return how passes are run.
+
+    Each size of batch is compiled by itself, and with BatchNorm every client's last one has its
+    own.
+    """
     level = knobs.cohort.level
     if level in ("eager", "traced"):
         return level
     reason = native.why_not()
     if level == "auto":
-        return "traced" if reason else "native"
+        if reason:
+            return "traced"
+        sizes = any(isinstance(layer, BatchNorm) for layer in network.module.modules())
+        long = _images(knobs) >= _COMPILED_IMAGES
+        return "compiled" if long and not sizes and not knobs.fleet.tiers else "native"
     if reason:
         raise ConfigError(f"cohort.level={level}: {reason}; or use cohort.level=traced")
     return level
