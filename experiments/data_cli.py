@@ -1,7 +1,9 @@
-"""The commands about data: ``fednf data list | fetch | show``."""
+"""The commands about data: ``fednf data list | fetch | show | deal``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,11 +12,13 @@ from rich.table import Table
 import partitions
 from experiments import terminal
 from experiments.terminal import Config, Out, Quiet, Settings, console, say
-from fl.data import CATALOGUE, deal, fashion_mnist_small, load
+from fl.data import CATALOGUE, deal, fashion_mnist_small, load, write_shard
 from fl.data.catalogue import find, place, read
 from fl.data.dataset import DataNotHere
 from fl.data.sets import WAYS, Watch, fetch
 from fl.settings import ConfigError
+
+Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folders go.")]
 
 app = typer.Typer(help="Data sets, and how they are dealt out.", no_args_is_help=True)
 
@@ -76,6 +80,16 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
         plots.save(plots.deal(counts, dataset.classes, title), out / "deal")
         plots.save(plots.sheet(dataset), out / "examples")
         say(f"drawn: {out / 'deal.png'}, {out / 'examples.png'}, and both as svg")
+
+
+@app.command("deal")
+def data_deal(out: Folder, config: Config = None, settings: Settings = None) -> None:
+    """Write what every client is dealt to OUT/device-K/shard.npz, for devices of their own."""
+    knobs = terminal.knobs(config, settings)
+    for number in range(knobs.partition.clients):
+        file = write_shard(out / f"device-{number}", number, knobs)
+        say(f"{file}, {_size(file.stat().st_size)}")
+    say('each device\'s node config: partition-id=K data-path="/its/folder"')
 
 
 def _here(name: str) -> str:

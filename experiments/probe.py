@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fl import flat, signals, training, wire
 from fl.config import Experiment
-from fl.data import Batch
+from fl.data import Batch, load
 from fl.journal import EXPERIMENT, Journal
 from fl.nn import fixed_statistics
 from fl.nn.probes import measure
@@ -112,4 +112,5 @@ def batch(knobs: Experiment, number: int) -> Batch:
         raise ConfigError(
             f"--images={number}: {knobs.data.name} has {len(places):,} training images"
         )
-    return signals.draw(knobs.replace({"signals.images": number}), places)
+    measured = knobs.replace({"signals.images": number})
+    return signals.draw(measured, load(knobs.data.name), places)

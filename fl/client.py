@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fl import cohort, evaluation, flat, memory, signals, training, wire
 from fl.config import Experiment
-from fl.data import Batch, Share, batches, load, share
+from fl.data import Batch, Form, Share, batches, share
 from fl.fleet import work
 from fl.gradients import Gradients
 from fl.nn import fixed_statistics, seed_noise, settled, statistics
@@ -88,13 +88,13 @@ class _Local:
         self.start, self.number, self.mu = wire.read_request(message.content)
         self.path = "client", self.partition, "round", self.number
         self.work = work(self.knobs, self.partition, self.number, len(self.mine.train))
-        self.own = load(self.knobs.data.name).train.only(self.mine.held_out)
+        self.own = self.mine.scored
         self.right_before = 0
 
     @property
     def kind(self) -> tuple:
         """What two clients have to have in common to train together."""
-        return self.knobs, self.number, self.mu, self.work.batch_size
+        return self.knobs, self.number, self.mu, self.work.batch_size, self.mine.dataset.form
 
     @property
     def steps(self) -> int:
@@ -104,7 +104,8 @@ class _Local:
     def begin(self, network: flat.FlatNetwork) -> Iterator[Batch]:
         """Load the client's start into a network, and return its batches."""
         knobs = self.knobs
-        if _load(network, knobs, self.start, self.context):
+        untrained = _network(knobs, self.mine.dataset.form)[1]
+        if _load(network, untrained, knobs, self.start, self.context):
             evaluation.recalibrate(network, _in_large(knobs, self.mine, self.path))
         self.right_before = self._right(network)
         seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
@@ -134,11 +135,12 @@ class _Local:
 
     def _right(self, network: flat.FlatNetwork) -> int:
         """Return how many of the client's held-out images a network gets right."""
-        dataset = load(self.knobs.data.name)
+        dataset = self.mine.dataset
         return evaluation.evaluate(network, dataset, self.own)[1] if len(self.own) else 0
 
     def _signals(self, network: flat.FlatNetwork) -> wire.Signals:
-        batch = signals.draw(self.knobs, self.mine.train, *self.path, noise=self.mine.noise)
+        mine = self.mine
+        batch = signals.draw(self.knobs, mine.dataset, mine.train, *self.path, noise=mine.noise)
         with fixed_statistics(network.module, self.knobs.state.fixed_in(self.number)):
             return signals.measure(network, batch)
 
@@ -146,7 +148,7 @@ class _Local:
 def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
     """Train clients of one kind, and return their replies under their places."""
     first = next(iter(clients.values()))
-    knobs, network = first.knobs, _network(first.knobs)[0]
+    knobs, network = first.knobs, _network(first.knobs, first.mine.dataset.form)[0]
     how = cohort.Training(
         knobs.client,
         proximal(first.mu) if first.mu else None,
@@ -166,9 +168,9 @@ def _recalibrate(message: Message, context: Context) -> Message:
     knobs = settled(Experiment.from_flat(context.run_config))
     partition = int(context.node_config["partition-id"])
     start, number, _ = wire.read_request(message.content)
-    network, _ = _network(knobs)
-    _load(network, knobs, start, context)
     mine = share(context.node_config, knobs)
+    network, untrained = _network(knobs, mine.dataset.form)
+    _load(network, untrained, knobs, start, context)
     path = "client", partition, "round", number
     evaluation.recalibrate(network, _in_large(knobs, mine, path))
     state = network.state()
@@ -181,8 +183,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """Return batches of a client's training images, as the stream at a path has them."""
     rng, augment = stream(knobs.seed, *path), knobs.data.augment
-    dataset = load(knobs.data.name)
-    return batches(dataset, mine.train, size, epochs, rng, augment=augment, noise=mine.noise)
+    return batches(mine.dataset, mine.train, size, epochs, rng, augment=augment, noise=mine.noise)
 
 
 def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
@@ -191,7 +192,11 @@ def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[
 
 
 def _load(
-    network: flat.FlatNetwork, knobs: Experiment, shared: Mapping[str, Tensor], context: Context
+    network: flat.FlatNetwork,
+    untrained: Mapping[str, Tensor],
+    knobs: Experiment,
+    shared: Mapping[str, Tensor],
+    context: Context,
 ) -> bool:
     """Make a network what a client has, and return whether it has no statistics of its own yet.
 
@@ -200,7 +205,6 @@ def _load(
     if knobs.state.bn != "local":
         network.load(shared)
         return False
-    untrained = _network(knobs)[1]
     initial = {name: untrained[name] for name in statistics(network.module)}
     own = memory.remembered(context.state)
     network.load({**initial, **own, **shared})
@@ -221,10 +225,10 @@ def _gradients(network: flat.FlatNetwork, fixed: bool, lanes: int, level: str) -
 
 
 @lru_cache(maxsize=2)
-def _network(knobs: Experiment) -> tuple[flat.FlatNetwork, dict[str, Tensor]]:
+def _network(knobs: Experiment, form: Form) -> tuple[flat.FlatNetwork, dict[str, Tensor]]:
     """Return this process's one network of an experiment, and its state before any training.
 
     Every request overwrites all of it.
     """
-    network = flat.network(knobs, torch_stream(knobs.seed, "init"))
+    network = flat.network(knobs, torch_stream(knobs.seed, "init"), form)
     return network, network.state()

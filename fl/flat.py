@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fl.config import Experiment
-from fl.data import load
+from fl.data import Form, load
 from fl.nn import build, forget_statistics, scalars
 from fl.settings import ConfigError
 
@@ -18,15 +18,22 @@ Vector = Float[Tensor, "*lanes weights"]
 to each row by itself."""
 
 
-def network(knobs: Experiment, generator: torch.Generator) -> "FlatNetwork":
+def network(
+    knobs: Experiment, generator: torch.Generator, form: Form | None = None
+) -> "FlatNetwork":
     """Build an experiment's network on its device, with initial weights from a generator.
+
+    Args:
+        knobs: the experiment.
+        generator: all randomness.
+        form: what the network is for; None: for the experiment's data set.
 
     Raises:
         ConfigError: the recipe, the skeleton's size or the device does not exist.
     """
-    dataset = load(knobs.data.name)
+    form = form or load(knobs.data.name).form
     try:
-        module = build(knobs.network, knobs.recipe, dataset.shape, len(dataset.classes), generator)
+        module = build(knobs.network, knobs.recipe, form.shape, form.classes, generator)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if knobs.state.bn == "drop":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fl import wire
 from fl.config import Experiment
-from fl.data import Batch, batches, load, validation
+from fl.data import Batch, Dataset, batches, load, validation
 from fl.flat import FlatNetwork
 from fl.nn import fixed_statistics, probes
 from fl.nn import scalars as scalar_names
@@ -23,19 +23,24 @@ _FIGURES = [field.name for field in fields(probes.Layer)][2:]  # behind name and
 
 
 def draw(
-    knobs: Experiment, places: Int[Tensor, " examples"], *path: Step, noise: float = 0.0
+    knobs: Experiment,
+    dataset: Dataset,
+    places: Int[Tensor, " examples"],
+    *path: Step,
+    noise: float = 0.0,
 ) -> Batch:
     """Draw the one batch that is measured, by the stream (seed, *path, "signals").
 
     Args:
         knobs: how many images, and how training augments them.
+        dataset: whose training images they are.
         places: the training images to draw from; all of them where they are fewer.
         path: of the stream.
         noise: as `fl.data.batches`.
     """
     rng = stream(knobs.seed, *path, "signals")
     chosen = places[torch.from_numpy(rng.permutation(len(places))[: knobs.signals.images])]
-    dataset, augment = load(knobs.data.name), knobs.data.augment
+    augment = knobs.data.augment
     return next(batches(dataset, chosen, len(chosen), 1, rng, augment=augment, noise=noise))
 
 
@@ -68,7 +73,7 @@ class Watcher:
         self.parameters = [name for name, _ in network.module.named_parameters()]
         self.scalars = sorted(scalar_names(network.module))
         if knobs.signals.every:
-            self.batch = draw(knobs, training_places(knobs))
+            self.batch = draw(knobs, load(knobs.data.name), training_places(knobs))
             self.layers = [(x.name, x.kind) for x in _layers(network, self.batch)]
 
     def round(self, number: int, start: Arrays) -> "Watch":

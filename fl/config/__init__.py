@@ -9,6 +9,7 @@ from fl.config.experiment import Experiment as Experiment
 from fl.config.experiment import has_batchnorm as has_batchnorm
 from fl.config.experiment import relevant as relevant
 from fl.config.fleet import Fleet as Fleet
+from fl.config.parts import DEVICES as DEVICES
 from fl.config.parts import Client as Client
 from fl.config.parts import Data as Data
 from fl.config.parts import Network as Network

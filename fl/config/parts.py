@@ -14,6 +14,9 @@ Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
+DEVICES = "devices"
+"""The data set of which every device has a part and the server nothing."""
+
 CLIP = "norm:5"
 """Gradient clipping where neither the knob nor the recipe says anything else."""
 
@@ -57,7 +60,11 @@ class Data(Knobs):
     """Which images."""
 
     name: str = "fashion-mnist-small"
-    """A data set by name; `fednf data list` shows them."""
+    """A data set by name; `fednf data list` shows them. `devices`: whatever the devices hold, of
+    which the server has nothing."""
+    classes: str = ""
+    """Where devices have files of their own: the names of all classes, in order and with commas
+    between, or how many there are. Empty: each device has all of them."""
     augment: Literal["none", "crop-flip"] = "none"
     """`crop-flip`: training images are shifted by up to an eighth of a side and half mirrored."""
     validation: Share = 0.0

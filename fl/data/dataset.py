@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,17 @@ from fl.settings import ConfigError
 
 class DataNotHere(ConfigError):
     """A data set that is known, and whose file is not on this machine."""
+
+
+class Form(NamedTuple):
+    """What a network has to know of the examples that it is for."""
+
+    shape: tuple[int, ...]
+    """(channels, *space)."""
+    classes: int
+
+    def __str__(self) -> str:
+        return f"{'x'.join(map(str, self.shape))} of {self.classes} classes"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +59,13 @@ class Dataset:
     source: str
     domains: tuple[str, ...] = ()
     """Names of the natural owners of examples; empty where none are known."""
+    moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """`mean` and `std` where the training split is a part of a larger one, whose they are."""
+
+    @property
+    def form(self) -> Form:
+        """Shape of an example, and how many classes there are."""
+        return Form(self.shape, len(self.classes))
 
     @property
     def channels(self) -> int:
@@ -75,10 +94,9 @@ class Dataset:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        channels = [_moments(channel) for channel in self.train.images.transpose(0, 1)]
-        mean, std = (
-            torch.tensor(values, dtype=torch.float64) for values in zip(*channels, strict=True)
-        )
+        channels = self.train.images.transpose(0, 1)
+        found = self.moments or zip(*map(_moments, channels), strict=True)
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in found)
         return mean, torch.where(std > 0, std, 1.0)
 
     @cached_property

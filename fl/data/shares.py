@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import assert_never
@@ -13,11 +12,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 import partitions
-from fl.config import Data, Experiment, Partition
-from fl.data import catalogue
+from fl.config import DEVICES, Data, Experiment, Partition, relevant
+from fl.data import catalogue, shards
 from fl.data.dataset import DataNotHere, Dataset
+from fl.data.shards import Share
 from fl.seeds import stream
-from fl.settings import ConfigError
+from fl.settings import ConfigError, Value
 
 Deal = tuple[Int[Tensor, " _"], ...]
 """For every client, in order, the places of its images in the training split."""
@@ -34,6 +34,10 @@ def load(name: str) -> Dataset:
         ConfigError: there is no such data set, or its files are not what they should be.
         DataNotHere: its file is not on this machine.
     """
+    if name == DEVICES:
+        raise DataNotHere(
+            f"data.name={DEVICES}: the images are on devices, and none are here; docs/devices.md"
+        )
     if name in catalogue.CATALOGUE:
         return catalogue.read(catalogue.CATALOGUE[name])
     kind, _, rest = name.partition(":")
@@ -144,29 +148,69 @@ def _dealt(
             assert_never(unknown)
 
 
-@dataclass(frozen=True)
-class Share:
-    """A node's images, by their places in the training split."""
-
-    train: Int[Tensor, " _"]
-    held_out: Int[Tensor, " _"]
-    """Kept from training, to score networks on the client's own images."""
-    noise: float
-    """Standard deviation of the noise on its inputs, on their scale from 0 to 1."""
-
-
 def share(node_config: Mapping[str, object], knobs: Experiment) -> Share:
-    """Return a node's images: it is dealt the share of its partition id.
+    """Return a node's images: what lies at its `data-path`, or else what is dealt to it.
+
+    At a `data-path` is a shard of the run's own deal, or a data set of the device's own, in any
+    layout that is read here: its training split is trained on, the other kept to score networks.
 
     Raises:
-        ConfigError: the node does not say which share is its own.
+        ConfigError: the node does not say which client it is, or its files are not what they
+            should be.
     """
-    number = node_config.get("partition-id")
-    clients = knobs.partition.clients
+    number, clients = node_config.get("partition-id"), knobs.partition.clients
     if not isinstance(number, int) or not 0 <= number < clients:
         raise ConfigError(f"node config has partition-id={number!r}, expected 0 to {clients - 1}")
+    if others := {node_config.get("num-partitions", clients)} - {clients}:
+        raise ConfigError(f"node config has num-partitions={others.pop()!r}, expected {clients}")
+    if path := node_config.get("data-path"):
+        return _brought(Path(str(path)), number, knobs)
     train, held_out = _held_out(knobs.data, knobs.partition, knobs.seed)
     noise = 0.0
     if knobs.partition.kind == "feature-noise":
         noise = float(partitions.noise_levels(clients, knobs.partition.noise)[number])
-    return Share(train[number], held_out[number], noise)
+    return Share(load(knobs.data.name), train[number], held_out[number], noise)
+
+
+def write_shard(folder: Path, number: int, knobs: Experiment) -> Path:
+    """Write what a client is dealt to a folder, as its device's `data-path`; returns the file.
+
+    Raises:
+        ConfigError: there is no such client, or the data can't be dealt like that.
+        OSError: the folder can't be written to, or the disk is full.
+    """
+    return shards.write(folder, share({"partition-id": number}, knobs), _law(number, knobs))
+
+
+def _brought(path: Path, number: int, knobs: Experiment) -> Share:
+    """Return what a device has brought.
+
+    Raises:
+        ConfigError: nothing readable is there, or it is a shard of another deal.
+    """
+    if not shards.holds(path):
+        return _own(path, knobs.data.classes)
+    found, law = shards.read(path)
+    asked = {} if knobs.data.name == DEVICES else _law(number, knobs)
+    for key, value in asked.items():
+        if law.get(key) != value:
+            raise ConfigError(
+                f"{path} was dealt with {key}={law.get(key)}, but here it is {value}; deal anew, "
+                f"or set data.name={DEVICES} to train on whatever the devices hold"
+            )
+    return found
+
+
+@lru_cache(maxsize=2)
+def _own(path: Path, classes: str) -> Share:
+    from fl.data.formats import read  # readers that a shard does not need
+
+    dataset, nobody = read(path, classes), torch.empty(0, dtype=torch.int64)
+    return Share(dataset, torch.arange(len(dataset.train)), nobody, 0.0, own=True)
+
+
+def _law(number: int, knobs: Experiment) -> dict[str, Value]:
+    """Return all that a client's share depends on."""
+    flat = {k: v for k, v in relevant(knobs.to_flat()).items() if k.startswith("partition.")}
+    data = {"data.name": knobs.data.name, "data.validation": knobs.data.validation}
+    return {"partition-id": number, "seed": knobs.seed, **data, **flat}

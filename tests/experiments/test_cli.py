@@ -11,7 +11,8 @@ from rich.console import Console
 
 from experiments import cli, data_cli, report, terminal
 from experiments.studies import STUDIES
-from fl.data import CATALOGUE, catalogue, load
+from fl.config import Experiment
+from fl.data import CATALOGUE, catalogue, load, share
 from fl.data.sets import NotFetched
 from fl.journal import Journal
 from tests.experiments.answers import refused
@@ -437,3 +438,15 @@ def test_an_empty_command_explains_itself_on_many_lines(fednf, words):
     assert (answer.status, answer.out) == (2, "")
     assert len(answer.err.splitlines()) > 5
     assert "Usage" in answer.err
+
+
+def test_data_deal_writes_a_shard_for_every_device(fednf, tmp_path):
+    words = ("--set", "partition.clients=3", "--set", "partition.held-out=0.2")
+    lines = fednf("data", "deal", *words, "--out", str(tmp_path)).lines
+    knobs = Experiment.from_flat({"partition.clients": 3, "partition.held-out": 0.2})
+    for client in range(3):
+        path = tmp_path / f"device-{client}"
+        assert lines[client].startswith(str(path / "shard.npz"))
+        mine = share({"partition-id": client, "data-path": str(path)}, knobs)
+        assert len(mine.train) == len(share({"partition-id": client}, knobs).train)
+    assert "--out" in refused(fednf("data", "deal"))

@@ -71,7 +71,7 @@ def test_a_client_measures_the_network_that_it_sends_on_its_own_images(tiny, tmp
     run(knobs, journal)
     _, after, client, spread = journal.signals()
     mine = deal(knobs)[k := client["partition"]]
-    batch = signals.draw(knobs, mine, "client", k, "round", 1)
+    batch = signals.draw(knobs, load(knobs.data.name), mine, "client", k, "round", 1)
     dataset = load(knobs.data.name)
     own = {image.numpy().tobytes() for image in dataset.inputs(dataset.train.images[mine])}
     assert len({image.numpy().tobytes() for image in batch[0]} & own) == client["images"] == 32
@@ -88,7 +88,7 @@ def test_a_client_measures_the_network_that_it_sends_on_its_own_images(tiny, tmp
 def test_a_client_that_holds_fewer_images_takes_all_of_them(tiny):
     knobs = tiny({"signals.images": 100})
     mine = deal(knobs)[0][:7]
-    inputs, labels = signals.draw(knobs, mine, "client", 0, "round", 1)
+    inputs, labels = signals.draw(knobs, load(knobs.data.name), mine, "client", 0, "round", 1)
     assert len(inputs) == 7
     dataset = load(knobs.data.name)
     assert sorted(labels.tolist()) == sorted(dataset.train.labels[mine].tolist())

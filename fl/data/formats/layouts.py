@@ -1,10 +1,11 @@
 """Which layout a path has, and who reads it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from fl.data.dataset import Dataset
 from fl.data.formats import cifar, folder, idx, npz, parquet
-from fl.data.formats.parts import dataset
+from fl.data.formats.parts import among, dataset, named
 from fl.data.formats.reading import reading
 from fl.settings import ConfigError
 
@@ -15,11 +16,15 @@ ACCEPTED = (
 )
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, classes: str = "") -> Dataset:
     """Read a user's files into memory, whatever of the accepted layouts they are in.
 
     Pixels come out as they are stored, bit for bit. Labels have to be 0 to K-1; where the files
     don't name their K classes, each has to occur in the training split. No pickle is executed.
+
+    Args:
+        path: a file or a folder.
+        classes: where files may lack some: `data.classes`.
 
     Raises:
         ConfigError: no such path or layout, a damaged file, or data that can't be trained on; the
@@ -31,4 +36,8 @@ def read(path: Path) -> Dataset:
         layout = next((layout for layout in LAYOUTS if layout.holds(path)), None)
     if layout is None:
         raise ConfigError(f"{path} has no layout that is known here; accepted: {ACCEPTED}")
-    return dataset(layout.read(path), str(path), str(path), "unknown: your own files")
+    found, known = layout.read(path), named(classes)
+    if known and found.classes is None:
+        found = replace(found, classes=known)
+    whole = dataset(found, str(path), str(path), "unknown: your own files")
+    return among(whole, known) if known else whole

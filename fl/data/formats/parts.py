@@ -1,6 +1,6 @@
 """What every layout hands over, and the checks that all of them go through."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,6 +62,33 @@ def dataset(found: Found, name: str, place: str, licence: str) -> Dataset:
         source=f"{found.layout}, {place}",
         domains=names,
     )
+
+
+def named(classes: str) -> tuple[str, ...]:
+    """Return the names of `data.classes`; numbers where it is how many there are."""
+    if classes.isdigit():
+        return tuple(map(str, range(int(classes))))
+    return tuple(classes.split(",")) if classes else ()
+
+
+def among(dataset: Dataset, known: tuple[str, ...]) -> Dataset:
+    """Return a data set as a part of one with these classes, which it may lack.
+
+    Classes are known by their names, so that a label is the same class on every device.
+
+    Raises:
+        ConfigError: it has another class.
+    """
+    if odd := [name for name in dataset.classes if name not in known]:
+        raise ConfigError(
+            f"{dataset.name}: class {odd[0]!r} is not among data.classes={','.join(known)}; "
+            "name all classes there, in the same order for all devices"
+        )
+    places = torch.tensor([known.index(name) for name in dataset.classes])
+    train, test = (
+        replace(split, labels=places[split.labels]) for split in (dataset.train, dataset.test)
+    )
+    return replace(dataset, train=train, test=test, classes=known)
 
 
 def _split(part: Part, owners: np.ndarray | None) -> Split:
