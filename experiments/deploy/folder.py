@@ -14,7 +14,8 @@ from string import Template
 from packaging.requirements import Requirement
 
 from experiments.deploy.credentials import certificates, key_pair
-from fl.config import Experiment
+from fl.config import DEVICES, Experiment
+from fl.data import write_shard
 from fl.server import rehearse
 from fl.settings import ConfigError, to_toml
 
@@ -108,7 +109,9 @@ def _write_device(
     _write_private(folder / "device.key", private)
     (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
     own = {"number": str(number), "own_port": str(_OWN_PORT + number)}
-    for name in ("start.sh", "fednf.service"):
+    if knobs.data.name != DEVICES:
+        write_shard(folder / "data", number, knobs)
+    for name in ("start.sh", "preflight.py", "fednf.service"):
         _fill(folder, name, fields | own)
     return public
 
@@ -121,6 +124,8 @@ def requirements() -> str:
 
 
 def _said_of_data(knobs: Experiment) -> str:
+    if knobs.data.name == DEVICES:
+        return "It is empty: put this device's own files there, see docs/devices.md."
     return f"It was dealt from `{knobs.data.name}`."
 
 

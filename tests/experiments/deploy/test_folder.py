@@ -26,7 +26,8 @@ def modes(folder):
 
 def test_it_holds_what_is_needed_and_nothing_else(deployed):
     folder = deployed(2)
-    device = {"ca.pem", "device.key", "fednf.service", "requirements.txt", "start.sh"}
+    device = {"ca.pem", "data", "device.key", "fednf.service", "preflight.py"}
+    device |= {"data/shard.npz", "requirements.txt", "start.sh"}
     server = {"ca.pem", "environment.sh", "keys", "server.key", "server.pem"}
     server |= {"keys/device-0.pub", "keys/device-1.pub"}
     expected = {"README.md", "register.sh", "run.sh", "run.toml", "superlink.sh", "server"}
@@ -78,7 +79,7 @@ def test_the_certificate_is_the_server_s_under_all_its_names(deployed):
     for number in range(2):
         copy = (folder / f"device-{number}" / "ca.pem").read_bytes()
         assert copy == (folder / "server" / "ca.pem").read_bytes()
-    assert 'SUPERLINK:-fed.example:8000}"' in (folder / "device-0" / "start.sh").read_text()
+    assert "SUPERLINK:-fed.example:8000}" in (folder / "device-0" / "start.sh").read_text()
 
 
 @pytest.mark.parametrize("name", ["fed.example", "localhost", "10.9.9.9"])

@@ -1,0 +1,191 @@
+"""What was simulated is what is deployed: a SuperLink and devices on loopback, with TLS and keys.
+
+Each device is a process group of its own in a folder that `fednf deploy init` wrote, with its shard
+and an empty cache. All of it dies with the test.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from experiments import deploy
+from experiments.deploy.credentials import key_pair
+from fl.config import Experiment
+from fl.data import fashion_mnist_small
+from fl.journal import Journal
+from fl.runtime import run
+
+ROOT = Path(__file__).parent.parent
+DEVICES = 4
+FLAT = {
+    "network.depth": 3,
+    "network.width": 4,
+    "partition.kind": "dirichlet",
+    "partition.clients": DEVICES,
+    "sampling.clients": DEVICES,
+    "client.batch-size": 32,
+    "rounds": 3,
+    "engine": "sequential",
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Site:
+    """A deployment on this machine, and what was started of it."""
+
+    def __init__(self, folder: Path, knobs: Experiment) -> None:
+        self.folder, self.knobs = folder, knobs
+        deploy.init(folder, knobs, deploy.Server(("127.0.0.1",), free_port()))
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def start(self, name: str, **more: str) -> subprocess.Popen:
+        """Start one of the scripts; what it says goes to NAME.log."""
+        script = self.folder / (name if name.endswith(".sh") else f"{name}/start.sh")
+        with self.log(name).open("ab") as log:
+            environment = {**self.environment, "SITE": str(self.folder), **more}
+            return subprocess.Popen([script], env=environment, stdout=log, stderr=log)
+
+    def superlink(self) -> subprocess.Popen:
+        """Start the server, and wait until it answers."""
+        process = self.start("superlink.sh")
+        self.wait_for(process, "superlink.sh", "Application startup complete", 60)
+        return process
+
+    def device(self, number: int) -> subprocess.Popen:
+        """Start a device that has nothing but its folder, and wait until it is in."""
+        name = f"device-{number}"
+        process = self.start(name, **self.nothing_else())
+        self.wait_for(process, name, "SuperNode ID", 60)
+        return process
+
+    def nothing_else(self) -> dict[str, str]:
+        """Return an environment without a cache, without fednf and with a port of its own."""
+        empty = {"XDG_CACHE_HOME": str(self.folder / "empty"), "PYTHONPATH": ""}
+        return {**empty, "PORT": str(free_port())}
+
+    def register(self) -> None:
+        subprocess.run([self.folder / "register.sh"], env=self.environment, check=True, timeout=120)
+
+    def begin(self) -> None:
+        """Start all of it."""
+        self.superlink()
+        self.register()
+        for number in range(self.knobs.partition.clients):
+            self.device(number)
+
+    def log(self, name: str) -> Path:
+        return self.folder.parent / f"{self.folder.name}-{name}.log"
+
+    def wait_for(self, process, name: str, text: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.log(name).read_text():
+            assert process.poll() is None, self.log(name).read_text()
+            assert time.monotonic() < end, self.log(name).read_text()
+            time.sleep(0.2)
+
+    def result(self, seconds: float = 240) -> dict:
+        """Wait until the run is finished, and return its result."""
+        end, journal = time.monotonic() + seconds, Journal(self.folder / "run")
+        while (result := journal.result()) is None:
+            assert time.monotonic() < end, self.log("run.sh").read_text()
+            time.sleep(0.5)
+        return result
+
+    def end(self) -> None:
+        """End whatever was started, and all that it started, however it is called."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if f"SITE={self.folder}\0".encode() in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Make a deployment; flat keys change its experiment."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fashion_mnist_small.fill_cache()  # for the server, as every fednf command does
+    made = []
+
+    def make(flat=None) -> Site:
+        made.append(Site(tmp_path / f"site-{len(made)}", Experiment.from_flat(FLAT | (flat or {}))))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [{"recipe": "zc-swish"}, {"recipe": "batchnorm", "partition.held-out": 0.2}],
+    ids=["zc-swish", "batchnorm, held out"],
+)
+def test_devices_end_with_the_simulation_s_model(site, tmp_path, flat):
+    here = site(flat)
+    inline = run(here.knobs, Journal(tmp_path / "inline"))
+    here.begin()
+    here.start("run.sh")
+    there = here.result()
+    assert there["model_sha256"] == inline["model_sha256"]
+    assert there["final_accuracy"] == inline["final_accuracy"]
+    assert there["refused"] == 0
+    figures = ("partition", "held", "examples", "steps", "loss", "update_norm", "personal_correct")
+    ours, theirs = Journal(tmp_path / "inline").clients(), Journal(here.folder / "run").clients()
+    assert [[c[f] for f in figures] for c in ours] == [[c[f] for f in figures] for c in theirs]
+
+
+def test_strangers_are_refused(site):
+    """A device whose key nobody registered; one that has another server's certificate; a second
+
+    device with the key of one that is in; one in plain text; an operator in plain text.
+    """
+    here, elsewhere = site(), site()
+    here.superlink()
+    here.register()
+    here.device(0)
+
+    def ends_with(name, reason):
+        process = here.start(name, **here.nothing_else())
+        assert process.wait(60) == 1
+        assert reason in here.log(name).read_text()
+
+    (here.folder / "device-1" / "device.key").write_bytes(key_pair()[0])
+    ends_with("device-1", "Failed to activate SuperNode")
+    shutil.copy(elsewhere.folder / "server" / "ca.pem", here.folder / "device-2")
+    ends_with("device-2", "is not the server that ca.pem is of")
+    shutil.copytree(here.folder / "device-0", here.folder / "twin")
+    ends_with("twin", "Failed to activate SuperNode")
+    start = here.folder / "device-3" / "start.sh"
+    tls = '--root-certificates "$here/ca.pem" --auth-supernode-private-key "$here/device.key"'
+    start.write_text(start.read_text().replace(tls, "--insecure --max-retries 2"))
+    process = here.start("device-3", **here.nothing_else())
+    assert process.wait(60) != 0
+    assert "SuperNode ID" not in here.log("device-3").read_text()
+    config = here.folder / "server" / "environment.sh"
+    config.write_text(config.read_text().replace('root-certificates = "', 'insecure = true # "'))
+    done = here.start("run.sh")
+    assert done.wait(60) == 1
+    assert "Connection to the SuperLink is unavailable" in here.log("run.sh").read_text()
