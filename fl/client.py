@@ -1,5 +1,6 @@
 """The client: takes the global network, trains it on its own images, and sends it back."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fl import cohort, evaluation, flat, memory, signals, training, wire
+from fl import cohort, evaluation, flat, identity, memory, signals, training, wire
 from fl.config import Experiment
 from fl.data import Batch, Form, Share, batches, share
 from fl.fleet import work
@@ -21,6 +22,7 @@ from strategies.proximal import proximal
 app = ClientApp()
 
 _ERROR = 1000  # ours; Flower's own codes are small
+_log = logging.getLogger(__name__)
 
 
 @app.train()
@@ -32,8 +34,12 @@ def train(message: Message, context: Context) -> Message:
 @app.query("who_are_you")
 def who_are_you(message: Message, context: Context) -> Message:
     """Say which share of the data this node holds, and which code it runs."""
-    partition = int(context.node_config["partition-id"])
-    return Message(wire.identity_reply(partition), reply_to=message)
+    try:
+        mine = share(context.node_config, Experiment.from_flat(context.run_config))
+        partition = int(context.node_config["partition-id"])
+        return Message(identity.tell(partition, mine), reply_to=message)
+    except Exception as error:
+        return _failed(message, context, error)
 
 
 @app.query("recalibrate")
@@ -43,7 +49,7 @@ def recalibrate(message: Message, context: Context) -> Message:
     try:
         return _recalibrate(message, context)
     except Exception as error:
-        return _failed(message, error)
+        return _failed(message, context, error)
 
 
 def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Message]:
@@ -60,15 +66,20 @@ def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Messag
             client = _Local(message, context)
             alike[client.kind][place] = client
         except Exception as error:
-            replies[place] = _failed(message, error)
+            replies[place] = _failed(message, context, error)
     for clients in alike.values():
         replies |= _trained(clients)
     return [replies[place] for place in range(len(messages))]
 
 
-def _failed(message: Message, error: Exception) -> Message:
-    """Answer a message with the reason why there is nothing better."""
-    return Message(Error(_ERROR, f"{type(error).__name__}: {error}"), reply_to=message)
+def _failed(message: Message, context: Context, error: Exception) -> Message:
+    """Answer a message with the reason why there is nothing better; a device logs it, too."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if message.metadata.message_type == wire.WHO_ARE_YOU:  # else the server knows who it is
+        reason = f"{wire.PARTITION}={context.node_config.get(wire.PARTITION)!r}: {reason}"
+    if "data-path" in context.node_config:
+        _log.error("no reply to %s: %s", message.metadata.message_type, reason)
+    return Message(Error(_ERROR, reason), reply_to=message)
 
 
 class _Local:
@@ -131,7 +142,7 @@ class _Local:
 
     def fail(self, error: Exception) -> Message:
         """Reply with the reason."""
-        return _failed(self.message, error)
+        return _failed(self.message, self.context, error)
 
     def _right(self, network: flat.FlatNetwork) -> int:
         """Return how many of the client's held-out images a network gets right."""

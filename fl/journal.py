@@ -86,7 +86,7 @@ class Journal:
             return
         there = self.header()["knobs"]
         for key, value in knobs.to_flat().items():
-            if not key.startswith("run.") and there.get(key) != value:
+            if not key.startswith(("run.", "devices.")) and there.get(key) != value:
                 raise ConfigError(
                     f"{self.folder} holds another experiment: {key}={there.get(key)} there, "
                     f"{value} here; choose another folder"

@@ -30,19 +30,28 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def conditions() -> dict[str, object]:
-    """Return the code, packages and machine under which a result came about."""
-    packages = {}
+def packages() -> list[str]:
+    """Return Python and the packages that bear on results, with their versions."""
+    return [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in _versions().items())]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
     for name in _PACKAGES:
         try:
-            packages[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def conditions() -> dict[str, object]:
+    """Return the code, packages and machine under which a result came about."""
     return {
         "version": __version__,
         "code_sha256": code_hash(),
         "python": platform.python_version(),
-        "packages": packages,
+        "packages": _versions(),
         "machine": {
             "system": platform.system(),
             "processor": _processor(),

@@ -1,8 +1,7 @@
 """One round after another: ask clients, check and fold their replies, evaluate, commit."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,15 +11,14 @@ from flwr.serverapp.strategy import Strategy
 
 from fl import evaluation, flat, fleet, memory, wire
 from fl.config import Experiment
-from fl.data import Split, load, share, validation
+from fl.data import Dataset, Split, validation
+from fl.federation import Federation
 from fl.journal import Checkpoint, Journal
 from fl.nn import BatchNorm, moments, statistics
+from fl.replies import Replies
 from fl.settings import ConfigError
 from fl.signals import Watch, Watcher
 from strategies.mean import Mean
-
-REPLY_SECONDS = 3600.0
-"""How long the server waits for the clients of a round."""
 
 
 @runtime_checkable
@@ -36,70 +34,6 @@ class KeepsClientStates(Protocol):
         ...
 
 
-@dataclass
-class Replies:
-    """The replies of a round as they are checked: a stream of good ones, and an account of all."""
-
-    like: ArrayRecord
-    """The tensors that each should hold."""
-    partition_of: Mapping[int, int]
-    trained: bool = True
-    """Whether they are of training, or only bring statistics."""
-    layers: int | None = None
-    """Of how many layers each should bring signals; None: of none."""
-    accounts: list[dict] = field(default_factory=list)
-    refused: list[dict] = field(default_factory=list)
-    bytes_up: int = 0
-
-    def good(self, replies: Iterable[Message], asked: list[int]) -> Iterator[Message]:
-        """Yield the usable replies in the order in which clients were asked, whenever they came."""
-        early: dict[int, Message] = {}
-        waiting = list(asked)
-        for reply in replies:
-            early[reply.metadata.src_node_id] = reply
-            while waiting and waiting[0] in early:
-                yield from self._checked(early.pop(waiting.pop(0)))
-        for node in waiting:
-            if node in early:
-                yield from self._checked(early[node])
-            else:
-                self.lose({node: f"no reply within {REPLY_SECONDS:.0f} s"})
-
-    def lose(self, reasons: Mapping[int, str]) -> None:
-        """Take note of nodes that will not reply, and why."""
-        self.refused += [
-            {"partition": self.partition_of[node], "reason": reason}
-            for node, reason in reasons.items()
-        ]
-
-    def summary(self) -> dict:
-        """Return the round's figures that come from its replies."""
-        return {
-            "replied": len(self.accounts),
-            "refused": self.refused,
-            "images": sum(account["examples"] for account in self.accounts),
-            "single_value_steps": sum(a["single_value_steps"] for a in self.accounts),
-            "bytes_up": self.bytes_up,
-            "global_accuracy_held_out": self._own_accuracy("global_correct"),
-            "personal_accuracy_held_out": self._own_accuracy("personal_correct"),
-        }
-
-    def _own_accuracy(self, right: str) -> float | None:
-        """Return the accuracy on all clients' held-out images; None where there are none."""
-        total = sum(account["held_out"] for account in self.accounts)
-        return sum(account[right] for account in self.accounts) / total if total else None
-
-    def _checked(self, reply: Message) -> Iterator[Message]:
-        node = reply.metadata.src_node_id
-        expected = {"trained": self.trained, "layers": self.layers}
-        if reason := wire.fault(reply, self.like, self.partition_of[node], **expected):
-            self.lose({node: reason})
-            return
-        self.bytes_up += wire.size(wire.network_in(reply.content))
-        self.accounts.append(wire.figures(reply.content))
-        yield reply
-
-
 class Rounds:
     """Plays rounds: each takes a checkpoint to the next, and makes it permanent."""
 
@@ -110,14 +44,13 @@ class Rounds:
         journal: Journal,
         network: flat.FlatNetwork,
         strategy: Strategy,
-        nodes: Mapping[int, int],
+        federation: Federation,
+        dataset: Dataset,
     ) -> None:
         self.grid, self.knobs, self.journal = grid, knobs, journal
         self.network, self.strategy = network, strategy
-        self.nodes = nodes
-        self.partition_of = {node: partition for partition, node in nodes.items()}
+        self.federation, self.dataset = federation, dataset
         self.watcher = Watcher(knobs, network)
-        self.dataset = load(knobs.data.name)
         self.validation = self.dataset.train.only(validation(knobs))
 
     def begin(self) -> Checkpoint:
@@ -127,7 +60,8 @@ class Rounds:
         watch = self.watcher.round(0, model)
         begun = time.perf_counter()
         line = {"round": 0, **self._evaluate(model, begun), "train_loss": None, "asked": 0}
-        line |= Replies(wire.pack_arrays(model), self.partition_of).summary()
+        line |= self._replies(wire.pack_arrays(model)).summary()
+        line |= self._present()
         line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
         self.journal.commit(line, [], checkpoint, {}, watch.lines())
         return checkpoint
@@ -151,16 +85,18 @@ class Rounds:
     def play(self, checkpoint: Checkpoint) -> tuple[Checkpoint, dict]:
         """Play one round and commit it; returns the new checkpoint and the round's line."""
         begun, number = time.perf_counter(), checkpoint.round + 1
+        self.federation.ready()
+        present = self._present()
         arrays = wire.pack_arrays(checkpoint.model)
         watch = self.watcher.round(number, checkpoint.model)
         messages = list(self.strategy.configure_train(number, arrays, watch.config, self.grid))
         works = {node: self._work(node, number) for node in map(_receiver, messages)}
-        replies = Replies(arrays, self.partition_of, layers=watch.layers)
+        replies = self._replies(arrays, layers=watch.layers)
         replies.lose({node: work.lost for node, work in works.items() if work.lost})
         sent = [message for message in messages if not works[_receiver(message)].lost]
-        coming = self.grid.send_and_receive(sent, timeout=REPLY_SECONDS) if sent else ()
+        coming = self._answers(sent) if sent else ()
         mean, figures = self.strategy.aggregate_train(
-            number, watch.over(replies.good(coming, [_receiver(message) for message in sent]))
+            number, watch.over(replies.good(coming, sent))
         )
         model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
         sent_down = wire.size(arrays) * len(sent)
@@ -174,11 +110,25 @@ class Rounds:
             "train_loss": wire.finite(figures["loss"]) if figures is not None else None,
             "asked": len(messages),
             **replies.summary(),
+            **present,
             "train_seconds": trained - begun,
             "simulated_seconds": fleet.round_seconds(self.knobs, works.values()),
             "bytes_down": sent_down,
         }
+        for node, reason in replies.silent.items():
+            self.federation.lose(node, reason)
         return self._commit(checkpoint, model, line, replies.accounts, watch), line
+
+    def _answers(self, sent: Sequence[Message]) -> Iterable[Message]:
+        return self.grid.send_and_receive(sent, timeout=self.knobs.devices.reply)
+
+    def _replies(self, like: ArrayRecord, **expected: object) -> Replies:
+        partition_of = {node: partition for partition, node in self.federation.nodes.items()}
+        return Replies(like, partition_of, self.knobs.devices.reply, **expected)  # pyrefly: ignore
+
+    def _present(self) -> dict:
+        """Return how many clients can be asked, and why the others can't."""
+        return {"devices": len(self.federation.nodes), "left_out": self.federation.absent()}
 
     def _recalibrated(
         self, number: int, model: Mapping[str, np.ndarray], replies: Replies
@@ -188,14 +138,14 @@ class Rounds:
         like = wire.pack_arrays({name: model[name] for name in statistics(module)})
         config = ConfigRecord({wire.ROUND: number})
         content = RecordDict({wire.ARRAYS: wire.pack_arrays(model), wire.CONFIG: config})
-        asked = [self.nodes[account["partition"]] for account in replies.accounts]
+        asked = [self.federation.nodes[account["partition"]] for account in replies.accounts]
         questions = [Message(content, node, wire.RECALIBRATE) for node in asked]
-        coming = self.grid.send_and_receive(questions, timeout=REPLY_SECONDS)
-        measured, pooled = Replies(like, self.partition_of, trained=False), Mean(moments(module))
-        for reply in measured.good(coming, asked):
+        measured, pooled = self._replies(like, trained=False), Mean(moments(module))
+        for reply in measured.good(self._answers(questions), questions):
             arrays = wire.unpack_arrays(wire.network_in(reply.content))
             pooled.add(arrays, float(measured.accounts[-1]["held"]))
         replies.bytes_up += measured.bytes_up
+        replies.silent |= measured.silent
         replies.refused += [
             {**refusal, "reason": f"statistics: {refusal['reason']}"}
             for refusal in measured.refused
@@ -220,16 +170,16 @@ class Rounds:
 
     def _work(self, node: int, number: int) -> fleet.Work:
         """Return what the fleet's schedule says of a client."""
-        partition = self.partition_of[node]
-        images = len(share({"partition-id": partition}, self.knobs).train)
-        return fleet.work(self.knobs, partition, number, images)
+        partition = next(p for p, n in self.federation.nodes.items() if n == node)
+        images = self.federation.members[partition].images
+        return fleet.work(self.knobs, partition, number, max(images, 1))
 
     def _evaluate(self, model: Mapping[str, np.ndarray], begun: float) -> dict:
         """Return the figures of a network on the server's images, and the seconds so far."""
         start = time.perf_counter()
         self.network.load(wire.unpack_network(wire.pack_arrays(model)))
         loss, accuracy = self._score(self.dataset.test)
-        kept = self._score(self.validation)[1] if len(self.validation) else None
+        kept = self._score(self.validation)[1]
         end = time.perf_counter()
         return {
             "test_loss": wire.finite(loss),
@@ -239,8 +189,10 @@ class Rounds:
             "eval_seconds": end - start,
         }
 
-    def _score(self, split: Split) -> tuple[float, float]:
-        """Return the mean loss in nats and the accuracy on a split."""
+    def _score(self, split: Split) -> tuple[float | None, float | None]:
+        """Return the mean loss in nats and the accuracy on a split; None without examples."""
+        if not len(split):
+            return None, None
         loss, correct = evaluation.evaluate(self.network, self.dataset, split)
         return loss, correct / len(split)
 

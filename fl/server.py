@@ -1,24 +1,24 @@
 """The server: asks clients, folds their replies into the next network, and keeps the journal."""
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import assert_never
 
 import numpy as np
 import platformdirs
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fl import flat, training, wire
-from fl.config import Experiment
-from fl.data import deal, load
+from fl.config import DEVICES, Experiment
+from fl.data import Dataset, deal, load
+from fl.federation import Federation
 from fl.files import fingerprint
 from fl.fleet import available
 from fl.journal import Journal, model_sha256
 from fl.nn import moments, settled
-from fl.provenance import code_hash, conditions
-from fl.rounds import REPLY_SECONDS, Rounds
+from fl.provenance import conditions
+from fl.rounds import Rounds
 from fl.seeds import stream, torch_stream
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
@@ -27,8 +27,6 @@ app = ServerApp()
 
 Watch = Callable[[dict], None]
 """Is called with every line of `rounds.jsonl`, also with those of rounds that were resumed."""
-
-_NODES_SECONDS = 120.0  # how long to wait for the federation to be complete
 
 
 @app.main()
@@ -61,7 +59,7 @@ def serve(
 
     Raises:
         ConfigError: the knobs, the data or the folder don't allow it; nothing was written.
-        FederationError: the nodes are not those that the experiment needs.
+        FederationError: too few devices can be asked.
     """
     training.use_one_thread()
     journal.check(knobs, resume)
@@ -69,13 +67,14 @@ def serve(
         for line in journal.rounds():
             watch(line)
         return result
-    network = flat.network(as_shared(knobs), torch_stream(knobs.seed, "init"))
-    surroundings = {**started_by, **conditions(), **_data_conditions(knobs)}
+    federation, dataset = _gathered(grid, knobs)
+    network = flat.network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
+    surroundings = {**started_by, **conditions(), **_data_conditions(knobs), **_brought(federation)}
     surroundings["trained_on"] = flat.device_name(network)
     surroundings["auto"] = _settled(knobs)
-    nodes = identify(grid, knobs.partition.clients)
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
-    rounds = Rounds(grid, knobs, journal, network, _strategy(knobs, nodes, pooled), nodes)
+    strategy = _strategy(knobs, federation, pooled)
+    rounds = Rounds(grid, knobs, journal, network, strategy, federation, dataset)
     with journal.alone():
         journal.check(knobs, resume)  # again: another process may have been here meanwhile
         journal.begin(knobs, surroundings)
@@ -90,6 +89,25 @@ def rehearse(knobs: Experiment) -> None:
     """
     flat.network(knobs, torch_stream(knobs.seed, "init"))
     deal(knobs)
+
+
+def _gathered(grid: Grid, knobs: Experiment) -> tuple[Federation, Dataset]:
+    """Return the federation, complete, and what the server has of its data.
+
+    Raises:
+        ConfigError: the knobs are impossible, which is found before anybody is waited for.
+        FederationError: too few devices can be asked.
+    """
+    if knobs.data.name == DEVICES:
+        federation = Federation(grid, knobs)
+        federation.gather()
+        assert federation.form is not None
+        return federation, Dataset.nothing(DEVICES, federation.form)
+    rehearse(knobs)
+    dataset = load(knobs.data.name)
+    federation = Federation(grid, knobs, dataset.form)
+    federation.gather()
+    return federation, dataset
 
 
 def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
@@ -109,57 +127,20 @@ def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
     return result
 
 
-class FederationError(RuntimeError):
-    """The nodes that answered are not the federation that the experiment needs."""
-
-
-def identify(grid: Grid, clients: int) -> dict[int, int]:
-    """Return partition id -> node id, once all clients are there.
-
-    Raises:
-        FederationError: too few or too many nodes, two nodes with one share, or a node that runs
-            other code than this server.
-    """
-    deadline = time.monotonic() + _NODES_SECONDS
-    ids = sorted(grid.get_node_ids())
-    while len(ids) < clients and time.monotonic() < deadline:
-        time.sleep(1)
-        ids = sorted(grid.get_node_ids())
-    if len(ids) != clients:
-        raise FederationError(
-            f"{len(ids)} nodes for partition.clients={clients}; make them equal, for example with "
-            f"`flwr run --federation-config num-supernodes={clients}`"
-        )
-    questions = [Message(RecordDict(), node, wire.WHO_ARE_YOU) for node in ids]
-    nodes: dict[int, int] = {}
-    for reply in grid.send_and_receive(questions, timeout=REPLY_SECONDS):
-        node = reply.metadata.src_node_id
-        if reply.has_error():
-            raise FederationError(f"node {node} does not answer: {reply.error.reason}")
-        partition, code = wire.read_identity(reply.content)
-        if code != code_hash():
-            raise FederationError(
-                f"node {node} runs other code ({code[:8]}) than the server ({code_hash()[:8]}); "
-                "start Flower's local SuperLink from an empty folder (docs/flower.md)"
-            )
-        nodes[partition] = node
-    if nodes.keys() != set(range(clients)):
-        raise FederationError(f"nodes hold the shares {sorted(nodes)}, expected 0 to {clients - 1}")
-    return nodes
-
-
 def as_shared(knobs: Experiment) -> Experiment:
     """Return the experiment whose network is what clients share: without what stays with them."""
     without = {"state.bn": "drop", "state.fixed-from": 0}
     return knobs.replace(without) if knobs.state.bn == "local" else knobs
 
 
-def _strategy(knobs: Experiment, nodes: Mapping[int, int], pooled: Mapping[str, str]) -> FedAvg:
+def _strategy(knobs: Experiment, federation: Federation, pooled: Mapping[str, str]) -> FedAvg:
     """Return the strategy that the knobs name; it pools these variances with their means."""
     average = {
         "sample": knobs.sampling.clients,
-        "nodes": nodes,
-        "available": lambda number: available(knobs, number),
+        "nodes": federation.nodes,
+        "available": lambda number: [
+            client for client in available(knobs, number) if client in federation.nodes
+        ],
         "stream": lambda number: stream(knobs.seed, "sampling", "round", number),
         "weight_key": wire.WEIGHT,
         "arrays_key": wire.ARRAYS,
@@ -188,6 +169,8 @@ def _data_conditions(knobs: Experiment) -> dict[str, object]:
     Raises:
         ConfigError: the data can't be dealt like that.
     """
+    if knobs.data.name == DEVICES:
+        return dict.fromkeys(("data_sha256", "deal_sha256", "chance"))
     dataset = load(knobs.data.name)
     parts = deal(knobs)
     labels = dataset.test.labels
@@ -198,12 +181,18 @@ def _data_conditions(knobs: Experiment) -> dict[str, object]:
     }
 
 
+def _brought(federation: Federation) -> dict[str, object]:
+    """Return who has brought images of what form; nothing of a simulation, where nobody has."""
+    if all(told.source == "dealt" for told in federation.members.values()):
+        return {}
+    keys = ("partition", "source", "images", "held_out", "packages")
+    members = [federation.members[partition] for partition in sorted(federation.members)]
+    return {"devices": [{key: getattr(told, key) for key in keys} for told in members]}
+
+
 def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
     """Sum a run up."""
-    chosen_by = (
-        "test_accuracy" if lines[0]["validation_accuracy"] is None else "validation_accuracy"
-    )
-    best = max(lines, key=lambda line: line[chosen_by])
+    chosen_by, best = _best(lines)
     total = {
         key: sum(line[key] for line in lines)
         for key in (
@@ -219,8 +208,8 @@ def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
         "rounds": lines[-1]["round"],
         "final_accuracy": lines[-1]["test_accuracy"],
         "final_loss": lines[-1]["test_loss"],
-        "best_accuracy": best["test_accuracy"],
-        "best_round": best["round"],
+        "best_accuracy": best.get("test_accuracy"),
+        "best_round": best.get("round"),
         "best_chosen_by": chosen_by,
         "personal_accuracy_held_out": lines[-1]["personal_accuracy_held_out"],
         "model_sha256": model_sha256(model),
@@ -229,6 +218,17 @@ def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
         "images_per_second": total["images"] / max(total["train_seconds"], 1e-9),
         **total,
     }
+
+
+def _best(lines: list[dict]) -> tuple[str | None, dict]:
+    """Return by what the best round is chosen, and its line; nothing where the server can't tell.
+
+    Held-out images of devices don't do: other devices in each round have others.
+    """
+    for chosen_by in ("validation_accuracy", "test_accuracy"):
+        if lines[0][chosen_by] is not None:
+            return chosen_by, max(lines, key=lambda line: line[chosen_by])
+    return None, {}
 
 
 def _simulated(lines: list[dict]) -> float | None:

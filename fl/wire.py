@@ -16,15 +16,12 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from fl.provenance import code_hash
-
 ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
 ROUND, MU, MEASURE = "server-round", "proximal-mu", "measure-signals"
 """Flower's own names, so that its strategies and ours can be exchanged."""
-WEIGHT = "num-examples"
+WEIGHT, PARTITION = "num-examples", "partition-id"
 WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
 
-_PARTITION = "partition-id"
 _COUNTS = (
     "batch-size",
     "epochs",
@@ -40,7 +37,7 @@ _MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
 _IMAGES = "images"
 _LAYER = ("acsm", "acv", "gradient-acsm", "gradient-acv", "branch-acv", "dead")
 """Figures of a layer; NaN stands for one that it does not have."""
-_JOURNAL = {_PARTITION: "partition", WEIGHT: "held"}
+_JOURNAL = {PARTITION: "partition", WEIGHT: "held"}
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 
@@ -81,7 +78,7 @@ def train_reply(
     The weight in the mean is the number of images held, not of images seen, so that a client with
     more local epochs does not count for more.
     """
-    metrics: dict[str, int | float] = {_PARTITION: partition, WEIGHT: held}
+    metrics: dict[str, int | float] = {PARTITION: partition, WEIGHT: held}
     metrics |= {name.replace("_", "-"): value for name, value in figures.items()}
     content = RecordDict({ARRAYS: pack_network(state), METRICS: MetricRecord(dict(metrics))})
     if signals is not None:
@@ -121,17 +118,6 @@ def figures(content: RecordDict) -> dict:
     }
 
 
-def identity_reply(partition: int) -> RecordDict:
-    """Return who a client is: its partition and the hash of the code that it runs."""
-    return RecordDict({CONFIG: ConfigRecord({_PARTITION: partition, "code": code_hash()})})
-
-
-def read_identity(content: RecordDict) -> tuple[int, str]:
-    """Return the partition and the code hash that a client sent."""
-    record = _record(content, CONFIG, ConfigRecord)
-    return int(_number(record, _PARTITION)), str(record["code"])
-
-
 def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
     """Return what a server asks: the global network, the round, and μ (0 where it sends none)."""
     config = _record(content, CONFIG, ConfigRecord)
@@ -162,7 +148,7 @@ def fault(
         layers: of how many layers it should bring signals; None: of none.
     """
     if reply.has_error():
-        return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
+        return reason(reply)
     arrays, metrics = reply.content.get(ARRAYS), reply.content.get(METRICS)
     kinds = {ARRAYS: ArrayRecord, METRICS: MetricRecord}
     kinds |= {} if layers is None else {SIGNALS: MetricRecord}
@@ -171,6 +157,11 @@ def fault(
     counts, measures = (_COUNTS, _MEASURES) if trained else ((), ())
     odd = _odd_figure(metrics, partition, counts, measures) or _odd_tensors(arrays, like)  # pyrefly: ignore
     return odd or (None if layers is None else _odd_signals(reply.content, layers))
+
+
+def reason(reply: Message) -> str:
+    """Return in one line why a client answers with an error."""
+    return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
 
 
 def _odd_signals(content: RecordDict, layers: int) -> str | None:
@@ -194,11 +185,11 @@ def _odd_signals(content: RecordDict, layers: int) -> str | None:
 def _odd_figure(
     metrics: MetricRecord, partition: int, counts: Sequence[str], measures: Sequence[str]
 ) -> str | None:
-    expected = {_PARTITION, WEIGHT, *counts, *measures}
+    expected = {PARTITION, WEIGHT, *counts, *measures}
     if metrics.keys() != expected:
         return f"figures {sorted(metrics.keys() ^ expected)[:3]} are missing or unknown"
-    if (found := metrics[_PARTITION]) != partition:
-        return f"{_PARTITION}={found!r}, expected {partition}"
+    if (found := metrics[PARTITION]) != partition:
+        return f"{PARTITION}={found!r}, expected {partition}"
     for name, least in {WEIGHT: 1, **dict.fromkeys(counts, 0)}.items():
         value = metrics[name]
         if not isinstance(value, int) or value < least:

@@ -5,6 +5,7 @@ Every knob has one name. In Python it is an attribute (``experiment.client.batch
 immutable, and an impossible one is refused when the object is made.
 """
 
+from fl.config.devices import Devices as Devices
 from fl.config.experiment import Experiment as Experiment
 from fl.config.experiment import has_batchnorm as has_batchnorm
 from fl.config.experiment import relevant as relevant

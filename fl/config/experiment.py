@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from fl.config.devices import Devices
 from fl.config.fleet import Fleet
 from fl.config.parts import (
+    DEVICES,
     Client,
     Cohort,
     Data,
@@ -49,6 +51,7 @@ class Experiment(Knobs):
     strategy: Strategy = Strategy()
     state: State = State()
     signals: Signals = Signals()
+    devices: Devices = Devices()
     run: Run = Run()
 
     @model_validator(mode="after")
@@ -56,6 +59,20 @@ class Experiment(Knobs):
         if self.sampling.clients > self.partition.clients:
             raise ValueError(
                 f"sampling.clients={self.sampling.clients} is more than "
+                f"partition.clients={self.partition.clients}; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_where_they_are_asked_for(self) -> "Experiment":
+        if self.data.name == DEVICES and (self.data.validation or self.signals.every):
+            raise ValueError(
+                f"data.name={DEVICES} leaves the server without images: set data.validation and "
+                "signals.every to 0"
+            )
+        if self.devices.least > self.partition.clients:
+            raise ValueError(
+                f"devices.least={self.devices.least} is more than "
                 f"partition.clients={self.partition.clients}; lower it"
             )
         return self
@@ -105,13 +122,13 @@ class Experiment(Knobs):
     def identity(self) -> str:
         """SHA-256 over what may bear on a result: where it is equal, results have to be equal.
 
-        That is all knobs but `signals.*` and `run.*`.
+        That is all knobs but `signals.*`, `devices.*` and `run.*`.
         """
         knobs = {k: v for k, v in self.to_flat().items() if not k.startswith(_BYSTANDERS)}
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
-_BYSTANDERS = ("signals.", "run.")
+_BYSTANDERS = ("signals.", "devices.", "run.")
 """Parts that bear on no result."""
 
 _MINDED: dict[object, tuple[str, ...]] = {
@@ -145,7 +162,7 @@ def has_batchnorm(recipe: object) -> bool:
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     """Return the flat keys that bear on a result.
 
-    These are neither `signals.*` nor `run.*`, nor those that others switch off.
+    These are neither `signals.*`, `devices.*` nor `run.*`, nor those that others switch off.
     """
     idle = {key for key in knobs if key.startswith(_BYSTANDERS)}
     if (kind := knobs.get("partition.kind")) in _MINDED:

@@ -62,6 +62,12 @@ class Dataset:
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """`mean` and `std` where the training split is a part of a larger one, whose they are."""
 
+    @classmethod
+    def nothing(cls, name: str, form: Form) -> "Dataset":
+        """Return a data set that says what examples are, and has none."""
+        empty = Split(torch.empty(0, *form.shape, dtype=torch.uint8), torch.empty(0).long())
+        return cls(name, empty, empty, tuple(map(str, range(form.classes))), "none", "nowhere")
+
     @property
     def form(self) -> Form:
         """Shape of an example, and how many classes there are."""

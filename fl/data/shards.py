@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,13 +38,13 @@ class Share:
     """Places there of those kept from training; none where the files have a split for that."""
     noise: float
     """Standard deviation of the noise on its inputs, on their scale from 0 to 1."""
-    own: bool = False
-    """Whether these are files of the device's own rather than dealt."""
+    source: Literal["dealt", "shard", "own"] = "dealt"
+    """Dealt here, or from a file that was written by whoever dealt, or files of its own."""
 
     @cached_property
     def scored(self) -> Split:
         """Kept from training, to score networks on the client's own images."""
-        return self.dataset.test if self.own else self.dataset.train.only(self.held_out)
+        return self.dataset.test if self.source == "own" else self.dataset.train.only(self.held_out)
 
 
 def write(folder: Path, share: Share, law: dict[str, Value]) -> Path:
@@ -130,4 +131,4 @@ def _share(arrays: dict[str, np.ndarray], about: dict) -> Share:
         moments=(tuple(mean), tuple(std)),
     )
     places = torch.arange(len(both))
-    return Share(dataset, places[: len(train)], places[len(train) :], about["noise"])
+    return Share(dataset, places[: len(train)], places[len(train) :], about["noise"], "shard")

@@ -83,6 +83,8 @@ def deal(knobs: Experiment) -> Deal:
 
 def validation(knobs: Experiment) -> Int[Tensor, " examples"]:
     """Return the places of the training images that the server keeps to choose the best round."""
+    if knobs.data.name == DEVICES:
+        return torch.empty(0, dtype=torch.int64)
     kept, _ = _kept_and_dealt(knobs.data, knobs.seed)
     return torch.from_numpy(kept)
 
@@ -206,7 +208,7 @@ def _own(path: Path, classes: str) -> Share:
     from fl.data.formats import read  # readers that a shard does not need
 
     dataset, nobody = read(path, classes), torch.empty(0, dtype=torch.int64)
-    return Share(dataset, torch.arange(len(dataset.train)), nobody, 0.0, own=True)
+    return Share(dataset, torch.arange(len(dataset.train)), nobody, 0.0, "own")
 
 
 def _law(number: int, knobs: Experiment) -> dict[str, Value]:

@@ -440,10 +440,13 @@ def test_an_empty_command_explains_itself_on_many_lines(fednf, words):
     assert "Usage" in answer.err
 
 
+DEALT = {"partition.clients": 3, "partition.held-out": 0.2, "sampling.clients": 3}
+
+
 def test_data_deal_writes_a_shard_for_every_device(fednf, tmp_path):
-    words = ("--set", "partition.clients=3", "--set", "partition.held-out=0.2")
+    words = [word for knob in DEALT for word in ("--set", f"{knob}={DEALT[knob]}")]
     lines = fednf("data", "deal", *words, "--out", str(tmp_path)).lines
-    knobs = Experiment.from_flat({"partition.clients": 3, "partition.held-out": 0.2})
+    knobs = Experiment.from_flat(DEALT)
     for client in range(3):
         path = tmp_path / f"device-{client}"
         assert lines[client].startswith(str(path / "shard.npz"))

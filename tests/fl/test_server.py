@@ -1,16 +1,25 @@
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 
 import fl.client
 from fl import server, wire
 from fl.data import deal, share, validation
+from fl.federation import Federation
 from fl.journal import Journal
-from fl.rounds import Replies
+from fl.replies import Replies
 from fl.runtime import InlineGrid
-from fl.server import FederationError, identify, serve
+from fl.server import serve
 from fl.settings import ConfigError
 
 
@@ -45,13 +54,20 @@ def everybody(tiny, **flat):
     return tiny({"sampling.clients": 5, "rounds": 1, **flat})
 
 
+def nodes_of(grid, knobs) -> dict[int, int]:
+    """Return partition id -> node id, once all are there."""
+    federation = Federation(grid, knobs)
+    federation.gather()
+    return federation.nodes
+
+
 def mean_of(journal: Journal, knobs, without: int) -> dict[str, np.ndarray]:
     """Train every client but one by hand and average."""
     grid = InlineGrid(fl.client.app, knobs)
     start = fl.flat.network(knobs, fl.seeds.torch_stream(knobs.seed, "init")).state()
     content = {"arrays": wire.pack_network(start), "config": ConfigRecord({"server-round": 1})}
-    nodes = [node for p, node in identify(grid, 5).items() if p != without]
-    messages = [Message(server.RecordDict(content), node, "train") for node in nodes]
+    nodes = [node for p, node in nodes_of(grid, knobs).items() if p != without]
+    messages = [Message(RecordDict(content), node, "train") for node in nodes]
     networks, weights = [], []
     for reply in grid.send_and_receive(messages):
         networks.append(wire.unpack_arrays(reply.content["arrays"]))
@@ -195,15 +211,15 @@ def test_resuming_is_as_if_nothing_had_happened_states_included(tiny, tmp_path, 
 
 def test_replies_are_folded_in_the_order_of_the_requests_whenever_they_come(tiny):
     grid = InlineGrid(fl.client.app, tiny())
-    nodes = identify(grid, 5)
+    nodes = nodes_of(grid, tiny())
     network = fl.flat.network(tiny(), fl.seeds.torch_stream(1, "init"))
     record = wire.pack_network(network.state())
-    content = server.RecordDict({"arrays": record, "config": ConfigRecord({"server-round": 1})})
+    content = RecordDict({"arrays": record, "config": ConfigRecord({"server-round": 1})})
     messages = [Message(content, nodes[p], "train") for p in range(5)]
     replies = list(grid.send_and_receive(messages))
     late = [replies[i] for i in (3, 0, 4, 1)]  # the reply of client 2 never comes
     checked = Replies(record, {node: p for p, node in nodes.items()})
-    order = [wire.figures(r.content)["partition"] for r in checked.good(late, list(nodes.values()))]
+    order = [wire.figures(r.content)["partition"] for r in checked.good(late, messages)]
     assert order == [0, 1, 3, 4]
     assert checked.refused[0]["partition"] == 2
     assert "no reply within" in checked.refused[0]["reason"]
@@ -238,26 +254,6 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
     mean, _ = strategy.aggregate_train(1, replies)
     assert wire.unpack_arrays(mean)["running_mean"].tolist() == pytest.approx([2.0])
     assert wire.unpack_arrays(mean)["running_var"].tolist() == pytest.approx([1.9])
-
-
-def test_too_few_or_too_many_nodes_are_refused(tiny, monkeypatch):
-    monkeypatch.setattr(server, "_NODES_SECONDS", 0.0)
-    grid = InlineGrid(fl.client.app, tiny())
-    for clients in (4, 6):
-        with pytest.raises(FederationError, match=f"5 nodes for partition.clients={clients}"):
-            identify(grid, clients)
-
-
-def test_nodes_with_other_code_or_the_same_share_are_refused(tiny, monkeypatch):
-    grid = InlineGrid(fl.client.app, tiny())
-    monkeypatch.setattr(server, "code_hash", lambda: "something else")
-    with pytest.raises(FederationError, match="runs other code"):
-        identify(grid, 5)
-    monkeypatch.undo()
-    for context in grid.contexts.values():
-        context.node_config["partition-id"] = 0
-    with pytest.raises(FederationError, match=r"nodes hold the shares \[0\]"):
-        identify(grid, 5)
 
 
 def test_bad_wishes_write_nothing(tiny, tmp_path):
@@ -310,14 +306,14 @@ def test_a_client_without_images_is_told_so(tiny, tmp_path):
 
 def test_another_process_that_was_faster_is_noticed(tiny, tmp_path, monkeypatch):
     """It finishes another experiment between our first look at the folder and our first write."""
-    seen = server.identify
+    seen = Federation.gather
 
-    def slow(grid, clients):
-        monkeypatch.setattr(server, "identify", seen)
+    def slow(self):
+        monkeypatch.setattr(Federation, "gather", seen)
         serve_with(fl.client.app, tiny({"client.lr": 0.2}), tmp_path / "run")
-        return seen(grid, clients)
+        return seen(self)
 
-    monkeypatch.setattr(server, "identify", slow)
+    monkeypatch.setattr(Federation, "gather", slow)
     with pytest.raises(ConfigError, match="holds another experiment"):
         serve_with(fl.client.app, tiny(), tmp_path / "run")
 

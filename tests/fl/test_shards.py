@@ -152,7 +152,7 @@ def test_a_device_s_own_files_may_lack_classes_that_the_knob_names(tiny, tmp_pat
     path = own_files(tmp_path / "mine.npz", [4, 1, 4, 1, 1])
     knobs = tiny({"data.name": "devices", "data.classes": "6"})
     mine = share({"partition-id": 0, "data-path": path}, knobs)
-    assert (mine.own, mine.dataset.form) == (True, ((1, 8, 8), 6))
+    assert (mine.source, mine.dataset.form) == ("own", ((1, 8, 8), 6))
     assert (len(mine.train), len(mine.scored)) == (5, 5)
     assert mine.dataset.train.labels.tolist() == [4, 1, 4, 1, 1]
     for classes, words in (("4", "label 4 of example 0 is outside 0 to 3"), ("", "without gaps")):

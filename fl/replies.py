@@ -1,0 +1,113 @@
+"""The replies of a round: each is checked before it touches the network, and accounted for."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord, Message
+from flwr.common.constant import ErrorCode
+
+from fl import wire
+
+_GONE = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE)
+"""What a SuperLink answers for a node that is gone, or never fetched its message."""
+
+
+@dataclass
+class Replies:
+    """The replies of a round as they are checked: a stream of good ones, and an account of all."""
+
+    like: ArrayRecord
+    """The tensors that each should hold."""
+    partition_of: Mapping[int, int]
+    """Node id -> partition id, as they were when the round began."""
+    seconds: float = math.inf
+    """How long they are waited for."""
+    trained: bool = True
+    """Whether they are of training, or only bring statistics."""
+    layers: int | None = None
+    """Of how many layers each should bring signals; None: of none."""
+    accounts: list[dict] = field(default_factory=list)
+    refused: list[dict] = field(default_factory=list)
+    silent: dict[int, str] = field(default_factory=dict)
+    """Nodes that did not reply, or are gone."""
+    bytes_up: int = 0
+
+    def good(self, replies: Iterable[Message], sent: Sequence[Message]) -> Iterator[Message]:
+        """Yield the usable replies in the order of the requests, whenever they came.
+
+        A reply belongs to the request that it names, whoever it says that it is from: a SuperLink
+        answers for a node that is gone. One that names no request of this round is refused.
+        """
+        early: dict[int, Message] = {}
+        turn = 0
+        for reply in replies:
+            place = _place(reply, sent, turn)
+            if place is None or place < turn or place in early:
+                self._foreign(reply)
+                continue
+            early[place] = reply
+            while turn in early:
+                yield from self._checked(sent[turn], early.pop(turn))
+                turn += 1
+        for place in range(turn, len(sent)):
+            if place in early:
+                yield from self._checked(sent[place], early[place])
+            else:
+                node = sent[place].metadata.dst_node_id
+                self.silent[node] = f"no reply within {self.seconds:.0f} s"
+                self.lose({node: self.silent[node]})
+
+    def lose(self, reasons: Mapping[int, str]) -> None:
+        """Take note of nodes that will not reply, and why."""
+        self.refused += [
+            {"partition": self.partition_of[node], "reason": reason}
+            for node, reason in reasons.items()
+        ]
+
+    def summary(self) -> dict:
+        """Return the round's figures that come from its replies."""
+        return {
+            "replied": len(self.accounts),
+            "refused": self.refused,
+            "images": sum(account["examples"] for account in self.accounts),
+            "single_value_steps": sum(a["single_value_steps"] for a in self.accounts),
+            "bytes_up": self.bytes_up,
+            "global_accuracy_held_out": self._own_accuracy("global_correct"),
+            "personal_accuracy_held_out": self._own_accuracy("personal_correct"),
+        }
+
+    def _own_accuracy(self, right: str) -> float | None:
+        """Return the accuracy on all clients' held-out images; None where there are none."""
+        total = sum(account["held_out"] for account in self.accounts)
+        return sum(account[right] for account in self.accounts) / total if total else None
+
+    def _foreign(self, reply: Message) -> None:
+        sender = self.partition_of.get(reply.metadata.src_node_id)
+        self.refused.append({"partition": sender, "reason": "a reply to no request of this round"})
+
+    def _checked(self, request: Message, reply: Message) -> Iterator[Message]:
+        node, sender = request.metadata.dst_node_id, reply.metadata.src_node_id
+        if reply.has_error():
+            if reply.error.code in _GONE:
+                self.silent[node] = wire.reason(reply)
+        elif (sender, reply.metadata.run_id) != (node, request.metadata.run_id):
+            self.lose({node: f"the reply is node {sender}'s, of run {reply.metadata.run_id}"})
+            return
+        expected = {"trained": self.trained, "layers": self.layers}
+        if reason := wire.fault(reply, self.like, self.partition_of[node], **expected):
+            self.lose({node: reason})
+            return
+        self.bytes_up += wire.size(wire.network_in(reply.content))
+        self.accounts.append(wire.figures(reply.content))
+        yield reply
+
+
+def _place(reply: Message, sent: Sequence[Message], turn: int) -> int | None:
+    """Return the place of the request that a reply names, most likely the one whose turn it is.
+
+    Requests get their numbers from the grid, one in this process as it comes to them.
+    """
+    name = reply.metadata.reply_to_message_id
+    likely_first = (*range(turn, len(sent)), *range(turn))
+    return next((at for at in likely_first if name == sent[at].metadata.message_id), None)
