@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from experiments import deploy
-from experiments.terminal import Config, Settings, flat, say
+from experiments.deploy.check import check
+from experiments.deploy.folder import Server, init
+from experiments.terminal import Config, Settings, flat, say, show
 from fl.config import Experiment
 from fl.settings import ConfigError
 
@@ -36,6 +38,34 @@ def deploy_init(
         raise ConfigError(f"--devices {devices}, but partition.clients={clients}: make them equal")
     given.setdefault("sampling.clients", devices)
     knobs = Experiment.from_flat(given)
-    server = deploy.Server(tuple(host or [socket.gethostname()]), port)
-    deploy.init(folder, knobs, server)
+    server = Server(tuple(host or [socket.gethostname()]), port)
+    init(folder, knobs, server)
     say(f"{folder} has what a server and {devices} devices need; go on with {folder / 'README.md'}")
+
+
+@app.command("check")
+def deploy_check(folder: Path) -> None:
+    """Ask a running federation what it is, and say which device is not what it should be."""
+    devices = check(folder)
+    table = Table(
+        "device", "status", "images", "held out", "clock off by", "from", "problems", box=None
+    )
+    for device in devices:
+        told = device.told
+        table.add_row(
+            str(device.number),
+            device.status,
+            str(told.get("images", "-")),
+            str(told.get("held_out", "-")),
+            f"{told['clock_off']:.0f} s" if "clock_off" in told else "-",
+            told.get("source", "-"),
+            str(len(device.problems) or "-"),
+        )
+    show(table)
+    for device in devices:
+        for problem in device.problems:
+            say(f"device {device.number}: {problem}")
+    wrong = sum(bool(device.problems) for device in devices)
+    say(f"{len(devices) - wrong} of {len(devices)} devices are as they should be")
+    if wrong:
+        raise typer.Exit(1)

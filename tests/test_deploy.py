@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import deploy
 from experiments.deploy.credentials import key_pair
+from experiments.deploy.folder import Server, init
 from fl.config import Experiment
 from fl.data import fashion_mnist_small
 from fl.journal import Journal
@@ -54,7 +54,7 @@ class Site:
     def __init__(self, folder: Path, knobs: Experiment) -> None:
         self.folder, self.knobs = folder, knobs
         self.started: list[subprocess.Popen] = []
-        deploy.init(folder, knobs, deploy.Server(("127.0.0.1",), free_port()))
+        init(folder, knobs, Server(("127.0.0.1",), free_port()))
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

@@ -22,6 +22,9 @@ from fl.settings import ConfigError, to_toml
 SOURCE = Path(__file__).parents[2]
 """The app that `flwr run` bundles: where pyproject.toml and the rooms are."""
 
+CONNECTION = "fednf"
+"""What Flower's command line calls the server."""
+
 _TEMPLATES = Path(__file__).parent / "templates"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _OWN_PORT = 9094  # Flower's default; each device takes the next, so that many fit on one machine
@@ -70,7 +73,8 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
         raise ConfigError(f"{folder} exists; choose another folder, or remove it")
     if not (SOURCE / "pyproject.toml").is_file():
         raise ConfigError(f"{SOURCE} has no pyproject.toml, which flwr run needs: see README")
-    rehearse(knobs)
+    if knobs.data.name != DEVICES:
+        rehearse(knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))  # mode 0700
     try:
@@ -91,7 +95,7 @@ def _write(folder: Path, knobs: Experiment, server: Server) -> None:
     (folder / "server" / "server.pem").write_bytes(certificate)
     _write_private(folder / "server" / "server.key", key)
     _fill(folder / "server", "environment.sh", fields)
-    for name in ("superlink.sh", "register.sh", "run.sh", "README.md"):
+    for name in ("superlink.sh", "register.sh", "remove.sh", "run.sh", "README.md"):
         _fill(folder, name, fields)
     (folder / "run.toml").write_text(to_toml(_without_run(knobs)), encoding="utf-8")
     for number in range(clients):
@@ -109,6 +113,7 @@ def _write_device(
     _write_private(folder / "device.key", private)
     (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
     own = {"number": str(number), "own_port": str(_OWN_PORT + number)}
+    (folder / "data").mkdir()
     if knobs.data.name != DEVICES:
         write_shard(folder / "data", number, knobs)
     for name in ("start.sh", "preflight.py", "fednf.service"):

@@ -7,13 +7,18 @@ if [ $# -eq 0 ]; then
     set -- $(seq 0 @last)
 fi
 for number in "$@@"; do
-    key="$here/server/keys/device-$number.pub"
-    if said=$(flwr supernode register "$key" fednf --name "device-$number" 2>&1); then
+    key="$here/server/keys/device-$number"
+    [ -f "$key.pub" ] || continue # it was removed
+    said=$(flwr supernode register "$key.pub" fednf --name "device-$number" --format json)
+    case $said in
+    *'"success": true'*)
+        echo "$said" >"$key.json"
         echo "device $number is registered"
-    elif [ "${said#*already in use}" != "$said" ]; then
-        echo "device $number was registered already"
-    else
+        ;;
+    *"already in use"*) echo "device $number was registered already" ;;
+    *)
         echo "$said" >&2
         exit 1
-    fi
+        ;;
+    esac
 done

@@ -16,7 +16,14 @@ from fl.config import Experiment
 from fl.settings import read_toml
 from tests.experiments.answers import refused
 
-SCRIPTS = ["superlink.sh", "register.sh", "run.sh", "device-0/start.sh", "device-3/start.sh"]
+SCRIPTS = [
+    "superlink.sh",
+    "register.sh",
+    "remove.sh",
+    "run.sh",
+    "device-0/start.sh",
+    "device-3/start.sh",
+]
 
 
 def modes(folder):
@@ -30,7 +37,15 @@ def test_it_holds_what_is_needed_and_nothing_else(deployed):
     device |= {"data/shard.npz", "requirements.txt", "start.sh"}
     server = {"ca.pem", "environment.sh", "keys", "server.key", "server.pem"}
     server |= {"keys/device-0.pub", "keys/device-1.pub"}
-    expected = {"README.md", "register.sh", "run.sh", "run.toml", "superlink.sh", "server"}
+    expected = {
+        "README.md",
+        "register.sh",
+        "remove.sh",
+        "run.sh",
+        "run.toml",
+        "superlink.sh",
+        "server",
+    }
     expected |= {f"server/{name}" for name in server}
     for number in range(2):
         expected |= {f"device-{number}"} | {f"device-{number}/{name}" for name in device}
