@@ -20,6 +20,7 @@ from experiments.deploy.credentials import key_pair
 from experiments.deploy.folder import Server, init
 from fl.config import Experiment
 from fl.data import fashion_mnist_small
+from fl.files import read_lines
 from fl.journal import Journal
 from fl.runtime import run
 
@@ -65,8 +66,9 @@ class Site:
     def start(self, name: str, **more: str) -> subprocess.Popen:
         """Start one of the scripts; what it says goes to NAME.log."""
         script = self.folder / (name if name.endswith(".sh") else f"{name}/start.sh")
-        with self.log(name).open("ab") as log:
-            environment = {**self.environment, "SITE": str(self.folder), **more}
+        environment = {**self.environment, **more}
+        self.log(name).unlink(missing_ok=True)
+        with self.log(name).open("xb") as log:
             process = subprocess.Popen([script], env=environment, stdout=log, stderr=log)
         self.started.append(process)
         return process
@@ -89,6 +91,12 @@ class Site:
         empty = {"XDG_CACHE_HOME": str(self.folder / "empty"), "PYTHONPATH": ""}
         return {**empty, "PORT": str(free_port())}
 
+    def check(self) -> None:
+        """Let `fednf deploy check` find nothing wrong."""
+        words = [sys.executable, "-m", "experiments", "deploy", "check", self.folder]
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def register(self) -> None:
         subprocess.run([self.folder / "register.sh"], env=self.environment, check=True, timeout=120)
 
@@ -109,20 +117,33 @@ class Site:
             assert time.monotonic() < end, self.log(name).read_text()
             time.sleep(0.2)
 
+    def rounds(self) -> list[dict]:
+        """Return the lines of the rounds that are on the disk."""
+        return read_lines(self.folder / "run" / "rounds.jsonl")
+
+    def wait_until(self, there, seconds: float):
+        """Wait until something is there, and return it."""
+        end = time.monotonic() + seconds
+        while not (found := there()):
+            assert time.monotonic() < end, self.log("run.sh").read_text()
+            time.sleep(0.1)
+        return found
+
     def result(self, seconds: float = 240) -> dict:
         """Wait until the run is finished, and return its result."""
-        end, journal = time.monotonic() + seconds, Journal(self.folder / "run")
-        while (result := journal.result()) is None:
-            assert time.monotonic() < end, self.log("run.sh").read_text()
-            time.sleep(0.5)
-        return result
+        return self.wait_until(Journal(self.folder / "run").result, seconds)
 
-    def end(self) -> None:
-        """End whatever was started, and all that it started, however it is called."""
+    def kill(self, part: str = "") -> None:
+        """Send SIGKILL to a part of it, and all that it started, however it is called."""
+        home = f"FLWR_HOME={self.folder / part}".encode()
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if f"SITE={self.folder}\0".encode() in (process / "environ").read_bytes():
+                if home in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
+
+    def end(self) -> None:
+        """End whatever was started."""
+        self.kill()
         for process in self.started:
             process.wait(60)
 
@@ -147,6 +168,7 @@ def test_devices_end_with_the_simulation_s_model(site, tmp_path):
     here = site({"partition.held-out": 0.2})
     inline = run(here.knobs, Journal(tmp_path / "inline"))
     here.begin()
+    here.check()
     here.start("run.sh")
     there = here.result()
     assert there["model_sha256"] == inline["model_sha256"]
@@ -189,3 +211,49 @@ def test_strangers_are_refused(site):
     done = here.start("run.sh")
     assert done.wait(60) == 1
     assert "Connection to the SuperLink is unavailable" in here.log("run.sh").read_text()
+
+
+def test_a_device_that_is_killed_costs_itself_and_comes_back(site):
+    here = site(
+        {"partition.clients": 2, "sampling.clients": 2, "rounds": 30, "devices.reply": 90.0}
+    )
+    here.begin()
+    here.start("run.sh")
+    here.wait_until(lambda: len(here.rounds()) > 1, 240)
+    asked = here.log("device-1").read_text().count("Receiving: train message")
+
+    def asked_again():
+        return here.log("device-1").read_text().count("Receiving: train message") > asked
+
+    here.wait_until(asked_again, 120)
+    here.kill("device-1")
+    broken = here.wait_until(lambda: [line for line in here.rounds() if line["refused"]], 150)[0]
+    assert (broken["asked"], broken["replied"]) == (2, 1)
+    assert broken["seconds"] < 90 + 30
+    (refusal,) = broken["refused"]
+    assert refusal["partition"] == 1
+    assert "Unavailable" in refusal["reason"] or "no reply within 90 s" in refusal["reason"]
+    here.wait_until(lambda: here.rounds()[-1]["round"] > broken["round"], 120)  # without it
+    process = here.start("device-1", **here.nothing_else())
+    while "SuperNode ID" not in here.log("device-1").read_text():
+        if process.poll() is not None:  # as systemd does: it is refused until it is known as gone
+            process = here.start("device-1", **here.nothing_else())
+        time.sleep(1)
+    back = here.rounds()[-1]["round"]
+    here.wait_until(lambda: any(r["replied"] == 2 for r in here.rounds()[back + 1 :]), 180)
+
+
+def test_a_server_that_is_killed_goes_on_where_it_was(site, tmp_path):
+    here = site({"partition.clients": 2, "sampling.clients": 2})
+    inline = run(here.knobs, Journal(tmp_path / "inline"))
+    here.begin()
+    here.start("run.sh")
+    here.wait_until(lambda: len(here.rounds()) > 1, 240)
+    here.kill("server")
+    devices = [process for process in here.started if process.poll() is None]
+    assert not Journal(here.folder / "run").result()
+    here.superlink()
+    here.start("run.sh")
+    assert here.result()["model_sha256"] == inline["model_sha256"]
+    assert here.result()["refused"] == 0
+    assert [process.poll() for process in devices].count(None) >= 2, "devices were started again"
