@@ -4,6 +4,7 @@ Each device is a process group of its own in a folder that `fednf deploy init` w
 and an empty cache. All of it dies with the test.
 """
 
+import io
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -257,3 +259,32 @@ def test_a_server_that_is_killed_goes_on_where_it_was(site, tmp_path):
     assert here.result()["model_sha256"] == inline["model_sha256"]
     assert here.result()["refused"] == 0
     assert [process.poll() for process in devices].count(None) >= 2, "devices were started again"
+
+
+BARE = """
+import importlib.util, sys
+sys.path.insert(0, sys.argv[1])
+import fl.client
+assert fl.client.__file__.startswith(sys.argv[1])
+print(*(name for name in sys.argv[2:] if importlib.util.find_spec(name)))
+"""
+
+
+def test_a_device_needs_what_is_in_its_requirements_and_no_more(site, tmp_path):
+    """Without fednf, Ray, plots and readers of pictures; the code comes in the bundle."""
+    from flwr.cli.build import build_fab_from_disk
+
+    device = site().folder / "device-0"
+    python = device / ".venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    wanted = ["-c", ROOT / "constraints.txt", "-r", device / "requirements.txt"]
+    subprocess.run([*install, *wanted], check=True, timeout=900)
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT))) as bundle:
+        bundle.extractall(tmp_path / "bundle")
+    heavy = ["ray", "matplotlib", "PIL", "pyarrow", "pandas", "fednf", "experiments"]
+    environment = {**os.environ, "PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
+    words = [python, "-c", BARE, tmp_path / "bundle", *heavy]
+    said = subprocess.check_output(words, text=True, env=environment, cwd=tmp_path)
+    assert said.split() == []
+    shutil.rmtree(python.parents[1])  # more than a gigabyte
