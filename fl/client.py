@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
+import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
@@ -17,6 +18,7 @@ from fl.fleet import work
 from fl.gradients import Gradients
 from fl.nn import fixed_statistics, seed_noise, settled, statistics
 from fl.seeds import Step, stream, torch_stream
+from strategies import bounds
 from strategies.proximal import proximal
 
 app = ClientApp()
@@ -133,7 +135,7 @@ class _Local:
             **asdict(outcome),
         }
         state = network.state()
-        shared = {name: state.pop(name) for name in self.start}
+        shared = self._clipped({name: state.pop(name) for name in self.start}, network)
         memory.remember(self.context.state, state)
         measured = self._signals(network) if wire.wants_signals(self.message.content) else None
         held = len(self.mine.train)
@@ -148,6 +150,17 @@ class _Local:
         """Return how many of the client's held-out images a network gets right."""
         dataset = self.mine.dataset
         return evaluation.evaluate(network, dataset, self.own)[1] if len(self.own) else 0
+
+    def _clipped(
+        self, shared: Mapping[str, Tensor], network: flat.FlatNetwork
+    ) -> Mapping[str, Tensor]:
+        """Return what leaves this client: no farther from the start than the server asks for."""
+        norm = wire.wants_clip(self.message.content)
+        if norm is None:
+            return shared
+        after, start = ({n: t.numpy() for n, t in s.items()} for s in (shared, self.start))
+        near = bounds.clipped(after, start, norm, {part.name for part in network.segments})
+        return {name: torch.from_numpy(array) for name, array in near.items()}
 
     def _signals(self, network: flat.FlatNetwork) -> wire.Signals:
         mine = self.mine

@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, Message
 from flwr.common.constant import ErrorCode
 
 from fl import wire
+from strategies.bounds import distance
 
 _GONE = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE)
 """What a SuperLink answers for a node that is gone, or never fetched its message."""
@@ -25,6 +26,8 @@ class Replies:
     """How long they are waited for."""
     trained: bool = True
     """Whether they are of training, or only bring statistics."""
+    most: float = 0.0
+    """The norm beyond which an update is refused; 0: none."""
     layers: int | None = None
     """Of how many layers each should bring signals; None: of none."""
     accounts: list[dict] = field(default_factory=list)
@@ -82,6 +85,15 @@ class Replies:
         total = sum(account["held_out"] for account in self.accounts)
         return sum(account[right] for account in self.accounts) / total if total else None
 
+    def _too_far(self, reply: Message) -> str | None:
+        if not (self.most and self.trained):
+            return None
+        found, start = map(wire.unpack_arrays, (wire.network_in(reply.content), self.like))
+        norm = distance(found, start)
+        if norm <= self.most:
+            return None
+        return f"its update's norm {norm:.4g} is more than strategy.max-norm={self.most:g}"
+
     def _foreign(self, reply: Message) -> None:
         sender = self.partition_of.get(reply.metadata.src_node_id)
         self.refused.append({"partition": sender, "reason": "a reply to no request of this round"})
@@ -97,6 +109,9 @@ class Replies:
         expected = {"trained": self.trained, "layers": self.layers}
         if reason := wire.fault(reply, self.like, self.partition_of[node], **expected):
             self.lose({node: reason})
+            return
+        if far := self._too_far(reply):
+            self.lose({node: far})
             return
         self.bytes_up += wire.size(wire.network_in(reply.content))
         self.accounts.append(wire.figures(reply.content))

@@ -124,7 +124,8 @@ class Rounds:
 
     def _replies(self, like: ArrayRecord, **expected: object) -> Replies:
         partition_of = {node: partition for partition, node in self.federation.nodes.items()}
-        return Replies(like, partition_of, self.knobs.devices.reply, **expected)  # pyrefly: ignore
+        bounds = {"seconds": self.knobs.devices.reply, "most": self.knobs.strategy.max_norm}
+        return Replies(like, partition_of, **bounds, **expected)  # pyrefly: ignore
 
     def _present(self) -> dict:
         """Return how many clients can be asked, and why the others can't."""

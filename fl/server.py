@@ -8,6 +8,7 @@ import numpy as np
 import platformdirs
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import Strategy
 
 from fl import flat, training, wire
 from fl.config import DEVICES, Experiment
@@ -20,6 +21,8 @@ from fl.nn import moments, settled
 from fl.provenance import conditions
 from fl.rounds import Rounds
 from fl.seeds import stream, torch_stream
+from fl.settings import ConfigError
+from strategies import private
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
 
@@ -73,7 +76,7 @@ def serve(
     surroundings["trained_on"] = flat.device_name(network)
     surroundings["auto"] = _settled(knobs)
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
-    strategy = _strategy(knobs, federation, pooled)
+    strategy = _private(knobs, federation, _strategy(knobs, federation, pooled), network)
     rounds = Rounds(grid, knobs, journal, network, strategy, federation, dataset)
     with journal.alone():
         journal.check(knobs, resume)  # again: another process may have been here meanwhile
@@ -147,6 +150,7 @@ def _strategy(knobs: Experiment, federation: Federation, pooled: Mapping[str, st
         "config_key": wire.CONFIG,
         "metrics_key": wire.METRICS,
         "moments": pooled,
+        "uniform": knobs.privacy.kind != "none",
     }
     match knobs.strategy.kind:
         case "fedavg":
@@ -155,6 +159,34 @@ def _strategy(knobs: Experiment, federation: Federation, pooled: Mapping[str, st
             return FedProx(mu=knobs.strategy.mu, mu_key=wire.MU, **average)
         case unknown:
             assert_never(unknown)
+
+
+def _private(
+    knobs: Experiment, federation: Federation, average: FedAvg, network: flat.FlatNetwork
+) -> Strategy:
+    """Return a strategy as private as the knobs want it.
+
+    Raises:
+        ConfigError: the noise could be repeated by devices that hold images of their own.
+    """
+    privacy = knobs.privacy
+    if privacy.kind == "none":
+        return average
+    if privacy.noise_from == "seed" and privacy.noise and _brought(federation):
+        raise ConfigError(
+            "privacy.noise-from=seed: all devices know the seed and could take the noise off; set "
+            "privacy.noise-from=system"
+        )
+
+    def noise(number: int) -> np.random.Generator:
+        if privacy.noise_from == "system":
+            return np.random.default_rng()
+        return stream(knobs.seed, "privacy", "round", number)
+
+    kind = private.ServerSide if privacy.kind == "server" else private.ClientSide
+    covered = {part.name for part in network.segments}
+    sampled = knobs.sampling.clients
+    return kind(average, privacy.noise, privacy.clip, sampled, covered, noise)
 
 
 def _settled(knobs: Experiment) -> dict[str, object]:

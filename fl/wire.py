@@ -17,8 +17,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from torch import Tensor
 
 ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
-ROUND, MU, MEASURE = "server-round", "proximal-mu", "measure-signals"
+ROUND, MU, CLIP = "server-round", "proximal-mu", "clipping_norm"
 """Flower's own names, so that its strategies and ours can be exchanged."""
+MEASURE = "measure-signals"
 WEIGHT, PARTITION = "num-examples", "partition-id"
 WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
 
@@ -103,6 +104,12 @@ def signals(content: RecordDict) -> Signals:
     """Return the signals in a reply that has them."""
     record = _record(content, SIGNALS, MetricRecord)
     return Signals(int(record[_IMAGES]), np.array([record[key] for key in _LAYER]).T)  # pyrefly: ignore
+
+
+def wants_clip(content: RecordDict) -> float | None:
+    """Return the norm to which a request asks to clip the update; None where it does not."""
+    config = _record(content, CONFIG, ConfigRecord)
+    return float(_number(config, CLIP)) if CLIP in config else None
 
 
 def wants_signals(content: RecordDict) -> bool:

@@ -39,6 +39,7 @@ class FedAvg(flower.FedAvg):
         weight_key, arrays_key, config_key, metrics_key: the names of the weight and of records in
             messages.
         moments: variances to be pooled -> their means (see `Mean`); all others are averaged.
+        uniform: whether all clients count the same, n_k = 1, as noise for privacy presumes.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class FedAvg(flower.FedAvg):
         config_key: str,
         metrics_key: str,
         moments: Mapping[str, str] | None = None,
+        uniform: bool = False,
     ) -> None:
         super().__init__(
             weighted_by_key=weight_key, arrayrecord_key=arrays_key, configrecord_key=config_key
         )
         self.sample, self.nodes = sample, nodes
         self.available, self.stream = available, stream
-        self.metrics_key, self.moments = metrics_key, moments
+        self.metrics_key, self.moments, self.uniform = metrics_key, moments, uniform
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -89,7 +91,7 @@ class FedAvg(flower.FedAvg):
             network, record = reply.content[self.arrayrecord_key], reply.content[self.metrics_key]
             assert isinstance(network, ArrayRecord)
             assert isinstance(record, MetricRecord)
-            weight = float(record[self.weighted_by_key])  # pyrefly: ignore
+            weight = 1.0 if self.uniform else float(record[self.weighted_by_key])  # pyrefly: ignore
             arrays.add({name: array.numpy() for name, array in network.items()}, weight)
             metrics.add({name: np.asarray(value) for name, value in record.items()}, weight)
         if not arrays.total:

@@ -20,3 +20,4 @@ from fl.config.parts import Sampling as Sampling
 from fl.config.parts import Signals as Signals
 from fl.config.parts import State as State
 from fl.config.parts import Strategy as Strategy
+from fl.config.privacy import Privacy as Privacy

@@ -23,6 +23,7 @@ from fl.config.parts import (
     State,
     Strategy,
 )
+from fl.config.privacy import Privacy
 from fl.settings import ConfigError, Knobs, Value, did_you_mean, flatten, one_line, unflatten
 
 
@@ -50,6 +51,7 @@ class Experiment(Knobs):
     fleet: Fleet = Fleet()
     strategy: Strategy = Strategy()
     state: State = State()
+    privacy: Privacy = Privacy()
     signals: Signals = Signals()
     devices: Devices = Devices()
     run: Run = Run()
@@ -173,6 +175,8 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         idle |= {"state.bn", "state.fixed-from"}
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
+    if knobs.get("privacy.kind") == "none":
+        idle |= {key for key in knobs if key.startswith("privacy.")} - {"privacy.kind"}
     if knobs.get("client.optimizer") == "adam":
         idle.add("client.momentum")
     if knobs.get("fleet.memory") not in (None, "none"):

@@ -175,6 +175,9 @@ class Strategy(Knobs):
     """FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127)."""
     mu: NonNegative = 0.0
     """FedProx's μ: the client's loss gains (μ/2)·‖w − w_global‖². 0 is FedAvg."""
+    max_norm: NonNegative = 0.0
+    """The largest ‖w_client − w_global‖ that counts, over all tensors with BatchNorm's statistics;
+    an update beyond it is refused. 0: any."""
 
     @model_validator(mode="after")
     def _mu_belongs_to_fedprox(self) -> "Strategy":
