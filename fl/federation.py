@@ -21,8 +21,9 @@ from fl.data import Form
 from fl.identity import Identity
 from fl.provenance import code_hash
 
-ANSWER_SECONDS = 60.0
-"""How long a device may take to say who it is; Flower itself takes about 6 s a message."""
+ANSWER_SECONDS = 120.0
+"""How long a device may take to say who it is: to start Python and to read its images. A second
+more for each device that is asked, since a simulation asks one after another."""
 CLOCK_SECONDS = 300.0
 """How far a device's clock may be from the server's; Flower refuses signatures older than that."""
 
@@ -145,7 +146,8 @@ class Federation:
 
     def _ask(self, nodes: Sequence[int]) -> None:
         questions = [Message(RecordDict(), node, wire.WHO_ARE_YOU) for node in nodes]
-        replies = list(self.grid.send_and_receive(questions, timeout=ANSWER_SECONDS))
+        patience = ANSWER_SECONDS + len(nodes)
+        replies = list(self.grid.send_and_receive(questions, timeout=patience))
         answers = {reply.metadata.reply_to_message_id: reply for reply in replies}
         for question in questions:
             node = question.metadata.dst_node_id
@@ -205,7 +207,7 @@ class Federation:
     def _leave_out(self, node: int, stranger: _Stranger) -> None:
         before = self._strangers.get(node)
         stranger.failures = before.failures + 1 if before else 0
-        stranger.pause = 2 ** min(stranger.failures, 6) - 1
+        stranger.pause = 2 ** min(stranger.failures, 3) - 1
         if stranger.partition is None and before:
             stranger.partition = before.partition
         if before is None or before.reason != stranger.reason:

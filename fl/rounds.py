@@ -90,8 +90,9 @@ class Rounds:
         arrays = wire.pack_arrays(checkpoint.model)
         watch = self.watcher.round(number, checkpoint.model)
         messages = list(self.strategy.configure_train(number, arrays, watch.config, self.grid))
-        works = {node: self._work(node, number) for node in map(_receiver, messages)}
         replies = self._replies(arrays, layers=watch.layers)
+        asked = {node: replies.partition_of[node] for node in map(_receiver, messages)}
+        works = {node: self._work(partition, number) for node, partition in asked.items()}
         replies.lose({node: work.lost for node, work in works.items() if work.lost})
         sent = [message for message in messages if not works[_receiver(message)].lost]
         coming = self._answers(sent) if sent else ()
@@ -169,9 +170,8 @@ class Rounds:
         self.journal.commit(line, numbered, after, states, watch.lines())
         return after
 
-    def _work(self, node: int, number: int) -> fleet.Work:
+    def _work(self, partition: int, number: int) -> fleet.Work:
         """Return what the fleet's schedule says of a client."""
-        partition = next(p for p, n in self.federation.nodes.items() if n == node)
         images = self.federation.members[partition].images
         return fleet.work(self.knobs, partition, number, max(images, 1))
 

@@ -276,6 +276,8 @@ def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], 
         raise ConfigError(f"can't read {journal.folder}: {error}") from None
     if result and not rounds:
         raise ConfigError(f"{journal.folder} has a result and no rounds; its journal is damaged")
+    if rounds and rounds[0]["test_accuracy"] is None:
+        raise ConfigError(f"{journal.folder} has no test accuracies to report; see docs/devices.md")
     return tuple(rounds), tuple(clients), result
 
 

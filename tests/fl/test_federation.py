@@ -311,3 +311,21 @@ def test_devices_agree_on_what_most_of_them_hold(tiny, tmp_path):
     assert (members.form, sorted(members.nodes)) == (((1, 6, 6), 4), [1, 2, 3, 4])
     assert members.absent()[0]["reason"].startswith("its examples are 1x6x6 of 3 classes")
     assert provenance.packages()[0] == members.members[1].packages[0]
+
+
+def test_a_full_disk_on_a_device_costs_that_device_its_round(tiny, tmp_path, monkeypatch):
+    fit = fl.client.share
+
+    def full(node_config, knobs):
+        if node_config["partition-id"] == 3:
+            raise OSError(28, "No space left on device")
+        return fit(node_config, knobs)
+
+    def watch(line):
+        monkeypatch.setattr(fl.client, "share", full if line["round"] == 1 else fit)
+
+    grid = field(tiny, rounds=3)
+    _, lines = play(grid, field_knobs(grid), tmp_path, watch)
+    reason = "OSError: [Errno 28] No space left on device"
+    assert lines[2]["refused"] == [{"partition": 3, "reason": reason}]
+    assert (lines[2]["replied"], lines[3]["replied"]) == (4, 5)

@@ -1,5 +1,7 @@
 """A device with its own files trains to the very bytes of the client that was dealt them."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -176,3 +178,11 @@ def test_classes_with_names_are_known_by_them_on_every_device(tmp_path):
 def test_devices_is_no_data_set_that_is_here():
     with pytest.raises(catalogue.DataNotHere, match="the images are on devices"):
         shares.load("devices")
+
+
+def test_numpy_is_enough_to_read_a_shard(tiny, tmp_path, monkeypatch):
+    path = str(write_shard(tmp_path, 0, tiny()))
+    shards.read.cache_clear()
+    for module in ("PIL", "pyarrow", "datasets", "fl.data.formats"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert len(share({"partition-id": 0, "data-path": path}, tiny()).train)

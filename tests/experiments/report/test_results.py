@@ -150,6 +150,12 @@ def test_a_folder_without_runs_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_run_that_was_scored_on_devices_only_is_refused_in_one_line(tmp_path, write_run):
+    write_run(tmp_path / "a", [None, None], finished=False)
+    with pytest.raises(ConfigError, match="no test accuracies to report"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["{", "{}"])
 def test_a_damaged_run_is_refused_in_one_line(tmp_path, write_run, damage):
     write_run(tmp_path / "a", [0.1, 0.5])
