@@ -17,10 +17,10 @@ from experiments import terminal
 from experiments.bench.contenders import CONTENDERS
 from experiments.bench.harness import timed
 from experiments.bench.jobs import JOBS, Size, job
-from experiments.bench.machine import cores, peak
+from experiments.bench.machine import peak
 from experiments.terminal import Json, Quiet, console, say, typed
 from fl.files import write_whole
-from fl.provenance import conditions
+from fl.provenance import conditions, cores
 from fl.settings import ConfigError, did_you_mean
 
 Jobs = Annotated[

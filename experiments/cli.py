@@ -3,7 +3,9 @@
 import json
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,21 +15,33 @@ from rich.table import Table
 
 from experiments import bench_cli, data_cli, deploy_cli, probe_cli
 from experiments import study as studies_of
-from experiments.bench.machine import cores
 from experiments.progress import Display
 from experiments.studies import STUDIES
 from experiments.study import Study
-from experiments.terminal import Config, Json, Out, Quiet, Settings, console, say, show, typed
+from experiments.terminal import (
+    Config,
+    Json,
+    Out,
+    Quiet,
+    Settings,
+    console,
+    ray_actors,
+    say,
+    show,
+    typed,
+)
 from experiments.terminal import flat as flat_knobs
 from experiments.terminal import knobs as read_knobs
 from experiments.terminal import plots as load_plots
-from experiments.workers import Job, work_through
+from experiments.workers import Job, work_through, work_with
 from fl.config import Experiment
 from fl.data import fashion_mnist_small
 from fl.data.sets import NotFetched
 from fl.journal import Journal
 from fl.nn.recipes import RECIPES
-from fl.runtime import run as run_inline
+from fl.provenance import cores
+from fl.runtime import run as run_simulation
+from fl.runtime.team import Team
 from fl.settings import ConfigError
 
 app = typer.Typer(
@@ -45,6 +59,13 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, help="Runs side by side; one core each. Default: all cores."),
 ]
+
+
+class Runtime(StrEnum):
+    """Where the clients of a run are simulated."""
+
+    inline = "inline"
+    ray = "ray"
 
 
 @app.callback()
@@ -65,6 +86,20 @@ def run(
     config: Config = None,
     settings: Settings = None,
     out: Out = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that train clients. Default: a core each, or 1 for a short run.",
+        ),
+    ] = None,
+    runtime: Annotated[
+        Runtime,
+        typer.Option(
+            "--runtime", help="ray: on the cluster of RAY_ADDRESS or, without it, on this machine."
+        ),
+    ] = Runtime.inline,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -77,10 +112,12 @@ def run(
     display = Display([job], console, quiet)
     finished_before = journal.result() is not None
     try:
-        with display.shown():
-            result = run_inline(
+        with display.shown(), _team(None, workers, runtime is Runtime.ray) as team:
+            result = run_simulation(
                 knobs,
                 journal,
+                workers=workers,
+                team=team,
                 resume=resume,
                 watch=lambda line: None if finished_before else display.round(job, line),
                 command=typed(),
@@ -106,6 +143,15 @@ def study(
     settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="A Ray cluster that all of each run's clients train on, or local: a Ray of this "
+            "machine.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -123,7 +169,9 @@ def study(
         chosen = studies_of.from_file(Path(name))
     if settings:
         chosen = chosen.fixing(flat_knobs(None, settings))
-    _study(chosen, out or Path("runs") / chosen.name, jobs, quiet, as_json)
+    if ray and jobs:
+        raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
+    _study(chosen, out or Path("runs") / chosen.name, jobs, quiet, as_json, ray)
 
 
 @app.command()
@@ -164,7 +212,9 @@ app.command()(probe_cli.probe)
 app.command()(bench_cli.bench)
 
 
-def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool) -> None:
+def _study(
+    chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool, ray: str | None = None
+) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
     chosen.begin(out, typed())
@@ -172,11 +222,14 @@ def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: boo
         Job(name, experiment, out / name)
         for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
     ]
-    display, jobs = Display(work, console, quiet), jobs or cores()
+    display, jobs = Display(work, console, quiet), 1 if ray else jobs or cores()
     say(f"runs: {len(work)}, at most {jobs} at a time, into {out}")
     try:
-        with display.shown():
-            failed = work_through(work, jobs, typed(), display.round)
+        with display.shown(), _team(None if ray == "local" else ray, None, bool(ray)) as team:
+            if team:
+                failed = work_with(team, work, typed(), display.round)
+            else:
+                failed = work_through(work, jobs, typed(), display.round)
     except KeyboardInterrupt:
         _interrupted(typed())
     for name, reason in failed.items():
@@ -189,6 +242,16 @@ def _study(chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: boo
         say(json.dumps({"report": page, "runs": len(work), "failed": failed}))
     if failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _team(address: str | None, size: int | None, wanted: bool) -> Iterator[Team | None]:
+    """Give Ray's actors, if they are wanted, and end them."""
+    if not wanted:
+        yield None
+        return
+    with closing(ray_actors().Actors(address, size)) as team:
+        yield team
 
 
 def _interrupted(again: str) -> NoReturn:

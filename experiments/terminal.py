@@ -54,6 +54,17 @@ def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
     return found
 
 
+def ray_actors() -> ModuleType:
+    """Import what trains clients on Ray, which a device does not have."""
+    try:
+        from fl.runtime import actors
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'Ray is not here ({error.name}): install fednf with its extra "sim", see README'
+        ) from None
+    return actors
+
+
 def plots() -> ModuleType:
     """Import the report and its figures, which need what a device does not have."""
     try:

@@ -1,22 +1,18 @@
 """Experiments side by side: worker processes that are started once and take job after job."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from fl.config import Experiment
 from fl.journal import Journal
 from fl.runtime import run
-
-# A fresh interpreter, not a fork: torch's thread pools do not survive one.
-_PROCESSES = multiprocessing.get_context("spawn")
+from fl.runtime.processes import start
+from fl.runtime.team import Team
 
 
 @dataclass(frozen=True)
@@ -67,20 +63,17 @@ def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) 
             worker.process.kill()
 
 
+def work_with(team: Team, jobs: Sequence[Job], command: str, watch: Watch) -> dict[str, str]:
+    """Do jobs one after another, each by all of a team; as `work_through` otherwise."""
+    outcomes = {job.name: _done(job, command, partial(watch, job), team) for job in jobs}
+    return {name: reason for name, reason in outcomes.items() if reason is not None}
+
+
 class _Worker:
     """A process that does jobs, seen from the parent."""
 
     def __init__(self, command: str) -> None:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the child loads torch
-        self.pipe, theirs = _PROCESSES.Pipe()
-        self.process = _PROCESSES.Process(target=_do_jobs, args=(theirs, command), daemon=True)
-        # Ctrl-C is the parent's to handle. A child inherits that from its first instruction on.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self.process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        theirs.close()
+        self.process, self.pipe = start(_do_jobs, command)
         self.job: Job | None = None
         self.last = ""
 
@@ -107,29 +100,20 @@ class _Worker:
 
 def _do_jobs(pipe: Connection, command: str) -> None:
     """Do jobs until the parent is gone; sends round lines, then None or why it failed."""
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     while True:
-        try:
-            job = pipe.recv()
-            try:
-                journal = Journal(job.folder)
-                run(job.experiment, journal, resume=True, watch=pipe.send, command=command)
-                outcome = None
-            except BrokenPipeError:
-                raise
-            except Exception as error:
-                outcome = " ".join(f"{type(error).__name__}: {error}".split())
-            pipe.send(outcome)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return
+        job = pipe.recv()
+        pipe.send(_done(job, command, pipe.send))
 
 
-def _end_with_the_parent() -> None:
-    """End this process as soon as its parent is gone, even in mid-job.
-
-    A worker that went on would write into a folder that the next command may have resumed.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def _done(
+    job: Job, command: str, watch: Callable[[dict], None], team: Team | None = None
+) -> str | None:
+    """Do a job or go on with it; returns why it failed, in one line."""
+    try:
+        journal = Journal(job.folder)
+        run(job.experiment, journal, resume=True, watch=watch, command=command, team=team)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None

@@ -112,7 +112,7 @@ class _Local:
     @property
     def steps(self) -> int:
         """How many batches there will be."""
-        return self.work.epochs * -(-len(self.mine.train) // self.work.batch_size)
+        return self.work.steps(len(self.mine.train))
 
     def begin(self, network: flat.FlatNetwork) -> Iterator[Batch]:
         """Load the client's start into a network, and return its batches."""

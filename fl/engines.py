@@ -1,4 +1,4 @@
-"""Which engine trains the clients of an experiment, where one process simulates many of them."""
+"""Who trains the clients of an experiment where one machine simulates them, and how."""
 
 import heapq
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from fl import flat, native
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.fleet import batch_size
+from fl.provenance import cores
 from fl.seeds import torch_stream
 from fl.settings import ConfigError, Value
 
@@ -16,6 +17,7 @@ _MOST_VALUES = 2_000_000
 _MOST_IMAGES = 8
 """Images a batch up to which it is overhead."""
 _MOST_LANES = 16
+"""In a process."""
 _FEWEST_LANES = 3
 """Lanes from which what they share outweighs what they cost."""
 _FEWEST_IMAGES = 25_000
@@ -31,47 +33,58 @@ class Choice:
 
     knobs: Experiment
     """The experiment with numbers in the place of `auto`."""
+    workers: int
+    """Processes; 1: this one."""
     at_once: int
-    """How many clients to ask at a time."""
+    """How many clients' networks memory has room for."""
     why: str
 
     @property
     def told(self) -> dict[str, Value]:
         """What `experiment.json` says of it; its knobs are what a resumed run goes on with."""
         flat, keys = self.knobs.to_flat(), ("engine", "cohort.lanes", "cohort.level")
-        return {**{key: flat[key] for key in keys}, "why": self.why}
+        chosen = {key: flat[key] for key in keys}
+        return {**chosen, "workers": self.workers, "why": self.why}
 
 
-def choose(knobs: Experiment) -> Choice:
-    """Settle `engine` and `cohort.*`, by the experiment alone and never by a clock.
+def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
+    """Settle `engine`, `cohort.*` and the workers, by the experiment and the number of cores.
 
-    So a run that is repeated on one machine is trained by the same engine.
+    Never by a clock: so a run that is repeated on one machine is trained by the same engine.
+
+    Args:
+        knobs: the experiment.
+        workers: processes; None: a core each, if the run is long enough to start them.
 
     Raises:
         ConfigError: the network or the deal is impossible, or what a level takes is not here.
     """
     network = flat.network(knobs, torch_stream(knobs.seed, "init"))
-    values = len(network.weights)
+    values, sampled = len(network.weights), knobs.sampling.clients
+    if workers is None:
+        one = network.weights.device.type != "cpu" or _images(knobs) < _FEWEST_IMAGES
+        workers = 1 if one else min(cores(), sampled)
     lanes = knobs.cohort.lanes
     if lanes == "auto":
-        lanes = _lanes(_typical_round(knobs))
-    if why := _why_sequential(knobs, values, lanes):
+        lanes = _lanes(_typical_round(knobs), workers)
+    room = _TOGETHER_BYTES // (12 * values)
+    if why := _why_sequential(knobs, values, lanes, workers):
         alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
-        return Choice(knobs.replace(alone), 1, why)
+        return Choice(knobs.replace(alone), workers, min(max(1, room), sampled), why)
     level = _level(knobs)
-    at_once = min(max(lanes, _TOGETHER_BYTES // (12 * values)), knobs.sampling.clients)
+    at_once = min(max(lanes * workers, room), sampled)
     together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
-    return Choice(knobs.replace(together), at_once, f"{lanes} lanes, {level}")
+    return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
 
 
-def _why_sequential(knobs: Experiment, values: int, lanes: int) -> str | None:
+def _why_sequential(knobs: Experiment, values: int, lanes: int, workers: int) -> str | None:
     """Return why clients are trained one after another; None where they are not."""
     if knobs.engine == "sequential":
         return "asked for"
     if knobs.network.dropout or knobs.network.stochastic_depth:
         return "dropout draws from each client's own stream"
-    if knobs.sampling.clients == 1:
-        return "one client a round"
+    if knobs.sampling.clients <= workers:
+        return "one client a round" if workers == 1 else "a worker for every client of a round"
     if knobs.engine == "cohort":
         return None
     if knobs.client.batch_size > _MOST_IMAGES:
@@ -80,11 +93,15 @@ def _why_sequential(knobs: Experiment, values: int, lanes: int) -> str | None:
         return f"{values:,} weights keep a core busy at any batch size"
     if lanes < _FEWEST_LANES:
         return "few clients train at a time, or few have as much to do as the largest"
-    share = knobs.sampling.clients / knobs.partition.clients
-    images = len(load(knobs.data.name).train) * share * knobs.client.epochs * knobs.rounds
-    if images < _FEWEST_IMAGES:
+    if (images := _images(knobs)) < _FEWEST_IMAGES:
         return f"about {images:,.0f} images are a short run"
     return None
+
+
+def _images(knobs: Experiment) -> float:
+    """Return about how many images a run trains on, each as often as it does."""
+    share = knobs.sampling.clients / knobs.partition.clients
+    return len(load(knobs.data.name).train) * share * knobs.client.epochs * knobs.rounds
 
 
 def _level(knobs: Experiment) -> str:
@@ -108,19 +125,34 @@ def _typical_round(knobs: Experiment) -> list[int]:
     return [steps[(2 * n + 1) * len(steps) // (2 * sampled)] for n in range(sampled)]
 
 
-def _lanes(steps: Sequence[int]) -> int:
-    """Return how many lanes are done with these clients first.
+def _lanes(steps: Sequence[int], workers: int) -> int:
+    """Return with how many lanes a worker these clients are done first.
 
     A pass over K lanes is taken to cost as much as K + 1 steps of one client: its overhead is about
     a step's arithmetic in the networks that cohorts are for.
     """
-    most = min(_MOST_LANES, len(steps))
-    return min(range(1, most + 1), key=lambda lanes: (lanes + 1) * passes(steps, lanes))
+    shared = longest_first(steps, workers)
+    parts = [[steps[place] for place in part] for part in shared]
+    most = min(_MOST_LANES, max(map(len, parts)))
+
+    def cost(lanes: int) -> int:
+        return (lanes + 1) * max(passes(part, lanes) for part in parts)
+
+    return min(range(1, most + 1), key=cost)
 
 
 def passes(steps: Sequence[int], lanes: int) -> int:
     """Return how many passes a cohort needs where whoever has most steps is begun first."""
-    ends = [0] * lanes
-    for count in sorted(steps, reverse=True):
-        heapq.heapreplace(ends, ends[0] + count)
-    return max(ends)
+    parts = longest_first(steps, lanes)
+    return max(sum(steps[place] for place in part) for part in parts)
+
+
+def longest_first(steps: Sequence[int], hands: int) -> list[list[int]]:
+    """Deal clients, by their places: the largest first, each to whoever has least to do."""
+    parts: list[list[int]] = [[] for _ in range(hands)]
+    loads = [(0, hand) for hand in range(hands)]
+    for place in sorted(range(len(steps)), key=lambda place: -steps[place]):
+        load, hand = loads[0]
+        parts[hand].append(place)
+        heapq.heapreplace(loads, (load + steps[place], hand))
+    return parts

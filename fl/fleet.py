@@ -32,6 +32,10 @@ class Work:
     lost: str | None
     """Why nothing of it reaches the next network; None where it replies."""
 
+    def steps(self, images: int) -> int:
+        """Return the batches that so many images make, the last of each epoch maybe smaller."""
+        return self.epochs * -(-images // self.batch_size)
+
 
 def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
     """Return what a client does in a round.

@@ -149,7 +149,7 @@ class Journal:
             return header
 
     def engine(self) -> dict:
-        """Return the knobs that were settled when the run began; none before, or if none were."""
+        """Return what was settled of engine and workers at a run's beginning; nothing before."""
         if not (self.folder / EXPERIMENT).exists():
             return {}
         told = self.header().get("engine", {})

@@ -99,8 +99,15 @@ class Lanes:
         """Fill these lanes' gradients, move their buffers, and add to their losses."""
         sizes = [len(labels) for _, labels in batches]
         self.largest = max(self.largest, *sizes)
-        smaller = self.by_batch and max(sizes) < self.largest
         everyone = list(range(len(self.weights)))
+        if lanes == everyone:  # the rule; what follows costs copies
+            most = max(sizes) if self.by_batch else self.largest
+            examples = _stacked(batches, most, self.weights)
+            losses, gradient = self.gradients(self.weights, self.buffers, examples)
+            self.gradient.copy_(gradient)
+            self.losses += losses * torch.tensor(sizes, device=losses.device)
+            return
+        smaller = self.by_batch and max(sizes) < self.largest
         rows = everyone if self.gradients.whole and not smaller else lanes
         taken = dict(zip(lanes, batches, strict=True))
         # An idle lane is given somebody's batch, and what comes of it is left alone.

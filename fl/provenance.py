@@ -30,6 +30,11 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def packages() -> list[str]:
     """Return Python and the packages that bear on results, with their versions."""
     return [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in _versions().items())]

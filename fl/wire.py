@@ -13,8 +13,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
+
+from fl import npy
 
 ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
 ROUND, MU, CLIP = "server-round", "proximal-mu", "clipping_norm"
@@ -44,22 +46,22 @@ _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 def pack_network(state: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn a network's tensors into a record."""
-    return ArrayRecord({name: Array(tensor.numpy()) for name, tensor in state.items()})
+    return ArrayRecord({name: npy.pack(tensor.numpy()) for name, tensor in state.items()})
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Turn NumPy arrays into a record."""
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+    return ArrayRecord({name: npy.pack(array) for name, array in arrays.items()})
 
 
 def unpack_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
-    """Turn a record into NumPy arrays."""
-    return {name: array.numpy() for name, array in record.items()}
+    """Turn a record into NumPy arrays, which can only be read: they are the record's own bytes."""
+    return {name: npy.unpack(array) for name, array in record.items()}
 
 
 def unpack_network(record: ArrayRecord) -> dict[str, Tensor]:
     """Turn a record into a network's tensors."""
-    return {name: torch.from_numpy(array) for name, array in unpack_arrays(record).items()}
+    return {name: torch.from_numpy(a.copy()) for name, a in unpack_arrays(record).items()}
 
 
 def size(record: ArrayRecord) -> int:
@@ -125,12 +127,17 @@ def figures(content: RecordDict) -> dict:
     }
 
 
+def read_round(content: RecordDict) -> int:
+    """Return the round that a request is of."""
+    return int(_number(_record(content, CONFIG, ConfigRecord), ROUND))
+
+
 def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
     """Return what a server asks: the global network, the round, and μ (0 where it sends none)."""
     config = _record(content, CONFIG, ConfigRecord)
     mu = _number(config, MU) if MU in config else 0.0
     network = unpack_network(network_in(content))
-    return network, int(_number(config, ROUND)), float(mu)
+    return network, read_round(content), float(mu)
 
 
 def fault(
@@ -214,9 +221,9 @@ def _odd_tensors(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
     if arrays.keys() != like.keys():
         return f"tensors {sorted(arrays.keys() ^ like.keys())[:3]} are missing or unknown"
     for name, array in arrays.items():
-        wanted = like[name].numpy()
+        wanted = npy.unpack(like[name])
         try:
-            found = array.numpy()
+            found = npy.unpack(array)
         except Exception as error:
             return f"{name} can't be read: {' '.join(f'{type(error).__name__}: {error}'.split())}"
         if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+_PIECE = 16_384
+"""Values, of 8 bytes each."""
+
 
 class Mean:
     """The mean ``Σ n_k x_k / Σ n_k`` of named arrays, added one by one, in float64.
@@ -21,6 +24,7 @@ class Mean:
         self.moments = moments or {}
         self.sums: dict[str, np.ndarray] = {}
         self.dtypes: dict[str, np.dtype] = {}
+        self._product = np.empty(_PIECE)
 
     def add(self, arrays: Mapping[str, np.ndarray], weight: float) -> None:
         """Add arrays under their names."""
@@ -28,11 +32,18 @@ class Mean:
             if name not in self.sums:
                 self.sums[name] = np.zeros(array.shape, np.float64)
                 self.dtypes[name] = array.dtype
-            value = array.astype(np.float64)
             if name in self.moments:
-                value += arrays[self.moments[name]].astype(np.float64) ** 2
-            self.sums[name] += value * weight
+                array = array + arrays[self.moments[name]].astype(np.float64) ** 2
+            self._add_weighted(self.sums[name].reshape(-1), array.reshape(-1), weight)
         self.total += weight
+
+    def _add_weighted(self, total: np.ndarray, values: np.ndarray, weight: float) -> None:
+        """Add in pieces that stay in the processor's cache: memory is read and written once."""
+        for begin in range(0, len(total), _PIECE):
+            piece = total[begin : begin + _PIECE]
+            product = self._product[: len(piece)]
+            np.multiply(values[begin : begin + _PIECE], weight, out=product, dtype=np.float64)
+            piece += product
 
     def result(self) -> dict[str, np.ndarray]:
         """Return the mean in the arrays' own types; integers are rounded to the nearest."""

@@ -54,6 +54,27 @@ CONTENDERS: dict[str, Contender] = {
         "ours",
         knobs={"engine": "cohort", "cohort.level": "compiled"},
     ),
+    "sequential-per-core": Contender(
+        "fednf, one client after another, a process a core",
+        "ours_per_core",
+        knobs={"engine": "sequential"},
+    ),
+    "cohort-per-core": Contender(
+        "fednf, clients in lanes, our convolutions, a process a core",
+        "ours_per_core",
+        knobs={"engine": "cohort", "cohort.level": "native"},
+    ),
+    "compiled-per-core": Contender(
+        "fednf, the same, compiled",
+        "ours_per_core",
+        knobs={"engine": "cohort", "cohort.level": "compiled"},
+    ),
+    "cohort-on-ray": Contender(
+        "fednf, clients in lanes, our convolutions, a Ray actor a core",
+        "ours_on_ray",
+        needs=("ray",),
+        knobs={"engine": "cohort", "cohort.level": "native"},
+    ),
     "loop": Contender("bare PyTorch, one process, one thread", "loop"),
     "loop-per-core": Contender("bare PyTorch, a process a core", "loop_per_core"),
     "flower": Contender("stock Flower, Ray, a core a client", "flower", needs=("ray",)),

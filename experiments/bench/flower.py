@@ -10,10 +10,10 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
 from experiments.bench import loop
-from experiments.bench.machine import cores
 from experiments.bench.record import Record
 from experiments.bench.workload import workload
 from fl.config import Experiment
+from fl.provenance import cores
 
 
 class _Timed(FedAvg):

@@ -9,20 +9,11 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from experiments.bench.loop import train
-from experiments.bench.machine import cores
 from experiments.bench.record import Record
 from experiments.bench.workload import workload
 from fl.config import Experiment
-
-
-def longest_first(sizes: Sequence[int], hands: int) -> list[list[int]]:
-    """Deal clients to processes: the largest first, each to whoever has least to do."""
-    dealt, loads = [[] for _ in range(hands)], [0] * hands
-    for client in sorted(range(len(sizes)), key=lambda client: -sizes[client]):
-        least = loads.index(min(loads))
-        dealt[least].append(client)
-        loads[least] += sizes[client]
-    return dealt
+from fl.engines import longest_first
+from fl.provenance import cores
 
 
 def run(knobs: Experiment, record: Record) -> None:

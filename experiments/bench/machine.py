@@ -10,13 +10,10 @@ import time
 
 import torch
 
+from fl.provenance import cores
+
 _SIDE = 1024
 _SECONDS = 1.0
-
-
-def cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak() -> float:

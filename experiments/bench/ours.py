@@ -1,4 +1,4 @@
-"""Ours: the federation that `fednf run` plays, in this process."""
+"""Ours: the federation that `fednf run` plays, in this process or in a process a core."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,9 +7,10 @@ from experiments.bench.record import Record
 from fl.config import Experiment
 from fl.journal import Journal
 from fl.runtime import run as run_inline
+from fl.runtime.team import Team
 
 
-def run(knobs: Experiment, record: Record) -> None:
+def run(knobs: Experiment, record: Record, workers: int = 1, team: Team | None = None) -> None:
     """Play what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
 
     def watch(line: dict) -> None:
@@ -17,4 +18,4 @@ def run(knobs: Experiment, record: Record) -> None:
             record(line["images"], line["train_loss"])
 
     with TemporaryDirectory() as folder:
-        run_inline(knobs, Journal(Path(folder)), watch=watch)
+        run_inline(knobs, Journal(Path(folder)), workers=workers, team=team, watch=watch)

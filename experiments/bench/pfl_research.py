@@ -4,9 +4,9 @@ import json
 import subprocess
 import sys
 
-from experiments.bench.machine import cores
 from experiments.bench.record import Record
 from fl.config import Experiment
+from fl.provenance import cores
 
 
 def run(knobs: Experiment, record: Record) -> None:

@@ -165,8 +165,8 @@ def stop_after(number: int, monkeypatch) -> None:
 
         return run(knobs, journal, watch=stop, **options)
 
-    run = cli.run_inline
-    monkeypatch.setattr(cli, "run_inline", interrupt)
+    run = cli.run_simulation
+    monkeypatch.setattr(cli, "run_simulation", interrupt)
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "my runs/a"]])
@@ -293,7 +293,7 @@ def test_what_fails_for_lack_of_a_file_or_a_right_is_one_line_too(fednf, monkeyp
     def fail(*args, **options):
         raise OSError("disk full,\nsorry")
 
-    monkeypatch.setattr(cli, "run_inline", fail)
+    monkeypatch.setattr(cli, "run_simulation", fail)
     answer = fednf("run", *SET)
     assert (answer.status, answer.err) == (1, "fednf: OSError: disk full, sorry\n")
 

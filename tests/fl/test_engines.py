@@ -154,7 +154,7 @@ def test_a_run_goes_on_with_the_engine_that_it_began_with(tiny, tmp_path, monkey
     monkeypatch.setattr("fl.native.why_not", lambda: "no C++ compiler was found")
     journal = Journal(tmp_path / "run")
     finished = run(knobs, journal)
-    taken = {"engine": "cohort", "cohort.lanes": 2, "cohort.level": "traced"}
+    taken = {"engine": "cohort", "cohort.lanes": 2, "cohort.level": "traced", "workers": 1}
     assert journal.header()["engine"] == {**taken, "why": "2 lanes, traced"}
     assert journal.engine() == taken
     monkeypatch.setattr("fl.native.why_not", lambda: pytest.fail("no compiler is asked for"))

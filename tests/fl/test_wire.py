@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from fl import wire
 from fl.nn.probes import Layer
@@ -181,3 +181,33 @@ def test_an_error_reply_says_its_reason():
 def test_bytes_are_counted_as_they_travel():
     record = wire.pack_network({"w": torch.zeros(1000)})
     assert wire.size(record) == len(record["w"].data) >= 4000
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(6.0).reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        np.float32(3),
+        np.zeros((0, 4), np.int8),
+        np.arange(3, dtype=">i8"),
+    ],
+    ids=["matrix", "fortran", "scalar", "empty", "big-endian"],
+)
+def test_arrays_are_read_as_flower_reads_them(values):
+    array = Array(np.asarray(values))
+    (packed,) = wire.pack_arrays({"a": np.asarray(values)}).values()
+    assert packed == array
+    (found,) = wire.unpack_arrays(ArrayRecord({"a": array})).values()
+    assert found.dtype == array.numpy().dtype
+    assert found.shape == array.numpy().shape
+    assert np.array_equal(found, array.numpy())
+
+
+@pytest.mark.parametrize("cut", [0, 5, 9, 40, 127, 130, 150, 151])
+def test_arrays_that_were_cut_off_are_refused(cut):
+    whole = Array(np.arange(3.0))
+    assert len(whole.data) == 152
+    part = Array(whole.dtype, whole.shape, whole.stype, whole.data[:cut])
+    with pytest.raises((ValueError, EOFError)):
+        wire.unpack_arrays(ArrayRecord({"a": part}))

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from experiments.bench.contenders import CONTENDERS
 from experiments.bench.jobs import JOBS, Size, flops_per_image, job, network
-from experiments.bench.loop_per_core import longest_first
 from experiments.bench.record import Record
 from experiments.bench.repetition import repeat
 from fl.config import Experiment
 from fl.data import deal, load
+from fl.engines import longest_first
 
 HERE = ["sequential", "cohort", "loop", "loop-per-core"]
 ELSEWHERE = ["flower", "pfl"]

@@ -1,0 +1,76 @@
+"""What passes between a grid and its workers: requests without what all share, and replies."""
+
+import io
+import pickle
+from typing import Any
+
+from flwr.app import Message, RecordDict
+
+from fl.runtime.inline import trained
+from fl.runtime.simulated import Question
+
+Answer = tuple[Message, RecordDict]
+"""A reply, and the client's state after it."""
+
+
+_LENGTH = 8
+_LARGE = 65_536
+"""Bytes from which a tensor is not copied into a pickle first."""
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out the request that both sides have, and large bytes, which it lists."""
+
+    def __init__(self, file: io.BytesIO, request: RecordDict) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.request = request
+        self.large: list[bytes] = []
+
+    def persistent_id(self, obj: object) -> int | None:
+        if obj is self.request:
+            return _REQUEST
+        if type(obj) is bytes and len(obj) >= _LARGE:
+            self.large.append(obj)
+            return len(obj)
+        return None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, pickled: memoryview, large: memoryview, request: RecordDict) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self.request, self.large = request, large
+
+    def persistent_load(self, pid: int) -> RecordDict | bytes:
+        if pid == _REQUEST:
+            return self.request
+        found, self.large = bytes(self.large[:pid]), self.large[pid:]
+        return found
+
+
+_REQUEST = -1
+"""Stands for it; for bytes stands their number."""
+Pieces = list[bytes]
+"""To be written one behind the other: a pickle's length, the pickle, and large bytes."""
+
+
+def pack(obj: object, request: RecordDict) -> Pieces:
+    """Write an object down, with a reference in the place of the request that the reader has."""
+    pickler = _Pickler(file := io.BytesIO(), request)
+    pickler.dump(obj)
+    pickled = file.getvalue()
+    return [len(pickled).to_bytes(_LENGTH, "little"), pickled, *pickler.large]
+
+
+def unpack(packed: bytes | memoryview, request: RecordDict) -> Any:
+    """Read an object that `pack` wrote."""
+    whole = memoryview(packed)
+    end = _LENGTH + int.from_bytes(whole[:_LENGTH], "little")
+    return _Unpickler(whole[_LENGTH:end], whole[end:], request).load()
+
+
+def work(parcel: bytes, request: RecordDict) -> Pieces:
+    """Answer a parcel of questions; this is what a worker does."""
+    questions: list[Question] = unpack(parcel, request)
+    replies = list(trained(questions))
+    states = [context.state for _, context in questions]
+    return pack(list(zip(replies, states, strict=True)), request)

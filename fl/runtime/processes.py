@@ -1,0 +1,171 @@
+"""Worker processes of this machine, one thread each, and replies in memory that is shared."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.shared_memory import SharedMemory
+
+from flwr.app import RecordDict
+
+from fl import training
+from fl.runtime.parcels import Pieces, work
+from fl.runtime.team import Heard
+
+# A fresh interpreter, not a fork: torch's thread pools do not survive one.
+_PROCESSES = multiprocessing.get_context("spawn")
+
+
+def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
+    """Start a process that calls `target(pipe, *arguments)`, and return it with our end.
+
+    It has one torch thread, leaves Ctrl-C to its parent, and ends as soon as that is gone, even in
+    mid-work: a worker that went on would be in the way of whoever resumes.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the child loads torch
+    ours, theirs = _PROCESSES.Pipe()
+    process = _PROCESSES.Process(target=_begin, args=(target, theirs, *arguments), daemon=True)
+    # A child inherits it from its first instruction on.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    theirs.close()
+    return process, ours
+
+
+def _begin(target: Callable[..., None], pipe: Connection, *arguments: object) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        target(pipe, *arguments)
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+class Processes:
+    """A team of processes, see `fl.runtime.team.Team`; to be closed.
+
+    Args:
+        size: how many.
+    """
+
+    runtime = "inline"  # they are ours, and end with us
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._request: bytes | None = None
+        self._workers = [_Worker() for _ in range(size)]
+
+    def tell(self, request: bytes) -> None:
+        """Hand a request over to all."""
+        self._request = request
+        for worker in self._workers:
+            worker.send(request, request=True)
+
+    def give(self, worker: int, parcel: bytes) -> None:
+        """Hand a parcel over."""
+        self._workers[worker].send(parcel)
+
+    def hear(self) -> Heard:
+        """Wait for a worker that is done; one that is dead is replaced."""
+        pipes = {worker.pipe: number for number, worker in enumerate(self._workers)}
+        pipe = wait(list(pipes))[0]
+        number = pipes[pipe]  # pyrefly: ignore
+        worker = self._workers[number]
+        try:
+            return Heard(number, worker.read())
+        except (EOFError, OSError):
+            why = worker.close()
+        self._workers[number] = _Worker()
+        if self._request is not None:
+            self._workers[number].send(self._request, request=True)
+        return Heard(number, why=why)
+
+    def processes(self) -> list[int]:
+        """Return their process ids."""
+        return [worker.process.pid or 0 for worker in self._workers]
+
+    def close(self) -> None:
+        """End them: they hold nothing that would be lost."""
+        for worker in self._workers:
+            worker.close()
+
+
+class _Worker:
+    """A process, seen from the parent."""
+
+    def __init__(self) -> None:
+        self.process, self.pipe = start(_answer)
+        self.slabs: dict[str, SharedMemory] = {}
+
+    def send(self, blob: bytes, *, request: bool = False) -> None:
+        with suppress(OSError):  # a process that is gone is heard of by `hear`
+            self.pipe.send((request, blob))
+
+    def read(self) -> memoryview:
+        """Return what the process wrote last."""
+        name, size, gone = self.pipe.recv()
+        if gone in self.slabs:
+            with suppress(BufferError):
+                self.slabs.pop(gone).close()
+        if name not in self.slabs:
+            self.slabs[name] = SharedMemory(name)
+        return self.slabs[name].buf[:size]  # pyrefly: ignore
+
+    def close(self) -> str:
+        """End the process, and return how it ended."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        for slab in self.slabs.values():
+            with suppress(FileNotFoundError):
+                slab.unlink()
+            with suppress(BufferError):  # somebody still reads; it goes with the reader
+                slab.close()
+        return f"exit code {self.process.exitcode}"
+
+
+class _Slab:
+    """Memory that a worker writes to and its parent reads."""
+
+    def __init__(self) -> None:
+        self.memory: SharedMemory | None = None
+
+    def write(self, pieces: Pieces) -> tuple[str, int, str]:
+        """Return the memory's name, the bytes in it, and the name of one that is no more."""
+        gone, size = "", sum(map(len, pieces))
+        if self.memory is None or self.memory.size < size:
+            if self.memory is not None:
+                gone = self.memory.name
+                self.memory.close()
+                self.memory.unlink()
+            self.memory = SharedMemory(create=True, size=size)
+        end = 0
+        for piece in pieces:
+            begin, end = end, end + len(piece)
+            self.memory.buf[begin:end] = piece  # pyrefly: ignore
+        return self.memory.name, size, gone
+
+
+def _answer(pipe: Connection) -> None:
+    """Answer parcels, with two slabs in turn: the parent may still read the last when it gives."""
+    training.use_one_thread()
+    request, slabs = RecordDict(), [_Slab(), _Slab()]
+    while True:
+        told, blob = pipe.recv()
+        if told:
+            request = pickle.loads(blob)
+        else:
+            pipe.send(slabs[0].write(work(blob, request)))
+            slabs.reverse()

@@ -1,0 +1,144 @@
+"""Clients whose work is shared between workers, in processes or on the machines of a cluster."""
+
+import pickle
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from flwr.app import Context, Error, Message, MessageType
+
+from fl import client, wire
+from fl.data import share
+from fl.engines import Choice, longest_first
+from fl.fleet import work
+from fl.nn import settled
+from fl.runtime import parcels
+from fl.runtime.inline import called
+from fl.runtime.parcels import Answer
+from fl.runtime.simulated import Question, SimulatedGrid
+
+_TRIES = 2
+"""How many workers may die of a parcel."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """News of a worker: it has answered its parcel or, without answers, died of it."""
+
+    worker: int
+    answers: memoryview | None = None
+    why: str = ""
+    """What became of it, in one line."""
+
+
+@runtime_checkable
+class Team(Protocol):
+    """Workers, numbered from 0. One that dies is replaced by another of its number."""
+
+    size: int
+    runtime: str
+    """What `experiment.json` calls it."""
+
+    def tell(self, request: bytes) -> None:
+        """Give all workers, while none is busy, the request that parcels refer to."""
+        ...
+
+    def give(self, worker: int, parcel: bytes) -> None:
+        """Give an idle worker a parcel."""
+        ...
+
+    def hear(self) -> Heard:
+        """Wait for news of any busy worker; answers stay valid until its next but one."""
+        ...
+
+
+class TeamGrid(SimulatedGrid):
+    """Replies come as they are ready; their number in memory depends on the team, not on clients.
+
+    Args:
+        choice: how clients are trained.
+        team: who trains them.
+    """
+
+    def __init__(self, choice: Choice, team: Team) -> None:
+        super().__init__(choice.knobs)
+        self.knobs, self.at_once = settled(choice.knobs), choice.at_once
+        self.lanes = choice.knobs.engine == "cohort"
+        self.team = team
+
+    def answers(self, questions: Sequence[Question]) -> Iterator[Message]:
+        """Yield a reply per request, in the order in which they are ready."""
+        if not questions or questions[0][0].metadata.message_type == wire.WHO_ARE_YOU:
+            yield from called(client.app, questions)  # sooner answered than handed over
+            return
+        dealt, ahead = self._dealt(questions)
+        self.team.tell(pickle.dumps(questions[0][0].content, pickle.HIGHEST_PROTOCOL))
+        yield from self._shared(dealt, ahead)
+
+    def _dealt(self, questions: Sequence[Question]) -> tuple[list[Sequence[Question]], int]:
+        """Return parcels, and how many may be begun before the oldest of them is done.
+
+        Whoever has most to do is begun first, so that no worker is left alone at the end: among
+        all clients, where memory holds all of their replies.
+        """
+        steps = [self._steps(*question) for question in questions]
+        size, at_once = self.team.size, max(self.at_once, self.team.size)
+        parts: list[list[int]] = []
+        for begin in range(0, len(questions), at_once):
+            window = range(begin, min(begin + at_once, len(questions)))
+            hands = size if self.lanes else len(window)
+            dealt = longest_first([steps[place] for place in window], hands)
+            parts += [[window[place] for place in part] for part in dealt if part]
+        ahead = len(parts) if at_once >= len(questions) else 2 * size
+        return [[questions[place] for place in part] for part in parts], ahead
+
+    def _shared(self, dealt: Sequence[Sequence[Question]], ahead: int) -> Iterator[Message]:
+        """Let workers answer parcels, each in turn as a worker is free."""
+        waiting, busy, died = deque(range(len(dealt))), dict[int, int](), Counter[int]()
+        self._hand_out(dealt, ahead, waiting, busy)
+        while busy:
+            heard = self.team.hear()
+            number = busy.pop(heard.worker)
+            if heard.answers is None:
+                died[number] += 1
+                if died[number] < _TRIES:
+                    waiting.appendleft(number)
+            self._hand_out(dealt, ahead, waiting, busy)  # before we read: nobody has to wait
+            if heard.answers is not None:
+                yield from self._read(dealt[number], heard.answers)
+            elif died[number] == _TRIES:
+                yield from self._lost(dealt[number], heard.why)
+
+    def _hand_out(
+        self,
+        dealt: Sequence[Sequence[Question]],
+        ahead: int,
+        waiting: deque[int],
+        busy: dict[int, int],
+    ) -> None:
+        """Give idle workers what is next."""
+        request = dealt[0][0][0].content
+        for worker in range(self.team.size):
+            oldest = min([*busy.values(), *waiting], default=0)
+            if worker not in busy and waiting and waiting[0] < oldest + ahead:
+                busy[worker] = waiting.popleft()
+                self.team.give(worker, b"".join(parcels.pack(dealt[busy[worker]], request)))
+
+    def _lost(self, questions: Sequence[Question], why: str) -> Iterator[Message]:
+        for message, _ in questions:
+            yield Message(Error(0, f"{_TRIES} workers died of it: {why}"), reply_to=message)
+
+    def _read(self, questions: Sequence[Question], answers: memoryview) -> Iterator[Message]:
+        with answers:  # let go of as soon as it is read: its memory may be gone then
+            found: list[Answer] = parcels.unpack(answers, questions[0][0].content)
+        for (_, context), (reply, state) in zip(questions, found, strict=True):
+            context.state = state
+            yield reply
+
+    def _steps(self, message: Message, context: Context) -> int:
+        if message.metadata.message_type != MessageType.TRAIN:
+            return 1
+        partition = int(context.node_config["partition-id"])
+        images = len(share(context.node_config, self.knobs).train)
+        return work(self.knobs, partition, wire.read_round(message.content), images).steps(images)

@@ -1,0 +1,206 @@
+"""A round's work shared between workers: the same replies, whoever gives them, and none is lost."""
+
+import os
+import pickle
+import signal
+from collections import deque
+
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl import client, engines, wire
+from fl.config import Experiment
+from fl.data import share
+from fl.flat import network
+from fl.journal import Journal
+from fl.runtime import InlineGrid, parcels, run
+from fl.runtime.processes import Processes
+from fl.runtime.team import Heard, TeamGrid
+from fl.seeds import torch_stream
+from fl.server import serve
+
+
+class Imagined:
+    """A team without workers: parcels are answered when somebody asks, the latest given first."""
+
+    runtime = "none"
+
+    def __init__(self, size: int, dies: int = 0) -> None:
+        self.size, self.dies = size, dies
+        self.request = RecordDict()
+        self.busy: deque[tuple[int, bytes]] = deque()
+        self.most = 0
+
+    def tell(self, request: bytes) -> None:
+        assert not self.busy
+        self.request = pickle.loads(request)
+
+    def give(self, worker: int, parcel: bytes) -> None:
+        assert worker not in [busy for busy, _ in self.busy]
+        self.busy.append((worker, parcel))
+
+    def hear(self) -> Heard:
+        worker, parcel = self.busy.pop()
+        if self.dies:
+            self.dies -= 1
+            return Heard(worker, why="out of memory")
+        return Heard(worker, memoryview(b"".join(parcels.work(parcel, self.request))))
+
+
+def questions(grid: InlineGrid | TeamGrid, knobs: Experiment, number: int = 1) -> list[Message]:
+    state = network(knobs, torch_stream(1, "init")).state()
+    config = ConfigRecord({wire.ROUND: number})
+    content = RecordDict({wire.ARRAYS: wire.pack_network(state), wire.CONFIG: config})
+    return [Message(content, node, "train") for node in grid.get_node_ids()]
+
+
+def told(replies: list[Message]) -> list[tuple]:
+    """Return what replies say, but for the seconds, in the order of nodes."""
+    found = []
+    for reply in sorted(replies, key=lambda reply: reply.metadata.src_node_id):
+        arrays: ArrayRecord = reply.content[wire.ARRAYS]
+        figures = {k: v for k, v in wire.figures(reply.content).items() if k != "seconds"}
+        found.append((figures, {name: array.data for name, array in arrays.items()}))
+    return found
+
+
+def chosen(knobs: Experiment, at_once: int = 100) -> engines.Choice:
+    return engines.Choice(knobs, 2, at_once, "")
+
+
+@pytest.fixture(scope="module")
+def crew():
+    team = Processes(2)
+    yield team
+    team.close()
+
+
+@given(st.lists(st.integers(0, 3 * parcels._LARGE), max_size=4))
+def test_what_is_packed_comes_out_again(sizes):
+    request = RecordDict()
+    given = [request, *(os.urandom(size) for size in sizes), {"a": 1}, request]
+    packed = b"".join(parcels.pack(given, request))
+    found = parcels.unpack(packed, request)
+    assert found == given
+    assert found[0] is found[-1] is request
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.integers(1, 6))
+def test_all_clients_are_dealt_once_and_evenly(steps, hands):
+    dealt = engines.longest_first(steps, hands)
+    assert sorted(place for part in dealt for place in part) == list(range(len(steps)))
+    loads = [sum(steps[place] for place in part) for part in dealt]
+    assert max(loads) - min(loads) <= max(steps)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_team_of_any_size_replies_as_one_process_does(tiny, size, at_once):
+    knobs = tiny({"engine": "sequential"})
+    alone = InlineGrid(client.app, knobs)
+    together = TeamGrid(chosen(knobs, at_once), Imagined(size))
+    expected = told(list(alone.send_and_receive(questions(alone, knobs))))
+    assert told(list(together.send_and_receive(questions(together, knobs)))) == expected
+
+
+def test_the_longest_begins_first_where_memory_has_room(tiny):
+    knobs = tiny({"partition.alpha": 0.1, "client.batch-size": 8})
+    grid = TeamGrid(chosen(knobs), Imagined(1))
+    order = [reply.metadata.src_node_id for reply in grid.send_and_receive(questions(grid, knobs))]
+    sizes = [len(share(grid.contexts[node].node_config, knobs).train) for node in order]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) > 1
+
+
+def test_replies_that_wait_for_an_older_one_are_few(tiny):
+    knobs = tiny({"partition.clients": 30})
+
+    class Slow(Imagined):
+        """Its first parcel is answered when nothing else is there."""
+
+        def hear(self):
+            self.busy.rotate(-1)
+            return super().hear() if len(self.busy) == 1 else self._latest()
+
+        def _latest(self):
+            worker, parcel = self.busy.popleft()
+            return Heard(worker, memoryview(b"".join(parcels.work(parcel, self.request))))
+
+    grid = TeamGrid(chosen(knobs, 2), Slow(2))
+    waiting, most, expected = set(), 0, iter(grid.get_node_ids())
+    oldest = next(expected)
+    for reply in grid.send_and_receive(questions(grid, knobs)):
+        waiting.add(reply.metadata.src_node_id)
+        while oldest in waiting:
+            waiting.remove(oldest)
+            oldest = next(expected, 0)
+        most = max(most, len(waiting))
+    assert most <= 4
+
+
+@pytest.mark.parametrize(("deaths", "lost"), [(1, 0), (2, 1), (9, 5)])
+def test_a_dead_worker_s_clients_are_asked_again_once(tiny, deaths, lost):
+    knobs = tiny({"engine": "sequential"})
+    grid = TeamGrid(chosen(knobs), Imagined(1, deaths))
+    replies = list(grid.send_and_receive(questions(grid, knobs)))
+    errors = [reply.error.reason for reply in replies if reply.has_error()]
+    assert (len(replies), len(errors)) == (5, lost if deaths < 9 else 4)
+    assert set(errors) <= {"2 workers died of it: out of memory"}
+
+
+def test_processes_reply_as_one_process_does_and_remember_for_their_clients(tiny, tmp_path, crew):
+    knobs = tiny({"recipe": "batchnorm", "state.bn": "local", "engine": "sequential"})
+    expected = run(knobs, Journal(tmp_path / "alone"))
+    grid = TeamGrid(chosen(knobs), crew)
+    found = serve(grid, knobs, Journal(tmp_path / "team"), started_by={})
+    assert found["model_sha256"] == expected["model_sha256"]
+    assert found["final_loss"] == expected["final_loss"]
+    states = Journal(tmp_path / "team").checkpoint()
+    assert states is not None
+    assert states.clients
+
+
+def test_a_killed_process_costs_nothing(tiny, crew):
+    knobs = tiny({"engine": "sequential"})
+    grid, alone = TeamGrid(chosen(knobs), crew), InlineGrid(client.app, knobs)
+    replies = grid.send_and_receive(questions(grid, knobs))
+    found = [next(replies)]
+    victim = crew.processes()[0]
+    os.kill(victim, signal.SIGKILL)
+    found += replies
+    assert victim not in crew.processes()
+    expected = told(list(alone.send_and_receive(questions(alone, knobs))))
+    assert told(found) == expected
+
+
+def test_larger_replies_than_before_fit_too(tiny, crew):
+    for width in (4, 16, 8):
+        knobs = tiny({"engine": "sequential", "network.width": width})
+        grid, alone = TeamGrid(chosen(knobs), crew), InlineGrid(client.app, knobs)
+        expected = told(list(alone.send_and_receive(questions(alone, knobs))))
+        assert told(list(grid.send_and_receive(questions(grid, knobs)))) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"partition.held-out": 0.2, "signals.every": 1},
+        {"recipe": "batchnorm", "state.bn": "recalibrate"},
+        {"strategy.kind": "fedprox", "strategy.mu": 0.1, "network.dropout": 0.2},
+    ],
+    ids=["signals", "recalibrate", "fedprox"],
+)
+def test_the_number_of_workers_is_no_part_of_a_result(tiny, tmp_path, knobs):
+    knobs = tiny({**knobs, "sampling.clients": 4, "engine": "sequential"})
+    found = [run(knobs, Journal(tmp_path / str(n)), workers=n)["model_sha256"] for n in (1, 2, 3)]
+    assert len(set(found)) == 1
+
+
+def test_a_run_goes_on_with_the_workers_that_it_began_with(tiny, tmp_path):
+    knobs = tiny({"engine": "sequential", "sampling.clients": 4})
+    journal = Journal(tmp_path)
+    run(knobs, journal, workers=2)
+    assert journal.header()["engine"]["workers"] == 2
