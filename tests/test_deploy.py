@@ -78,14 +78,14 @@ class Site:
     def superlink(self) -> subprocess.Popen:
         """Start the server, and wait until it answers."""
         process = self.start("superlink.sh")
-        self.wait_for(process, "superlink.sh", "Application startup complete", 60)
+        self.wait_for(process, "superlink.sh", "Application startup complete", 120)
         return process
 
     def device(self, number: int) -> subprocess.Popen:
         """Start a device that has nothing but its folder, and wait until it is in."""
         name = f"device-{number}"
         process = self.start(name, **self.nothing_else())
-        self.wait_for(process, name, "SuperNode ID", 60)
+        self.wait_for(process, name, "SuperNode ID", 120)
         return process
 
     def nothing_else(self) -> dict[str, str]:
@@ -131,7 +131,7 @@ class Site:
             time.sleep(0.1)
         return found
 
-    def result(self, seconds: float = 240) -> dict:
+    def result(self, seconds: float = 600) -> dict:
         """Wait until the run is finished, and return its result."""
         return self.wait_until(Journal(self.folder / "run").result, seconds)
 
