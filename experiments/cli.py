@@ -13,7 +13,7 @@ import click
 import typer
 from rich.table import Table
 
-from experiments import bench_cli, data_cli, probe_cli
+from experiments import bench_cli, data_cli, deploy_cli, probe_cli
 from experiments import study as studies_of
 from experiments.progress import Display
 from experiments.studies import STUDIES
@@ -53,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # theirs show all variables: thousands of lines
 )
 app.add_typer(data_cli.app, name="data")
+app.add_typer(deploy_cli.app, name="deploy")
 
 Jobs = Annotated[
     int | None,

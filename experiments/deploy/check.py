@@ -1,0 +1,158 @@
+"""Whether a federation that is running is the one that was planned, device by device."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.deploy.folder import CONNECTION, SOURCE
+from fl.config import DEVICES, Experiment
+from fl.data import load
+from fl.roll_call import FILE
+from fl.settings import ConfigError, read_toml, to_toml
+
+CLOCK_SECONDS = 5.0
+"""From here on a clock is called wrong: a faster one is refused by Flower."""
+
+_ROOMS = ("fl", "strategies", "partitions")
+_WAIT = 150.0  # seconds: the devices' minute to answer, and what it takes to begin
+_SERVER, _ROLL_CALL = 'serverapp = "fl.server:app"', 'serverapp = "fl.roll_call:app"'
+
+
+@dataclass
+class Device:
+    """What is known of one device."""
+
+    number: int
+    node: str = ""
+    status: str = "not registered"
+    told: dict = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def check(folder: Path) -> list[Device]:
+    """Ask a running federation, and return all devices with what is wrong.
+
+    Raises:
+        ConfigError: that is no deployment's folder.
+        RuntimeError: the SuperLink does not answer, or not in time.
+    """
+    if not (folder / "run.toml").is_file() or not (folder / "server").is_dir():
+        raise ConfigError(f"{folder} was not made by fednf deploy init")
+    knobs = Experiment.from_flat(read_toml(folder / "run.toml"))
+    flower = Flower(folder.absolute())
+    devices = [Device(number) for number in range(knobs.partition.clients)]
+    status = flower.status()
+    for device in devices:
+        device.node = flower.node(device.number)
+        device.status = status.get(device.node, device.status)
+    said = flower.roll_call(knobs) if "online" in status.values() else {"nodes": {}}
+    for device in devices:
+        device.told = said["nodes"].get(device.node, {})
+        device.problems = list(_problems(device, said, knobs))
+    return devices
+
+
+def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
+    """Yield what is wrong with a device, a line each."""
+    told = device.told
+    if device.status == "not registered":
+        yield "not registered: ./register.sh"
+        return
+    if device.status != "online":
+        seen = "was connected" if device.status == "offline" else "has never been connected"
+        yield f"it {seen} and is not now: look at its log"
+        return
+    if "problem" in told or not told:
+        yield told.get("problem", "it came after the question; check again")
+        return
+    server = said["server"]
+    if told["code"] != server["code"]:
+        yield f"its code is {told['code'][:8]}, the server's {server['code'][:8]}"
+    if told["partition"] != device.number:
+        yield f"it says that it is device {told['partition']}: it has that one's folder"
+    for package in sorted(set(server["packages"]) - set(told["packages"])):
+        own = next((p for p in told["packages"] if p.split()[0] == package.split()[0]), "none")
+        if not package.startswith("ray "):
+            yield f"it has {own}, the server {package}"
+    if abs(off := told["clock_off"]) > CLOCK_SECONDS:
+        yield f"its clock is {abs(off):.0f} s {'fast' if off > 0 else 'slow'}: set its time"
+    if told["images"] == 0:
+        yield "it has no images to train on"
+    yield from _odd_form(told, knobs)
+
+
+def _odd_form(told: dict, knobs: Experiment) -> Iterator[str]:
+    if knobs.data.name == DEVICES:
+        return
+    form = load(knobs.data.name).form
+    if (found := (tuple(told["shape"]), told["classes"])) != (form.shape, form.classes):
+        yield f"its images are {found}, expected {(form.shape, form.classes)}"
+
+
+class Flower:
+    """Flower's command line, as a deployment's operator uses it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        home = folder / "server" / "flower"
+        self.environment = {
+            **os.environ,
+            "FLWR_HOME": str(home),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+        }
+
+    def node(self, number: int) -> str:
+        """Return the id that a device's key was given when it was registered; empty before."""
+        file = self.folder / "server" / "keys" / f"device-{number}.json"
+        return str(json.loads(file.read_text())["node-id"]) if file.is_file() else ""
+
+    def status(self) -> dict[str, str]:
+        """Return every node's status: registered, online, offline or unregistered."""
+        nodes = self._ask("supernode", "list", CONNECTION)["nodes"]
+        return {str(node["node-id"]): node["status"] for node in nodes}
+
+    def roll_call(self, knobs: Experiment) -> dict:
+        """Submit a run that trains nobody, and return what it has written down."""
+        with tempfile.TemporaryDirectory(prefix="fednf-check-") as name:
+            here = Path(name)
+            self._write_app(here / "app")
+            settings = to_toml({**knobs.to_flat(), "run.dir": str(here)})
+            (here / "run.toml").write_text(settings, encoding="utf-8")
+            config = str(here / "run.toml")
+            run = self._ask("run", str(here / "app"), CONNECTION, "--run-config", config)
+            end = time.monotonic() + _WAIT
+            while not (here / FILE).is_file():
+                if time.monotonic() > end:
+                    self._ask("stop", str(run["run-id"]), CONNECTION)
+                    raise RuntimeError(
+                        f"no roll call in {_WAIT:.0f} s; look at the SuperLink's log"
+                    )
+                time.sleep(0.5)
+            return json.loads((here / FILE).read_text(encoding="utf-8"))
+
+    def _write_app(self, folder: Path) -> None:
+        """Write the app of a run, with another server in it."""
+        for room in _ROOMS:
+            ignored = shutil.ignore_patterns("__pycache__", "shipped")
+            shutil.copytree(SOURCE / room, folder / room, ignore=ignored)
+        project = (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
+        (folder / "pyproject.toml").write_text(project.replace(_SERVER, _ROLL_CALL))
+        shutil.copy(SOURCE / "LICENSE", folder)
+
+    def _ask(self, *words: str) -> dict:
+        command = ["flwr", *words, "--format", "json"]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError:
+            raise RuntimeError(f"flwr {words[0]}: {done.stdout}{done.stderr}") from None
+        if not answer.get("success"):
+            raise RuntimeError(f"flwr {words[0]}: {answer.get('error-message', answer)}")
+        return answer

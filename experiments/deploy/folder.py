@@ -1,0 +1,158 @@
+"""The folder of a deployment, made in one go: a part for the server and one for each device."""
+
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from importlib import metadata
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from string import Template
+
+from packaging.requirements import Requirement
+
+from experiments.deploy.credentials import certificates, key_pair
+from fl.config import DEVICES, Experiment
+from fl.data import write_shard
+from fl.server import rehearse
+from fl.settings import ConfigError, to_toml
+
+SOURCE = Path(__file__).parents[2]
+"""The app that `flwr run` bundles: where pyproject.toml and the rooms are."""
+
+CONNECTION = "fednf"
+"""What Flower's command line calls the server."""
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_OWN_PORT = 9094  # Flower's default; each device takes the next, so that many fit on one machine
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where devices find the server."""
+
+    hosts: tuple[str, ...]
+    """Names and addresses; devices use the first, the certificate is valid for all."""
+    port: int
+
+    def __post_init__(self) -> None:
+        for host in self.hosts:
+            if not (
+                _address(host) or re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", host)
+            ):
+                raise ConfigError(f"--host {host!r} is neither a name nor an address")
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What the templates call it."""
+        first = _address(self.hosts[0])
+        v6 = first is not None and first.version == 6
+        host = f"[{self.hosts[0]}]" if v6 else self.hosts[0]
+        return {"host": host, "bind": "::" if v6 else "0.0.0.0", "port": str(self.port)}
+
+
+class _Text(Template):
+    delimiter = "@"  # the shell has taken $
+
+
+def init(folder: Path, knobs: Experiment, server: Server) -> None:
+    """Write a deployment of an experiment: whole, or not at all.
+
+    Args:
+        folder: must not exist.
+        knobs: the experiment; `partition.clients` is how many devices there are.
+        server: where devices will find it.
+
+    Raises:
+        ConfigError: the folder exists, or the experiment is impossible.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ConfigError(f"{folder} exists; choose another folder, or remove it")
+    if not (SOURCE / "pyproject.toml").is_file():
+        raise ConfigError(f"{SOURCE} has no pyproject.toml, which flwr run needs: see README")
+    if knobs.data.name != DEVICES:
+        rehearse(knobs)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))  # mode 0700
+    try:
+        _write(making, knobs, server)
+        making.rename(folder)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+
+
+def _write(folder: Path, knobs: Experiment, server: Server) -> None:
+    clients = knobs.partition.clients
+    fields = {**server.fields, "clients": str(clients), "last": str(clients - 1)}
+    fields |= {"source": str(SOURCE), "data": _said_of_data(knobs)}
+    authority, certificate, key = certificates(list(dict.fromkeys((*server.hosts, *_LOCAL))))
+    (folder / "server" / "keys").mkdir(parents=True)
+    (folder / "server" / "ca.pem").write_bytes(authority)
+    (folder / "server" / "server.pem").write_bytes(certificate)
+    _write_private(folder / "server" / "server.key", key)
+    _fill(folder / "server", "environment.sh", fields)
+    for name in ("superlink.sh", "register.sh", "remove.sh", "run.sh", "README.md"):
+        _fill(folder, name, fields)
+    (folder / "run.toml").write_text(to_toml(_without_run(knobs)), encoding="utf-8")
+    for number in range(clients):
+        public = _write_device(folder / f"device-{number}", knobs, number, fields, authority)
+        (folder / "server" / "keys" / f"device-{number}.pub").write_bytes(public)
+
+
+def _write_device(
+    folder: Path, knobs: Experiment, number: int, fields: dict[str, str], authority: bytes
+) -> bytes:
+    """Write what one device needs, and return its public key."""
+    private, public = key_pair()
+    folder.mkdir(mode=0o700)
+    (folder / "ca.pem").write_bytes(authority)
+    _write_private(folder / "device.key", private)
+    (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
+    own = {"number": str(number), "own_port": str(_OWN_PORT + number)}
+    (folder / "data").mkdir()
+    if knobs.data.name != DEVICES:
+        write_shard(folder / "data", number, knobs)
+    for name in ("start.sh", "preflight.py", "fednf.service"):
+        _fill(folder, name, fields | own)
+    return public
+
+
+def requirements() -> str:
+    """Return what a device installs: fednf's base requirements, at the versions in use here."""
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [Requirement(line).name for line in project["dependencies"]]
+    return "".join(f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in names)
+
+
+def _said_of_data(knobs: Experiment) -> str:
+    if knobs.data.name == DEVICES:
+        return "It is empty: put this device's own files there, see docs/devices.md."
+    return f"It was dealt from `{knobs.data.name}`."
+
+
+def _without_run(knobs: Experiment) -> dict:
+    return {key: value for key, value in knobs.to_flat().items() if not key.startswith("run.")}
+
+
+def _fill(folder: Path, name: str, fields: dict[str, str]) -> None:
+    text = _Text((_TEMPLATES / name).read_text(encoding="utf-8")).substitute(fields)
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755 if text.startswith("#!") else 0o644)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Write a file that nobody else can read, not even while it is written."""
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(content)
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None

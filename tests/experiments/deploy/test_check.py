@@ -1,0 +1,129 @@
+"""What `fednf deploy check` says of devices, a line for each thing that is wrong."""
+
+import io
+import json
+import os
+import zipfile
+
+import pytest
+
+from experiments.deploy import check
+from tests.experiments.answers import refused
+
+GOOD = {
+    "code": "c0de" * 16,
+    "images": 100,
+    "held_out": 0,
+    "shape": [1, 28, 28],
+    "classes": 10,
+    "source": "shard",
+    "clock_off": 0,
+    "packages": ["python 3.11.7", "torch 2.13.0"],
+}
+SERVER = {"code": "c0de" * 16, "packages": ["python 3.11.7", "torch 2.13.0", "ray 2.55.1"]}
+
+
+@pytest.fixture
+def asked(deployed, fednf, monkeypatch):
+    """Check a federation of two devices, of which the second answers or is as it is given."""
+
+    def ask(status="online", **second):
+        deployed(2)
+        told = {"100": {**GOOD, "partition": 0}, "101": second or {**GOOD, "partition": 1}}
+        monkeypatch.setattr(check.Flower, "node", lambda self, number: f"10{number}")
+        monkeypatch.setattr(check.Flower, "status", lambda self: {"100": "online", "101": status})
+        said = {"server": SERVER, "nodes": told}
+        monkeypatch.setattr(check.Flower, "roll_call", lambda self, knobs: said)
+        return fednf("deploy", "check", "site")
+
+    return ask
+
+
+def test_all_is_well(asked):
+    done = asked()
+    assert done.status == 0
+    assert done.lines[-1] == "2 of 2 devices are as they should be"
+    assert len(done.lines) == 1 + 2 + 1
+
+
+WRONG = {
+    "it runs other code": ({"code": "0ther" * 12}, "its code is 0ther0th, the server's c0dec0de"),
+    "another's folder": ({"partition": 0}, "it says that it is device 0"),
+    "older torch": (
+        {"packages": ["python 3.11.7", "torch 2.8.0"]},
+        "it has torch 2.8.0, the server torch 2.13.0",
+    ),
+    "fast": ({"clock_off": 90.0}, "its clock is 90 s fast: set its time"),
+    "slow": ({"clock_off": -30.0}, "its clock is 30 s slow: set its time"),
+    "empty": ({"images": 0}, "it has no images to train on"),
+    "other images": ({"shape": [3, 32, 32]}, "its images are ((3, 32, 32), 10), expected"),
+    "more classes": ({"classes": 12}, "its images are ((1, 28, 28), 12), expected"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_a_line(asked, case):
+    found, words = WRONG[case]
+    done = asked(**{**GOOD, "partition": 1, **found})
+    assert done.status == 1
+    assert [words in line for line in done.lines if line.startswith("device 1:")] == [True]
+    assert done.lines[-1] == "1 of 2 devices are as they should be"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("registered", "it has never been connected and is not now"),
+        ("offline", "it was connected and is not now"),
+    ],
+)
+def test_a_device_that_is_not_there_is_named(asked, status, words):
+    done = asked(status=status)
+    assert done.status == 1
+    assert f"device 1: {words}" in done.out
+
+
+def test_a_device_s_own_reason_is_passed_on(asked):
+    done = asked(problem="ConfigError: shard.npz is damaged")
+    assert "device 1: ConfigError: shard.npz is damaged" in done.out
+
+
+def test_a_folder_that_is_no_deployment_is_refused(fednf, tmp_path):
+    (tmp_path / "here").mkdir()
+    assert "here was not made by fednf deploy init" in refused(fednf("deploy", "check", "here"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"success": False, "error-message": "it is\naway"}, "flwr supernode: it is away"),
+        (None, "flwr supernode: broken"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_a_line(deployed, fednf, monkeypatch, answer, words):
+    folder = deployed(1)
+    flwr = folder.parent / "bin" / "flwr"
+    flwr.parent.mkdir()
+    said = json.dumps(answer) if answer else "broken"
+    flwr.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
+    flwr.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{flwr.parent}{os.pathsep}{os.environ['PATH']}")
+    done = fednf("deploy", "check", "site")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert words in done.err
+
+
+def test_the_roll_call_goes_out_with_the_code_of_a_run(tmp_path):
+    """Another server, the same client: the bundle differs from a run's in its pyproject only."""
+    from flwr.cli.build import build_fab_from_disk
+
+    def contents(bundle: bytes) -> dict[str, bytes]:
+        with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+
+    check.Flower(tmp_path)._write_app(tmp_path / "app")
+    theirs = contents(build_fab_from_disk(tmp_path / "app"))
+    ours = contents(build_fab_from_disk(check.SOURCE))
+    differing = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
+    assert {name for name in differing if not name.startswith(".info")} == {"pyproject.toml"}
+    assert b'"fl.roll_call:app"' in theirs["pyproject.toml"]
