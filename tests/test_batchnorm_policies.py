@@ -301,7 +301,7 @@ def test_batches_of_an_evaluation_are_spread_over_all_classes():
     assert all(len(counts) == 3 and max(counts) - min(counts) <= 1 for counts in seen)
 
 
-@pytest.mark.parametrize("recipe", ["none", "zc-swish"])
+@pytest.mark.parametrize("recipe", ["none", pytest.param("zc-swish", marks=pytest.mark.slow)])
 def test_networks_without_batchnorm_do_not_mind_the_policy(tiny, tmp_path, recipe):
     results = [
         run(tiny({"recipe": recipe, "state.bn": policy}), Journal(tmp_path / policy))

@@ -151,6 +151,7 @@ while child(root / str(moment), moment) == -signal.SIGKILL:
 """
 
 
+@pytest.mark.slow
 def test_a_run_may_die_at_every_single_write(tmp_path):
     """The commit's steps one by one: lines, checkpoint, model, result, each flush and rename."""
     flat = {**FLAT, "rounds": 1, "client.batch-size": 32}

@@ -135,8 +135,8 @@ def test_an_impossible_fleet_is_one_line(flat, words):
 
 
 def test_the_journal_shows_who_did_how_much(tiny, tmp_path):
-    asked = {"client.epochs": 5, "sampling.clients": 5, "fleet.stragglers": 0.9, **CLOCK}
-    asked |= {"fleet.memory": "1:0.2,16:0.8", "fleet.dropout": 0.3}
+    asked = {"client.epochs": 3, "sampling.clients": 5, "fleet.stragglers": 0.9, **CLOCK}
+    asked |= {"fleet.memory": "8:0.2,32:0.8", "fleet.dropout": 0.3}
     experiment, journal = tiny(asked), Journal(tmp_path / "run")
     result = run(experiment, journal)
     lines, accounts = journal.rounds()[1:], journal.clients()

@@ -91,9 +91,11 @@ def test_no_image_is_in_a_reply(tiny):
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 RESTRICTED = {"fl/data/formats/unpickle.py", "fl/data/sets/signals.py"}
 """Read others' data sets with a machine that knows arrays only and executes nothing."""
+ON_THE_WIRE = [path for path in SOURCES if ROOT / "fl" / "runtime" not in path.parents]
+"""Without what a simulation's own processes, which no device has, hand to each other."""
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", ON_THE_WIRE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_pickled_or_unpickled(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:

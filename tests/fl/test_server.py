@@ -192,7 +192,10 @@ def test_the_clients_of_a_round_depend_on_seed_and_round_alone(tiny, tmp_path):
     assert len({tuple(asked[0][i : i + 2]) for i in (0, 2, 4)}) > 1
 
 
-@pytest.mark.parametrize("rounds_before", [0, 1, 2])
+@pytest.mark.parametrize(
+    "rounds_before",
+    [pytest.param(0, marks=pytest.mark.slow), 1, pytest.param(2, marks=pytest.mark.slow)],
+)
 def test_resuming_is_as_if_nothing_had_happened_states_included(tiny, tmp_path, rounds_before):
     """The clients' replies depend on how often they were asked, which only their state knows."""
     knobs = tiny({"rounds": 3, "sampling.clients": 3})

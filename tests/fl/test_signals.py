@@ -105,8 +105,10 @@ NOISY = {"network.kind": "resnet", "network.depth": 8} | {
     [
         {"recipe": "zc-swish", "data.augment": "crop-flip", **NOISY},
         {"recipe": "batchnorm", "partition.held-out": 0.2, "partition.kind": "feature-noise"},
-        {"recipe": "batchnorm", "state.bn": "local"},
-        {"recipe": "batchnorm", "state.bn": "recalibrate", **NOISY},
+        pytest.param({"recipe": "batchnorm", "state.bn": "local"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"recipe": "batchnorm", "state.bn": "recalibrate", **NOISY}, marks=pytest.mark.slow
+        ),
     ],
     ids=["zc-swish", "batchnorm", "local", "recalibrate"],
 )

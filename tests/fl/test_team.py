@@ -199,6 +199,7 @@ def test_the_number_of_workers_is_no_part_of_a_result(tiny, tmp_path, knobs):
     assert len(set(found)) == 1
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_workers_that_it_began_with(tiny, tmp_path):
     knobs = tiny({"engine": "sequential", "sampling.clients": 4})
     journal = Journal(tmp_path)

@@ -16,7 +16,6 @@ from fl.config import Experiment
 from fl.data import deal, load
 from fl.engines import longest_first
 
-HERE = ["sequential", "cohort", "loop", "loop-per-core"]
 ELSEWHERE = ["flower", "pfl"]
 SMALL = Size(clients=3, images=20, unequal=True, rounds=2)
 
@@ -48,7 +47,9 @@ def reference(tmp_path_factory) -> list[float]:
     return [line["loss"] for line in record.lines()]
 
 
-@pytest.mark.parametrize("name", HERE[1:])
+@pytest.mark.parametrize(
+    "name", [pytest.param("cohort", marks=pytest.mark.slow), "loop", "loop-per-core"]
+)
 def test_all_average_the_same_networks(losses, tmp_path, reference, name):
     assert len(reference) == 3
     assert losses(name, whole_batches(tmp_path)) == pytest.approx(reference, rel=1e-4)

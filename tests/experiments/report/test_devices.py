@@ -8,7 +8,7 @@ from fl.journal import Journal
 from fl.runtime import run
 
 FLEET = {
-    "client.epochs": 4,
+    "client.epochs": 2,
     "fleet.stragglers": 0.9,
     "fleet.memory": "16:0.4,32:0.6",
     "fleet.speeds": "lognormal:500:0.3",
