@@ -121,7 +121,7 @@ class Traced(Gradients):
         counts = {norm: norm.single_value_steps - before[norm] for norm in norms}
         for norm, count in before.items():
             norm.single_value_steps = count
-        run = torch.compile(graph, fullgraph=True, dynamic=False) if self.compiled else graph
+        run = _compiled(graph) if self.compiled else graph
         return _Graph(run, {norm: count for norm, count in counts.items() if count})
 
     def _pass(
@@ -137,3 +137,9 @@ class Traced(Gradients):
         moved = {name: b.clone() for name, b in zip(names, buffers, strict=True)}
         found = super().__call__(weights, moved, Examples(inputs, labels, shares))
         return *found, *moved.values()
+
+
+def _compiled(graph: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """Compile for tensors of one kind, and don't look again at every call whether they are that."""
+    unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+    return torch.compile(graph, fullgraph=True, dynamic=False, options=unguarded)  # pyrefly: ignore
