@@ -15,6 +15,7 @@ from rich.table import Table
 
 from experiments import terminal
 from experiments.bench.contenders import CONTENDERS
+from experiments.bench.device import import_seconds
 from experiments.bench.harness import timed
 from experiments.bench.jobs import JOBS, Size, job
 from experiments.bench.machine import peak
@@ -73,6 +74,8 @@ def bench(
             say(f"left out: {name}: {reason}")
         begun, most, found = time.time(), peak(), []
         say(f"{cores()} cores, {most / 1e9:,.0f} GFLOP/s in products of float32 matrices")
+        device = import_seconds()
+        say(f"a device imports fl.client in {device:.2f} s, after torch and Flower")
         task = bar.add_task("timing", total=len(todo) * len(racing) * (repetitions + 1))
         watch = partial(bar.advance, task)
         for name, knobs in todo:
@@ -88,6 +91,7 @@ def bench(
         "opponents": {name: CONTENDERS[name].versions() for name in racing},
         "cores": cores(),
         "peak_flops_per_second": most,
+        "device_import_seconds": device,
         "left_out": left_out,
         "jobs": found,
     }

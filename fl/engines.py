@@ -87,10 +87,12 @@ def _why_sequential(knobs: Experiment, values: int, lanes: int, workers: int) ->
         return "asked for"
     if knobs.network.dropout or knobs.network.stochastic_depth:
         return "dropout draws from each client's own stream"
-    if knobs.sampling.clients <= workers:
-        return "one client a round" if workers == 1 else "a worker for every client of a round"
+    if knobs.sampling.clients == 1:
+        return "one client a round"
     if knobs.engine == "cohort":
         return None
+    if knobs.sampling.clients <= workers:
+        return "a worker for every client of a round"
     if knobs.client.batch_size > _MOST_IMAGES:
         return f"batches of {knobs.client.batch_size} keep a core busy"
     if values > _MOST_VALUES:

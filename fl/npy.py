@@ -43,8 +43,8 @@ def unpack(array: Array) -> np.ndarray:
     if array.stype != "numpy.ndarray" or not header.startswith(_MAGIC):
         return array.numpy()
     shape, fortran, dtype = _layout(header)
-    if fortran or dtype.hasobject:
-        return array.numpy()  # refuses objects
+    if fortran or dtype.hasobject or min(shape, default=0) < 0:
+        return array.numpy()  # refuses objects and shapes that are none
     values = np.frombuffer(data, dtype, offset=len(header))
     return values.reshape(shape)
 

@@ -13,7 +13,7 @@ import numpy as np
 import ray
 from flwr.app import RecordDict
 from ray.actor import ActorHandle
-from ray.exceptions import ObjectLostError, RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from fl import training
 from fl.provenance import code_hash
@@ -54,6 +54,7 @@ class Actors:
         self.size = size or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._request, self._number = ray.put(None), 0
         self._busy: dict[ray.ObjectRef, int] = {}
+        self._dead: set[int] = set()
         self._actors = [_start(cores=1) for _ in range(self.size)]
         try:
             self._compare_code()
@@ -65,6 +66,9 @@ class Actors:
         """Put a request where all machines find it."""
         self._request = ray.put(np.frombuffer(request, np.uint8))  # pyrefly: ignore
         self._number += 1
+        for worker in self._dead:
+            self._actors[worker] = _start(cores=0)
+        self._dead.clear()
 
     def give(self, worker: int, parcel: bytes) -> None:
         """Hand a parcel over."""
@@ -77,10 +81,18 @@ class Actors:
         worker = self._busy.pop(done)
         try:
             return Heard(worker, memoryview(ray.get(done)))
-        except (RayActorError, ObjectLostError) as error:
+        except RayError as error:
+            ray.kill(self._actors[worker])
             # Asks for no core of its own: that of the dead may have gone with its machine.
             self._actors[worker] = _start(cores=0)
             return Heard(worker, why=str(error).splitlines()[0])
+
+    def drop(self) -> None:
+        """End whoever still works; the next request finds another in its place."""
+        for worker in self._busy.values():
+            ray.kill(self._actors[worker])
+            self._dead.add(worker)
+        self._busy.clear()
 
     def process(self, worker: int) -> ray.ObjectRef:
         """Return an actor's process id, for `ray.get`."""
@@ -99,7 +111,8 @@ class Actors:
         if late:
             raise ConfigError(
                 f"{len(late)} of {self.size} Ray workers did not start in "
-                f"{_CONNECT_SECONDS:.0f} s; ask for no more --workers than the cluster has cores"
+                f"{_CONNECT_SECONDS:.0f} s; ask for fewer --workers, the cluster has "
+                f"{ray.available_resources().get('CPU', 0):.0f} cores free"
             )
         try:
             others = {code for code in ray.get(done) if code != code_hash()}
@@ -114,9 +127,9 @@ class Actors:
 
 
 def _connect(address: str | None) -> None:
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        if address and (place := re.fullmatch(r"(.+):(\d+)", address)):
+        if place := re.fullmatch(r"([^/]+):(\d+)", address):
             # Ray itself would try for minutes.
             socket.create_connection((place[1], int(place[2])), _ANSWER_SECONDS).close()
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

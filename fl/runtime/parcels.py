@@ -69,8 +69,15 @@ def unpack(packed: bytes | memoryview, request: RecordDict) -> Any:
 
 
 def work(parcel: bytes, request: RecordDict) -> Pieces:
-    """Answer a parcel of questions; this is what a worker does."""
-    questions: list[Question] = unpack(parcel, request)
-    replies = list(trained(questions))
+    """Answer a parcel of questions, or say what went wrong; this is what a worker does.
+
+    What can be laid to one client is an answer; the rest, such as a network that can't be made, is
+    one line, and ends the run as it does in one process.
+    """
+    try:
+        questions: list[Question] = unpack(parcel, request)
+        replies = list(trained(questions))
+    except Exception as error:
+        return pack(" ".join(f"{type(error).__name__}: {error}".split()), request)
     states = [context.state for _, context in questions]
     return pack(list(zip(replies, states, strict=True)), request)

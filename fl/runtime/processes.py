@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,31 +67,47 @@ class Processes:
         self.size = size
         self._request: bytes | None = None
         self._workers = [_Worker() for _ in range(size)]
+        self._busy: set[int] = set()
 
     def tell(self, request: bytes) -> None:
         """Hand a request over to all."""
         self._request = request
-        for worker in self._workers:
-            worker.send(request, request=True)
+        for number, worker in enumerate(self._workers):
+            if worker.process.is_alive():
+                worker.send(request, request=True)
+            else:
+                worker.close()
+                self._replace(number)
 
     def give(self, worker: int, parcel: bytes) -> None:
         """Hand a parcel over."""
+        self._busy.add(worker)
         self._workers[worker].send(parcel)
 
     def hear(self) -> Heard:
         """Wait for a worker that is done; one that is dead is replaced."""
-        pipes = {worker.pipe: number for number, worker in enumerate(self._workers)}
+        pipes = {self._workers[number].pipe: number for number in self._busy}
         pipe = wait(list(pipes))[0]
         number = pipes[pipe]  # pyrefly: ignore
+        self._busy.remove(number)
         worker = self._workers[number]
         try:
             return Heard(number, worker.read())
         except (EOFError, OSError):
             why = worker.close()
+        self._replace(number)
+        return Heard(number, why=why)
+
+    def drop(self) -> None:
+        """End whoever still works; the next request finds another in its place."""
+        for number in self._busy:
+            self._workers[number].close()
+        self._busy.clear()
+
+    def _replace(self, number: int) -> None:
         self._workers[number] = _Worker()
         if self._request is not None:
             self._workers[number].send(self._request, request=True)
-        return Heard(number, why=why)
 
     def processes(self) -> list[int]:
         """Return their process ids."""
@@ -115,7 +132,9 @@ class _Worker:
 
     def read(self) -> memoryview:
         """Return what the process wrote last."""
-        name, size, gone = self.pipe.recv()
+        name, size, gone = told = self.pipe.recv()
+        if told == _NO_ROOM:
+            return memoryview(self.pipe.recv_bytes())
         if gone in self.slabs:
             with suppress(BufferError):
                 self.slabs.pop(gone).close()
@@ -136,6 +155,17 @@ class _Worker:
         return f"exit code {self.process.exitcode}"
 
 
+_NO_ROOM = "", 0, ""
+
+
+def _room() -> int:
+    """Return the bytes that can be shared; containers often have few, and more is a crash."""
+    with suppress(AttributeError, FileNotFoundError):
+        place = os.statvfs("/dev/shm")
+        return place.f_bavail * place.f_frsize
+    return sys.maxsize
+
+
 class _Slab:
     """Memory that a worker writes to and its parent reads."""
 
@@ -143,9 +173,14 @@ class _Slab:
         self.memory: SharedMemory | None = None
 
     def write(self, pieces: Pieces) -> tuple[str, int, str]:
-        """Return the memory's name, the bytes in it, and the name of one that is no more."""
+        """Return the memory's name, the bytes in it, and the name of one that is no more.
+
+        `_NO_ROOM` where the machine has too little that can be shared; nothing is written then.
+        """
         gone, size = "", sum(map(len, pieces))
         if self.memory is None or self.memory.size < size:
+            if size > _room():
+                return _NO_ROOM
             if self.memory is not None:
                 gone = self.memory.name
                 self.memory.close()
@@ -167,5 +202,8 @@ def _answer(pipe: Connection) -> None:
         if told:
             request = pickle.loads(blob)
         else:
-            pipe.send(slabs[0].write(work(blob, request)))
+            pieces = work(blob, request)
+            pipe.send(told := slabs[0].write(pieces))
+            if told == _NO_ROOM:
+                pipe.send_bytes(b"".join(pieces))
             slabs.reverse()

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from fl import client, engines, server
 from fl.config import Experiment
 from fl.journal import Journal
+from fl.provenance import cores
 from fl.runtime.inline import InlineGrid
 from fl.runtime.processes import Processes
 from fl.runtime.simulated import SimulatedGrid
@@ -37,7 +38,8 @@ def run(
     """
     journal.check(knobs, resume)
     begun, finished = journal.engine(), journal.result()
-    recorded = begun.pop("workers", None)
+    # Of another machine, maybe, or of a cluster; runs from before there were workers had none.
+    recorded = min(begun.pop("workers", 1), cores()) if begun else None
     # A run goes on as it began, and a finished one needs no engine.
     settled = knobs.replace({**begun, "engine": "sequential"} if finished else begun)
     asked = team.size if team else workers or recorded

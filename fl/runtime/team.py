@@ -1,9 +1,10 @@
 """Clients whose work is shared between workers, in processes or on the machines of a cluster."""
 
 import pickle
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Protocol, runtime_checkable
 
 from flwr.app import Context, Error, Message, MessageType
@@ -41,7 +42,7 @@ class Team(Protocol):
     """What `experiment.json` calls it."""
 
     def tell(self, request: bytes) -> None:
-        """Give all workers, while none is busy, the request that parcels refer to."""
+        """Give all workers the request that parcels refer to; none is busy, none is dead after."""
         ...
 
     def give(self, worker: int, parcel: bytes) -> None:
@@ -50,6 +51,10 @@ class Team(Protocol):
 
     def hear(self) -> Heard:
         """Wait for news of any busy worker; answers stay valid until its next but one."""
+        ...
+
+    def drop(self) -> None:
+        """Forget all parcels that are not answered, whatever it takes."""
         ...
 
 
@@ -93,45 +98,72 @@ class TeamGrid(SimulatedGrid):
         ahead = len(parts) if at_once >= len(questions) else 2 * size
         return [[questions[place] for place in part] for part in parts], ahead
 
-    def _shared(self, dealt: Sequence[Sequence[Question]], ahead: int) -> Iterator[Message]:
+    def _shared(self, dealt: list[Sequence[Question]], ahead: int) -> Iterator[Message]:
         """Let workers answer parcels, each in turn as a worker is free."""
-        waiting, busy, died = deque(range(len(dealt))), dict[int, int](), Counter[int]()
-        self._hand_out(dealt, ahead, waiting, busy)
-        while busy:
-            heard = self.team.hear()
-            number = busy.pop(heard.worker)
-            if heard.answers is None:
-                died[number] += 1
-                if died[number] < _TRIES:
-                    waiting.appendleft(number)
-            self._hand_out(dealt, ahead, waiting, busy)  # before we read: nobody has to wait
-            if heard.answers is not None:
-                yield from self._read(dealt[number], heard.answers)
-            elif died[number] == _TRIES:
-                yield from self._lost(dealt[number], heard.why)
+        waiting, busy, died = list(range(len(dealt))), dict[int, int](), Counter[int]()
+        answered, why = False, ""
+        try:
+            self._hand_out(dealt, ahead, waiting, busy)
+            while busy:
+                heard, lost = self.team.hear(), None
+                number = busy.pop(heard.worker)
+                if heard.answers is None:
+                    lost, why = self._again(dealt, number, waiting, died), heard.why
+                self._hand_out(dealt, ahead, waiting, busy)  # before we read: nobody has to wait
+                if heard.answers is not None:
+                    yield from self._read(dealt[number], heard.answers)
+                    answered = True
+                elif lost:
+                    yield _unanswered(lost, why)
+            if not answered:
+                raise RuntimeError(f"no worker lives long enough to answer: {why}")
+        finally:
+            self.team.drop()
 
     def _hand_out(
         self,
         dealt: Sequence[Sequence[Question]],
         ahead: int,
-        waiting: deque[int],
+        waiting: list[int],
         busy: dict[int, int],
     ) -> None:
         """Give idle workers what is next."""
         request = dealt[0][0][0].content
         for worker in range(self.team.size):
-            oldest = min([*busy.values(), *waiting], default=0)
-            if worker not in busy and waiting and waiting[0] < oldest + ahead:
-                busy[worker] = waiting.popleft()
-                self.team.give(worker, b"".join(parcels.pack(dealt[busy[worker]], request)))
+            if worker not in busy and waiting:
+                oldest = min([waiting[0], *busy.values()])
+                if waiting[0] < oldest + ahead:
+                    busy[worker] = heappop(waiting)
+                    self.team.give(worker, b"".join(parcels.pack(dealt[busy[worker]], request)))
 
-    def _lost(self, questions: Sequence[Question], why: str) -> Iterator[Message]:
-        for message, _ in questions:
-            yield Message(Error(0, f"{_TRIES} workers died of it: {why}"), reply_to=message)
+    def _again(
+        self,
+        dealt: list[Sequence[Question]],
+        number: int,
+        waiting: list[int],
+        died: Counter[int],
+    ) -> Question | None:
+        """Let a parcel of which a worker died be done again, at last client by client.
+
+        Returns the question of the client whose fault it then is.
+        """
+        died[number] += 1
+        if died[number] < _TRIES:
+            heappush(waiting, number)
+        elif len(dealt[number]) == 1:
+            return dealt[number][0]
+        else:
+            for question in dealt[number]:
+                heappush(waiting, len(dealt))
+                died[len(dealt)] = _TRIES - 1
+                dealt.append([question])
+        return None
 
     def _read(self, questions: Sequence[Question], answers: memoryview) -> Iterator[Message]:
         with answers:  # let go of as soon as it is read: its memory may be gone then
-            found: list[Answer] = parcels.unpack(answers, questions[0][0].content)
+            found: list[Answer] | str = parcels.unpack(answers, questions[0][0].content)
+        if isinstance(found, str):
+            raise RuntimeError(f"in a worker: {found}")
         for (_, context), (reply, state) in zip(questions, found, strict=True):
             context.state = state
             yield reply
@@ -142,3 +174,7 @@ class TeamGrid(SimulatedGrid):
         partition = int(context.node_config["partition-id"])
         images = len(share(context.node_config, self.knobs).train)
         return work(self.knobs, partition, wire.read_round(message.content), images).steps(images)
+
+
+def _unanswered(question: Question, why: str) -> Message:
+    return Message(Error(0, f"{_TRIES} workers died of it: {why}"), reply_to=question[0])

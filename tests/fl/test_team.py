@@ -1,5 +1,6 @@
 """A round's work shared between workers: the same replies, whoever gives them, and none is lost."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ from fl.data import share
 from fl.flat import network
 from fl.journal import Journal
 from fl.runtime import InlineGrid, parcels, run
-from fl.runtime.processes import Processes
+from fl.runtime.processes import _NO_ROOM, Processes, _Slab, _Worker
 from fl.runtime.team import Heard, TeamGrid
 from fl.seeds import torch_stream
 from fl.server import serve
@@ -27,8 +28,8 @@ class Imagined:
 
     runtime = "none"
 
-    def __init__(self, size: int, dies: int = 0) -> None:
-        self.size, self.dies = size, dies
+    def __init__(self, size: int, dies: int = 0, killer: int = 0) -> None:
+        self.size, self.dies, self.killer = size, dies, killer
         self.request = RecordDict()
         self.busy: deque[tuple[int, bytes]] = deque()
         self.most = 0
@@ -43,10 +44,14 @@ class Imagined:
 
     def hear(self) -> Heard:
         worker, parcel = self.busy.pop()
-        if self.dies:
-            self.dies -= 1
+        nodes = [m.metadata.dst_node_id for m, _ in parcels.unpack(parcel, self.request)]
+        if self.dies or self.killer in nodes:
+            self.dies -= bool(self.dies)
             return Heard(worker, why="out of memory")
         return Heard(worker, memoryview(b"".join(parcels.work(parcel, self.request))))
+
+    def drop(self) -> None:
+        self.busy.clear()
 
 
 def questions(grid: InlineGrid | TeamGrid, knobs: Experiment, number: int = 1) -> list[Message]:
@@ -148,6 +153,54 @@ def test_a_dead_worker_s_clients_are_asked_again_once(tiny, deaths, lost):
     errors = [reply.error.reason for reply in replies if reply.has_error()]
     assert (len(replies), len(errors)) == (5, lost if deaths < 9 else 4)
     assert set(errors) <= {"2 workers died of it: out of memory"}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_of_clients_that_train_together_only_the_killer_is_refused(tiny, size):
+    knobs = tiny({"engine": "cohort", "cohort.lanes": 3, "cohort.level": "eager"})
+    grid = TeamGrid(chosen(knobs), Imagined(size, killer=4))
+    replies = list(grid.send_and_receive(questions(grid, knobs)))
+    assert len(replies) == 5
+    assert [r.metadata.src_node_id for r in replies if r.has_error()] == [4]
+
+
+def test_where_all_workers_die_the_run_ends(tiny):
+    knobs = tiny({"engine": "sequential"})
+    grid = TeamGrid(chosen(knobs), Imagined(2, dies=99))
+    with pytest.raises(RuntimeError, match="no worker lives long enough to answer: out of memory"):
+        list(grid.send_and_receive(questions(grid, knobs)))
+
+
+def test_what_is_no_client_s_fault_ends_the_run(tiny, monkeypatch):
+    knobs = tiny({"engine": "sequential"})
+    grid = TeamGrid(chosen(knobs), Imagined(2))
+    monkeypatch.setattr("fl.client._trained", lambda clients: 1 / 0)
+    with pytest.raises(RuntimeError, match="in a worker: ZeroDivisionError"):
+        list(grid.send_and_receive(questions(grid, knobs)))
+
+
+def test_an_idle_process_may_die_and_a_round_may_be_left(tiny, crew):
+    knobs = tiny({"engine": "sequential"})
+    alone = InlineGrid(client.app, knobs)
+    expected = told(list(alone.send_and_receive(questions(alone, knobs))))
+    left = TeamGrid(chosen(knobs), crew).send_and_receive(questions(alone, knobs))
+    next(left)
+    left.close()  # whoever still worked is ended
+    list(TeamGrid(chosen(knobs), crew).send_and_receive(questions(alone, knobs)))
+    os.kill(crew.processes()[0], signal.SIGKILL)
+    grid = TeamGrid(chosen(knobs), crew)
+    assert told(list(grid.send_and_receive(questions(grid, knobs)))) == expected
+
+
+def test_replies_come_through_where_no_memory_can_be_shared(tiny, monkeypatch):
+    monkeypatch.setattr("fl.runtime.processes._room", lambda: 0)
+    assert _Slab().write([b"abc"]) == _NO_ROOM
+    ours, theirs = multiprocessing.Pipe()
+    worker = object.__new__(_Worker)
+    worker.pipe = ours
+    theirs.send(_NO_ROOM)
+    theirs.send_bytes(b"abc")
+    assert bytes(worker.read()) == b"abc"
 
 
 def test_processes_reply_as_one_process_does_and_remember_for_their_clients(tiny, tmp_path, crew):

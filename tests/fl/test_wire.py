@@ -204,6 +204,14 @@ def test_arrays_are_read_as_flower_reads_them(values):
     assert np.array_equal(found, array.numpy())
 
 
+def test_an_array_whose_shape_is_none_is_refused():
+    whole = Array(np.arange(3.0))
+    odd = Array(whole.dtype, whole.shape, whole.stype, whole.data.replace(b"(3,), ", b"(-1,),"))
+    assert len(odd.data) == len(whole.data)
+    with pytest.raises(ValueError, match="negative"):
+        wire.unpack_arrays(ArrayRecord({"a": odd}))
+
+
 @pytest.mark.parametrize("cut", [0, 5, 9, 40, 127, 130, 150, 151])
 def test_arrays_that_were_cut_off_are_refused(cut):
     whole = Array(np.arange(3.0))

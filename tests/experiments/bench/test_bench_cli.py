@@ -27,6 +27,7 @@ def made_up(monkeypatch):
 
     monkeypatch.setattr(harness, "repeat", repeat)
     monkeypatch.setattr(bench_cli, "peak", lambda: 1e11)
+    monkeypatch.setattr(bench_cli, "import_seconds", lambda: 0.25)
     return failing
 
 
@@ -46,6 +47,8 @@ def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp
         ("plainnet-16", 1),
         ("plainnet-16", 4),
     ]
+    assert report["device_import_seconds"] == 0.25
+    assert "a device imports fl.client in 0.25 s, after torch and Flower" in answer.lines
     case = report["jobs"][0]
     assert (case["parameters"], case["images"], case["sizes"]) == (25_578, 10, [5, 5])
     row = case["contenders"]["sequential"]

@@ -1,0 +1,26 @@
+"""What a device pays before it trains: the import of our code, on top of what it needs anyhow."""
+
+import subprocess
+import sys
+from statistics import median
+
+_TIMES = 5
+_PROGRAM = """
+import time, torch, flwr.clientapp
+begun = time.perf_counter()
+import fl.client
+print(time.perf_counter() - begun)
+"""
+
+
+def import_seconds() -> float:
+    """Return the seconds of `import fl.client` after torch and Flower's client: a median of five.
+
+    Each is taken in an interpreter of its own.
+    """
+    program = [sys.executable, "-c", _PROGRAM]
+    told = [
+        subprocess.run(program, capture_output=True, text=True, check=True).stdout
+        for _ in range(_TIMES)
+    ]
+    return median(map(float, told))
