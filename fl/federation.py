@@ -40,6 +40,8 @@ class _Stranger:
 
     reason: str
     partition: int | None = None
+    mute: bool = False
+    """Whether it did not answer, as one that still trains for a run that was ended."""
     failures: int = 0
     pause: int = 0
     """How many times it is passed over before it is asked again."""
@@ -69,9 +71,12 @@ class Federation:
             FederationError: fewer than `devices.least` can be asked, or not all where that is 0.
         """
         clients = self.knobs.partition.clients
-        self._wait(clients, self.knobs.devices.least or clients)
+        least = self.knobs.devices.least or clients
+        self._wait(clients, least)
         if self.form is None:
             self._agree()
+        if len(self.nodes) < least:
+            raise FederationError(self._shortage(least))
 
     def ready(self) -> None:
         """Look who is there now, and wait for `devices.least` of them, or for one.
@@ -101,18 +106,20 @@ class Federation:
         ]
 
     def _wait(self, wanted: int, least: int) -> None:
-        wait = self.knobs.devices.wait
-        deadline = time.monotonic() + wait
-        self._look()
-        while len(self.nodes) < wanted and not self._hopeless() and time.monotonic() < deadline:
-            time.sleep(1)
+        deadline = time.monotonic() + self.knobs.devices.wait
+        while True:
+            begun = time.monotonic()  # asking takes time: whoever came meanwhile is looked for
             self._look()
+            if len(self.nodes) >= wanted or self._hopeless() or begun >= deadline:
+                break
+            time.sleep(1)
         if len(self.nodes) < least:
             raise FederationError(self._shortage(least))
 
     def _hopeless(self) -> bool:
         """Return whether enough nodes are there and none of them can be used: a common cause."""
-        return not self.nodes and len(self._strangers) >= self.knobs.partition.clients
+        useless = [one for one in self._strangers.values() if not one.mute]
+        return not self.nodes and len(useless) >= self.knobs.partition.clients
 
     def _shortage(self, least: int) -> str:
         clients, devices = self.knobs.partition.clients, self.knobs.devices
@@ -156,7 +163,8 @@ class Federation:
     def _meet(self, node: int, reply: Message | None) -> None:
         """Take a node into the federation, or leave it out."""
         if reply is None:
-            return self._leave_out(node, _Stranger(f"no answer within {ANSWER_SECONDS:.0f} s"))
+            reason = f"no answer within {ANSWER_SECONDS:.0f} s"
+            return self._leave_out(node, _Stranger(reason, mute=True))
         try:
             told = identity.read(reply)
         except ValueError as error:
@@ -179,7 +187,7 @@ class Federation:
             return f"it is partition {told.partition}, expected 0 to {clients - 1}"
         if told.partition in self.nodes:
             return f"partition {told.partition} is there already; give each device its own"
-        if abs(off) > CLOCK_SECONDS:
+        if not abs(off) <= CLOCK_SECONDS:  # nor is it, where its clock is no number
             return f"its clock is {abs(off):.0f} s {'fast' if off > 0 else 'slow'}; set its time"
         if self.form and told.form != self.form:
             return self._other_form(told.form)

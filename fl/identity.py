@@ -9,6 +9,9 @@ from fl import wire
 from fl.data import Form, Share
 from fl.provenance import code_hash, packages
 
+_LONGEST = 100
+"""Letters of a name, or names, that are listened to."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -41,7 +44,7 @@ def tell(partition: int, mine: Share) -> RecordDict:
         "classes": len(mine.dataset.classes),
         "source": mine.source,
         "clock": time.time(),
-        "packages": packages(),
+        "packages": list(packages()),
     }
     return RecordDict({wire.CONFIG: ConfigRecord(record)})
 
@@ -63,10 +66,10 @@ def read(reply: Message) -> Identity:
             images=max(int(record["images"]), 0),
             held_out=max(int(record["held-out"]), 0),
             form=Form(shape, int(record["classes"])),
-            source=str(record["source"]),
+            source=str(record["source"])[:_LONGEST],
             clock=float(record["clock"]),
-            packages=tuple(map(str, record["packages"])),
+            packages=tuple(str(name)[:_LONGEST] for name in record["packages"][:_LONGEST]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"it does not say who it is: {why}") from None

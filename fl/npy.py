@@ -41,7 +41,10 @@ def unpack(array: Array) -> np.ndarray:
     data = array.data
     header = data[: 10 + int.from_bytes(data[8:10], "little")]
     if array.stype != "numpy.ndarray" or not header.startswith(_MAGIC):
-        return array.numpy()
+        values = array.numpy()
+        if not isinstance(values, np.ndarray):  # such as an archive, which NumPy opens as well
+            raise ValueError(f"the bytes are a {type(values).__name__}, expected an array")
+        return values
     shape, fortran, dtype = _layout(header)
     if fortran or dtype.hasobject or min(shape, default=0) < 0:
         return array.numpy()  # refuses objects and shapes that are none

@@ -35,9 +35,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def packages() -> list[str]:
+@lru_cache
+def packages() -> tuple[str, ...]:
     """Return Python and the packages that bear on results, with their versions."""
-    return [f"python {platform.python_version()}", *(f"{n} {v}" for n, v in _versions().items())]
+    return f"python {platform.python_version()}", *(f"{n} {v}" for n, v in _versions().items())
 
 
 def _versions() -> dict[str, str]:

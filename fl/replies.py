@@ -43,9 +43,12 @@ class Replies:
         answers for a node that is gone. One that names no request of this round is refused.
         """
         early: dict[int, Message] = {}
-        turn = 0
+        turn, places = 0, dict[str, int]()
         for reply in replies:
-            place = _place(reply, sent, turn)
+            name = reply.metadata.reply_to_message_id
+            if name not in places:  # requests get their names from the grid, on their way
+                places = {m.metadata.message_id: at for at, m in enumerate(sent)}
+            place = places.get(name)
             if place is None or place < turn or place in early:
                 self._foreign(reply)
                 continue
@@ -85,6 +88,15 @@ class Replies:
         total = sum(account["held_out"] for account in self.accounts)
         return sum(account[right] for account in self.accounts) / total if total else None
 
+    def _fault(self, reply: Message, partition: int) -> str | None:
+        """Say why a reply can't be used; None where it can. No reply is worth the round."""
+        expected = {"trained": self.trained, "layers": self.layers}
+        try:
+            found = wire.fault(reply, self.like, partition, **expected)
+            return found or self._too_far(reply)
+        except Exception as error:
+            return " ".join(f"it can't be read: {type(error).__name__}: {error}".split())
+
     def _too_far(self, reply: Message) -> str | None:
         if not (self.most and self.trained):
             return None
@@ -106,23 +118,9 @@ class Replies:
         elif (sender, reply.metadata.run_id) != (node, request.metadata.run_id):
             self.lose({node: f"the reply is node {sender}'s, of run {reply.metadata.run_id}"})
             return
-        expected = {"trained": self.trained, "layers": self.layers}
-        if reason := wire.fault(reply, self.like, self.partition_of[node], **expected):
+        if reason := self._fault(reply, self.partition_of[node]):
             self.lose({node: reason})
-            return
-        if far := self._too_far(reply):
-            self.lose({node: far})
             return
         self.bytes_up += wire.size(wire.network_in(reply.content))
         self.accounts.append(wire.figures(reply.content))
         yield reply
-
-
-def _place(reply: Message, sent: Sequence[Message], turn: int) -> int | None:
-    """Return the place of the request that a reply names, most likely the one whose turn it is.
-
-    Requests get their numbers from the grid, one in this process as it comes to them.
-    """
-    name = reply.metadata.reply_to_message_id
-    likely_first = (*range(turn, len(sent)), *range(turn))
-    return next((at for at in likely_first if name == sent[at].metadata.message_id), None)

@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import io
 import math
 import weakref
 
@@ -219,3 +220,11 @@ def test_arrays_that_were_cut_off_are_refused(cut):
     part = Array(whole.dtype, whole.shape, whole.stype, whole.data[:cut])
     with pytest.raises((ValueError, EOFError)):
         wire.unpack_arrays(ArrayRecord({"a": part}))
+
+
+def test_an_archive_in_an_array_s_place_is_refused():
+    file = io.BytesIO()
+    np.savez(file, a=np.arange(3.0))
+    odd = Array("float64", (3,), "numpy.ndarray", file.getvalue())
+    with pytest.raises(ValueError, match="are a NpzFile, expected an array"):
+        wire.unpack_arrays(ArrayRecord({"a": odd}))
