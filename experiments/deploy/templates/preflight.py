@@ -70,7 +70,8 @@ def asked(server: str) -> float:
 
 def check_clock(server: str) -> None:
     """Compare this device's clock with the server's."""
-    ahead = time.time() - asked(server)
+    there = asked(server)  # first, since it may wait
+    ahead = time.time() - there
     if not -BEHIND < ahead < AHEAD:
         which = "ahead of" if ahead > 0 else "behind"
         stop(f"the clock is {abs(ahead):.0f} s {which} the server's; timedatectl set-ntp true")
