@@ -13,6 +13,7 @@ from pathlib import Path
 from experiments.deploy.folder import CONNECTION, SOURCE
 from fl.config import DEVICES, Experiment
 from fl.data import load
+from fl.federation import ANSWER_SECONDS
 from fl.roll_call import FILE
 from fl.settings import ConfigError, read_toml, to_toml
 
@@ -20,7 +21,7 @@ CLOCK_SECONDS = 5.0
 """From here on a clock is called wrong: a faster one is refused by Flower."""
 
 _ROOMS = ("fl", "strategies", "partitions")
-_WAIT = 150.0  # seconds: the devices' minute to answer, and what it takes to begin
+_WAIT = ANSWER_SECONDS + 120  # what it takes to begin, and to look for the last answers
 _SERVER, _ROLL_CALL = 'serverapp = "fl.server:app"', 'serverapp = "fl.roll_call:app"'
 
 
@@ -69,7 +70,8 @@ def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
         yield f"it {seen} and is not now: look at its log"
         return
     if "problem" in told or not told:
-        yield told.get("problem", "it came after the question; check again")
+        problem = told.get("problem", "it came after the question; check again")
+        yield f"{problem}: it is busy or mute" if problem == "no answer" else problem
         return
     server = said["server"]
     if told["code"] != server["code"]:
@@ -77,7 +79,7 @@ def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
     if told["partition"] != device.number:
         yield f"it says that it is device {told['partition']}: it has that one's folder"
     for package in sorted(set(server["packages"]) - set(told["packages"])):
-        own = next((p for p in told["packages"] if p.split()[0] == package.split()[0]), "none")
+        own = next((p for p in told["packages"] if _name(p) == _name(package)), "none")
         if not package.startswith("ray "):
             yield f"it has {own}, the server {package}"
     if abs(off := told["clock_off"]) > CLOCK_SECONDS:
@@ -85,6 +87,10 @@ def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
     if told["images"] == 0:
         yield "it has no images to train on"
     yield from _odd_form(told, knobs)
+
+
+def _name(package: str) -> str:
+    return package.partition(" ")[0]
 
 
 def _odd_form(told: dict, knobs: Experiment) -> Iterator[str]:

@@ -53,6 +53,10 @@ WRONG = {
         {"packages": ["python 3.11.7", "torch 2.8.0"]},
         "it has torch 2.8.0, the server torch 2.13.0",
     ),
+    "a nameless package": (
+        {"packages": ["", "python 3.11.7"]},
+        "it has none, the server torch 2.13.0",
+    ),
     "fast": ({"clock_off": 90.0}, "its clock is 90 s fast: set its time"),
     "slow": ({"clock_off": -30.0}, "its clock is 30 s slow: set its time"),
     "empty": ({"images": 0}, "it has no images to train on"),
@@ -86,6 +90,21 @@ def test_a_device_that_is_not_there_is_named(asked, status, words):
 def test_a_device_s_own_reason_is_passed_on(asked):
     done = asked(problem="ConfigError: shard.npz is damaged")
     assert "device 1: ConfigError: shard.npz is damaged" in done.out
+
+
+def test_a_mute_device_may_be_busy(asked):
+    assert "device 1: no answer: it is busy or mute" in asked(problem="no answer").out
+
+
+def test_the_devices_are_given_their_time_to_answer():
+    assert check._WAIT > check.ANSWER_SECONDS + 60
+
+
+@pytest.mark.parametrize("source", ["[/red]", "[bold]own[/bold]"])
+def test_what_a_device_says_is_no_markup(asked, source):
+    done = asked(**{**GOOD, "partition": 1, "source": source})
+    assert done.status == 0, done.err
+    assert source in done.out
 
 
 def test_a_folder_that_is_no_deployment_is_refused(fednf, tmp_path):
