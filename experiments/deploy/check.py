@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from fl.settings import ConfigError, read_toml, to_toml
 
 CLOCK_SECONDS = 5.0
 """From here on a clock is called wrong: a faster one is refused by Flower."""
+
+_Form = tuple[tuple[int, ...], int]  # an image's shape, and how many classes there are
 
 _ROOMS = ("fl", "strategies", "partitions")
 _WAIT = ANSWER_SECONDS + 120  # what it takes to begin, and to look for the last answers
@@ -55,11 +58,13 @@ def check(folder: Path) -> list[Device]:
     said = flower.roll_call(knobs) if "online" in status.values() else {"nodes": {}}
     for device in devices:
         device.told = said["nodes"].get(device.node, {})
-        device.problems = list(_problems(device, said, knobs))
+    expected = _expected(devices, knobs)
+    for device in devices:
+        device.problems = list(_problems(device, said, expected))
     return devices
 
 
-def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
+def _problems(device: Device, said: dict, expected: _Form | None) -> Iterator[str]:
     """Yield what is wrong with a device, a line each."""
     told = device.told
     if device.status == "not registered":
@@ -86,19 +91,25 @@ def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
         yield f"its clock is {abs(off):.0f} s {'fast' if off > 0 else 'slow'}: set its time"
     if told["images"] == 0:
         yield "it has no images to train on"
-    yield from _odd_form(told, knobs)
+    if (found := _form(told)) != expected:
+        yield f"its images are {found}, expected {expected}"
 
 
 def _name(package: str) -> str:
     return package.partition(" ")[0]
 
 
-def _odd_form(told: dict, knobs: Experiment) -> Iterator[str]:
-    if knobs.data.name == DEVICES:
-        return
-    form = load(knobs.data.name).form
-    if (found := (tuple(told["shape"]), told["classes"])) != (form.shape, form.classes):
-        yield f"its images are {found}, expected {(form.shape, form.classes)}"
+def _form(told: dict) -> _Form:
+    return tuple(told["shape"]), told["classes"]
+
+
+def _expected(devices: list[Device], knobs: Experiment) -> _Form | None:
+    """Return the form of the run's images: the data set's, or what most devices hold."""
+    if knobs.data.name != DEVICES:
+        form = load(knobs.data.name).form
+        return form.shape, form.classes
+    forms = Counter(_form(device.told) for device in devices if "shape" in device.told)
+    return forms.most_common(1)[0][0] if forms else None  # of equally many the first device's
 
 
 class Flower:

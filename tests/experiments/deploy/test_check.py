@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from experiments.deploy import check
+from fl.config import Experiment
 from tests.experiments.answers import refused
 
 GOOD = {
@@ -72,6 +73,29 @@ def test_what_is_wrong_is_said_in_a_line(asked, case):
     assert done.status == 1
     assert [words in line for line in done.lines if line.startswith("device 1:")] == [True]
     assert done.lines[-1] == "1 of 2 devices are as they should be"
+
+
+def odd(forms):
+    """Return what is said of the forms of devices that bring images of their own."""
+    knobs = Experiment.from_flat({"data.name": "devices"})
+    answers = [{} if f is None else {**GOOD, **f, "partition": n} for n, f in enumerate(forms)]
+    devices = [check.Device(n, status="online", told=told) for n, told in enumerate(answers)]
+    expected = check._expected(devices, knobs)
+    said = {"server": {**SERVER, "packages": []}}
+    return {d.number: list(check._problems(d, said, expected)) for d in devices}
+
+
+def test_own_images_are_to_be_as_most_devices_have_them():
+    colour, more = {"shape": [3, 32, 32]}, {"classes": 12}
+    assert odd([{}, {}, {}]) == {0: [], 1: [], 2: []}
+    assert odd([colour, {}, {}]) == {
+        0: ["its images are ((3, 32, 32), 10), expected ((1, 28, 28), 10)"],
+        1: [],
+        2: [],
+    }
+    assert odd([{}, more])[1] == ["its images are ((1, 28, 28), 12), expected ((1, 28, 28), 10)"]
+    assert odd([None, {}]) == {0: ["it came after the question; check again"], 1: []}
+    assert list(odd([None])) == [0]
 
 
 @pytest.mark.parametrize(
