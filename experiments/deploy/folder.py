@@ -26,6 +26,7 @@ CONNECTION = "fednf"
 """What Flower's command line calls the server."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("superlink.sh", "register.sh", "remove.sh", "run.sh", "stop.sh")  # the operator's
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _OWN_PORT = 9094  # Flower's default; each device takes the next, so that many fit on one machine
 
@@ -95,7 +96,7 @@ def _write(folder: Path, knobs: Experiment, server: Server) -> None:
     (folder / "server" / "server.pem").write_bytes(certificate)
     _write_private(folder / "server" / "server.key", key)
     _fill(folder / "server", "environment.sh", fields)
-    for name in ("superlink.sh", "register.sh", "remove.sh", "run.sh", "README.md"):
+    for name in (*_SCRIPTS, "README.md"):
         _fill(folder, name, fields)
     (folder / "run.toml").write_text(to_toml(_without_run(knobs)), encoding="utf-8")
     for number in range(clients):

@@ -2,6 +2,7 @@
 
 import configparser
 import ipaddress
+import os
 import ssl
 import subprocess
 import threading
@@ -21,6 +22,7 @@ SCRIPTS = [
     "register.sh",
     "remove.sh",
     "run.sh",
+    "stop.sh",
     "device-0/start.sh",
     "device-3/start.sh",
 ]
@@ -43,6 +45,7 @@ def test_it_holds_what_is_needed_and_nothing_else(deployed):
         "remove.sh",
         "run.sh",
         "run.toml",
+        "stop.sh",
         "superlink.sh",
         "server",
     }
@@ -135,6 +138,24 @@ def test_scripts_are_sound(deployed):
         assert "@" not in text.replace('"$@"', ""), "a field was not filled in"
     executable = {path for path, mode in modes(folder).items() if path.endswith("sh") and mode & 1}
     assert {*SCRIPTS} <= executable
+
+
+def test_a_run_is_stopped_by_its_number(deployed, monkeypatch):
+    """A made-up flwr says what it was asked."""
+    folder = deployed(1)
+    programs = folder.parent / "bin"
+    programs.mkdir()
+    for name in ("flwr", "flower-superlink"):
+        (programs / name).write_text('#!/bin/sh\necho "$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+
+    def said(*words):
+        done = subprocess.run([folder / "stop.sh", *words], capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert said("773024963262632777") == (0, "stop 773024963262632777 fednf\n")
+    assert said() == (2, "list fednf\n")
 
 
 def test_devices_on_one_machine_have_ports_of_their_own(deployed):
