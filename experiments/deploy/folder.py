@@ -52,7 +52,9 @@ class Server:
         first = _address(self.hosts[0])
         v6 = first is not None and first.version == 6
         host = f"[{self.hosts[0]}]" if v6 else self.hosts[0]
-        return {"host": host, "bind": "::" if v6 else "0.0.0.0", "port": str(self.port)}
+        # A socket that is bound to :: takes no IPv4 here, not even from this machine.
+        bind, local = ("::", "[::1]") if v6 else ("0.0.0.0", "127.0.0.1")
+        return {"host": host, "bind": bind, "local": local, "port": str(self.port)}
 
 
 class _Text(Template):

@@ -100,6 +100,17 @@ def test_the_certificate_is_the_server_s_under_all_its_names(deployed):
     assert "SUPERLINK:-fed.example:8000}" in (folder / "device-0" / "start.sh").read_text()
 
 
+@pytest.mark.parametrize(
+    ("host", "bind", "local"),
+    [("2001:db8::7", "::", "[::1]"), ("10.0.0.7", "0.0.0.0", "127.0.0.1")],
+)
+def test_operators_come_by_the_family_that_the_server_listens_to(deployed, host, bind, local):
+    folder = deployed(1, "--host", host)
+    assert f"--host {bind} --port 8000" in (folder / "superlink.sh").read_text()
+    assert f'address = "{local}:8000"' in (folder / "server" / "environment.sh").read_text()
+    assert f"ssh -L 8000:{local}:8000 " in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["fed.example", "localhost", "10.9.9.9"])
 def test_a_strict_client_shakes_hands_under_known_names_only(deployed, name):
     """Python 3.13's default is strict: it asks for key identifiers and usages."""
