@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from experiments.deploy import folder as folders
 from fl.config import Experiment
-from fl.settings import read_toml
+from fl.settings import ConfigError, read_toml
 from tests.experiments.answers import refused
 
 SCRIPTS = [
@@ -198,6 +198,22 @@ def test_a_device_installs_neither_ray_nor_plots(deployed):
     assert {"flwr", "torch", "numpy"} <= names
     assert not names & {"ray", "matplotlib", "fednf", "pyarrow", "pillow"}
     assert all("==" in line and "+" not in line for line in lines)
+
+
+def test_a_device_with_files_of_its_own_installs_what_reads_them(deployed):
+    folder = deployed(1, "--set", "data.name=devices")
+    lines = (folder / "device-0" / "requirements.txt").read_text().splitlines()
+    assert {"torch", "pyarrow", "pillow"} <= {line.partition("==")[0] for line in lines}
+    assert list((folder / "device-0" / "data").iterdir()) == []
+
+
+def test_what_devices_install_has_to_be_here(monkeypatch):
+    def absent(name):
+        raise folders.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(folders.metadata, "version", absent)
+    with pytest.raises(ConfigError, match=r"not installed; install fednf with its extra \[data\]"):
+        folders.requirements(Experiment.from_flat({"data.name": "devices"}))
 
 
 def test_the_run_is_the_experiment_that_was_asked_for(deployed):

@@ -93,7 +93,14 @@ def test_a_server_without_tls_is_not_believed(device, serving):
 
 def test_missing_data_are_named(device):
     shutil.rmtree(device / "data")
-    assert "data holds nothing to train on" in said(device, "127.0.0.1:1", 1)
+    answer = said(device, "127.0.0.1:1", 1)
+    assert "data holds nothing to train on; copy the device's folder again" in answer
+
+
+def test_a_device_is_asked_for_files_of_its_own(deployed):
+    device = deployed(1, "--set", "data.name=devices") / "device-0"
+    answer = said(device, "127.0.0.1:1", 1)
+    assert "data holds nothing to train on; put this device's own files there" in answer
 
 
 def test_missing_packages_are_named_and_other_versions_said(device, serving):
