@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.deploy.check import check
@@ -58,7 +59,7 @@ def deploy_check(folder: Path) -> None:
             str(told.get("images", "-")),
             str(told.get("held_out", "-")),
             f"{told['clock_off']:.0f} s" if "clock_off" in told else "-",
-            told.get("source", "-"),
+            escape(told.get("source", "-")),
             str(len(device.problems) or "-"),
         )
     show(table)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,17 @@ from pathlib import Path
 from experiments.deploy.folder import CONNECTION, SOURCE
 from fl.config import DEVICES, Experiment
 from fl.data import load
+from fl.federation import ANSWER_SECONDS
 from fl.roll_call import FILE
 from fl.settings import ConfigError, read_toml, to_toml
 
 CLOCK_SECONDS = 5.0
 """From here on a clock is called wrong: a faster one is refused by Flower."""
 
+_Form = tuple[tuple[int, ...], int]  # an image's shape, and how many classes there are
+
 _ROOMS = ("fl", "strategies", "partitions")
-_WAIT = 150.0  # seconds: the devices' minute to answer, and what it takes to begin
+_WAIT = ANSWER_SECONDS + 120  # what it takes to begin, and to look for the last answers
 _SERVER, _ROLL_CALL = 'serverapp = "fl.server:app"', 'serverapp = "fl.roll_call:app"'
 
 
@@ -54,11 +58,13 @@ def check(folder: Path) -> list[Device]:
     said = flower.roll_call(knobs) if "online" in status.values() else {"nodes": {}}
     for device in devices:
         device.told = said["nodes"].get(device.node, {})
-        device.problems = list(_problems(device, said, knobs))
+    expected = _expected(devices, knobs)
+    for device in devices:
+        device.problems = list(_problems(device, said, expected))
     return devices
 
 
-def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
+def _problems(device: Device, said: dict, expected: _Form | None) -> Iterator[str]:
     """Yield what is wrong with a device, a line each."""
     told = device.told
     if device.status == "not registered":
@@ -69,7 +75,8 @@ def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
         yield f"it {seen} and is not now: look at its log"
         return
     if "problem" in told or not told:
-        yield told.get("problem", "it came after the question; check again")
+        problem = told.get("problem", "it came after the question; check again")
+        yield f"{problem}: it is busy or mute" if problem == "no answer" else problem
         return
     server = said["server"]
     if told["code"] != server["code"]:
@@ -77,22 +84,32 @@ def _problems(device: Device, said: dict, knobs: Experiment) -> Iterator[str]:
     if told["partition"] != device.number:
         yield f"it says that it is device {told['partition']}: it has that one's folder"
     for package in sorted(set(server["packages"]) - set(told["packages"])):
-        own = next((p for p in told["packages"] if p.split()[0] == package.split()[0]), "none")
+        own = next((p for p in told["packages"] if _name(p) == _name(package)), "none")
         if not package.startswith("ray "):
             yield f"it has {own}, the server {package}"
     if abs(off := told["clock_off"]) > CLOCK_SECONDS:
         yield f"its clock is {abs(off):.0f} s {'fast' if off > 0 else 'slow'}: set its time"
     if told["images"] == 0:
         yield "it has no images to train on"
-    yield from _odd_form(told, knobs)
+    if (found := _form(told)) != expected:
+        yield f"its images are {found}, expected {expected}"
 
 
-def _odd_form(told: dict, knobs: Experiment) -> Iterator[str]:
-    if knobs.data.name == DEVICES:
-        return
-    form = load(knobs.data.name).form
-    if (found := (tuple(told["shape"]), told["classes"])) != (form.shape, form.classes):
-        yield f"its images are {found}, expected {(form.shape, form.classes)}"
+def _name(package: str) -> str:
+    return package.partition(" ")[0]
+
+
+def _form(told: dict) -> _Form:
+    return tuple(told["shape"]), told["classes"]
+
+
+def _expected(devices: list[Device], knobs: Experiment) -> _Form | None:
+    """Return the form of the run's images: the data set's, or what most devices hold."""
+    if knobs.data.name != DEVICES:
+        form = load(knobs.data.name).form
+        return form.shape, form.classes
+    forms = Counter(_form(device.told) for device in devices if "shape" in device.told)
+    return forms.most_common(1)[0][0] if forms else None  # of equally many the first device's
 
 
 class Flower:

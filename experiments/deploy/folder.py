@@ -26,6 +26,7 @@ CONNECTION = "fednf"
 """What Flower's command line calls the server."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("superlink.sh", "register.sh", "remove.sh", "run.sh", "stop.sh")  # the operator's
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _OWN_PORT = 9094  # Flower's default; each device takes the next, so that many fit on one machine
 
@@ -51,7 +52,9 @@ class Server:
         first = _address(self.hosts[0])
         v6 = first is not None and first.version == 6
         host = f"[{self.hosts[0]}]" if v6 else self.hosts[0]
-        return {"host": host, "bind": "::" if v6 else "0.0.0.0", "port": str(self.port)}
+        # A socket that is bound to :: takes no IPv4 here, not even from this machine.
+        bind, local = ("::", "[::1]") if v6 else ("0.0.0.0", "127.0.0.1")
+        return {"host": host, "bind": bind, "local": local, "port": str(self.port)}
 
 
 class _Text(Template):
@@ -88,14 +91,14 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
 def _write(folder: Path, knobs: Experiment, server: Server) -> None:
     clients = knobs.partition.clients
     fields = {**server.fields, "clients": str(clients), "last": str(clients - 1)}
-    fields |= {"source": str(SOURCE), "data": _said_of_data(knobs)}
+    fields |= {"source": str(SOURCE), **_said_of_data(knobs)}
     authority, certificate, key = certificates(list(dict.fromkeys((*server.hosts, *_LOCAL))))
     (folder / "server" / "keys").mkdir(parents=True)
     (folder / "server" / "ca.pem").write_bytes(authority)
     (folder / "server" / "server.pem").write_bytes(certificate)
     _write_private(folder / "server" / "server.key", key)
     _fill(folder / "server", "environment.sh", fields)
-    for name in ("superlink.sh", "register.sh", "remove.sh", "run.sh", "README.md"):
+    for name in (*_SCRIPTS, "README.md"):
         _fill(folder, name, fields)
     (folder / "run.toml").write_text(to_toml(_without_run(knobs)), encoding="utf-8")
     for number in range(clients):
@@ -111,7 +114,7 @@ def _write_device(
     folder.mkdir(mode=0o700)
     (folder / "ca.pem").write_bytes(authority)
     _write_private(folder / "device.key", private)
-    (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
+    (folder / "requirements.txt").write_text(requirements(knobs), encoding="utf-8")
     own = {"number": str(number), "own_port": str(_OWN_PORT + number)}
     (folder / "data").mkdir()
     if knobs.data.name != DEVICES:
@@ -121,17 +124,40 @@ def _write_device(
     return public
 
 
-def requirements() -> str:
-    """Return what a device installs: fednf's base requirements, at the versions in use here."""
+def requirements(knobs: Experiment) -> str:
+    """Return what a device installs: fednf's base requirements, at the versions in use here.
+
+    A device with files of its own also gets what reads pictures and parquet, the extra `data`.
+
+    Raises:
+        ConfigError: one of them is not installed here, so its version is unknown.
+    """
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = [Requirement(line).name for line in project["dependencies"]]
-    return "".join(f"{name}=={metadata.version(name).partition('+')[0]}\n" for name in names)
-
-
-def _said_of_data(knobs: Experiment) -> str:
+    lines = project["dependencies"]
     if knobs.data.name == DEVICES:
-        return "It is empty: put this device's own files there, see docs/devices.md."
-    return f"It was dealt from `{knobs.data.name}`."
+        lines = [*lines, *project["optional-dependencies"]["data"]]
+    return "".join(_pinned(Requirement(line).name) for line in lines)
+
+
+def _pinned(name: str) -> str:
+    try:
+        return f"{name}=={metadata.version(name).partition('+')[0]}\n"
+    except metadata.PackageNotFoundError:
+        raise ConfigError(
+            f"{name}, which devices install at the version in use here, is not installed; "
+            "install fednf with its extra [data]"
+        ) from None
+
+
+def _said_of_data(knobs: Experiment) -> dict[str, str]:
+    """Return what a device's data are, and what to do where there are none."""
+    if knobs.data.name == DEVICES:
+        own = "put this device's own files there, see docs/devices.md"
+        return {"data": f"It is empty: {own}.", "fill": own}
+    return {
+        "data": f"It was dealt from `{knobs.data.name}`.",
+        "fill": "copy the device's folder again",
+    }
 
 
 def _without_run(knobs: Experiment) -> dict:

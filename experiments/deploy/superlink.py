@@ -6,9 +6,11 @@ who is asking. Whoever may submit a run executes code on every device, so here t
 this machine's own addresses alone. An operator elsewhere comes by `ssh -L`.
 """
 
+import sys
 from ipaddress import ip_address
 
 from flwr.superlink import extensions
+from flwr.superlink import main as flower
 from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -38,10 +40,22 @@ def _from_here(client: tuple[str, int] | None) -> bool:
 
 
 def main() -> None:
-    """Run `flower-superlink` with that guard in front of it."""
+    """Run `flower-superlink` with that guard in front of it; without it, don't.
+
+    Raises:
+        SystemExit: this Flower does not put the guard first.
+    """
     theirs = extensions.get_middleware()  # outermost first
     extensions.get_middleware = lambda: (Middleware(OperatorsFromHere), *theirs)
+    if not _is_guarded():
+        sys.exit("this version of Flower would let anybody submit runs: install flwr 1.41")
     flower_superlink()
+
+
+def _is_guarded() -> bool:
+    """Return whether Flower, whose private hook that is, has taken the guard in."""
+    build = getattr(flower, "_get_middleware", list)
+    return any(layer.cls is OperatorsFromHere for layer in build()[:1])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,6 @@ cat >"$FLWR_HOME/config.toml" <<END
 default = "fednf"
 
 [superlink.fednf]
-address = "127.0.0.1:@port"
+address = "@local:@port"
 root-certificates = "$here/server/ca.pem"
 END

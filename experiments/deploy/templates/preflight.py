@@ -33,7 +33,7 @@ def check_here() -> None:
     """Look at what this device has."""
     data = HERE / "data"
     if not (data.is_dir() and any(data.iterdir())):
-        stop(f"{data} holds nothing to train on; copy the device's folder again")
+        stop(f"{data} holds nothing to train on; @fill")
     if (free := shutil.disk_usage(HERE).free) < NEEDED:
         stop(f"{free / 1e6:.0f} MB are free on the disk, {NEEDED / 1e6:.0f} MB are needed")
     for line in (HERE / "requirements.txt").read_text().split():
@@ -70,7 +70,8 @@ def asked(server: str) -> float:
 
 def check_clock(server: str) -> None:
     """Compare this device's clock with the server's."""
-    ahead = time.time() - asked(server)
+    there = asked(server)  # first, since it may wait
+    ahead = time.time() - there
     if not -BEHIND < ahead < AHEAD:
         which = "ahead of" if ahead > 0 else "behind"
         stop(f"the clock is {abs(ahead):.0f} s {which} the server's; timedatectl set-ntp true")

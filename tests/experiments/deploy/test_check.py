@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from experiments.deploy import check
+from fl.config import Experiment
 from tests.experiments.answers import refused
 
 GOOD = {
@@ -53,6 +54,10 @@ WRONG = {
         {"packages": ["python 3.11.7", "torch 2.8.0"]},
         "it has torch 2.8.0, the server torch 2.13.0",
     ),
+    "a nameless package": (
+        {"packages": ["", "python 3.11.7"]},
+        "it has none, the server torch 2.13.0",
+    ),
     "fast": ({"clock_off": 90.0}, "its clock is 90 s fast: set its time"),
     "slow": ({"clock_off": -30.0}, "its clock is 30 s slow: set its time"),
     "empty": ({"images": 0}, "it has no images to train on"),
@@ -68,6 +73,29 @@ def test_what_is_wrong_is_said_in_a_line(asked, case):
     assert done.status == 1
     assert [words in line for line in done.lines if line.startswith("device 1:")] == [True]
     assert done.lines[-1] == "1 of 2 devices are as they should be"
+
+
+def odd(forms):
+    """Return what is said of the forms of devices that bring images of their own."""
+    knobs = Experiment.from_flat({"data.name": "devices"})
+    answers = [{} if f is None else {**GOOD, **f, "partition": n} for n, f in enumerate(forms)]
+    devices = [check.Device(n, status="online", told=told) for n, told in enumerate(answers)]
+    expected = check._expected(devices, knobs)
+    said = {"server": {**SERVER, "packages": []}}
+    return {d.number: list(check._problems(d, said, expected)) for d in devices}
+
+
+def test_own_images_are_to_be_as_most_devices_have_them():
+    colour, more = {"shape": [3, 32, 32]}, {"classes": 12}
+    assert odd([{}, {}, {}]) == {0: [], 1: [], 2: []}
+    assert odd([colour, {}, {}]) == {
+        0: ["its images are ((3, 32, 32), 10), expected ((1, 28, 28), 10)"],
+        1: [],
+        2: [],
+    }
+    assert odd([{}, more])[1] == ["its images are ((1, 28, 28), 12), expected ((1, 28, 28), 10)"]
+    assert odd([None, {}]) == {0: ["it came after the question; check again"], 1: []}
+    assert list(odd([None])) == [0]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +114,21 @@ def test_a_device_that_is_not_there_is_named(asked, status, words):
 def test_a_device_s_own_reason_is_passed_on(asked):
     done = asked(problem="ConfigError: shard.npz is damaged")
     assert "device 1: ConfigError: shard.npz is damaged" in done.out
+
+
+def test_a_mute_device_may_be_busy(asked):
+    assert "device 1: no answer: it is busy or mute" in asked(problem="no answer").out
+
+
+def test_the_devices_are_given_their_time_to_answer():
+    assert check._WAIT > check.ANSWER_SECONDS + 60
+
+
+@pytest.mark.parametrize("source", ["[/red]", "[bold]own[/bold]"])
+def test_what_a_device_says_is_no_markup(asked, source):
+    done = asked(**{**GOOD, "partition": 1, "source": source})
+    assert done.status == 0, done.err
+    assert source in done.out
 
 
 def test_a_folder_that_is_no_deployment_is_refused(fednf, tmp_path):

@@ -2,6 +2,7 @@
 
 import configparser
 import ipaddress
+import os
 import ssl
 import subprocess
 import threading
@@ -13,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from experiments.deploy import folder as folders
 from fl.config import Experiment
-from fl.settings import read_toml
+from fl.settings import ConfigError, read_toml
 from tests.experiments.answers import refused
 
 SCRIPTS = [
@@ -21,6 +22,7 @@ SCRIPTS = [
     "register.sh",
     "remove.sh",
     "run.sh",
+    "stop.sh",
     "device-0/start.sh",
     "device-3/start.sh",
 ]
@@ -43,6 +45,7 @@ def test_it_holds_what_is_needed_and_nothing_else(deployed):
         "remove.sh",
         "run.sh",
         "run.toml",
+        "stop.sh",
         "superlink.sh",
         "server",
     }
@@ -97,6 +100,17 @@ def test_the_certificate_is_the_server_s_under_all_its_names(deployed):
     assert "SUPERLINK:-fed.example:8000}" in (folder / "device-0" / "start.sh").read_text()
 
 
+@pytest.mark.parametrize(
+    ("host", "bind", "local"),
+    [("2001:db8::7", "::", "[::1]"), ("10.0.0.7", "0.0.0.0", "127.0.0.1")],
+)
+def test_operators_come_by_the_family_that_the_server_listens_to(deployed, host, bind, local):
+    folder = deployed(1, "--host", host)
+    assert f"--host {bind} --port 8000" in (folder / "superlink.sh").read_text()
+    assert f'address = "{local}:8000"' in (folder / "server" / "environment.sh").read_text()
+    assert f"ssh -L 8000:{local}:8000 " in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["fed.example", "localhost", "10.9.9.9"])
 def test_a_strict_client_shakes_hands_under_known_names_only(deployed, name):
     """Python 3.13's default is strict: it asks for key identifiers and usages."""
@@ -137,6 +151,24 @@ def test_scripts_are_sound(deployed):
     assert {*SCRIPTS} <= executable
 
 
+def test_a_run_is_stopped_by_its_number(deployed, monkeypatch):
+    """A made-up flwr says what it was asked."""
+    folder = deployed(1)
+    programs = folder.parent / "bin"
+    programs.mkdir()
+    for name in ("flwr", "flower-superlink"):
+        (programs / name).write_text('#!/bin/sh\necho "$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+
+    def said(*words):
+        done = subprocess.run([folder / "stop.sh", *words], capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert said("773024963262632777") == (0, "stop 773024963262632777 fednf\n")
+    assert said() == (2, "list fednf\n")
+
+
 def test_devices_on_one_machine_have_ports_of_their_own(deployed):
     folder = deployed(3)
     starts = [(folder / f"device-{number}" / "start.sh").read_text() for number in range(3)]
@@ -166,6 +198,22 @@ def test_a_device_installs_neither_ray_nor_plots(deployed):
     assert {"flwr", "torch", "numpy"} <= names
     assert not names & {"ray", "matplotlib", "fednf", "pyarrow", "pillow"}
     assert all("==" in line and "+" not in line for line in lines)
+
+
+def test_a_device_with_files_of_its_own_installs_what_reads_them(deployed):
+    folder = deployed(1, "--set", "data.name=devices")
+    lines = (folder / "device-0" / "requirements.txt").read_text().splitlines()
+    assert {"torch", "pyarrow", "pillow"} <= {line.partition("==")[0] for line in lines}
+    assert list((folder / "device-0" / "data").iterdir()) == []
+
+
+def test_what_devices_install_has_to_be_here(monkeypatch):
+    def absent(name):
+        raise folders.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(folders.metadata, "version", absent)
+    with pytest.raises(ConfigError, match=r"not installed; install fednf with its extra \[data\]"):
+        folders.requirements(Experiment.from_flat({"data.name": "devices"}))
 
 
 def test_the_run_is_the_experiment_that_was_asked_for(deployed):

@@ -1,7 +1,9 @@
 """What a device says before it starts, and when it does not start at all."""
 
+import http.client
 import http.server
 import re
+import runpy
 import shutil
 import ssl
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import threading
 import time
 from email.utils import formatdate
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,7 +93,14 @@ def test_a_server_without_tls_is_not_believed(device, serving):
 
 def test_missing_data_are_named(device):
     shutil.rmtree(device / "data")
-    assert "data holds nothing to train on" in said(device, "127.0.0.1:1", 1)
+    answer = said(device, "127.0.0.1:1", 1)
+    assert "data holds nothing to train on; copy the device's folder again" in answer
+
+
+def test_a_device_is_asked_for_files_of_its_own(deployed):
+    device = deployed(1, "--set", "data.name=devices") / "device-0"
+    answer = said(device, "127.0.0.1:1", 1)
+    assert "data holds nothing to train on; put this device's own files there" in answer
 
 
 def test_missing_packages_are_named_and_other_versions_said(device, serving):
@@ -106,3 +116,34 @@ def test_a_server_that_is_away_is_waited_for(device):
         assert "127.0.0.1:1 does not answer yet" in waiting.stderr.readline()
         assert waiting.poll() is None
         waiting.kill()
+
+
+def test_waiting_for_a_server_does_not_make_the_clock_wrong(device, monkeypatch, capsys):
+    """A made-up clock, by which the server is away for ten minutes."""
+    begun = now = time.time()
+
+    def sleep(seconds):
+        nonlocal now
+        now += seconds
+
+    class Connection:
+        def __init__(self, *words, **more):
+            pass
+
+        def request(self, *words):
+            if now < begun + 600:
+                raise ConnectionRefusedError("away")
+
+        def getresponse(self):
+            return SimpleNamespace(headers={"Date": formatdate(now, usegmt=True)})
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(http.client, "HTTPSConnection", Connection)
+    monkeypatch.setattr(sys, "argv", ["preflight.py", "fed.example:8000"])
+    runpy.run_path(str(device / "preflight.py"))
+    assert now >= begun + 600
+    assert capsys.readouterr().err == "fednf device: fed.example:8000 does not answer yet: away\n"

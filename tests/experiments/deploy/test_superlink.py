@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from starlette.middleware import Middleware
 
 from experiments.deploy import superlink
 from experiments.deploy.superlink import FOR_DEVICES, OperatorsFromHere
@@ -65,3 +66,18 @@ def test_the_guard_stands_in_front_of_flower_s_own_app(monkeypatch):
         path.startswith(FOR_DEVICES)
         for path in map(str, (route.path for route in main.fleet_router.routes))
     )
+
+
+@pytest.mark.parametrize("built", [list, None, lambda: [Middleware(object)]])
+def test_without_the_guard_nothing_is_started(monkeypatch, built):
+    """A Flower that has dropped the hook, or puts something else before it."""
+    from flwr.superlink import extensions, main
+
+    monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
+    monkeypatch.setattr(superlink, "flower_superlink", lambda: pytest.fail("it was started"))
+    if built:
+        monkeypatch.setattr(main, "_get_middleware", built)
+    else:
+        monkeypatch.delattr(main, "_get_middleware")
+    with pytest.raises(SystemExit, match="would let anybody submit runs"):
+        superlink.main()
