@@ -59,7 +59,7 @@ class Team(Protocol):
 
 
 class TeamGrid(SimulatedGrid):
-    """Replies come as they are ready; their number in memory depends on the team, not on clients.
+    """Replies come as they are ready; how many wait in memory depends on room, not on clients.
 
     Args:
         choice: how clients are trained.
