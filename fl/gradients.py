@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fl.flat import FlatNetwork
-from fl.native import Convolutions, why_not
+from fl.native import Operators, why_not
 
 Rows = Float[Tensor, "lanes weights"]
 PerLane = Float[Tensor, " lanes"]
@@ -36,10 +36,10 @@ class Gradients:
 
     Args:
         network: f, and where in a row of weights its parameters lie.
-        native: whether our convolutions stand in for PyTorch's, see `fl.native`.
+        native: whether our operators stand in for PyTorch's, see `fl.native`.
 
     Raises:
-        RuntimeError: our convolutions can't be built here.
+        RuntimeError: our operators can't be built here.
     """
 
     whole: ClassVar[bool] = False
@@ -49,7 +49,7 @@ class Gradients:
         self.module, self.segments = network.module, network.segments
         if native and (reason := why_not()):
             raise RuntimeError(reason)
-        self.convolutions = Convolutions if native else nullcontext
+        self.operators = Operators if native else nullcontext
 
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
@@ -57,7 +57,7 @@ class Gradients:
         """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
         parts = {s.name: s.of(weights.detach()).requires_grad_() for s in self.segments}
         # The fused kernels of attention can't be vectorized over lanes.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self.convolutions():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self.operators():
             losses = torch.vmap(self._loss)(parts, dict(buffers), *examples)
             found = torch.autograd.grad(losses.sum(), list(parts.values()), materialize_grads=True)
         return losses.detach(), torch.cat([part.reshape(len(part), -1) for part in found], dim=1)

@@ -1,4 +1,4 @@
-"""The convolutions in C++: PyTorch's results, in every way that the cohort engine calls them."""
+"""The operators in C++: PyTorch's results, in every way that the cohort engine calls them."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from fl import native
+from fl.native import convolutions, pools
 
 # PyTorch's own, of modules that vmap and tracing import.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -53,12 +54,12 @@ def error(found, expected):
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
-@settings(max_examples=150, deadline=None)
-@given(cases())
+@settings(max_examples=200, deadline=None)
+@given(st.deferred(lambda: cases() | narrow_cases()))
 def test_results_and_gradients_are_pytorch_s_in_float64(case):
     x, w, stride, padding = case
     own, exact = [[t.to(dtype).requires_grad_() for t in (x, w)] for dtype in (None, torch.float64)]
-    lanes = torch.vmap(lambda x, w: native.conv(x, w, None, stride, padding))
+    lanes = torch.vmap(lambda x, w: convolutions.conv(x, w, None, stride, padding))
     y = lanes(*own)
     expected = torch.stack([convolve(*lane, stride, padding) for lane in zip(*exact, strict=True)])
     assert error(y, expected) <= 1e-5
@@ -66,8 +67,21 @@ def test_results_and_gradients_are_pytorch_s_in_float64(case):
         assert error(found, wanted) <= 1e-5
 
 
+@st.composite
+def narrow_cases(draw):
+    """Small maps whose filters fill vectors, which are laid out as a matrix; and their border."""
+    kernel, stride = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([1, 2]))
+    padding = draw(st.integers(0, kernel - 1))
+    sides = [draw(st.integers(max(1, kernel - 2 * padding), 9)) for _ in range(2)]
+    lanes, batch, outputs = (draw(st.integers(1, most)) for most in (3, 5, 14))
+    noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    x = torch.randn(lanes, batch, 16, *sides, generator=noise)
+    w = torch.randn(lanes, outputs, 16, kernel, kernel, generator=noise)
+    return x, w, stride, padding
+
+
 @settings(max_examples=30, deadline=None)
-@given(cases())
+@given(cases() | narrow_cases())
 def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
     x, w, stride, padding = case
     lane_conv, backward = torch.ops.fednf.lane_conv, torch.ops.fednf.lane_conv_backward
@@ -81,12 +95,81 @@ def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
         assert torch.equal(many[[1, 3]], one.expand(2, *one.shape[1:]))
 
 
+def test_lanes_may_lie_apart():
+    rows = torch.randn(3, 400)
+    w, x = rows[:, 7:187].view(3, 5, 4, 3, 3), rows[:, 190:390].view(3, 2, 4, 5, 5)
+    apart = torch.ops.fednf.lane_conv(x, w, 1, 1)
+    assert torch.equal(apart, torch.ops.fednf.lane_conv(x.contiguous(), w.contiguous(), 1, 1))
+    grad = torch.randn(3, 400)[:, 1:251].view(3, 2, 5, 5, 5)
+    found = torch.ops.fednf.lane_conv_backward(grad, x, w, 1, 1, True)
+    together = [t.contiguous() for t in (grad, x, w)]
+    for one, other in zip(
+        found, torch.ops.fednf.lane_conv_backward(*together, 1, 1, True), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 3), min_size=0, max_size=1), st.integers(1, 70), st.integers(1, 5),
+       st.integers(0, 2**32))  # fmt: skip
+def test_pools_are_pytorch_s_with_equals_and_what_is_not_a_number(leading, wide, high, seed):
+    noise = torch.Generator().manual_seed(seed)
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan])
+    shape = (*leading, 2, 2 * high, 2 * wide)
+    x = values[torch.randint(len(values), shape, generator=noise)]
+    ours, theirs = (x.clone().requires_grad_() for _ in range(2))
+    y, expected = pools.max_pool(ours), F.max_pool2d(theirs, 2)
+    assert torch.equal(y.nan_to_num(9), expected.nan_to_num(9))
+    weights = torch.arange(1.0, 1 + y.numel()).view(y.shape)
+    found, wanted = (
+        torch.autograd.grad(r, t, weights)[0] for r, t in ((y, ours), (expected, theirs))
+    )
+    assert torch.equal(found, wanted)
+
+
+def test_pools_of_lanes_are_those_of_each():
+    x = torch.randn(3, 2, 4, 8, 6)
+    found = torch.vmap(pools.max_pool, in_dims=2)(x)
+    assert torch.equal(found, torch.stack([F.max_pool2d(x[:, :, n], 2) for n in range(4)]))
+
+
+MAP = torch.zeros(2, 4, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("x", "named", "fits"),
+    [
+        (MAP, {"kernel_size": 2, "stride": 2, "ceil_mode": True}, True),
+        (MAP, {"kernel_size": (2, 2), "padding": (0, 0)}, True),
+        (MAP, {"kernel_size": 3, "stride": 2}, False),
+        (MAP, {"kernel_size": 2, "stride": 1}, False),
+        (MAP, {"kernel_size": 2, "padding": 1}, False),
+        (MAP, {"kernel_size": 2, "return_indices": True}, False),
+        (MAP[..., :5], {"kernel_size": 2}, False),
+        (MAP.double(), {"kernel_size": 2}, False),
+        (MAP.to("meta"), {"kernel_size": 2}, False),
+    ],
+)
+def test_which_pools_it_takes_it_says(x, named, fits):
+    assert pools.supports(x, **named) is fits
+
+
+def test_within_the_mode_a_network_has_them():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.MaxPool2d(2)).eval()
+    x = torch.randn(3, 1, 8, 8)
+    with native.Operators():
+        graph = make_fx(network)(x)
+    assert "fednf.lane_conv.default" in graph.code
+    assert "fednf.max_pool.default" in graph.code
+    assert error(graph(x), network(x)) <= 1e-5
+
+
 @pytest.mark.parametrize(("of_x", "of_w"), [(0, None), (None, 0), (1, 2), (3, 0)])
 def test_what_has_no_lanes_is_the_same_in_all(of_x, of_w):
     x, w = torch.randn(3, 4, 6, 6), torch.randn(5, 4, 3, 3)
     lanes = [t if dim is None else torch.stack([t, t.cos()], dim)
              for t, dim in ((x, of_x), (w, of_w))]  # fmt: skip
-    found = torch.vmap(lambda x, w: native.conv(x, w, None, 2, 1), (of_x, of_w))(*lanes)
+    found = torch.vmap(lambda x, w: convolutions.conv(x, w, None, 2, 1), (of_x, of_w))(*lanes)
     for n, y in enumerate(found):
         one = [t if dim is None else t.select(dim, n)
                for t, dim in zip(lanes, (of_x, of_w), strict=True)]  # fmt: skip
@@ -100,9 +183,9 @@ class Native(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in CONVOLVE.values() and native.supports(*args, **kwargs):
+        if func in CONVOLVE.values() and convolutions.supports(*args, **kwargs):
             self.calls += 1
-            return native.conv(*args, **kwargs)
+            return convolutions.conv(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -142,7 +225,7 @@ def test_a_traced_step_is_pytorch_s(prepare):
 
 def test_the_input_of_a_network_has_no_gradient():
     x, w = torch.randn(2, 3, 8), torch.randn(4, 3, 3, requires_grad=True)
-    (found,) = torch.autograd.grad(native.conv(x, w, torch.ones(4), 1, 1).sum(), w)
+    (found,) = torch.autograd.grad(convolutions.conv(x, w, torch.ones(4), 1, 1).sum(), w)
     (expected,) = torch.autograd.grad(F.conv1d(x, w, torch.ones(4), 1, 1).sum(), w)
     assert error(found, expected) <= 1e-5
 
@@ -151,9 +234,9 @@ X, W = torch.zeros(2, 4, 9, 9), torch.zeros(6, 4, 3, 3)
 
 
 def test_what_it_takes_it_says():
-    assert native.supports(X, W)
-    assert native.supports(X, W, stride=(2, 2), padding=[1, 1], dilation=(1, 1))
-    assert native.supports(X[..., 0], W[..., 0], torch.zeros(6), 1, 2)
+    assert convolutions.supports(X, W)
+    assert convolutions.supports(X, W, stride=(2, 2), padding=[1, 1], dilation=(1, 1))
+    assert convolutions.supports(X[..., 0], W[..., 0], torch.zeros(6), 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +259,7 @@ def test_what_it_takes_it_says():
     ],
 )
 def test_what_it_does_not_take_it_says(x, w, named):
-    assert not native.supports(x, w, **named)
+    assert not convolutions.supports(x, w, **named)
 
 
 @pytest.mark.parametrize(

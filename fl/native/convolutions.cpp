@@ -18,41 +18,13 @@
 #include <tuple>
 #include <vector>
 
-#include "native.h"
+#include "columns.h"
+#include "geometry.h"
+#include "sums.h"
 
 namespace {
 
-// ---- Geometry -------------------------------------------------------------------------------
-struct Axis {
-  long in, kernel, stride, pad;
-  long out() const { return (in + 2 * pad - kernel) / stride + 1; }
-  long reach() const { return (kernel - 1) / stride; }      // furthest tap within a phase
-  long phases() const { return std::min(stride, kernel); }  // those that some tap reads
-};
-
-struct Geometry {
-  long batch, in, out;  // images, channels of input and output
-  Axis h, w;
-  long taps, inputs, outputs;           // sizes of a filter's plane, an input, an output
-  long pitch, length;                   // of a row and of a map, laid out with zeros
-  long reach, x_plane, x_image, y_plane, y_image;  // all in floats
-
-  Geometry(long batch, long in, long out, Axis h, Axis w)
-      : batch(batch), in(in), out(out), h(h), w(w), taps(h.kernel * w.kernel),
-        inputs(in * h.in * w.in), outputs(out * h.out() * w.out()) {
-    // At stride 1 the zeros on the right of a row are those on the left of the next.
-    pitch = w.stride == 1 ? w.in + w.pad : w.out() + w.reach();
-    length = (h.out() - 1) * pitch + w.out();
-    reach = h.reach() * pitch + w.reach();
-    x_plane = plane(length + reach + LANES);
-    x_image = in * h.phases() * w.phases() * x_plane;
-    y_plane = plane(length + 2 * reach + LANES);
-    y_image = out * y_plane;
-  }
-  // An odd number of cache lines, so that planes don't compete for the same sets of the cache.
-  static long plane(long floats) { return ((floats + 15) / 16 | 1) * 16; }
-};
-
+// ---- Copies between maps and planes ---------------------------------------------------------
 // Pixels stride * n + first, n in [begin, end), of one phase. For odd kernels and strides 1 and 2,
 // n < out + reach: each has its place in a plane, and its gradient.
 struct Phase {
@@ -65,7 +37,6 @@ struct Phase {
   long size() const { return end - begin; }
 };
 
-// ---- Copies between maps and planes ---------------------------------------------------------
 // Rows are short: the last vector overlaps the one before it, and short rows take smaller ones.
 template <int SIZE = LANES>
 inline void copy(float* to, const float* from, long n) {
@@ -181,33 +152,60 @@ float* scratch(long zeros, long more) {
   return memory.data();
 }
 
+// A tensor each of whose lanes is contiguous. They may lie apart, as the weights of a layer do.
+Tensor by_lane(const Tensor& t) {
+  long dense = 1;
+  for (long d = t.dim() - 1; d > 0; dense *= t.size(d--))
+    if (t.stride(d) != dense && t.size(d) != 1) return t.contiguous();
+  return t;
+}
+
 Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
-  const Tensor x = x_.contiguous(), w = w_.contiguous();
+  const Tensor x = by_lane(x_), w = by_lane(w_);
   const Geometry g = geometry(x, w, stride, padding);
-  const long weights = w.numel() / w.size(0);  // of a lane
   std::vector<int64_t> sizes{x.size(0), g.batch, g.out, g.h.out(), g.w.out()};
   if (x.dim() == 4) sizes.erase(sizes.begin() + 3);
   const Tensor y = x.new_empty(sizes);
+  const float *image = x.const_data_ptr<float>(), *filters = w.const_data_ptr<float>();
+  float* to = y.mutable_data_ptr<float>();
+  if (Columns::fit(g)) {
+    const Columns columns(g);
+    float* more = scratch(0, columns.size() + columns.output_size());
+    for (long k = 0; k < x.size(0); ++k, to += g.batch * g.outputs)
+      columns.forward(image + k * x.stride(0), filters + k * w.stride(0), more, to);
+    return y;
+  }
   const Terms terms = forward_terms(g);
   float *planes = scratch(g.x_image, g.out * padded(g.length)), *out = planes + g.x_image;
-  for (long n = 0; n < x.size(0) * g.batch; ++n) {
-    pad_input(g, x.const_data_ptr<float>() + n * g.inputs, planes);
-    forward(g, terms, planes, w.const_data_ptr<float>() + n / g.batch * weights, out,
-            y.mutable_data_ptr<float>() + n * g.outputs);
-  }
+  for (long k = 0; k < x.size(0); ++k)
+    for (long b = 0; b < g.batch; ++b, to += g.outputs) {
+      pad_input(g, image + k * x.stride(0) + b * g.inputs, planes);
+      forward(g, terms, planes, filters + k * w.stride(0), out, to);
+    }
   return y;
 }
 
 // The gradient of x is empty unless it is asked for: what a network is given needs none.
 std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x_, const Tensor& w_,
                                               int64_t stride, int64_t padding, bool needs_x) {
-  const Tensor dy = dy_.contiguous(), x = x_.contiguous(), w = w_.contiguous();
+  const Tensor dy = by_lane(dy_), x = by_lane(x_), w = by_lane(w_);
   const Geometry g = geometry(x, w, stride, padding);
   const long weights = w.numel() / w.size(0);  // of a lane
   TORCH_CHECK(dy.scalar_type() == at::kFloat && dy.numel() == x.size(0) * g.batch * g.outputs,
               "the gradient is not that of an output; got ", dy.sizes());
   const Tensor dx = needs_x ? x.new_empty(x.sizes()) : x.new_empty({0});
   const Tensor dw = w.new_empty(w.sizes());
+  const float *image = x.const_data_ptr<float>(), *grad = dy.const_data_ptr<float>();
+  float *to = dx.mutable_data_ptr<float>(), *to_w = dw.mutable_data_ptr<float>();
+  if (Columns::fit(g)) {
+    const Columns columns(g);
+    float* more = scratch(0, 2 * columns.size() + columns.output_size());
+    for (long k = 0; k < x.size(0); ++k)
+      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0),
+                       w.const_data_ptr<float>() + k * w.stride(0), more,
+                       needs_x ? to + k * g.batch * g.inputs : nullptr, to_w + k * weights);
+    return {dx, dw};
+  }
   const Terms terms = forward_terms(g);
   std::vector<Terms> phases;
   for (long p = 0; needs_x && p < g.h.stride * g.w.stride; ++p)
@@ -219,27 +217,26 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   float *y_planes = x_planes + together * g.x_image, *out = y_planes + together * g.y_image;
   float* transposed = out + g.in * g.y_plane;
   for (long k = 0; k < x.size(0); ++k) {
-    if (needs_x) transpose(g, w.const_data_ptr<float>() + k * weights, transposed);
+    if (needs_x) transpose(g, w.const_data_ptr<float>() + k * w.stride(0), transposed);
     for (long b = 0; b < g.batch; b += together) {
       const long images = std::min(together, g.batch - b);
       for (long i = 0; i < images; ++i) {
-        const long n = k * g.batch + b + i;
+        const long n = b + i;  // of the lane
         float* planes = y_planes + i * g.y_image;
-        pad_input(g, x.const_data_ptr<float>() + n * g.inputs, x_planes + i * g.x_image);
-        pad_output(g, dy.const_data_ptr<float>() + n * g.outputs, planes);
+        pad_input(g, image + k * x.stride(0) + n * g.inputs, x_planes + i * g.x_image);
+        pad_output(g, grad + k * dy.stride(0) + n * g.outputs, planes);
         for (size_t p = 0; p < phases.size(); ++p)
-          backward(g, p, phases[p], planes, transposed, out,
-                   dx.mutable_data_ptr<float>() + n * g.inputs);
+          backward(g, p, phases[p], planes, transposed, out, to + (k * g.batch + n) * g.inputs);
       }
       const Maps maps{images, padded(g.length), y_planes + g.reach, x_planes,
                       g.y_plane, g.y_image, g.x_image};
-      inner_products(maps, terms, g.out, b > 0, dw.mutable_data_ptr<float>() + k * weights);
+      inner_products(maps, terms, g.out, b > 0, to_w + k * weights);
     }
   }
   return {dx, dw};
 }
 
-TORCH_LIBRARY(fednf, m) {
+TORCH_LIBRARY_FRAGMENT(fednf, m) {
   m.def("lane_conv(Tensor x, Tensor w, int stride, int padding) -> Tensor");
   m.def("lane_conv_backward(Tensor grad, Tensor x, Tensor w, int stride, int padding, "
         "bool needs_x) -> (Tensor, Tensor)");

@@ -133,24 +133,28 @@ void inner_product(const Maps& maps, long row, const int* vector, bool add, floa
 
 // Every size of block, as tables of functions.
 constexpr int WIDE = 3, FOUR = 4;
-template <int... I>
+template <int V, int... I>
 constexpr auto weighted_sums(std::integer_sequence<int, I...>) {
-  return std::array{&weighted_sum<I / WIDE + 1, I % WIDE + 1>...};
+  return std::array{&weighted_sum<I + 1, V>...};
 }
 template <int... I>
 constexpr auto inner_products(std::integer_sequence<int, I...>) {
   return std::array{&inner_product<I / FOUR + 1, I % FOUR + 1>...};
 }
-constexpr auto WEIGHTED_SUM = weighted_sums(std::make_integer_sequence<int, SUMS>());
+constexpr auto ONE_VECTOR = weighted_sums<1>(std::make_integer_sequence<int, SUMS>());
+constexpr auto TWO_VECTORS = weighted_sums<2>(std::make_integer_sequence<int, SUMS / 2>());
+constexpr auto THREE_VECTORS = weighted_sums<3>(std::make_integer_sequence<int, SUMS / 3>());
 constexpr auto INNER_PRODUCT = inner_products(std::make_integer_sequence<int, SUMS>());
 
 void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, const float* x,
                    float* out, long out_row) {
   if (terms.weight.empty()) return std::fill_n(out, rows * out_row, 0.0f), void();
+  const decltype(&weighted_sum<1, 1>) * sums[] = {ONE_VECTOR.data(), TWO_VECTORS.data(),
+                                                 THREE_VECTORS.data()};
   blocks(out_row / LANES, WIDE, [&](long v, long vectors) {
-    blocks(rows, SUMS / WIDE, [&](long r, long size) {
-      WEIGHTED_SUM[(size - 1) * WIDE + vectors - 1](
-          terms, w + r * w_row, w_row, x + v * LANES, out + r * out_row + v * LANES, out_row);
+    blocks(rows, SUMS / vectors, [&](long r, long size) {
+      sums[vectors - 1][size - 1](terms, w + r * w_row, w_row, x + v * LANES,
+                                  out + r * out_row + v * LANES, out_row);
     });
   });
 }

@@ -1,0 +1,40 @@
+"""Operators of micro-batches in C++, for lanes that each have images and weights of their own.
+
+At a batch of one PyTorch's convolutions spend their time on set-up and on copies of patches, and
+its max pools on indices. Here are operators that don't. `why_not` compiles them on first use;
+without a C++ compiler it says so, and nothing else here may be called. Flower's bundles hold no
+C++ either: there PyTorch's operators serve.
+
+The operators run on one thread. The result for a lane depends on nothing but its own images and
+weights: not on the other lanes, their number or its place among them.
+"""
+
+import functools
+
+from torch.overrides import TorchFunctionMode
+
+from fl.native import convolutions, library, pools
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Make the operators ready and return None; or the reason why that can't be, in a line."""
+    try:
+        library.load()
+    except (OSError, RuntimeError) as problem:
+        return str(problem)
+    convolutions.register()
+    pools.register()
+    return None
+
+
+class Operators(TorchFunctionMode):
+    """Within it, these operators stand in for PyTorch's where they are faster."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in convolutions.THEIRS and convolutions.pays(*args, **kwargs):
+            return convolutions.conv(*args, **kwargs)
+        if func in pools.THEIRS and pools.supports(*args, **kwargs):
+            return pools.max_pool(*args[:1])
+        return func(*args, **kwargs)

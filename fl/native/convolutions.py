@@ -1,0 +1,127 @@
+"""Convolutions of micro-batches by direct sums."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+THEIRS = (F.conv1d, F.conv2d)
+"""What `conv` may stand in for."""
+_LARGEST = 7
+_IMAGES, _CHANNELS = 8, 128
+Sizes = int | Sequence[int]
+
+
+def supports(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> bool:
+    """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``.
+
+    It does for float32 on the CPU, one or two axes, kernels with odd sides up to 7, a stride of 1
+    or 2 and a padding below the smallest side (both the same along all axes), no dilation, one
+    group. Whether it is faster is another question.
+    """
+    sides, step, zeros = w.shape[2:], _same(stride), _same(padding)
+    return (
+        x.dim() == w.dim() and len(sides) in (1, 2)
+        and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, w))
+        and all(side % 2 == 1 and side <= _LARGEST for side in sides)
+        and step in (1, 2) and zeros is not None and 0 <= zeros < min(sides)
+        and all(side <= n + 2 * zeros for side, n in zip(sides, x.shape[2:], strict=True))
+        and _same(dilation) == 1 and groups == 1
+    )  # fmt: skip
+
+
+def conv(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Return what ``F.conv1d`` or ``F.conv2d`` does, for arguments that `supports` accepts.
+
+    Under `torch.vmap` lanes of images and of weights become lanes of one operator. Gradients are
+    had from ``torch.autograd.grad`` outside of `torch.vmap`; there are none of gradients.
+
+    Shapes: x (B, C, *S), w (O, C, *k), bias (O,); the result (B, O, *S').
+    """
+    lane = x.unsqueeze(0), w.unsqueeze(0)
+    y = torch.ops.fednf.lane_conv(*lane, _same(stride), _same(padding)).squeeze(0)
+    return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
+
+
+def pays(*args, **kwargs) -> bool:
+    """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``, and is faster.
+
+    That is with up to 128 channels and 8 images. GFLOP/s of `conv` forward and backward, 5 lanes of
+    one image, 3×3, one core of a virtual AMD EPYC (AVX2) whose matrix product has 92: 57 and 67
+    from 3 to 16 channels at 32×32; 73 and 75 from 16 to 32 at 16×16; 63 and 74 from 32 to 32 at
+    14×14; 66 and 44 from 64 to 64 at 7×7; 58 and 42 from 128 to 128 at 4×4, with lanes of 8 images
+    45 and 38. PyTorch's grouped convolution, on the same core under load: 9 from 1 to 16 at 28×28,
+    49 from 16 to 16 at 28×28, 54 from 32 to 32 at 14×14, 38 from 64 to 64 at 8×8, 21 from 128 to
+    128 at 4×4.
+    """
+    if len(args) < 2 or not supports(*args, **kwargs):
+        return False
+    x, w = args[:2]
+    return len(x) <= _IMAGES and max(w.shape[:2]) <= _CHANNELS
+
+
+def _same(sizes: Sizes | str) -> int | None:
+    """Return the size that is the same along all axes, or None."""
+    if isinstance(sizes, int | str):
+        return sizes if isinstance(sizes, int) else None
+    return sizes[0] if len(set(sizes)) == 1 else None
+
+
+def register() -> None:
+    """Tell autograd, vmap and tracing about the operators."""
+    name = "fednf::lane_conv"
+    torch.library.register_fake(name, _fake)
+    torch.library.register_fake(f"{name}_backward", _fake_backward)
+    torch.library.register_autograd(name, _backward, setup_context=_save)
+    torch.library.register_vmap(name, _vmap)
+
+
+def _fake(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
+    sizes = zip(x.shape[3:], w.shape[3:], strict=True)
+    out = [(n + 2 * padding - side) // stride + 1 for n, side in sizes]
+    return x.new_empty([*x.shape[:2], w.shape[1], *out])
+
+
+def _fake_backward(
+    grad: Tensor, x: Tensor, w: Tensor, stride: int, padding: int, needs_x: bool
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape if needs_x else [0]), w.new_empty(w.shape)
+
+
+def _save(ctx, inputs, output) -> None:
+    x, w, ctx.stride, ctx.padding = inputs
+    ctx.save_for_backward(x, w)
+
+
+def _backward(ctx, grad: Tensor):
+    x, w = ctx.saved_tensors
+    needs_x = ctx.needs_input_grad[0]
+    of_x, of_w = torch.ops.fednf.lane_conv_backward(grad, x, w, ctx.stride, ctx.padding, needs_x)
+    return of_x if needs_x else None, of_w, None, None
+
+
+def _vmap(info, in_dims, x: Tensor, w: Tensor, stride: int, padding: int):
+    """Make lanes of lanes: (L, K, ...) is (L·K, ...); what has no lanes is the same in all."""
+    both = zip((x, w), in_dims[:2], strict=True)
+    x, w = (
+        t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0) for t, dim in both
+    )
+    y = torch.ops.fednf.lane_conv(x.flatten(0, 1), w.flatten(0, 1), stride, padding)
+    return y.unflatten(0, (info.batch_size, -1)), 0
