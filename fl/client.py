@@ -1,5 +1,6 @@
 """The client: takes the global network, trains it on its own images, and sends it back."""
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,7 +94,7 @@ class _Local:
 
     def __init__(self, message: Message, context: Context) -> None:
         self.message, self.context = message, context
-        self.knobs = settled(Experiment.from_flat(context.run_config))
+        self.knobs = _knobs(json.dumps(context.run_config))
         self.partition = int(context.node_config["partition-id"])
         self.mine = share(context.node_config, self.knobs)
         if not len(self.mine.train):
@@ -189,7 +190,7 @@ def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
 
 def _recalibrate(message: Message, context: Context) -> Message:
     """Measure BatchNorm's statistics of the global network on a client's own training images."""
-    knobs = settled(Experiment.from_flat(context.run_config))
+    knobs = _knobs(json.dumps(context.run_config))
     partition = int(context.node_config["partition-id"])
     start, number, _ = wire.read_request(message.content)
     mine = share(context.node_config, knobs)
@@ -233,6 +234,12 @@ def _load(
     own = memory.remembered(context.state)
     network.load({**initial, **own, **shared})
     return own.keys() != initial.keys()
+
+
+@lru_cache(maxsize=2)
+def _knobs(run_config: str) -> Experiment:
+    """Return the experiment of a run config as JSON: the same one for all clients of a round."""
+    return settled(Experiment.from_flat(json.loads(run_config)))
 
 
 @lru_cache(maxsize=2)

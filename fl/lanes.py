@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -78,7 +79,8 @@ class Lanes:
     def step(self, batches: Mapping[int, Batch]) -> list[int]:
         """Move these lanes by one step each, and return those where BatchNorm saw single values."""
         starved: list[int] = []
-        self.gradient.zero_()  # also those of empty lanes, which mind weight decay alone
+        if len(batches) < len(self.weights):
+            self.gradient.zero_()  # those of empty lanes, which mind weight decay alone
         for lanes in self._taken_together(batches):
             for norm in self.norms:
                 norm.single_value_steps = 0
@@ -105,7 +107,7 @@ class Lanes:
             examples = _stacked(batches, most, self.weights)
             losses, gradient = self.gradients(self.weights, self.buffers, examples)
             self.gradient.copy_(gradient)
-            self.losses += losses * torch.tensor(sizes, device=losses.device)
+            self.losses.addcmul_(losses, _counts(tuple(sizes), losses.dtype, losses.device))
             return
         smaller = self.by_batch and max(sizes) < self.largest
         rows = everyone if self.gradients.whole and not smaller else lanes
@@ -118,7 +120,7 @@ class Lanes:
         losses, gradient = self.gradients(weights, buffers, examples)
         at = [rows.index(lane) for lane in lanes]
         self.gradient[lanes] = gradient[at]
-        self.losses[lanes] += losses[at] * torch.tensor(sizes, device=losses.device)
+        self.losses[lanes] += losses[at] * _counts(tuple(sizes), losses.dtype, losses.device)
         for name, buffer in buffers.items():
             self.buffers[name][lanes] = buffer[at]
 
@@ -126,14 +128,25 @@ class Lanes:
 def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:
     """Put batches next to each other, each filled up with its last example to one size."""
     inputs, labels = (
-        torch.stack([_filled(part, most) for part in parts]) for parts in zip(*batches, strict=True)
+        torch.stack([_filled(part, most) for part in parts]).to(like.device)
+        for parts in zip(*batches, strict=True)
     )
-    shares = torch.tensor(
-        [[1 / len(y)] * len(y) + [0.0] * (most - len(y)) for _, y in batches], dtype=like.dtype
-    )
-    return Examples(*(part.to(like.device) for part in (inputs, labels, shares)))
+    sizes = tuple(len(labels) for _, labels in batches)
+    return Examples(inputs, labels, _shares(sizes, most, like.dtype, like.device))
 
 
 def _filled(part: Tensor, size: int) -> Tensor:
     missing = size - len(part)
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
+
+
+# Most passes of a run have the sizes of the one before.
+@lru_cache(maxsize=64)
+def _shares(sizes: tuple[int, ...], most: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    rows = [[1 / size] * size + [0.0] * (most - size) for size in sizes]
+    return torch.tensor(rows, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=64)
+def _counts(sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(sizes, dtype=dtype, device=device)

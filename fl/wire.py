@@ -16,7 +16,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from fl import npy
+from strategies import npy
 
 ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
 ROUND, MU, CLIP = "server-round", "proximal-mu", "clipping_norm"

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Message,
@@ -15,6 +14,7 @@ from flwr.app import (
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 
+from strategies import npy
 from strategies.mean import Mean
 
 
@@ -92,10 +92,10 @@ class FedAvg(flower.FedAvg):
             assert isinstance(network, ArrayRecord)
             assert isinstance(record, MetricRecord)
             weight = 1.0 if self.uniform else float(record[self.weighted_by_key])  # pyrefly: ignore
-            arrays.add({name: array.numpy() for name, array in network.items()}, weight)
+            arrays.add({name: npy.unpack(array) for name, array in network.items()}, weight)
             metrics.add({name: np.asarray(value) for name, value in record.items()}, weight)
         if not arrays.total:
             return None, None
-        mean = {name: Array(array) for name, array in arrays.result().items()}
+        mean = {name: npy.pack(array) for name, array in arrays.result().items()}
         figures = {name: float(value) for name, value in metrics.result().items()}
         return ArrayRecord(mean), MetricRecord(dict(figures))

@@ -10,9 +10,10 @@ same (`FedAvg(uniform=True)`).
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 
+from strategies import npy
 from strategies.bounds import clipped
 from strategies.fedavg import FedAvg
 
@@ -61,12 +62,12 @@ class _Noisy:
         if mean is None or not self.multiplier:
             return mean, figures
         rng, deviation = self.noise(server_round), self.multiplier * self.bound / count
-        arrays = {name: array.numpy() for name, array in mean.items()}
+        arrays = {name: npy.unpack(array) for name, array in mean.items()}
         for name in sorted(set(self.covered) & arrays.keys()):
             exact = arrays[name].astype(np.float64)
             noisy = exact + rng.normal(0, deviation, exact.shape)
             arrays[name] = np.asarray(noisy, arrays[name].dtype)
-        return ArrayRecord({name: Array(array) for name, array in arrays.items()}), figures
+        return ArrayRecord({name: npy.pack(array) for name, array in arrays.items()}), figures
 
     def bounded(self, reply: Message) -> Message:
         """Return a reply whose update is at most C from the network that was sent."""
@@ -86,9 +87,9 @@ class ServerSide(_Noisy, flower.DifferentialPrivacyServerSideFixedClipping):
         record = reply.content[key]
         assert isinstance(record, ArrayRecord)
         found, start = (
-            {name: array.numpy() for name, array in one.items()}
+            {name: npy.unpack(array) for name, array in one.items()}
             for one in (record, self.current_arrays)
         )
         near = clipped(found, start, self.bound, self.covered)
-        reply.content[key] = ArrayRecord({name: Array(array) for name, array in near.items()})
+        reply.content[key] = ArrayRecord({name: npy.pack(array) for name, array in near.items()})
         return reply
