@@ -24,9 +24,9 @@ _FEWEST_LANES = 3
 _FEWEST_IMAGES = 25_000
 """Images in a run from which tracing pays: one to three seconds a batch size, for about half a
 millisecond less an image; and once a machine, 15 seconds for our convolutions."""
-_COMPILED_IMAGES = 200_000
-"""Images in a run from which compiling pays: one to three minutes once a machine for a network and
-batch size, for about a millisecond less an image."""
+_COMPILED_IMAGES = 100_000
+"""Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
+batch size, for half a millisecond to two less an image."""
 _TOGETHER_BYTES = 256 * 2**20
 """What clients of one call may take in memory, each with a request, a start and a reply."""
 

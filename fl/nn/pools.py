@@ -27,7 +27,9 @@ class AveragePool(nn.Module):
     ) -> Float[Tensor, "batch channels *smaller"]:
         """Return the means; a side becomes ⌈side / self.side⌉."""
         square = [min(self.side, side) for side in x.shape[2:]]
-        return _AVERAGE[len(square)](x, square, square, ceil_mode=True)
+        # Without padding the last says nothing, but by it PyTorch 2.13's compiler differentiates
+        # cut squares as it should (pytorch#198119).
+        return _AVERAGE[len(square)](x, square, square, ceil_mode=True, count_include_pad=False)
 
 
 def global_mean(x: Tensor) -> Tensor:

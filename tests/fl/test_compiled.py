@@ -1,0 +1,48 @@
+"""Programs: what a graph does, and found again by all that makes a difference."""
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from fl import compiled
+
+# PyTorch's own, of modules that tracing and compiling import.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    for cache in ("TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(cache, str(tmp_path))
+
+
+def traced(factors, x):
+    factors = torch.tensor(factors)
+    return make_fx(lambda x: [(x * factors).exp(), x.sum()])(x)
+
+
+def test_the_place_of_a_program_depends_on_operators_constants_and_forms(monkeypatch):
+    x = torch.ones(2)
+    place = compiled._place(traced([1.0, 2.0], x), (x,))
+    assert place == compiled._place(traced([1.0, 2.0], x), (x,))
+    others = [
+        compiled._place(traced([1.0, 3.0], x), (x,)),
+        compiled._place(make_fx(lambda x: [x.exp()])(x), (x,)),
+        compiled._place(traced([1.0, 2.0], x), (torch.ones(3, 2),)),
+        compiled._place(traced([1.0, 2.0], x), (x.double(),)),
+    ]
+    monkeypatch.setattr(compiled, "processor", lambda: "another")
+    others.append(compiled._place(traced([1.0, 2.0], x), (x,)))
+    assert len({place, *others}) == 6
+
+
+@pytest.mark.slow
+def test_a_program_does_what_its_graph_does_and_is_compiled_once(monkeypatch):
+    x = torch.randn(5)
+    graph = traced([1.0, 2.0, 3.0, 4.0, 5.0], x)
+    program = compiled.compiled(graph, (x,))
+    for found, expected in zip(program(-x), graph(-x), strict=True):
+        torch.testing.assert_close(found, expected)
+    monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
+    again = compiled.compiled(graph, (x,))
+    assert all(map(torch.equal, again(x), program(x)))
