@@ -1,14 +1,18 @@
 """Flat graphs compiled ahead of time into programs, which the user's cache keeps.
 
 A program is found again by the graph that it was made of, so a network is traced in every process,
-but PyTorch's compiler is called once on a machine.
+but PyTorch's compiler is called once on a machine: who comes meanwhile waits.
 """
 
+import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -16,8 +20,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from fl.files import write_whole
-from fl.native.library import processor
+from fl.native.library import compiler, processor
 
 # Inductor's own place for what it compiles on the way is a folder for temporary files.
 os.environ.setdefault(
@@ -36,28 +39,57 @@ def compiled(graph: GraphModule, arguments: tuple[Tensor, ...]) -> Program:
         graph: of operators without side effects.
         arguments: what it is called with.
     """
-    place = _place(graph, arguments)
-    if not place.is_file():
-        write_whole(place, _compile(graph, arguments))
-    loader = torch._inductor.aoti_load_package(str(place)).loader
-    return lambda *arguments: loader.run(list(arguments))  # its own call reads JSON each time
+    folder = _place(graph, arguments)
+    with _alone(folder):
+        try:
+            loader = _load(folder)
+        except RuntimeError:  # there is none, or none that this machine can load
+            shutil.rmtree(folder, ignore_errors=True)
+            _compile(graph, arguments, folder)
+            loader = _load(folder)
+    return lambda *arguments: loader.run(list(arguments))
+
+
+def _load(folder: Path) -> torch._C._aoti.AOTIModelPackageLoader:
+    # Not `torch._inductor.aoti_load_package`: that unpacks a copy into the folder for temporary
+    # files, where it stays if the process is killed, and its program reads JSON at every call.
+    return torch._C._aoti.AOTIModelPackageLoader(str(folder), "model", False, 1, -1)
 
 
 def _place(graph: GraphModule, arguments: tuple[Tensor, ...]) -> Path:
-    """Return where the program of this graph, PyTorch and processor is."""
+    """Return where the program of this graph, PyTorch, compiler and processor is."""
     digest = hashlib.sha256(graph.code.encode())
     for name, constant in sorted(graph.named_buffers()):
-        digest.update(name.encode() + constant.numpy(force=True).tobytes())
-    forms = [(t.shape, t.stride(), t.dtype, t.device.type) for t in arguments]
-    digest.update(f"{forms} {torch.__version__} {processor()}".encode())
-    return platformdirs.user_cache_path("fednf") / f"pass-{digest.hexdigest()[:16]}.pt2"
+        digest.update(f"{name} {_form(constant)}".encode())
+        digest.update(constant.numpy(force=True).tobytes())
+    forms = [_form(argument) for argument in arguments]
+    made_by = torch.__version__, torch.get_num_threads(), *compiler(), processor()
+    digest.update(f"{forms} {made_by}".encode())
+    return platformdirs.user_cache_path("fednf") / f"pass-{digest.hexdigest()[:16]}"
 
 
-def _compile(graph: GraphModule, arguments: tuple[Tensor, ...]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+def _form(tensor: Tensor) -> tuple[object, ...]:
+    cuda = tensor.device.type == "cuda"
+    device = torch.cuda.get_device_name(tensor.device) if cuda else tensor.device.type
+    return tuple(tensor.shape), tensor.stride(), tensor.dtype, device
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes a program of that name."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(graph: GraphModule, arguments: tuple[Tensor, ...], folder: Path) -> None:
+    """Make a program and put it into a folder, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as made, warnings.catch_warnings():
         # PyTorch's exporter warns of what it does itself.
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
-        package = Path(folder) / "pass.pt2"
-        program = torch.export.export(graph, arguments)
+        program, package = torch.export.export(graph, arguments), Path(made) / "pass.pt2"
         torch._inductor.aoti_compile_and_package(program, package_path=str(package))
-        return package.read_bytes()
+        with zipfile.ZipFile(package) as file:
+            file.extractall(Path(made) / "pass")
+        (Path(made) / "pass").rename(folder)

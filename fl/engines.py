@@ -23,7 +23,7 @@ _FEWEST_LANES = 3
 """Lanes from which what they share outweighs what they cost."""
 _FEWEST_IMAGES = 25_000
 """Images in a run from which tracing pays: one to three seconds a batch size, for about half a
-millisecond less an image; and once a machine, 15 seconds for our convolutions."""
+millisecond less an image; and once a machine, 20 seconds for our operators."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
 batch size, for half a millisecond to two less an image."""

@@ -106,7 +106,7 @@ class Lanes:
             most = max(sizes) if self.by_batch else self.largest
             examples = _stacked(batches, most, self.weights)
             losses, gradient = self.gradients(self.weights, self.buffers, examples)
-            self.gradient.copy_(gradient)
+            self.gradient.copy_(gradient)  # which clips may hold views of
             self.losses.addcmul_(losses, _counts(tuple(sizes), losses.dtype, losses.device))
             return
         smaller = self.by_batch and max(sizes) < self.largest
@@ -128,7 +128,7 @@ class Lanes:
 def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:
     """Put batches next to each other, each filled up with its last example to one size."""
     inputs, labels = (
-        torch.stack([_filled(part, most) for part in parts]).to(like.device)
+        torch.stack([_filled(part, most) for part in parts]).contiguous().to(like.device)
         for parts in zip(*batches, strict=True)
     )
     sizes = tuple(len(labels) for _, labels in batches)

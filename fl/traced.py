@@ -101,9 +101,9 @@ class Traced(Gradients):
         pairs |= {
             f"buffer {n}": pair for n, pair in enumerate(zip(found, expected, strict=True)) if n > 1
         }
-        slack = _ROUNDING * float(expected[1].abs().max().nan_to_num())
+        slack = _ROUNDING * _largest(expected[1])
         for name, (mine, theirs) in pairs.items():
-            bound = _TOLERANCE * float(theirs.nan_to_num().abs().max()) + slack
+            bound = _TOLERANCE * _largest(theirs) + slack
             if not torch.allclose(mine, theirs, rtol=0, atol=bound, equal_nan=True):
                 return name
         return None
@@ -136,6 +136,11 @@ class Traced(Gradients):
         moved = {name: b.clone() for name, b in zip(names, buffers, strict=True)}
         found = super().__call__(weights, moved, Examples(inputs, labels, shares))
         return *found, *moved.values()
+
+
+def _largest(values: Tensor) -> float:
+    """Return the largest of the finite ones; 0 where there is none."""
+    return float(values.abs().nan_to_num(nan=0, posinf=0).max())
 
 
 def _somewhere(arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

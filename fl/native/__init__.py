@@ -35,6 +35,6 @@ class Operators(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in convolutions.THEIRS and convolutions.pays(*args, **kwargs):
             return convolutions.conv(*args, **kwargs)
-        if func in pools.THEIRS and pools.supports(*args, **kwargs):
-            return pools.max_pool(*args[:1])
+        if func in pools.THEIRS and args and pools.supports(*args, **kwargs):
+            return pools.max_pool(args[0])  # pyrefly: ignore
         return func(*args, **kwargs)

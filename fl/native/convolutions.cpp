@@ -191,7 +191,8 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   const Tensor dy = by_lane(dy_), x = by_lane(x_), w = by_lane(w_);
   const Geometry g = geometry(x, w, stride, padding);
   const long weights = w.numel() / w.size(0);  // of a lane
-  TORCH_CHECK(dy.scalar_type() == at::kFloat && dy.numel() == x.size(0) * g.batch * g.outputs,
+  TORCH_CHECK(dy.scalar_type() == at::kFloat && dy.dim() == x.dim() && dy.size(0) == x.size(0) &&
+                  dy.numel() == x.size(0) * g.batch * g.outputs,
               "the gradient is not that of an output; got ", dy.sizes());
   const Tensor dx = needs_x ? x.new_empty(x.sizes()) : x.new_empty({0});
   const Tensor dw = w.new_empty(w.sizes());

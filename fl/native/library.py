@@ -39,7 +39,7 @@ def _place() -> Path:
     if missing:
         raise OSError(f"{', '.join(missing)} was not shipped with fl/native, as in a bundle")
     digest = hashlib.sha256()
-    for part in (torch.__version__, *_FLAGS, *_compiler(), processor()):
+    for part in (torch.__version__, *_FLAGS, *compiler(), processor()):
         digest.update(f"{part}\n".encode())
     for source in _SOURCES:
         digest.update(source.read_bytes())
@@ -55,7 +55,7 @@ def processor() -> str:
     return "".join(sorted({line for line in lines if line.startswith(("model", "flags", "Feat"))}))
 
 
-def _compiler() -> list[str]:
+def compiler() -> list[str]:
     """Return the command of a C++ compiler: what CXX says, or the first there is."""
     if "CXX" in os.environ:
         return shlex.split(os.environ["CXX"])
@@ -72,7 +72,7 @@ def _compile() -> bytes:
         out = Path(folder) / "native.so"
         links = (f"-L{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
         sources = [_FOLDER / name for name in _COMPILED]
-        command = [*_compiler(), *_FLAGS, f"-I{root / 'include'}", *sources, "-o", out, *links]
+        command = [*compiler(), *_FLAGS, f"-I{root / 'include'}", *sources, "-o", out, *links]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             lines = done.stderr.strip().splitlines()

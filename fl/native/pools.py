@@ -48,7 +48,7 @@ def register() -> None:
     """Tell autograd, vmap and tracing about the operators."""
     name = "fednf::max_pool"
     torch.library.register_fake(name, _fake)
-    torch.library.register_fake(f"{name}_backward", lambda grad, x: torch.empty_like(x))
+    torch.library.register_fake(f"{name}_backward", lambda grad, x: x.new_empty(x.shape))
     torch.library.register_autograd(name, _backward, setup_context=_save)
     torch.library.register_vmap(name, _vmap)
 

@@ -133,6 +133,21 @@ def test_pools_of_lanes_are_those_of_each():
     assert torch.equal(found, torch.stack([F.max_pool2d(x[:, :, n], 2) for n in range(4)]))
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (2, 0, 1, 4, 3)])
+def test_what_is_foretold_of_results_is_so_however_images_lie_in_memory(order):
+    x = torch.randn(2, 3, 4, 6, 8).permute(order)
+    w = torch.randn(x.shape[0], 5, x.shape[2], 3, 3)
+    y, pooled = torch.ops.fednf.lane_conv(x, w, 2, 1), torch.ops.fednf.max_pool(x)
+    checks = ("test_schema", "test_faketensor")
+    for operator, arguments in [
+        (torch.ops.fednf.lane_conv, (x, w, 2, 1)),
+        (torch.ops.fednf.lane_conv_backward, (y, x, w, 2, 1, True)),
+        (torch.ops.fednf.max_pool, (x,)),
+        (torch.ops.fednf.max_pool_backward, (pooled, x)),
+    ]:
+        torch.library.opcheck(operator.default, arguments, test_utils=checks)
+
+
 MAP = torch.zeros(2, 4, 6, 6)
 
 
