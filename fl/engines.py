@@ -26,7 +26,7 @@ _FEWEST_IMAGES = 25_000
 millisecond less an image; and once a machine, 20 seconds for our operators."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
-batch size, for half a millisecond to two less an image."""
+batch size, for half a millisecond to five less an image."""
 _TOGETHER_BYTES = 256 * 2**20
 """What clients of one call may take in memory, each with a request, a start and a reply."""
 
