@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fl import flat, signals, training, wire
+from fl import flat, process, signals, wire
 from fl.config import Experiment
 from fl.data import Batch, load
 from fl.journal import EXPERIMENT, Journal
@@ -76,7 +76,7 @@ def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
     Raises:
         ConfigError: there are not as many images, or a run has no checkpoint.
     """
-    training.use_one_thread()
+    process.settle()
     for knobs, folder in subjects:
         network, number = _network(knobs), 0
         if folder:

@@ -12,7 +12,7 @@ from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from fl import cohort, evaluation, flat, identity, memory, signals, training, wire
+from fl import cohort, evaluation, flat, identity, memory, process, signals, training, wire
 from fl.config import Experiment
 from fl.data import Batch, Form, Share, batches, share
 from fl.fleet import work
@@ -48,7 +48,7 @@ def who_are_you(message: Message, context: Context) -> Message:
 @app.query("recalibrate")
 def recalibrate(message: Message, context: Context) -> Message:
     """Answer a request for BatchNorm's statistics (`state.bn=recalibrate`)."""
-    training.use_one_thread()
+    process.settle()
     try:
         return _recalibrate(message, context)
     except Exception as error:
@@ -61,7 +61,7 @@ def fit(messages: Sequence[Message], contexts: Sequence[Context]) -> list[Messag
     With `engine=cohort`, clients that train alike do so in lanes. A client that fails answers with
     its reason and costs nobody else anything.
     """
-    training.use_one_thread()
+    process.settle()
     replies: dict[int, Message] = {}
     alike: defaultdict[tuple, dict[int, _Local]] = defaultdict(dict)
     for place, (message, context) in enumerate(zip(messages, contexts, strict=True)):

@@ -10,7 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 
-from fl import flat, training, wire
+from fl import flat, process, wire
 from fl.config import DEVICES, Experiment
 from fl.data import Dataset, deal, load
 from fl.federation import Federation
@@ -64,7 +64,7 @@ def serve(
         ConfigError: the knobs, the data or the folder don't allow it; nothing was written.
         FederationError: too few devices can be asked.
     """
-    training.use_one_thread()
+    process.settle()
     journal.check(knobs, resume)
     if result := journal.result():
         for line in journal.rounds():

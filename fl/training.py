@@ -81,12 +81,6 @@ def train(
     )
 
 
-def use_one_thread() -> None:
-    """Let torch use one thread: small steps are faster, and results don't depend on the cores."""
-    if torch.get_num_threads() != 1:
-        torch.set_num_threads(1)
-
-
 @contextmanager
 def _kernels_for(inputs: Tensor, grouped: bool) -> Iterator[None]:
     """Take PyTorch's own convolutions for up to 4 examples, and oneDNN's, the default, for more.

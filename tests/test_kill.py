@@ -111,13 +111,13 @@ def test_whenever_a_run_is_killed_it_ends_as_if_nothing_had_happened(
 AT_EVERY_WRITE = """
 import json, os, signal, sys
 from pathlib import Path
-from fl import training
+from fl import process
 from fl.config import Experiment
 from fl.journal import Journal
 from fl.runtime import run
 
 knobs, root = Experiment.from_flat(json.loads(sys.argv[1])), Path(sys.argv[2])
-training.use_one_thread()
+process.settle()
 
 
 def child(folder, dies_at):

@@ -15,7 +15,7 @@ from flwr.app import RecordDict
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
-from fl import training
+from fl import process
 from fl.provenance import code_hash
 from fl.runtime.parcels import work
 from fl.runtime.team import Heard
@@ -142,7 +142,7 @@ class _Answering:
     """An actor that answers parcels."""
 
     def __init__(self) -> None:
-        training.use_one_thread()
+        process.settle()
         self.number, self.request = 0, RecordDict()
 
     def code(self) -> str:

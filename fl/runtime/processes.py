@@ -14,7 +14,7 @@ from multiprocessing.shared_memory import SharedMemory
 
 from flwr.app import RecordDict
 
-from fl import training
+from fl.process import settle
 from fl.runtime.parcels import Pieces, work
 from fl.runtime.team import Heard
 
@@ -195,7 +195,7 @@ class _Slab:
 
 def _answer(pipe: Connection) -> None:
     """Answer parcels, with two slabs in turn: the parent may still read the last when it gives."""
-    training.use_one_thread()
+    settle()
     request, slabs = RecordDict(), [_Slab(), _Slab()]
     while True:
         told, blob = pipe.recv()
