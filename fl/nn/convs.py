@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
+
+from fl.nn.unset import unset
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 """By dimensions of space: signals, images, volumes."""
@@ -45,7 +46,7 @@ def plain(kernel: Kernel) -> nn.Module:
     """
     if kernel.same and kernel.stride > 1:
         raise ValueError("a plain convolution with a stride can't pad as SAME does")
-    return skip_init(
+    return unset(
         CONVOLUTIONS[kernel.dims],
         kernel.inputs,
         kernel.outputs,

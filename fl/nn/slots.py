@@ -4,11 +4,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from torch import nn
-from torch.nn.utils import skip_init
 
 from fl.nn.convs import Kernel, plain
 from fl.nn.gains import gain
 from fl.nn.recipe import Place, Recipe
+from fl.nn.unset import unset
 
 
 @dataclass(frozen=True)
@@ -99,4 +99,4 @@ class Size:
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """Return a linear layer without initial weights: PyTorch's come from its global generator."""
-    return skip_init(nn.Linear, inputs, outputs, bias=bias)  # pyrefly: ignore
+    return unset(nn.Linear, inputs, outputs, bias=bias)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from fl.nn.convs import CONVOLUTIONS
 from fl.nn.embeddings import PositionEmbedding
 from fl.nn.noise import Dropout
 from fl.nn.pools import global_mean
 from fl.nn.slots import Size, Slots, linear
+from fl.nn.unset import unset
 
 Tokens = Float[Tensor, "batch channels tokens"]
 
@@ -35,7 +35,7 @@ class Patches(nn.Module):
         self.side = side
         self.tokens = math.prod(-(-pixels // side) for pixels in shape[1:])
         convolution = CONVOLUTIONS[len(shape) - 1]
-        self.conv = skip_init(convolution, shape[0], channels, side, stride=side)  # pyrefly: ignore
+        self.conv = unset(convolution, shape[0], channels, side, stride=side)
 
     def forward(self, images: Float[Tensor, "batch inputs *space"]) -> Tokens:
         """Return the tokens, in the order of pixels."""

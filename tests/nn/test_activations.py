@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch import nn
 from torch.func import functional_call, vmap
-from torch.nn.utils import skip_init
 
 from fl.nn.activations import GALU, SALU, SWALU, Activation, Form, ZCSwish, scalars
 from fl.nn.initialization import initialize
 from fl.nn.recipe import Place
 from fl.nn.recipes import RECIPES
+from fl.nn.unset import unset
 
 CHANNELS = 3
 LAYERS = {
@@ -202,7 +202,7 @@ def test_selu_keeps_mean_0_and_variance_1() -> None:
 
 def deep(activation: type[nn.Module], width: int) -> tuple[float, float]:
     """Return mean and variance behind 40 linear layers of weights N(0, 1/width) and activations."""
-    layers = [(skip_init(nn.Linear, width, width), activation()) for _ in range(40)]
+    layers = [(unset(nn.Linear, width, width), activation()) for _ in range(40)]
     stack = nn.Sequential(*itertools.chain(*layers))
     generator = torch.Generator().manual_seed(1)
     initialize(stack, "lecun", generator)
