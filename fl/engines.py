@@ -8,6 +8,7 @@ from fl import flat, native
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.fleet import batch_size
+from fl.lanes import STEP
 from fl.nn import BatchNorm
 from fl.provenance import cores
 from fl.seeds import torch_stream
@@ -15,18 +16,19 @@ from fl.settings import ConfigError, Value
 
 _MOST_VALUES = 2_000_000
 """Weights from which arithmetic, not overhead, takes a step's time."""
-_MOST_IMAGES = 8
-"""Images a batch up to which it is overhead."""
+_MOST_IMAGES, _MOST_TOGETHER = 32, 8
+"""Images a batch up to which it is overhead, or our operators are faster; with BatchNorm, whose
+batches can't be filled up, so that few of the last ones are passed together."""
 _MOST_LANES = 16
 """In a process."""
 _FEWEST_LANES = 3
 """Lanes from which what they share outweighs what they cost."""
 _FEWEST_IMAGES = 25_000
-"""Images in a run from which tracing pays: one to three seconds a batch size, for about half a
+"""Images in a run from which tracing pays: one to three seconds a size of pass, for about half a
 millisecond less an image; and once a machine, 20 seconds for our operators."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
-batch size, for half a millisecond to five less an image."""
+size of pass, for half a millisecond to five less an image."""
 _TOGETHER_BYTES = 256 * 2**20
 """What clients of one call may take in memory, each with a request, a start and a reply."""
 
@@ -72,7 +74,7 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     if lanes == "auto":
         lanes = _lanes(_typical_round(knobs), workers)
     room = _TOGETHER_BYTES // (12 * values)
-    if why := _why_sequential(knobs, values, lanes, workers):
+    if why := _why_sequential(knobs, network, lanes, workers):
         alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, room), sampled), why)
     level = _level(knobs, network)
@@ -81,7 +83,9 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
 
 
-def _why_sequential(knobs: Experiment, values: int, lanes: int, workers: int) -> str | None:
+def _why_sequential(
+    knobs: Experiment, network: flat.FlatNetwork, lanes: int, workers: int
+) -> str | None:
     """Return why clients are trained one after another; None where they are not."""
     if knobs.engine == "sequential":
         return "asked for"
@@ -93,15 +97,25 @@ def _why_sequential(knobs: Experiment, values: int, lanes: int, workers: int) ->
         return None
     if knobs.sampling.clients <= workers:
         return "a worker for every client of a round"
-    if knobs.client.batch_size > _MOST_IMAGES:
+    if knobs.client.batch_size > (_MOST_TOGETHER if _by_batch(network) else _MOST_IMAGES):
         return f"batches of {knobs.client.batch_size} keep a core busy"
-    if values > _MOST_VALUES:
+    if (values := len(network.weights)) > _MOST_VALUES:
         return f"{values:,} weights keep a core busy at any batch size"
     if lanes < _FEWEST_LANES:
         return "few clients train at a time, or few have as much to do as the largest"
-    if (images := _images(knobs)) < _FEWEST_IMAGES:
+    if (images := _images(knobs)) < _FEWEST_IMAGES * _sizes(knobs):
         return f"about {images:,.0f} images are a short run"
     return None
+
+
+def _by_batch(network: flat.FlatNetwork) -> bool:
+    """Return whether images of a batch bear on each other."""
+    return any(isinstance(layer, BatchNorm) for layer in network.module.modules())
+
+
+def _sizes(knobs: Experiment) -> int:
+    """Return how many sizes of pass there can be, each of which is prepared by itself."""
+    return -(-knobs.client.batch_size // STEP)
 
 
 def _images(knobs: Experiment) -> float:
@@ -123,9 +137,9 @@ def _level(knobs: Experiment, network: flat.FlatNetwork) -> str:
     if level == "auto":
         if reason:
             return "traced"
-        sizes = any(isinstance(layer, BatchNorm) for layer in network.module.modules())
-        long = _images(knobs) >= _COMPILED_IMAGES
-        return "compiled" if long and not sizes and not knobs.fleet.tiers else "native"
+        long = _images(knobs) >= _COMPILED_IMAGES * _sizes(knobs)
+        sizes = _by_batch(network) or knobs.fleet.tiers
+        return "compiled" if long and not sizes else "native"
     if reason:
         raise ConfigError(f"cohort.level={level}: {reason}; or use cohort.level=traced")
     return level

@@ -14,6 +14,9 @@ from fl.gradients import Examples, Gradients
 from fl.nn import BatchNorm
 from fl.updates import Correction, Update
 
+STEP = 8
+"""Images by which passes over larger batches differ: each size is prepared by itself."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -103,8 +106,7 @@ class Lanes:
         self.largest = max(self.largest, *sizes)
         everyone = list(range(len(self.weights)))
         if lanes == everyone:  # the rule; what follows costs copies
-            most = max(sizes) if self.by_batch else self.largest
-            examples = _stacked(batches, most, self.weights)
+            examples = _stacked(batches, self._width(sizes), self.weights)
             losses, gradient = self.gradients(self.weights, self.buffers, examples)
             self.gradient.copy_(gradient)  # which clips may hold views of
             self.losses.addcmul_(losses, _counts(tuple(sizes), losses.dtype, losses.device))
@@ -114,7 +116,7 @@ class Lanes:
         taken = dict(zip(lanes, batches, strict=True))
         # An idle lane is given somebody's batch, and what comes of it is left alone.
         padded = [taken.get(lane, batches[0]) for lane in rows]
-        examples = _stacked(padded, max(sizes) if self.by_batch else self.largest, self.weights)
+        examples = _stacked(padded, self._width(sizes), self.weights)
         buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
         weights = self.weights if rows == everyone else self.weights[rows]
         losses, gradient = self.gradients(weights, buffers, examples)
@@ -123,6 +125,12 @@ class Lanes:
         self.losses[lanes] += losses[at] * _counts(tuple(sizes), losses.dtype, losses.device)
         for name, buffer in buffers.items():
             self.buffers[name][lanes] = buffer[at]
+
+    def _width(self, sizes: Sequence[int]) -> int:
+        """Return to how many images batches of these sizes are filled up."""
+        if self.by_batch:
+            return max(sizes)
+        return min(self.largest, -(-max(sizes) // STEP) * STEP)
 
 
 def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:

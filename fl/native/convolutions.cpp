@@ -11,7 +11,6 @@
 // A stride of 2 splits the input into 2 x 2 phases, each an ordinary map. Sums run over blocks of
 // rows x vectors that stay in registers, in an order that sizes of maps and filters decide alone.
 
-#include <ATen/core/Tensor.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -124,8 +123,6 @@ void backward(const Geometry& g, long phase, const Terms& terms, const float* dy
 }
 
 // ---- Operators ------------------------------------------------------------------------------
-using at::Tensor;
-
 Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
   const bool flat = x.dim() == 4;
   TORCH_CHECK((flat || x.dim() == 5) && w.dim() == x.dim() && x.size(0) == w.size(0) &&
@@ -160,6 +157,9 @@ Tensor by_lane(const Tensor& t) {
   return t;
 }
 
+// The filters of a lane, a row for each.
+Tensor matrix(const Tensor& w, long lane) { return w.select(0, lane).flatten(1); }
+
 Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
   const Tensor x = by_lane(x_), w = by_lane(w_);
   const Geometry g = geometry(x, w, stride, padding);
@@ -170,9 +170,9 @@ Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t pad
   float* to = y.mutable_data_ptr<float>();
   if (Columns::fit(g)) {
     const Columns columns(g);
-    float* more = scratch(0, columns.size() + columns.output_size());
+    float* more = scratch(0, columns.scratch());
     for (long k = 0; k < x.size(0); ++k, to += g.batch * g.outputs)
-      columns.forward(image + k * x.stride(0), filters + k * w.stride(0), more, to);
+      columns.forward(image + k * x.stride(0), matrix(w, k), more, to);
     return y;
   }
   const Terms terms = forward_terms(g);
@@ -200,11 +200,10 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   float *to = dx.mutable_data_ptr<float>(), *to_w = dw.mutable_data_ptr<float>();
   if (Columns::fit(g)) {
     const Columns columns(g);
-    float* more = scratch(0, 2 * columns.size() + columns.output_size());
+    float* more = scratch(0, columns.scratch());
     for (long k = 0; k < x.size(0); ++k)
-      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0),
-                       w.const_data_ptr<float>() + k * w.stride(0), more,
-                       needs_x ? to + k * g.batch * g.inputs : nullptr, to_w + k * weights);
+      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0), matrix(w, k), more,
+                       needs_x ? to + k * g.batch * g.inputs : nullptr, matrix(dw, k));
     return {dx, dw};
   }
   const Terms terms = forward_terms(g);

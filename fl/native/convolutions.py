@@ -9,7 +9,7 @@ from torch import Tensor
 THEIRS = (F.conv1d, F.conv2d)
 """What `conv` may stand in for."""
 _LARGEST = 7
-_IMAGES, _CHANNELS = 8, 128
+_IMAGES, _CHANNELS = 32, 128
 Sizes = int | Sequence[int]
 
 
@@ -63,13 +63,14 @@ def conv(
 def pays(*args, **kwargs) -> bool:
     """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``, and is faster.
 
-    That is with up to 128 channels and 8 images. GFLOP/s of `conv` forward and backward, 5 lanes of
-    one image, 3×3, one core of a virtual AMD EPYC (AVX2) whose matrix product has 92: 57 and 67
+    That is with up to 128 channels and 32 images. GFLOP/s forward and backward, 3×3, one core of a
+    virtual AMD EPYC (AVX2) whose matrix product has 92. `conv`, 5 lanes of one image: 57 and 67
     from 3 to 16 channels at 32×32; 73 and 75 from 16 to 32 at 16×16; 63 and 74 from 32 to 32 at
-    14×14; 66 and 44 from 64 to 64 at 7×7; 58 and 42 from 128 to 128 at 4×4, with lanes of 8 images
-    45 and 38. PyTorch's grouped convolution, on the same core under load: 9 from 1 to 16 at 28×28,
-    49 from 16 to 16 at 28×28, 54 from 32 to 32 at 14×14, 38 from 64 to 64 at 8×8, 21 from 128 to
-    128 at 4×4.
+    14×14; 66 and 44 from 64 to 64 at 7×7; 42 to 49 and 32 to 39 from 128 to 128 at 4×4. PyTorch's
+    grouped convolution there: 9 from 1 to 16 at 28×28, 54 from 32 to 32 at 14×14, 38 from 64 to 64
+    at 8×8, 21 from 128 to 128 at 4×4. With 32 images, 3 lanes, `conv` and PyTorch's lane by lane:
+    69 and 71, 66 and 55 from 16 to 32 at 14×14; 77 and 69, 56 and 55 from 32 to 32 at 14×14; 71 and
+    56, 66 and 66 from 64 to 64 at 7×7; 62 and 63, 60 and 63 from 128 to 128 at 4×4.
     """
     if len(args) < 2 or not supports(*args, **kwargs):
         return False

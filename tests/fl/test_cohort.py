@@ -139,6 +139,21 @@ def test_unequal_clients_end_as_they_would_alone(
     assert_same(*both_ways(network, tasks, Training(client, correct, fixed), lanes))
 
 
+def test_passes_are_as_wide_as_they_have_to_be_in_steps_of_eight():
+    network = flat_network("plainnet", "groupnorm")
+    tasks = clients(network, [45, 23, 30, 1], 20)
+    widths = []
+
+    class Watched(Gradients):
+        def __call__(self, weights, buffers, examples):
+            widths.append(examples.shares.shape[1])
+            return super().__call__(weights, buffers, examples)
+
+    assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, Watched(network)))
+    # In one lane 20, 20 and 5 images, then 1; in the other 20 and 3, then 20 and 10.
+    assert widths == [20, 20, 20, 16]
+
+
 @pytest.mark.parametrize("breaks", ["begin", "labels", "end"])
 def test_who_breaks_costs_nobody_else_anything(breaks):
     network = flat_network("plainnet", "zc-swish")
