@@ -12,13 +12,13 @@ from fl.process import settle
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-def step():  # what a pass does: memory for several results at a time, all of it given back
-    parts = [torch.ones(2**22) for _ in range(4)]
+def step():  # memory for several results at a time, as a pass takes it, all of it given back
+    parts = [torch.ones(12 * 2**20) for _ in range(2)]
     del parts
 
 if {settled}:
     settle()
-for _ in range(6):  # until the C library's heap has found its form
+for _ in range(20):  # until the C library's heap has found its form
     step()
 before = faults()
 step()
@@ -28,7 +28,7 @@ print(faults() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_memory_that_was_used_is_not_asked_for_again():
-    pages = 4 * 2**24 // 4096
+    pages = 2 * 48 * 2**20 // 4096
     found = [
         int(subprocess.check_output([sys.executable, "-c", FAULTS_A_STEP.format(settled=settled)]))
         for settled in (False, True)
