@@ -9,6 +9,8 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command line, which is imported here: Ctrl-C may come while torch is loaded."""
+    # NumPy's pool of threads, which we have no use for, would forbid to fork workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # as it is under nohup
         signal.signal(signal.SIGINT, _stop)

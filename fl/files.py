@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +39,44 @@ def write_whole(path: Path, content: bytes | str) -> None:
         raise
 
 
-def lock(handle: int, folder: Path) -> None:
-    """Keep other processes from locking an open folder, until the handle is closed.
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from locking a folder meanwhile; one that dies gives it free.
+
+    Processes that are forked off have no part in it.
 
     Raises:
         ConfigError: another process has locked it.
     """
+    handle = os.open(folder, os.O_RDONLY)
+    _locks.add(handle)
+    try:
+        _lock(handle, folder)
+        yield
+    finally:
+        _locks.remove(handle)
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise ConfigError(
             f"another process is writing to {folder}; wait for it, or choose another folder"
         ) from None
+
+
+_locks: set[int] = set()
+
+
+def _leave_locks() -> None:
+    """Close copies of locked handles: a lock goes with the last of them."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 def remove_leftovers(folder: Path) -> None:

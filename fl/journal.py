@@ -23,7 +23,7 @@ from fl.config import Experiment
 from fl.files import (
     append_lines,
     fingerprint,
-    lock,
+    locked,
     read_lines,
     read_tensors,
     remove_leftovers,
@@ -102,14 +102,10 @@ class Journal:
             ConfigError: another process is writing to it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            lock(handle, self.folder)
+        with locked(self.folder):
             for folder in (self.folder, self.folder / "clients"):
                 remove_leftovers(folder)
             yield
-        finally:
-            os.close(handle)
 
     def begin(self, knobs: Experiment, conditions: Line) -> None:
         """Write down what is asked; on resume, what is not as it was in the first part.

@@ -8,18 +8,17 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
 
+import torch
 from flwr.app import RecordDict
 
 from fl.process import settle
 from fl.runtime.parcels import Pieces, work
 from fl.runtime.team import Heard
-
-# A fresh interpreter, not a fork: torch's thread pools do not survive one.
-_PROCESSES = multiprocessing.get_context("spawn")
 
 
 def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
@@ -28,9 +27,12 @@ def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess,
     It has one torch thread, leaves Ctrl-C to its parent, and ends as soon as that is gone, even in
     mid-work: a worker that went on would be in the way of whoever resumes.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when the child loads torch
-    ours, theirs = _PROCESSES.Pipe()
-    process = _PROCESSES.Process(target=_begin, args=(target, theirs, *arguments), daemon=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a fresh interpreter loads torch
+    processes = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    ours, theirs = processes.Pipe()
+    resource_tracker.ensure_running()  # one for all: who comes later finds it
+    given = (target, theirs, *arguments)
+    process = processes.Process(target=_begin, args=given, daemon=True)  # pyrefly: ignore
     # A child inherits it from its first instruction on.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -41,7 +43,21 @@ def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess,
     return process, ours
 
 
+def _can_fork() -> bool:
+    """Return whether a copy of this process is one that works.
+
+    It has all that is loaded here, at once and in the same memory, but only the thread that
+    forks. Python's own threads are used to that; those of other libraries, such as pools for
+    arithmetic, are waited for in vain, and a GPU's context can't be copied.
+    """
+    if sys.platform != "linux" or torch.cuda.is_initialized():
+        return False
+    return len(os.listdir("/proc/self/task")) == threading.active_count()
+
+
 def _begin(target: Callable[..., None], pipe: Connection, *arguments: object) -> None:
+    # What a terminal's bars have put in their place belongs to the parent.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         target(pipe, *arguments)
