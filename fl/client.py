@@ -183,7 +183,8 @@ def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
     if knobs.engine != "cohort" or lanes == "auto" or len(clients) == 1:
         return {place: cohort.one_by_one(network, one, how) for place, one in clients.items()}
     places, tasks = list(clients), list(clients.values())
-    gradients = _gradients(network, how.fixed, lanes, knobs.cohort.level)
+    name = f"{knobs.network}, {knobs.recipe}, {first.mine.dataset.form}, fixed={how.fixed}"
+    gradients = _gradients(network, name, lanes, knobs.cohort.level)
     done = cohort.together(network, tasks, how, gradients, lanes)
     return {places[place]: reply for place, reply in done}
 
@@ -243,8 +244,8 @@ def _knobs(run_config: str) -> Experiment:
 
 
 @lru_cache(maxsize=2)
-def _gradients(network: flat.FlatNetwork, fixed: bool, lanes: int, level: str) -> Gradients:
-    """Return what differentiates lanes of a network.
+def _gradients(network: flat.FlatNetwork, name: str, lanes: int, level: str) -> Gradients:
+    """Return what differentiates lanes of a network, of which a name says all that it may bake in.
 
     It is made of the network as it is, so statistics that are fixed from a round on take another.
     """
@@ -252,7 +253,7 @@ def _gradients(network: flat.FlatNetwork, fixed: bool, lanes: int, level: str) -
         return Gradients(network)
     from fl.traced import Traced  # loads a compiler, for which a device has no use
 
-    return Traced(network, level in ("native", "compiled"), lanes, level == "compiled")
+    return Traced(network, level in ("native", "compiled"), lanes, level == "compiled", name)
 
 
 @lru_cache(maxsize=2)

@@ -1,7 +1,7 @@
 """Flat graphs compiled ahead of time into programs, which the user's cache keeps.
 
-A program is found again by the graph that it was made of, so a network is traced in every process,
-but PyTorch's compiler is called once on a machine: who comes meanwhile waits.
+A program is found again by the graph that it was made of. PyTorch's compiler is called once on a
+machine: who comes meanwhile waits.
 """
 
 import fcntl
@@ -11,15 +11,15 @@ import shutil
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
 
+from fl.graphs import Graph, Program, form
 from fl.native.library import compiler, processor
 
 # Inductor's own place for what it compiles on the way is a folder for temporary files.
@@ -27,16 +27,14 @@ os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(platformdirs.user_cache_path("fednf") / "inductor")
 )
 
-Program = Callable[..., Sequence[Tensor]]
 
-
-def compiled(graph: GraphModule, arguments: tuple[Tensor, ...]) -> Program:
+def compiled(graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
     """Return a program that does what a graph does, for tensors of the same forms as these.
 
     It takes them contiguous, and does not look whether they are.
 
     Args:
-        graph: of operators without side effects.
+        graph: what to do.
         arguments: what it is called with.
     """
     folder = _place(graph, arguments)
@@ -56,22 +54,16 @@ def _load(folder: Path) -> torch._C._aoti.AOTIModelPackageLoader:
     return torch._C._aoti.AOTIModelPackageLoader(str(folder), "model", False, 1, -1)
 
 
-def _place(graph: GraphModule, arguments: tuple[Tensor, ...]) -> Path:
+def _place(graph: Graph, arguments: tuple[Tensor, ...]) -> Path:
     """Return where the program of this graph, PyTorch, compiler and processor is."""
     digest = hashlib.sha256(graph.code.encode())
-    for name, constant in sorted(graph.named_buffers()):
-        digest.update(f"{name} {_form(constant)}".encode())
+    for name, constant in sorted(graph.constants.items()):
+        digest.update(f"{name} {form(constant)}".encode())
         digest.update(constant.numpy(force=True).tobytes())
-    forms = [_form(argument) for argument in arguments]
+    forms = [form(argument) for argument in arguments]
     made_by = torch.__version__, torch.get_num_threads(), *compiler(), processor()
     digest.update(f"{forms} {made_by}".encode())
     return platformdirs.user_cache_path("fednf") / f"pass-{digest.hexdigest()[:16]}"
-
-
-def _form(tensor: Tensor) -> tuple[object, ...]:
-    cuda = tensor.device.type == "cuda"
-    device = torch.cuda.get_device_name(tensor.device) if cuda else tensor.device.type
-    return tuple(tensor.shape), tensor.stride(), tensor.dtype, device
 
 
 @contextmanager
@@ -83,12 +75,13 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _compile(graph: GraphModule, arguments: tuple[Tensor, ...], folder: Path) -> None:
+def _compile(graph: Graph, arguments: tuple[Tensor, ...], folder: Path) -> None:
     """Make a program and put it into a folder, whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as made, warnings.catch_warnings():
         # PyTorch's exporter warns of what it does itself.
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
-        program, package = torch.export.export(graph, arguments), Path(made) / "pass.pt2"
+        program = torch.export.export(graph.module(), arguments)
+        package = Path(made) / "pass.pt2"
         torch._inductor.aoti_compile_and_package(program, package_path=str(package))
         with zipfile.ZipFile(package) as file:
             file.extractall(Path(made) / "pass")

@@ -2,16 +2,18 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from fl.compiled import Program, compiled
+from fl import graphs
+from fl.compiled import compiled
 from fl.flat import FlatNetwork
 from fl.gradients import Examples, Gradients, PerLane, Rows
+from fl.graphs import Graph, Program
 from fl.nn import BatchNorm
 
 _TOLERANCE, _ROUNDING = 1e-3, 1e-5
@@ -23,13 +25,13 @@ _AWAY = 0.01
 
 
 @dataclass(frozen=True)
-class _Graph:
+class _Pass:
     """A pass for one shape of batches."""
 
     run: Program
     """(weights, inputs, labels, shares, *buffers) -> losses, gradients, *new buffers."""
-    starved: dict[BatchNorm, int]
-    """The layers that see single values in batches of that shape."""
+    starved: tuple[int, ...]
+    """As of a `Graph`."""
 
 
 class Traced(Gradients):
@@ -46,14 +48,24 @@ class Traced(Gradients):
         native: as `Gradients`.
         lanes: how many are all.
         compiled: whether PyTorch's compiler fuses the operators of a graph.
+        name: what the network is, so that the user's cache can keep graphs; empty: it doesn't.
     """
 
     whole: ClassVar[bool] = True
 
-    def __init__(self, network: FlatNetwork, native: bool, lanes: int, compiled: bool) -> None:
+    def __init__(
+        self,
+        network: FlatNetwork,
+        native: bool,
+        lanes: int,
+        compiled: bool,
+        name: str = "",
+    ) -> None:
         super().__init__(network, native)
         self.lanes, self.compiled = lanes, compiled
-        self.used: dict[torch.Size, _Graph | None] = {}
+        self.name = name and f"{name}, native={native}"
+        self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
+        self.used: dict[torch.Size, _Pass | None] = {}
 
     @torch.no_grad()
     def __call__(
@@ -71,28 +83,38 @@ class Traced(Gradients):
             losses, gradients, *moved = graph.run(weights, *examples, *buffers.values())
         for buffer, value in zip(buffers.values(), moved, strict=True):
             buffer.copy_(value)
-        for norm, count in graph.starved.items():
+        for norm, count in zip(self.norms, graph.starved, strict=True):
             norm.single_value_steps += count
         return losses, gradients
 
     def _checked(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
-    ) -> _Graph | None:
+    ) -> _Pass | None:
         """Return a graph for batches like these; None, with a warning, where it is no good."""
-        arguments = weights, *examples, *buffers.values()
+        names, arguments = list(buffers), (weights, *examples, *buffers.values())
         somewhere = _somewhere(arguments)
-        expected = self._pass(list(buffers), *somewhere)
+        expected = self._pass(names, *somewhere)
+
+        def usable(graph: Graph) -> _Pass:
+            run = compiled(graph, arguments) if self.compiled else graph.module()
+            if wrong := self._differing(run(*somewhere), expected):
+                raise ArithmeticError(f"it differs in {wrong}")
+            return _Pass(run, graph.starved)
+
+        place = graphs.place(self.name, arguments)
+        with suppress(Exception):  # of a graph that is not there, or no good, there is a new one
+            return usable(graphs.kept(place))
         try:
-            graph = self._traced(list(buffers), arguments)
-            found = graph.run(*somewhere)
+            graph = self._traced(names, arguments)
+            found = usable(graph)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        else:
-            if not (wrong := self._differing(found, expected)):
-                return graph
-            reason = f"it differs in {wrong}"
-        warnings.warn(f"the traced pass is not used: {reason}", stacklevel=3)
-        return None
+            warnings.warn(f"the traced pass is not used: {reason}", stacklevel=3)
+            return None
+        if self.name:
+            with suppress(OSError):
+                graph.keep(place)
+        return found
 
     def _differing(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
         """Name the first result that is not as expected; None where all are."""
@@ -108,20 +130,21 @@ class Traced(Gradients):
                 return name
         return None
 
-    def _traced(self, names: list[str], arguments: tuple[Tensor, ...]) -> _Graph:
-        norms = [m for m in self.module.modules() if isinstance(m, BatchNorm)]
-        before = {norm: norm.single_value_steps for norm in norms}
+    def _traced(self, names: list[str], arguments: tuple[Tensor, ...]) -> Graph:
+        from torch.fx.experimental.proxy_tensor import make_fx  # loads a second's worth of algebra
+
+        before = [norm.single_value_steps for norm in self.norms]
         graph = make_fx(lambda *a: self._pass(names, *a), tracing_mode="fake")(*arguments)
         for node in graph.graph.nodes:
             if node.target is torch.ops.aten.view.default:
                 # Kernels may lay a result out otherwise than was foretold when it was traced.
                 node.target = torch.ops.aten.reshape.default
         graph.recompile()
-        counts = {norm: norm.single_value_steps - before[norm] for norm in norms}
-        for norm, count in before.items():
+        starved = []
+        for norm, count in zip(self.norms, before, strict=True):
+            starved.append(norm.single_value_steps - count)
             norm.single_value_steps = count
-        run = compiled(graph, arguments) if self.compiled else graph
-        return _Graph(run, {norm: count for norm, count in counts.items() if count})
+        return Graph.of(graph, starved)
 
     def _pass(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fl.config import Client
 from fl.data import Batch
 from fl.flat import FlatNetwork
 from fl.gradients import Gradients
+from fl.graphs import kept
 from fl.nn import build
 from fl.traced import Traced
 from fl.training import Outcome
@@ -223,6 +225,31 @@ def test_every_network_is_traced(kind, recipe):
     assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, graphs))
 
 
+def test_a_graph_is_traced_once_and_again_where_the_kept_one_is_no_good(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    network = flat_network("plainnet", "batchnorm")
+    tasks, how = clients(network, [5, 4, 2], 2), Training(Client(lr=0.01))
+    traced, traces = Traced._traced, []
+    monkeypatch.setattr(Traced, "_traced", lambda *a: traces.append(1) or traced(*a))
+
+    def train() -> int:
+        traces.clear()
+        assert_same(*both_ways(network, tasks, how, 2, Traced(network, False, 2, False, "plain")))
+        return len(traces)
+
+    assert train() == 1
+    assert train() == 0
+    (path,) = tmp_path.rglob("graph-*")
+    whole = path.read_bytes()
+    wrong = replace(kept(path), code=kept(path).code.replace("aten.add", "aten.sub"))
+    for bad in (whole[:99], b"", whole):
+        path.write_bytes(bad)
+        if bad is whole:
+            wrong.keep(path)
+        assert train() == 1
+        assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -235,7 +262,7 @@ def test_every_network_is_traced(kind, recipe):
 def test_a_graph_that_is_wrong_or_cannot_be_made_is_not_used(monkeypatch, change, reason):
     network = flat_network("plainnet", "none")
     tasks = clients(network, [4, 4], 2)
-    monkeypatch.setattr("fl.traced.compiled", lambda graph, arguments: change(graph))
+    monkeypatch.setattr("fl.traced.compiled", lambda graph, arguments: change(graph.module()))
     graphs = Traced(network, False, 2, True)
     with pytest.warns(match=f"the traced pass is not used: .*{reason}"):
         alone, found = both_ways(network, tasks, Training(Client()), 2, graphs)

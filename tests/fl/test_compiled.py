@@ -5,6 +5,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fl import compiled
+from fl.graphs import Graph
 
 # PyTorch's own, of modules that tracing and compiling import.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -18,7 +19,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 def traced(factors, x):
     factors = torch.tensor(factors)
-    return make_fx(lambda x: [(x * factors).exp(), x.sum()])(x)
+    return Graph.of(make_fx(lambda x: [(x * factors).exp(), x.sum()])(x))
 
 
 def test_the_place_of_a_program_depends_on_operators_constants_and_forms(monkeypatch):
@@ -27,7 +28,7 @@ def test_the_place_of_a_program_depends_on_operators_constants_and_forms(monkeyp
     assert place == compiled._place(traced([1.0, 2.0], x), (x,))
     others = [
         compiled._place(traced([1.0, 3.0], x), (x,)),
-        compiled._place(make_fx(lambda x: [x.exp()])(x), (x,)),
+        compiled._place(Graph.of(make_fx(lambda x: [x.exp()])(x)), (x,)),
         compiled._place(traced([1.0, 2.0], x), (torch.ones(3, 2),)),
         compiled._place(traced([1.0, 2.0], x), (x.double(),)),
     ]
@@ -43,7 +44,7 @@ def test_a_program_does_what_its_graph_does_and_is_compiled_once(monkeypatch):
     x = torch.randn(5)
     graph = traced([1.0, 2.0, 3.0, 4.0, 5.0], x)
     program = compiled.compiled(graph, (x,))
-    for found, expected in zip(program(-x), graph(-x), strict=True):
+    for found, expected in zip(program(-x), graph.module()(-x), strict=True):
         torch.testing.assert_close(found, expected)
     make, calls = compiled._compile, []
     monkeypatch.setattr(compiled, "_compile", lambda *a: calls.append(a) or make(*a))
