@@ -24,8 +24,8 @@ _MOST_LANES = 16
 _FEWEST_LANES = 3
 """Lanes from which what they share outweighs what they cost."""
 _FEWEST_IMAGES = 25_000
-"""Images in a run from which tracing pays: one to three seconds a size of pass, for about half a
-millisecond less an image; and once a machine, 20 seconds for our operators."""
+"""Images in a run from which tracing pays: once a machine, one to four seconds a size of pass and
+ten for our operators, for about half a millisecond less an image."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
 size of pass, for half a millisecond to five less an image."""

@@ -10,17 +10,29 @@
 
 #pragma once
 
-#include <ATen/ops/addmm.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
 #include <algorithm>
 
 #include "geometry.h"
+#include "tensors.h"
 
 namespace {
 
-using at::Tensor;
+// Memory that is kept elsewhere, as a matrix; or that of its transpose.
+inline Tensor matrix(const float* at, long rows, long columns, bool transposed = false) {
+  const int64_t sizes[] = {rows, columns};
+  const int64_t strides[] = {transposed ? 1 : columns, transposed ? rows : 1};
+  return torch::stable::from_blob(const_cast<float*>(at), {sizes, 2}, {strides, 2},
+                                  torch::stable::Device(torch::headeronly::DeviceType::CPU),
+                                  torch::headeronly::ScalarType::Float);
+}
+
+// to = a b, or more by it
+inline void product(const Tensor& a, const Tensor& b, const Tensor& to, bool add = false) {
+  const auto failed = aoti_torch_cpu_addmm_out(to.get(), to.get(), a.get(), b.get(), add, 1);
+  STD_TORCH_CHECK(!failed, "a product of matrices failed");
+}
 
 struct Columns {
   const Geometry& g;
@@ -36,43 +48,46 @@ struct Columns {
   // In floats: of what lies between images and maps.
   long scratch() const { return (weights + g.out) * together * map; }
 
-  void forward(const float* images, const Tensor& w, float* scratch, float* y) const {
+  void forward(const float* images, const float* w, float* scratch, float* y) const {
     for (long b = 0; b < g.batch; b += together) {
-      Part part(*this, b, scratch);
+      const Part part(*this, b, scratch);
       gather(part, images);
-      at::mm_out(part.out, w, part.col);
+      product(matrix(w, g.out, weights), part.matrix(), part.outputs());
       maps(part, [&](float* from, long to) { std::copy_n(from, map, y + to); });
     }
   }
 
-  void backward(const float* dy, const float* images, const Tensor& w, float* scratch, float* dx,
-                Tensor dw) const {
+  void backward(const float* dy, const float* images, const float* w, float* scratch, float* dx,
+                float* dw) const {
     for (long b = 0; b < g.batch; b += together) {
-      Part part(*this, b, scratch);
+      const Part part(*this, b, scratch);
       gather(part, images);
       maps(part, [&](float* to, long from) { std::copy_n(dy + from, map, to); });
-      at::addmm_out(dw, dw, part.out, part.col.t(), b > 0);
+      product(part.outputs(), part.transposed(), matrix(dw, g.out, weights), b > 0);
       if (!dx) continue;
-      at::mm_out(part.col, w.t(), part.out);
+      product(matrix(w, weights, g.out, true), part.outputs(), part.matrix());
       scatter(part, dx);
     }
   }
 
  private:
   struct Part {  // some images, from `begin` on
+    const Columns& of;
     long begin, images, row;
-    Tensor col, out;
+    float *col, *out;
     Part(const Columns& of, long begin, float* scratch)
-        : begin(begin), images(std::min(of.together, of.g.batch - begin)), row(images * of.map),
-          col(at::from_blob(scratch, {of.weights, row})),
-          out(at::from_blob(scratch + of.weights * row, {of.g.out, row})) {}
+        : of(of), begin(begin), images(std::min(of.together, of.g.batch - begin)),
+          row(images * of.map), col(scratch), out(scratch + of.weights * row) {}
+    Tensor matrix() const { return ::matrix(col, of.weights, row); }
+    Tensor transposed() const { return ::matrix(col, row, of.weights, true); }
+    Tensor outputs() const { return ::matrix(out, of.g.out, row); }
   };
 
   // Calls f(where in the matrix, where in the images, how many) for pixels within the border, which
   // lie a stride apart in the images.
   template <class F>
   void runs(const Part& part, F f) const {
-    float* row = part.col.mutable_data_ptr<float>();
+    float* row = part.col;
     for (long j = 0; j < weights; ++j, row += part.row) {
       const long c = j / g.taps, s = j % g.taps / g.w.kernel - g.h.pad;
       const long t = j % g.w.kernel - g.w.pad, stride = g.w.stride;
@@ -91,7 +106,7 @@ struct Columns {
   }
 
   void gather(const Part& part, const float* images) const {
-    std::fill_n(part.col.mutable_data_ptr<float>(), part.col.numel(), 0.0f);
+    std::fill_n(part.col, weights * part.row, 0.0f);
     const long stride = g.w.stride;
     runs(part, [&](float* to, long from, long n) {
       for (long i = 0; i < n; ++i) to[i] = images[from + i * stride];
@@ -109,10 +124,9 @@ struct Columns {
   // Calls f(where in the matrix of outputs, where in all maps).
   template <class F>
   void maps(const Part& part, F f) const {
-    float* out = part.out.mutable_data_ptr<float>();
     for (long b = 0; b < part.images; ++b)
       for (long o = 0; o < g.out; ++o)
-        f(out + o * part.row + b * map, ((part.begin + b) * g.out + o) * map);
+        f(part.out + o * part.row + b * map, ((part.begin + b) * g.out + o) * map);
   }
 };
 

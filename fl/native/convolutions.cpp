@@ -11,8 +11,6 @@
 // A stride of 2 splits the input into 2 x 2 phases, each an ordinary map. Sums run over blocks of
 // rows x vectors that stay in registers, in an order that sizes of maps and filters decide alone.
 
-#include <torch/library.h>
-
 #include <algorithm>
 #include <tuple>
 #include <vector>
@@ -20,6 +18,7 @@
 #include "columns.h"
 #include "geometry.h"
 #include "sums.h"
+#include "tensors.h"
 
 namespace {
 
@@ -125,19 +124,20 @@ void backward(const Geometry& g, long phase, const Terms& terms, const float* dy
 // ---- Operators ------------------------------------------------------------------------------
 Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
   const bool flat = x.dim() == 4;
-  TORCH_CHECK((flat || x.dim() == 5) && w.dim() == x.dim() && x.size(0) == w.size(0) &&
-                  x.size(2) == w.size(2) && x.numel() && w.numel(),
-              "x is (K, B, C, *S), w (K, O, C, *k), *S one or two sizes, none of them 0; got ",
-              x.sizes(), " and ", w.sizes());
-  TORCH_CHECK(x.scalar_type() == at::kFloat && w.scalar_type() == at::kFloat, "float32 only; got ",
-              x.scalar_type(), " and ", w.scalar_type());
+  STD_TORCH_CHECK((flat || x.dim() == 5) && w.dim() == x.dim() && x.size(0) == w.size(0) &&
+                      x.size(2) == w.size(2) && x.numel() && w.numel(),
+                  "x is (K, B, C, *S), w (K, O, C, *k), *S one or two sizes, none of them 0; got ",
+                  told(x), " and ", told(w));
+  STD_TORCH_CHECK(is_float(x) && is_float(w), "float32 only; got ", told(x), " and ", told(w));
   const Axis width{x.size(-1), w.size(-1), stride, pad};
   const Axis height = flat ? Axis{1, 1, 1, 0} : Axis{x.size(3), w.size(3), stride, pad};
   for (const Axis& axis : {height, width})
-    TORCH_CHECK(axis.kernel % 2 && 0 <= axis.pad && axis.pad < axis.kernel && axis.stride >= 1 &&
-                    axis.stride <= 2 && axis.kernel <= axis.in + 2 * axis.pad,
-                "the kernel is odd and fits, 0 <= padding < kernel, the stride is 1 or 2; got ",
-                "kernel ", axis.kernel, " over ", axis.in, ", padding ", pad, ", stride ", stride);
+    STD_TORCH_CHECK(axis.kernel % 2 && 0 <= axis.pad && axis.pad < axis.kernel &&
+                        axis.stride >= 1 && axis.stride <= 2 &&
+                        axis.kernel <= axis.in + 2 * axis.pad,
+                    "the kernel is odd and fits, 0 <= padding < kernel, the stride is 1 or 2; ",
+                    "got kernel ", axis.kernel, " over ", axis.in, ", padding ", pad, ", stride ",
+                    stride);
   return Geometry(x.size(1), x.size(2), w.size(1), height, width);
 }
 
@@ -153,26 +153,23 @@ float* scratch(long zeros, long more) {
 Tensor by_lane(const Tensor& t) {
   long dense = 1;
   for (long d = t.dim() - 1; d > 0; dense *= t.size(d--))
-    if (t.stride(d) != dense && t.size(d) != 1) return t.contiguous();
+    if (t.stride(d) != dense && t.size(d) != 1) return contiguous(t);
   return t;
 }
-
-// The filters of a lane, a row for each.
-Tensor matrix(const Tensor& w, long lane) { return w.select(0, lane).flatten(1); }
 
 Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
   const Tensor x = by_lane(x_), w = by_lane(w_);
   const Geometry g = geometry(x, w, stride, padding);
   std::vector<int64_t> sizes{x.size(0), g.batch, g.out, g.h.out(), g.w.out()};
   if (x.dim() == 4) sizes.erase(sizes.begin() + 3);
-  const Tensor y = x.new_empty(sizes);
-  const float *image = x.const_data_ptr<float>(), *filters = w.const_data_ptr<float>();
-  float* to = y.mutable_data_ptr<float>();
+  const Tensor y = new_empty(x, sizes);
+  const float *image = floats(x), *filters = floats(w);
+  float* to = to_write(y);
   if (Columns::fit(g)) {
     const Columns columns(g);
     float* more = scratch(0, columns.scratch());
     for (long k = 0; k < x.size(0); ++k, to += g.batch * g.outputs)
-      columns.forward(image + k * x.stride(0), matrix(w, k), more, to);
+      columns.forward(image + k * x.stride(0), filters + k * w.stride(0), more, to);
     return y;
   }
   const Terms terms = forward_terms(g);
@@ -191,19 +188,20 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   const Tensor dy = by_lane(dy_), x = by_lane(x_), w = by_lane(w_);
   const Geometry g = geometry(x, w, stride, padding);
   const long weights = w.numel() / w.size(0);  // of a lane
-  TORCH_CHECK(dy.scalar_type() == at::kFloat && dy.dim() == x.dim() && dy.size(0) == x.size(0) &&
-                  dy.numel() == x.size(0) * g.batch * g.outputs,
-              "the gradient is not that of an output; got ", dy.sizes());
-  const Tensor dx = needs_x ? x.new_empty(x.sizes()) : x.new_empty({0});
-  const Tensor dw = w.new_empty(w.sizes());
-  const float *image = x.const_data_ptr<float>(), *grad = dy.const_data_ptr<float>();
-  float *to = dx.mutable_data_ptr<float>(), *to_w = dw.mutable_data_ptr<float>();
+  STD_TORCH_CHECK(is_float(dy) && dy.dim() == x.dim() && dy.size(0) == x.size(0) &&
+                      dy.numel() == x.size(0) * g.batch * g.outputs,
+                  "the gradient is not that of an output; got ", told(dy));
+  const Tensor dx = needs_x ? empty_dense(x) : new_empty(x, std::vector<int64_t>{0});
+  const Tensor dw = empty_dense(w);
+  const float *image = floats(x), *grad = floats(dy), *filters = floats(w);
+  float *to = to_write(dx), *to_w = to_write(dw);
   if (Columns::fit(g)) {
     const Columns columns(g);
     float* more = scratch(0, columns.scratch());
     for (long k = 0; k < x.size(0); ++k)
-      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0), matrix(w, k), more,
-                       needs_x ? to + k * g.batch * g.inputs : nullptr, matrix(dw, k));
+      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0),
+                       filters + k * w.stride(0), more,
+                       needs_x ? to + k * g.batch * g.inputs : nullptr, to_w + k * weights);
     return {dx, dw};
   }
   const Terms terms = forward_terms(g);
@@ -217,7 +215,7 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   float *y_planes = x_planes + together * g.x_image, *out = y_planes + together * g.y_image;
   float* transposed = out + g.in * g.y_plane;
   for (long k = 0; k < x.size(0); ++k) {
-    if (needs_x) transpose(g, w.const_data_ptr<float>() + k * w.stride(0), transposed);
+    if (needs_x) transpose(g, filters + k * w.stride(0), transposed);
     for (long b = 0; b < g.batch; b += together) {
       const long images = std::min(together, g.batch - b);
       for (long i = 0; i < images; ++i) {
@@ -236,15 +234,15 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   return {dx, dw};
 }
 
-TORCH_LIBRARY_FRAGMENT(fednf, m) {
+STABLE_TORCH_LIBRARY_FRAGMENT(fednf, m) {
   m.def("lane_conv(Tensor x, Tensor w, int stride, int padding) -> Tensor");
   m.def("lane_conv_backward(Tensor grad, Tensor x, Tensor w, int stride, int padding, "
         "bool needs_x) -> (Tensor, Tensor)");
 }
 
-TORCH_LIBRARY_IMPL(fednf, CPU, m) {
-  m.impl("lane_conv", lane_conv);
-  m.impl("lane_conv_backward", lane_conv_backward);
+STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {
+  m.impl("lane_conv", TORCH_BOX(&lane_conv));
+  m.impl("lane_conv_backward", TORCH_BOX(&lane_conv_backward));
 }
 
 }  // namespace

@@ -2,14 +2,12 @@
 //
 // Kept apart in arrays for each of the four places, so that the compiler makes vectors of all loops.
 
-#include <ATen/core/Tensor.h>
-#include <torch/library.h>
-
 #include <algorithm>
+#include <vector>
+
+#include "tensors.h"
 
 namespace {
-
-using at::Tensor;
 
 constexpr long CHUNK = 64;  // maxima at a time; what belongs to them stays in the nearest cache
 
@@ -52,9 +50,8 @@ __attribute__((noinline)) void gradient(const float* __restrict upper,
 // Calls f(begin of the two rows, begin of their maxima, how many) for parts of rows.
 template <class F>
 void parts(const Tensor& x, F f) {
-  TORCH_CHECK(x.dim() >= 2 && x.scalar_type() == at::kFloat && x.size(-1) % 2 == 0 &&
-                  x.size(-2) % 2 == 0,
-              "maps are float32 and of even sides; got ", x.scalar_type(), " ", x.sizes());
+  STD_TORCH_CHECK(x.dim() >= 2 && is_float(x) && x.size(-1) % 2 == 0 && x.size(-2) % 2 == 0,
+                  "maps are float32 and of even sides; got ", told(x));
   const long width = x.size(-1), rows = width ? x.numel() / width : 0;
   for (long row = 0; row < rows; row += 2)
     for (long j = 0; j < width / 2; j += CHUNK)
@@ -62,12 +59,12 @@ void parts(const Tensor& x, F f) {
 }
 
 Tensor max_pool(const Tensor& x_) {
-  const Tensor x = x_.contiguous();
-  auto sizes = x.sizes().vec();
+  const Tensor x = contiguous(x_);
+  std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
   for (auto side = sizes.end() - 2; side != sizes.end(); ++side) *side /= 2;
-  const Tensor y = x.new_empty(sizes);
-  const float* from = x.const_data_ptr<float>();
-  float* to = y.mutable_data_ptr<float>();
+  const Tensor y = new_empty(x, sizes);
+  const float* from = floats(x);
+  float* to = to_write(y);
   parts(x, [&](long at, long out, long n) {
     maxima(from + at, from + at + x.size(-1), to + out, n);
   });
@@ -75,12 +72,12 @@ Tensor max_pool(const Tensor& x_) {
 }
 
 Tensor max_pool_backward(const Tensor& grad_, const Tensor& x_) {
-  const Tensor grad = grad_.contiguous(), x = x_.contiguous();
-  TORCH_CHECK(grad.scalar_type() == at::kFloat && 4 * grad.numel() == x.numel(),
-              "the gradient is not that of an output; got ", grad.sizes());
-  const Tensor dx = x.new_empty(x.sizes());
-  const float *from = x.const_data_ptr<float>(), *dy = grad.const_data_ptr<float>();
-  float* to = dx.mutable_data_ptr<float>();
+  const Tensor grad = contiguous(grad_), x = contiguous(x_);
+  STD_TORCH_CHECK(is_float(grad) && 4 * grad.numel() == x.numel(),
+                  "the gradient is not that of an output; got ", told(grad));
+  const Tensor dx = empty_dense(x);
+  const float *from = floats(x), *dy = floats(grad);
+  float* to = to_write(dx);
   const long width = x.size(-1);
   parts(x, [&](long at, long out, long n) {
     gradient(from + at, from + at + width, dy + out, to + at, to + at + width, n);
@@ -88,14 +85,14 @@ Tensor max_pool_backward(const Tensor& grad_, const Tensor& x_) {
   return dx;
 }
 
-TORCH_LIBRARY_FRAGMENT(fednf, m) {
+STABLE_TORCH_LIBRARY_FRAGMENT(fednf, m) {
   m.def("max_pool(Tensor x) -> Tensor");
   m.def("max_pool_backward(Tensor grad, Tensor x) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(fednf, CPU, m) {
-  m.impl("max_pool", max_pool);
-  m.impl("max_pool_backward", max_pool_backward);
+STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {
+  m.impl("max_pool", TORCH_BOX(&max_pool));
+  m.impl("max_pool_backward", TORCH_BOX(&max_pool_backward));
 }
 
 }  // namespace
