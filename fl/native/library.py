@@ -16,7 +16,9 @@ from fl.files import write_whole
 
 _FOLDER = Path(__file__).parent
 _COMPILED = ("convolutions.cpp", "pools.cpp")
-_SOURCES = [_FOLDER / name for name in (*_COMPILED, "columns.h", "geometry.h", "sums.h", "tensors.h")]
+_SOURCES = [
+    _FOLDER / name for name in (*_COMPILED, "columns.h", "geometry.h", "sums.h", "tensors.h")
+]
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
 
 

@@ -46,7 +46,7 @@ def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     found = [int(child) for task in tasks for child in task.read_text().split()]
     words = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
-    return [child for child in found if b"spawn_main" in words[child]]
+    return [child for child in found if b"resource_tracker" not in words[child]]
 
 
 def oldest() -> BaseProcess:
