@@ -71,7 +71,7 @@ def alone(knobs) -> tuple[torch.Tensor, torch.Tensor]:
     [
         (SEQUENTIAL, 1),
         (EAGER, 1),
-        (NATIVE, 1),
+        pytest.param(NATIVE, 1, marks=pytest.mark.slow),
         pytest.param(SEQUENTIAL, 2, marks=pytest.mark.slow),
         pytest.param(EAGER, 2, marks=pytest.mark.slow),
         pytest.param(SEQUENTIAL, "ray", marks=pytest.mark.slow),

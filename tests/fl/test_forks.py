@@ -69,6 +69,7 @@ def workers(process: subprocess.Popen, folder: Path, lines: int) -> list[int]:
     return [child for child, words in children(process).items() if words == own]
 
 
+@pytest.mark.slow
 def test_a_run_on_forks_is_killed_and_ends_as_if_nothing_had_happened(tmp_path):
     """First a worker, which is replaced, then all of it; the folder is free at once."""
     folder, whole = tmp_path / "run", run(Experiment.from_flat(KNOBS), Journal(tmp_path / "one"))

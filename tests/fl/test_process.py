@@ -26,6 +26,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_memory_that_was_used_is_not_asked_for_again():
     pages = 2 * 48 * 2**20 // 4096

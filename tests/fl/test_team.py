@@ -179,6 +179,7 @@ def test_what_is_no_client_s_fault_ends_the_run(tiny, monkeypatch):
         list(grid.send_and_receive(questions(grid, knobs)))
 
 
+@pytest.mark.slow
 def test_an_idle_process_may_die_and_a_round_may_be_left(tiny, crew):
     knobs = tiny({"engine": "sequential"})
     alone = InlineGrid(client.app, knobs)
