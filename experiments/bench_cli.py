@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -16,6 +17,7 @@ from rich.table import Table
 from experiments import terminal
 from experiments.bench.contenders import CONTENDERS
 from experiments.bench.device import import_seconds
+from experiments.bench.growth import lines
 from experiments.bench.harness import timed
 from experiments.bench.jobs import JOBS, Size, job
 from experiments.bench.machine import peak
@@ -37,7 +39,10 @@ Names = Annotated[
 ]
 Against = Annotated[str, typer.Option("--against", help="The contender that ratios are to.")]
 Repetitions = Annotated[int, typer.Option("--repetitions", min=1, help="Turns that count.")]
-Clients = Annotated[int, typer.Option("--clients", min=1, help="Clients in a round.")]
+Clients = Annotated[
+    list[int] | None,
+    typer.Option("--clients", min=1, help="In a round; may be given many times. Default: 10."),
+]
 Images = Annotated[int, typer.Option("--images", min=1, help="Images a client, on average.")]
 Unequal = Annotated[bool, typer.Option("--unequal", help="Clients hold Dirichlet(0.3) parts.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Timed rounds in a repetition.")]
@@ -50,7 +55,7 @@ def bench(
     names: Names = None,
     against: Against = "loop-per-core",
     repetitions: Repetitions = 5,
-    clients: Clients = 10,
+    clients: Clients = None,
     images: Images = 50,
     unequal: Unequal = False,
     rounds: Rounds = 5,
@@ -61,15 +66,12 @@ def bench(
     """Time our engines, bare PyTorch loops and other simulators on the same jobs, in turns."""
     names_of_jobs, batch_sizes = _known("--job", jobs or ["cnn"], JOBS), batch_sizes or [1, 4, 32]
     racing, left_out = _racing(names, against)
-    size = Size(clients, images, unequal, rounds)
+    sizes = [Size(count, images, unequal, rounds) for count in clients or [10]]
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
-        todo = [
-            (name, job(name, batch, size, Path(folder)))
-            for name in names_of_jobs
-            for batch in batch_sizes
-        ]
+        asked = product(names_of_jobs, batch_sizes, sizes)
+        todo = [(name, job(name, batch, size, Path(folder))) for name, batch, size in asked]
         for name, reason in left_out.items():
             say(f"left out: {name}: {reason}")
         begun, most, found = time.time(), peak(), []
@@ -81,12 +83,13 @@ def bench(
         for name, knobs in todo:
             found.append({"job": name, **timed(knobs, racing, repetitions, against, most, watch)})
             _tell(found[-1], against)
+    _tell_growth(found)
     report = {
         "command": typed(),
         "begun": begun,
         "against": against,
         "repetitions": repetitions,
-        "size": asdict(size),
+        "sizes": [asdict(size) for size in sizes],
         "conditions": conditions(),
         "opponents": {name: CONTENDERS[name].versions() for name in racing},
         "cores": cores(),
@@ -159,6 +162,16 @@ def _tell(case: dict, against: str) -> None:
     terminal.show(table)
     for name, reason in case["failed"].items():
         say(f"failed: {name}: {reason}")
+
+
+def _tell_growth(cases: Sequence[dict]) -> None:
+    """Print how rounds grow with their clients, where there are enough numbers of them."""
+    for (name, batch, contender), (clients, line) in lines(cases).items():
+        off = ", ".join(f"{n:,}: {r:+.0%}" for n, r in zip(clients, line.residuals, strict=True))
+        say(
+            f"{name}, batch size {batch}, {contender}: {line.fixed:.3f} s a round and "
+            f"{1000 * line.each:.3f} ms a client; off by {off}"
+        )
 
 
 def _spread(figure: Mapping[str, float] | None, how: str) -> str:

@@ -74,7 +74,7 @@ def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
         raise ConfigError(
             f"{count} images in a round can't be of {CLASSES} classes; raise --images"
         )
-    path = folder / f"{pictures}.npz"
+    path = folder / f"{pictures}-{count}.npz"
     if not path.exists():
         np.savez(path, **_arrays(pictures, count))  # pyrefly: ignore
     knobs = Experiment.from_flat(

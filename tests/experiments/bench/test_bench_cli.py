@@ -39,7 +39,7 @@ def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp
     assert json.loads(answer.lines[-1]) == report
     assert report["command"].startswith("fednf bench --contender loop")
     assert (report["against"], report["repetitions"], report["left_out"]) == ("loop", 2, {})
-    assert report["size"] == {"clients": 2, "images": 5, "unequal": False, "rounds": 2}
+    assert report["sizes"] == [{"clients": 2, "images": 5, "unequal": False, "rounds": 2}]
     assert report["conditions"]["packages"]["torch"]
     assert [(case["job"], case["batch_size"]) for case in report["jobs"]] == [
         ("cnn", 1),

@@ -1,0 +1,47 @@
+"""How a round's time grows with the number of its clients."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FEWEST = 3
+"""Points from which a line is not simply theirs."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds a round = fixed + each · clients, as near as can be in relative terms."""
+
+    fixed: float
+    each: float
+    residuals: tuple[float, ...]
+    """(measured - line) / measured, point by point."""
+
+    @classmethod
+    def through(cls, clients: Sequence[int], seconds: Sequence[float]) -> "Line":
+        """Return the line with the least Σ ((fixed + each·n - s) / s)²: n spans decades."""
+        n, s = np.array(clients, float), np.array(seconds, float)
+        rows = np.stack([1 / s, n / s], axis=1)
+        fixed, each = np.linalg.lstsq(rows, np.ones(len(n)), rcond=None)[0]
+        residuals = (s - (fixed + each * n)) / s
+        return cls(float(fixed), float(each), tuple(map(float, residuals)))
+
+
+def lines(cases: Sequence[Mapping]) -> dict[tuple[str, int, str], tuple[list[int], Line]]:
+    """Return, by job, batch size and contender, numbers of clients and the line through them.
+
+    Args:
+        cases: the jobs of a report; those with fewer than `FEWEST` numbers of clients have none.
+    """
+    points: defaultdict[tuple[str, int, str], dict[int, float]] = defaultdict(dict)
+    for case in cases:
+        for name, row in case["contenders"].items():
+            key = case["job"], case["batch_size"], name
+            points[key][len(case["sizes"])] = row["seconds_per_round"]["median"]
+    return {
+        key: (list(found), Line.through(list(found), list(found.values())))
+        for key, found in points.items()
+        if len(found) >= FEWEST
+    }

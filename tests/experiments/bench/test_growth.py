@@ -1,0 +1,35 @@
+"""Lines through seconds and clients."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.bench.growth import Line, lines
+
+
+def case(name: str, clients: int, seconds: float) -> dict:
+    row = {"seconds_per_round": {"median": seconds}}
+    return {"job": name, "batch_size": 1, "sizes": [5] * clients, "contenders": {"loop": row}}
+
+
+@given(
+    st.floats(0.01, 10),
+    st.floats(1e-5, 1),
+    st.lists(st.integers(1, 10_000), min_size=3, unique=True),
+)
+def test_what_grows_linearly_is_found_again(fixed, each, clients):
+    line = Line.through(clients, [fixed + each * n for n in clients])
+    assert all(abs(residual) < 1e-6 for residual in line.residuals)
+    assert line.fixed + line.each * clients[0] == pytest.approx(fixed + each * clients[0])
+
+
+def test_what_grows_faster_shows_in_the_residuals():
+    line = Line.through([10, 100, 1000], [0.1, 1, 100])
+    assert max(map(abs, line.residuals)) > 0.3
+
+
+def test_fewer_than_three_numbers_of_clients_have_no_line():
+    cases = [case("cnn", n, n / 100) for n in (10, 100, 1000)] + [case("mlp", 10, 1.0)]
+    (((job, batch, name), (clients, line)),) = lines(cases).items()
+    assert (job, batch, name, clients) == ("cnn", 1, "loop", [10, 100, 1000])
+    assert line.each == pytest.approx(0.01)
