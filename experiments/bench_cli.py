@@ -66,7 +66,7 @@ def bench(
     """Time our engines, bare PyTorch loops and other simulators on the same jobs, in turns."""
     names_of_jobs, batch_sizes = _known("--job", jobs or ["cnn"], JOBS), batch_sizes or [1, 4, 32]
     racing, left_out = _racing(names, against)
-    sizes = [Size(count, images, unequal, rounds) for count in clients or [10]]
+    sizes = [Size(count, images, unequal, rounds) for count in dict.fromkeys(clients or [10])]
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
@@ -142,7 +142,8 @@ def _tell(case: dict, against: str) -> None:
     say(
         f"{case['job']}, batch size {case['batch_size']}: {case['parameters']:,} parameters, "
         f"{case['flops_per_image'] / 1e6:.1f} MFLOP an image; "
-        f"{case['images']:,} images a round, of a client {case['sizes'][0]} to {case['sizes'][-1]}"
+        f"{case['images']:,} images a round of "
+        f"{len(case['sizes']):,} clients, each {case['sizes'][0]} to {case['sizes'][-1]}"
     )
     table = Table("contender", box=None)
     for title in ("images/s", "s/round", f"x {against}", "start, s", "peak MB", "of peak", "loss"):

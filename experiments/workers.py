@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fl.config import Experiment
 from fl.journal import Journal
+from fl.process import settle
 from fl.runtime import run
 from fl.runtime.processes import start
 from fl.runtime.team import Team
@@ -42,6 +43,7 @@ def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) 
     Returns:
         Job name -> why it failed, in one line; empty where all went well.
     """
+    settle()
     todo, failed = deque(jobs), dict[str, str]()
     crew = [_Worker(command) for _ in range(min(workers, len(jobs)))]
     try:

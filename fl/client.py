@@ -178,6 +178,7 @@ def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
         knobs.client,
         proximal(first.mu) if first.mu else None,
         knobs.state.fixed_in(first.number),
+        first.work.batch_size,
     )
     lanes = knobs.cohort.lanes
     if knobs.engine != "cohort" or lanes == "auto" or len(clients) == 1:

@@ -56,6 +56,8 @@ class Training:
     """The strategy's client half."""
     fixed: bool = False
     """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
+    batch_size: int | None = None
+    """Where clients' memory has room for less than `client.batch_size`, how much."""
 
 
 def one_by_one(network: FlatNetwork, task: Task[Result], how: Training) -> Result:
@@ -136,7 +138,8 @@ class _Cohort(Generic[Result]):
         self.network, self.fixed = network, how.fixed
         norms = any(isinstance(layer, BatchNorm) for layer in network.module.modules())
         by_batch = norms and not how.fixed
-        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, by_batch)
+        size = how.batch_size or how.client.batch_size
+        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, size, by_batch)
         self.count = lanes
         self.seats: dict[int, _Seat[Result]] = {}
 

@@ -54,8 +54,9 @@ def locked(folder: Path) -> Iterator[None]:
         _lock(handle, folder)
         yield
     finally:
-        _locks.remove(handle)
-        os.close(handle)
+        if handle in _locks:  # not in a fork, which has left it already
+            _locks.remove(handle)
+            os.close(handle)
 
 
 def _lock(handle: int, folder: Path) -> None:

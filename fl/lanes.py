@@ -39,6 +39,7 @@ class Lanes:
         correct: the strategy's client half, or None.
         gradients: the program of this network.
         lanes: K.
+        batch_size: of all of them but a client's last.
         by_batch: whether examples of a batch bear on each other, as with BatchNorm, so that only
             batches of one size can be taken together.
     """
@@ -50,15 +51,16 @@ class Lanes:
         correct: Correction | None,
         gradients: Gradients,
         lanes: int,
+        batch_size: int,
         by_batch: bool,
     ) -> None:
-        self.network, self.gradients, self.by_batch = network, gradients, by_batch
+        self.network, self.gradients = network, gradients
+        self.batch_size, self.by_batch = batch_size, by_batch
         self.weights = network.weights.expand(lanes, -1).clone()
         self.start, self.gradient = self.weights.clone(), torch.zeros_like(self.weights)
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
         self.update = Update(network, client, correct, self.weights, self.gradient)
         self.losses = torch.zeros_like(self.update.norms)
-        self.largest = 0
         self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
 
     @torch.no_grad()
@@ -103,7 +105,6 @@ class Lanes:
     def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> None:
         """Fill these lanes' gradients, move their buffers, and add to their losses."""
         sizes = [len(labels) for _, labels in batches]
-        self.largest = max(self.largest, *sizes)
         everyone = list(range(len(self.weights)))
         if lanes == everyone:  # the rule; what follows costs copies
             examples = _stacked(batches, self._width(sizes), self.weights)
@@ -111,7 +112,7 @@ class Lanes:
             self.gradient.copy_(gradient)  # which clips may hold views of
             self.losses.addcmul_(losses, _counts(tuple(sizes), losses.dtype, losses.device))
             return
-        smaller = self.by_batch and max(sizes) < self.largest
+        smaller = self.by_batch and max(sizes) < self.batch_size
         rows = everyone if self.gradients.whole and not smaller else lanes
         taken = dict(zip(lanes, batches, strict=True))
         # An idle lane is given somebody's batch, and what comes of it is left alone.
@@ -130,7 +131,8 @@ class Lanes:
         """Return to how many images batches of these sizes are filled up."""
         if self.by_batch:
             return max(sizes)
-        return min(self.largest, -(-max(sizes) // STEP) * STEP)
+        most = max(sizes)
+        return min(max(self.batch_size, most), -(-most // STEP) * STEP)
 
 
 def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:

@@ -7,7 +7,8 @@ from functools import cache
 import torch
 
 _KEPT_BYTES = 2**30
-"""What the C library may keep of memory that was given back to it."""
+"""Allocations up to which the C library keeps what was given back to it, and how much at the end of
+its heap."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
@@ -27,6 +28,7 @@ def settle() -> None:
 def _keep_memory() -> None:
     """Tell glibc; other C libraries have no such call, and go on as they do."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if set_option := getattr(library, "mallopt", None):
-        for option in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            set_option(option, _KEPT_BYTES)
+    set_option = getattr(library, "mallopt", lambda option, value: 0)
+    # Old ones refuse the first; the second alone would be worse than none.
+    if set_option(_M_MMAP_THRESHOLD, _KEPT_BYTES):
+        set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)

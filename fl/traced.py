@@ -20,6 +20,8 @@ _TOLERANCE, _ROUNDING = 1e-3, 1e-5
 """How far a graph's results may be from those that it was made from: the gradients of a parameter
 relative to their largest, and to the largest of the whole network, which some have only rounding
 errors of."""
+_HASHED = "fl.", "torch."
+"""Where classes are from whose code is in the name of a graph that is kept."""
 _AWAY = 0.01
 """Standard deviation of what is added to weights and inputs where that is looked at."""
 
@@ -63,7 +65,8 @@ class Traced(Gradients):
     ) -> None:
         super().__init__(network, native)
         self.lanes, self.compiled = lanes, compiled
-        self.name = name and f"{name}, native={native}"
+        ours = all(type(m).__module__.startswith(_HASHED) for m in network.module.modules())
+        self.name = f"{name}, native={native}, compiled={compiled}" if name and ours else ""
         self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
         self.used: dict[torch.Size, _Pass | None] = {}
 
@@ -99,6 +102,10 @@ class Traced(Gradients):
             run = compiled(graph, arguments) if self.compiled else graph.module()
             if wrong := self._differing(run(*somewhere), expected):
                 raise ArithmeticError(f"it differs in {wrong}")
+            if len(graph.starved) != len(self.norms):
+                raise ValueError(
+                    f"it counts for {len(graph.starved)} layers, not {len(self.norms)}"
+                )
             return _Pass(run, graph.starved)
 
         place = graphs.place(self.name, arguments)
@@ -112,7 +119,7 @@ class Traced(Gradients):
             warnings.warn(f"the traced pass is not used: {reason}", stacklevel=3)
             return None
         if self.name:
-            with suppress(OSError):
+            with suppress(Exception):  # it serves this process all the same
                 graph.keep(place)
         return found
 

@@ -5,8 +5,9 @@ its max pools on indices. Here are operators that don't. `why_not` compiles them
 without a C++ compiler it says so, and nothing else here may be called. Flower's bundles hold no
 C++ either: there PyTorch's operators serve.
 
-The operators run on one thread. The result for a lane depends on nothing but its own images and
-weights: not on the other lanes, their number or its place among them.
+The operators run on one thread, but for products of small maps, which are PyTorch's. The result for
+a lane depends on its own images and weights: not on the other lanes, their number or its place
+among them, as far as PyTorch's products don't mind where matrices lie.
 """
 
 import functools

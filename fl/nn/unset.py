@@ -9,7 +9,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def unset(layer: type[Layer], *sizes: int, **options: object) -> Layer:
-    """Return a layer whose parameters hold whatever was in memory.
+    """Return a layer, without parts or buffers, whose parameters hold whatever was in memory.
 
     PyTorch would draw them from its global generator. Its own `skip_init` does what this does, and
     takes half a second for it: it loads the algebra that PyTorch has for unknown shapes.

@@ -52,7 +52,8 @@ def _can_fork() -> bool:
     """
     if sys.platform != "linux" or torch.cuda.is_initialized():
         return False
-    return len(os.listdir("/proc/self/task")) == threading.active_count()
+    pythons = {str(thread.native_id) for thread in threading.enumerate()}
+    return pythons.issuperset(os.listdir("/proc/self/task"))
 
 
 def _begin(target: Callable[..., None], pipe: Connection, *arguments: object) -> None:

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from fl import client, engines, server
 from fl.config import Experiment
 from fl.journal import Journal
+from fl.process import settle
 from fl.provenance import cores
 from fl.runtime.inline import InlineGrid
 from fl.runtime.processes import Processes
@@ -36,6 +37,7 @@ def run(
         watch: called after every round.
         command: how to repeat it, for `experiment.json`.
     """
+    settle()  # before anything starts a pool of threads, which would forbid forks
     journal.check(knobs, resume)
     begun, finished = journal.engine(), journal.result()
     # Of another machine, maybe, or of a cluster; runs from before there were workers had none.

@@ -80,7 +80,7 @@ def both_ways(
     program: Gradients | None = None,
 ) -> tuple[list, list]:
     alone = [cohort.one_by_one(network, task, how) for task in tasks]
-    program = program or Gradients(network)
+    program, how = program or Gradients(network), replace(how, batch_size=tasks[0].batch_size)
     found = dict(cohort.together(network, tasks, how, program, lanes))
     return alone, [found[place] for place in range(len(tasks))]
 
@@ -141,9 +141,17 @@ def test_unequal_clients_end_as_they_would_alone(
     assert_same(*both_ways(network, tasks, Training(client, correct, fixed), lanes))
 
 
-def test_passes_are_as_wide_as_they_have_to_be_in_steps_of_eight():
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        # In one lane 20, 20 and 5 images, then 1; in the other 20 and 3, then 20 and 10.
+        ([45, 23, 30, 1], [20, 20, 20, 16]),
+        ([5, 3, 13], [8, 16]),
+    ],
+)
+def test_passes_are_as_wide_as_they_have_to_be_in_steps_of_eight(sizes, expected):
     network = flat_network("plainnet", "groupnorm")
-    tasks = clients(network, [45, 23, 30, 1], 20)
+    tasks = clients(network, sizes, 20)
     widths = []
 
     class Watched(Gradients):
@@ -152,8 +160,7 @@ def test_passes_are_as_wide_as_they_have_to_be_in_steps_of_eight():
             return super().__call__(weights, buffers, examples)
 
     assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, Watched(network)))
-    # In one lane 20, 20 and 5 images, then 1; in the other 20 and 3, then 20 and 10.
-    assert widths == [20, 20, 20, 16]
+    assert widths == expected
 
 
 @pytest.mark.parametrize("breaks", ["begin", "labels", "end"])

@@ -16,7 +16,7 @@ from fl.runtime import run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 ENVIRONMENT = {
-    **os.environ,
+    **{key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
 }
@@ -89,8 +89,10 @@ def test_a_run_on_forks_is_killed_and_ends_as_if_nothing_had_happened(tmp_path):
 
 
 def test_ctrl_c_is_the_parent_s_and_ends_all(tmp_path):
-    process = begin(tmp_path / "run")
+    # So many weights that PyTorch would begin to use a pool of threads.
+    process = begin(tmp_path / "run", "--set", "network.width=64")
     forks = workers(process, tmp_path / "run", 2)
+    assert len(forks) == 2
     for pid in (*forks, process.pid):  # as a terminal sends it
         os.kill(pid, signal.SIGINT)
     out, _ = process.communicate(timeout=60)
@@ -140,3 +142,19 @@ with locked(folder):
 os.kill(child, 9)
 """
     assert said(code) == ["free"]
+
+
+def test_a_fork_may_leave_the_lock_of_its_parent_by_an_error(tmp_path):
+    code = f"""
+import os
+from pathlib import Path
+from fl.files import locked
+try:
+    with locked(Path({str(tmp_path)!r})):
+        if not os.fork():
+            raise ValueError("its own")
+        os.wait()
+except ValueError as error:
+    print(error)
+"""
+    assert said(code) == ["its own"]

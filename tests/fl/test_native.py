@@ -69,11 +69,11 @@ def test_results_and_gradients_are_pytorch_s_in_float64(case):
 
 @st.composite
 def narrow_cases(draw):
-    """Small maps whose filters fill vectors, which are laid out as a matrix; and their border."""
+    """Small maps, which are laid out as matrices, with images for more than one; their border."""
     kernel, stride = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([1, 2]))
     padding = draw(st.integers(0, kernel - 1))
     sides = [draw(st.integers(max(1, kernel - 2 * padding), 9)) for _ in range(2)]
-    lanes, batch, outputs = (draw(st.integers(1, most)) for most in (3, 5, 14))
+    lanes, batch, outputs = (draw(st.integers(1, most)) for most in (3, 40, 14))
     noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     x = torch.randn(lanes, batch, 16, *sides, generator=noise)
     w = torch.randn(lanes, outputs, 16, kernel, kernel, generator=noise)
