@@ -103,9 +103,7 @@ class Traced(Gradients):
             if wrong := self._differing(run(*somewhere), expected):
                 raise ArithmeticError(f"it differs in {wrong}")
             if len(graph.starved) != len(self.norms):
-                raise ValueError(
-                    f"it counts for {len(graph.starved)} layers, not {len(self.norms)}"
-                )
+                raise ValueError(f"{len(graph.starved)} layers, not {len(self.norms)}")
             return _Pass(run, graph.starved)
 
         place = graphs.place(self.name, arguments)
