@@ -60,6 +60,11 @@ class Training:
     """Where clients' memory has room for less than `client.batch_size`, how much."""
 
 
+def by_batch(network: FlatNetwork) -> bool:
+    """Return whether examples of a batch bear on each other, unless statistics are fixed."""
+    return any(isinstance(layer, BatchNorm) for layer in network.module.modules())
+
+
 def one_by_one(network: FlatNetwork, task: Task[Result], how: Training) -> Result:
     """Train one client by `fl.training.train`, and return its result."""
     try:
@@ -136,10 +141,9 @@ class _Cohort(Generic[Result]):
         self, network: FlatNetwork, how: Training, gradients: Gradients, lanes: int
     ) -> None:
         self.network, self.fixed = network, how.fixed
-        norms = any(isinstance(layer, BatchNorm) for layer in network.module.modules())
-        by_batch = norms and not how.fixed
+        together = by_batch(network) and not how.fixed
         size = how.batch_size or how.client.batch_size
-        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, size, by_batch)
+        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, size, together)
         self.count = lanes
         self.seats: dict[int, _Seat[Result]] = {}
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fl import flat, native
+from fl.cohort import by_batch
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.fleet import batch_size
 from fl.lanes import STEP
-from fl.nn import BatchNorm
 from fl.provenance import cores
 from fl.seeds import torch_stream
 from fl.settings import ConfigError, Value
@@ -97,7 +97,7 @@ def _why_sequential(
         return None
     if knobs.sampling.clients <= workers:
         return "a worker for every client of a round"
-    if knobs.client.batch_size > (_MOST_TOGETHER if _by_batch(network) else _MOST_IMAGES):
+    if knobs.client.batch_size > (_MOST_TOGETHER if by_batch(network) else _MOST_IMAGES):
         return f"batches of {knobs.client.batch_size} keep a core busy"
     if (values := len(network.weights)) > _MOST_VALUES:
         return f"{values:,} weights keep a core busy at any batch size"
@@ -106,11 +106,6 @@ def _why_sequential(
     if (images := _images(knobs)) < _FEWEST_IMAGES * _sizes(knobs):
         return f"about {images:,.0f} images are a short run"
     return None
-
-
-def _by_batch(network: flat.FlatNetwork) -> bool:
-    """Return whether images of a batch bear on each other."""
-    return any(isinstance(layer, BatchNorm) for layer in network.module.modules())
 
 
 def _sizes(knobs: Experiment) -> int:
@@ -138,7 +133,7 @@ def _level(knobs: Experiment, network: flat.FlatNetwork) -> str:
         if reason:
             return "traced"
         long = _images(knobs) >= _COMPILED_IMAGES * _sizes(knobs)
-        sizes = _by_batch(network) or knobs.fleet.tiers
+        sizes = by_batch(network) or knobs.fleet.tiers
         return "compiled" if long and not sizes else "native"
     if reason:
         raise ConfigError(f"cohort.level={level}: {reason}; or use cohort.level=traced")

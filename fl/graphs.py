@@ -61,7 +61,7 @@ def kept(path: Path) -> Graph:
     """
     with safe_open(path, framework="pt") as file:
         told = file.metadata()
-        constants = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        constants = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
         return Graph(told["code"], constants, tuple(map(int, told["starved"].split())))
 
 
