@@ -43,6 +43,12 @@ Clients = Annotated[
     list[int] | None,
     typer.Option("--clients", min=1, help="In a round; may be given many times. Default: 10."),
 ]
+Of = Annotated[
+    int | None,
+    typer.Option(
+        "--of", min=1, help="All clients, of whom each round's are drawn. Default: those."
+    ),
+]
 Images = Annotated[int, typer.Option("--images", min=1, help="Images a client, on average.")]
 Unequal = Annotated[bool, typer.Option("--unequal", help="Clients hold Dirichlet(0.3) parts.")]
 Rounds = Annotated[int, typer.Option("--rounds", min=1, help="Timed rounds in a repetition.")]
@@ -56,6 +62,7 @@ def bench(
     against: Against = "loop-per-core",
     repetitions: Repetitions = 5,
     clients: Clients = None,
+    of: Of = None,
     images: Images = 50,
     unequal: Unequal = False,
     rounds: Rounds = 5,
@@ -66,7 +73,7 @@ def bench(
     """Time our engines, bare PyTorch loops and other simulators on the same jobs, in turns."""
     names_of_jobs, batch_sizes = _known("--job", jobs or ["cnn"], JOBS), batch_sizes or [1, 4, 32]
     racing, left_out = _racing(names, against)
-    sizes = [Size(count, images, unequal, rounds) for count in dict.fromkeys(clients or [10])]
+    sizes = [Size(count, images, unequal, rounds, of) for count in dict.fromkeys(clients or [10])]
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
@@ -142,7 +149,7 @@ def _tell(case: dict, against: str) -> None:
     say(
         f"{case['job']}, batch size {case['batch_size']}: {case['parameters']:,} parameters, "
         f"{case['flops_per_image'] / 1e6:.1f} MFLOP an image; "
-        f"{case['images']:,} images a round of "
+        f"{case['images']:,} images a round, of {case['clients']:,} of "
         f"{len(case['sizes']):,} clients, each {case['sizes'][0]} to {case['sizes'][-1]}"
     )
     table = Table("contender", box=None)

@@ -19,13 +19,14 @@ from fl.provenance import cores
 class _Timed(FedAvg):
     """Flower's FedAvg, which also says when a round is aggregated."""
 
-    def __init__(self, record: Record, clients: int) -> None:
-        # Without `min_train_nodes` Flower 1.41 may train fewer clients in the first round.
+    def __init__(self, record: Record, clients: int, everyone: int) -> None:
+        # Flower 1.41 trains int(nodes that are there · fraction), but no fewer than the minimum: a
+        # fraction that falls short of a whole number, or nodes that come late, change nothing.
         super().__init__(
-            fraction_train=1.0,
+            fraction_train=clients / everyone,
             fraction_evaluate=0.0,
             min_train_nodes=clients,
-            min_available_nodes=clients,
+            min_available_nodes=everyone,
         )
         self.record = record
 
@@ -62,7 +63,7 @@ def run(knobs: Experiment, record: Record) -> None:
     def main(grid: Grid, context: Context) -> None:
         torch.manual_seed(knobs.seed)
         arrays = ArrayRecord(workload(knobs).network.state_dict())
-        strategy = _Timed(record, knobs.partition.clients)
+        strategy = _Timed(record, knobs.sampling.clients, knobs.partition.clients)
         strategy.start(grid=grid, initial_arrays=arrays, num_rounds=knobs.rounds)
 
     run_simulation(

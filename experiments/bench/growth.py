@@ -39,7 +39,7 @@ def lines(cases: Sequence[Mapping]) -> dict[tuple[str, int, str], tuple[list[int
     for case in cases:
         for name, row in case["contenders"].items():
             key = case["job"], case["batch_size"], name
-            points[key][len(case["sizes"])] = row["seconds_per_round"]["median"]
+            points[key][case["clients"]] = row["seconds_per_round"]["median"]
     return {
         key: (list(found), Line.through(list(found), list(found.values())))
         for key, found in points.items()

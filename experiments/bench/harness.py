@@ -113,7 +113,8 @@ def timed(
         watch: called after every repetition.
     """
     sizes = sorted(len(part) for part in deal(job))
-    flops, images = flops_per_image(job), sum(sizes)
+    flops, drawn = flops_per_image(job), job.sampling.clients
+    images = sum(sizes) * drawn // len(sizes)  # where some are left out, all hold equally many
 
     def once(name: str, watch_memory: bool) -> Repetition:
         return repeat(name, job, images, watch_memory=watch_memory)
@@ -133,6 +134,7 @@ def timed(
         "parameters": sum(p.numel() for p in network(job).parameters()),
         "flops_per_image": flops,
         "images": images,
+        "clients": drawn,
         "sizes": sizes,
         "contenders": told,
         "failed": failed,

@@ -51,13 +51,32 @@ class Size:
     """How much a round of a job is."""
 
     clients: int = 10
-    """Clients, all of which train in every round."""
+    """Clients that train in a round."""
     images: int = 50
     """Images a client; where they are unequal, their mean."""
     unequal: bool = False
     """Whether clients hold Dirichlet(0.3) parts of each class, or equally many of all."""
     rounds: int = 5
     """Rounds that are timed; one before them is not."""
+    of: int | None = None
+    """Clients there are, of whom those of a round are drawn; None: as many as train in one."""
+
+    @property
+    def everyone(self) -> int:
+        """How many clients there are."""
+        return self.of or self.clients
+
+    def __post_init__(self) -> None:
+        if self.everyone < self.clients:
+            raise ConfigError(
+                f"--of {self.of} is less than --clients {self.clients}, who are drawn from them; "
+                "raise --of"
+            )
+        if self.unequal and self.everyone > self.clients:
+            raise ConfigError(
+                f"--of {self.of} with --unequal: rounds of {self.clients} clients would differ in "
+                "images; leave one of the two out"
+            )
 
 
 def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
@@ -70,9 +89,9 @@ def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
         ConfigError: there are too few images for ten classes, or for as many clients.
     """
     pictures, network = JOBS[name]
-    if (count := size.clients * size.images) < CLASSES:
+    if (count := size.everyone * size.images) < CLASSES:
         raise ConfigError(
-            f"{count} images in a round can't be of {CLASSES} classes; raise --images"
+            f"{count} images of all clients can't be of {CLASSES} classes; raise --images"
         )
     path = folder / f"{pictures}-{count}.npz"
     if not path.exists():
@@ -84,7 +103,7 @@ def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
             "partition.kind": "dirichlet" if size.unequal else "iid",
             "partition.alpha": 0.3,
             "partition.min-size": 1,
-            "partition.clients": size.clients,
+            "partition.clients": size.everyone,
             "sampling.clients": size.clients,
             "client.batch-size": batch_size,
             "client.lr": 0.02,

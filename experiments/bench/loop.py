@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.bench.record import Record
-from experiments.bench.workload import loss, workload
+from experiments.bench.workload import draws, loss, workload
 from fl.config import Experiment
 
 
@@ -26,13 +26,14 @@ def run(knobs: Experiment, record: Record) -> None:
     torch.manual_seed(knobs.seed)
     job = workload(knobs)
     shared = {name: tensor.clone() for name, tensor in job.network.state_dict().items()}
-    for _ in range(knobs.rounds):
+    for drawn in draws(knobs):
+        everything = sum(job.sizes[client] for client in drawn)
         mean = {name: torch.zeros_like(tensor) for name, tensor in shared.items()}
         total = 0.0
-        for images, labels in job.clients:
+        for images, labels in (job.clients[client] for client in drawn):
             job.network.load_state_dict(shared)
             total += train(job.network, images, labels, knobs)
             for name, tensor in job.network.state_dict().items():
-                mean[name].add_(tensor, alpha=len(labels) / job.images)
+                mean[name].add_(tensor, alpha=len(labels) / everything)
         shared = mean
-        record(job.images, total / job.images)
+        record(everything, total / everything)

@@ -1,6 +1,5 @@
 """The bare loop in a process per core, which live as long as the job."""
 
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import torch
@@ -10,7 +9,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from experiments.bench.loop import train
 from experiments.bench.record import Record
-from experiments.bench.workload import workload
+from experiments.bench.workload import draws, workload
 from fl.config import Experiment
 from fl.engines import longest_first
 from fl.provenance import cores
@@ -19,34 +18,32 @@ from fl.provenance import cores
 def run(knobs: Experiment, record: Record) -> None:
     """Let workers train their clients and sum up; weights and sums are in shared memory."""
     job, processes = workload(knobs), multiprocessing.get_context("spawn")
-    crew = min(cores(), len(job.clients))
+    crew = min(cores(), knobs.sampling.clients)
     shared = parameters_to_vector(job.network.parameters()).detach().share_memory_()
     sums = torch.zeros(crew, len(shared)).share_memory_()
-    hands = longest_first([len(labels) for _, labels in job.clients], crew)
     pipes = []
-    for worker, clients in enumerate(hands):
+    for worker in range(crew):
         mine, theirs = processes.Pipe()
-        arguments = (theirs, knobs, clients, shared, sums[worker])
+        arguments = (theirs, knobs, shared, sums[worker])
         processes.Process(target=_work, args=arguments, daemon=True).start()
         theirs.close()
         pipes.append(mine)
-    for _ in range(knobs.rounds):
-        for pipe in pipes:
-            pipe.send(None)
+    for drawn in draws(knobs):
+        sizes = [job.sizes[client] for client in drawn]
+        for pipe, hand in zip(pipes, longest_first(sizes, crew), strict=True):
+            pipe.send(([drawn[place] for place in hand], sum(sizes)))
         total = sum(pipe.recv() for pipe in pipes)
         torch.sum(sums, 0, out=shared)
-        record(job.images, total / job.images)
+        record(sum(sizes), total / sum(sizes))
 
 
-def _work(
-    pipe: Connection, knobs: Experiment, clients: Sequence[int], shared: Tensor, mean: Tensor
-) -> None:
-    """Train some clients whenever asked to, until the parent is gone."""
+def _work(pipe: Connection, knobs: Experiment, shared: Tensor, mean: Tensor) -> None:
+    """Train whom each order names, of a round of so many images, until the parent is gone."""
     torch.manual_seed(knobs.seed)
     job = workload(knobs)
     while True:
         try:
-            pipe.recv()
+            clients, everything = pipe.recv()
         except EOFError:
             return
         mean.zero_()
@@ -55,5 +52,5 @@ def _work(
             vector_to_parameters(shared.clone(), job.network.parameters())
             total += train(job.network, images, labels, knobs)
             after = parameters_to_vector(job.network.parameters()).detach()
-            mean.add_(after, alpha=len(labels) / job.images)
+            mean.add_(after, alpha=len(labels) / everything)
         pipe.send(total)

@@ -60,7 +60,7 @@ def _play(knobs: Experiment, record: Record) -> None:
     model = PyTorchModel(module, torch.optim.SGD, torch.optim.SGD(module.parameters(), lr=1.0))
     FederatedAveraging().run(
         # It evaluates in rounds 0, frequency, ...: in none but the first, which is not timed.
-        NNAlgorithmParams(knobs.rounds, knobs.rounds, len(users), None),
+        NNAlgorithmParams(knobs.rounds, knobs.rounds, knobs.sampling.clients, None),
         SimulatedBackend(data, data, postprocessors=[WeightByDatapoints()]),
         model,
         NNTrainHyperParams(knobs.client.batch_size, 1, knobs.client.lr),

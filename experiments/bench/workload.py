@@ -1,5 +1,6 @@
 """What a contender that is not ours is given: the network, and every client's images as inputs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from experiments.bench.jobs import network
 from fl.config import Experiment
 from fl.data import deal, load
+from fl.seeds import stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +22,9 @@ class Workload:
     """Of every client, its images as float inputs, and their labels."""
 
     @property
-    def images(self) -> int:
-        """Images of all clients."""
-        return sum(len(labels) for _, labels in self.clients)
+    def sizes(self) -> list[int]:
+        """Images of each client."""
+        return [len(labels) for _, labels in self.clients]
 
 
 @lru_cache(maxsize=1)
@@ -31,6 +33,14 @@ def workload(knobs: Experiment) -> Workload:
     dataset = load(knobs.data.name)
     images, labels = dataset.inputs(dataset.train.images), dataset.train.labels
     return Workload(network(knobs), tuple((images[mine], labels[mine]) for mine in deal(knobs)))
+
+
+def draws(knobs: Experiment) -> Iterator[list[int]]:
+    """Draw the clients of every round, in order and without replacement."""
+    rng = stream(knobs.seed, "bench", "draws")
+    for _ in range(knobs.rounds):
+        drawn = rng.choice(knobs.partition.clients, knobs.sampling.clients, replace=False)
+        yield sorted(drawn.tolist())
 
 
 def loss(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

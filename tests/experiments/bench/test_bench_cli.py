@@ -39,7 +39,9 @@ def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp
     assert json.loads(answer.lines[-1]) == report
     assert report["command"].startswith("fednf bench --contender loop")
     assert (report["against"], report["repetitions"], report["left_out"]) == ("loop", 2, {})
-    assert report["sizes"] == [{"clients": 2, "images": 5, "unequal": False, "rounds": 2}]
+    assert report["sizes"] == [
+        {"clients": 2, "images": 5, "unequal": False, "rounds": 2, "of": None}
+    ]
     assert report["conditions"]["packages"]["torch"]
     assert [(case["job"], case["batch_size"]) for case in report["jobs"]] == [
         ("cnn", 1),
@@ -60,6 +62,19 @@ def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp
     (line,) = [line for line in answer.lines if line.split()[:1] == ["sequential"]][:1]
     for text in ("20 (20–20)", "0.500 (0.500–0.500)", "2.00 (2.00–2.00)", "2.000 → 1.000"):
         assert text in line
+
+
+def test_rounds_of_some_clients_tell_what_a_round_has(fednf, made_up):
+    words = ["--batch-size", "2", "--clients", "1", "--clients", "3", "--of", "4", "--json"]
+    answer = fednf("bench", *RACE, *words)
+    cases = json.loads(answer.lines[-1])["jobs"]
+    assert [(case["clients"], case["images"], case["sizes"]) for case in cases] == [
+        (2, 10, [5] * 4),
+        (1, 5, [5] * 4),
+        (3, 15, [5] * 4),
+    ]
+    assert any("15 images a round, of 3 of 4 clients, each 5 to 5" in line for line in answer.lines)
+    assert any("loop: " in line and "ms a client" in line for line in answer.lines)
 
 
 def test_a_failed_contender_is_told_and_fails_the_bench(fednf, made_up, tmp_path):
@@ -112,7 +127,10 @@ BAD = {
     "--batch-size 0": "--batch-size",
     "--clients 0": "--clients",
     "--repetitions 0": "--repetitions",
-    "--clients 3 --images 3": "9 images in a round can't be of 10 classes; raise --images",
+    "--clients 3 --images 3": "9 images of all clients can't be of 10 classes; raise --images",
+    "--of 9": "--of 9 is less than --clients 10, who are drawn from them; raise --of",
+    "--clients 3 --clients 20 --of 19": "--of 19 is less than --clients 20",
+    "--of 11 --unequal": "--of 11 with --unequal: rounds of 10 clients would differ in images",
     "--out .": ". is a folder; choose a file",
 }
 

@@ -12,6 +12,7 @@ from experiments.bench.contenders import CONTENDERS
 from experiments.bench.jobs import JOBS, Size, flops_per_image, job, network
 from experiments.bench.record import Record
 from experiments.bench.repetition import repeat
+from experiments.bench.workload import draws
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.engines import longest_first
@@ -31,6 +32,11 @@ def losses(tmp_path):
         return [line["loss"] for line in record.lines()]
 
     return play
+
+
+def some(folder: Path, rounds: int = 2) -> Experiment:
+    """Return a job of which a round has three clients of seven."""
+    return job("cnn", 20, Size(clients=3, images=20, rounds=rounds, of=7), folder)
 
 
 def whole_batches(folder: Path) -> Experiment:
@@ -59,6 +65,30 @@ def test_all_average_the_same_networks(losses, tmp_path, reference, name):
 def test_all_learn_in_micro_batches(losses, tmp_path, name):
     found = losses(name, job("cnn", 2, SMALL, tmp_path))
     assert found[-1] < found[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["sequential", pytest.param("cohort", marks=pytest.mark.slow), "loop", "loop-per-core"]
+)
+def test_rounds_of_some_clients_are_of_as_many_images(losses, tmp_path, name):
+    assert len(losses(name, some(tmp_path))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_simulators_train_as_many_clients_as_a_round_has(tmp_path, name):
+    if reason := CONTENDERS[name].missing():
+        pytest.skip(reason)
+    assert repeat(name, some(tmp_path), 60, watch_memory=False).images == 120
+
+
+def test_clients_of_a_round_are_drawn_anew_from_all(tmp_path):
+    drawn = list(draws(some(tmp_path, rounds=20)))
+    assert len(drawn) == 21
+    for clients in drawn:
+        assert len(clients) == len(set(clients)) == 3
+    assert {client for clients in drawn for client in clients} == set(range(7))
+    assert list(draws(whole_batches(tmp_path))) == [[0, 1, 2]] * 3
 
 
 @pytest.mark.slow
