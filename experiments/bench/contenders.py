@@ -77,6 +77,7 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "loop": Contender("bare PyTorch, one process, one thread", "loop"),
     "loop-per-core": Contender("bare PyTorch, a process a core", "loop_per_core"),
+    "pooled": Contender("bare PyTorch, all images in one place, batches of 128", "pooled"),
     "flower": Contender("stock Flower, Ray, a core a client", "flower", needs=("ray",)),
     "pfl": Contender("pfl-research, torchrun, a process a core", "pfl_research", needs=("pfl",)),
 }

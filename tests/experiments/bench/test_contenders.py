@@ -61,6 +61,11 @@ def test_all_average_the_same_networks(losses, tmp_path, reference, name):
     assert losses(name, whole_batches(tmp_path)) == pytest.approx(reference, rel=1e-4)
 
 
+def test_pooled_images_are_one_batch_whatever_the_job_s(losses, tmp_path, reference):
+    # The mean of clients' single steps, weighted by their images, is the step of all together.
+    assert losses("pooled", job("cnn", 2, SMALL, tmp_path)) == pytest.approx(reference, rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["sequential", "loop"])  # a loop per core trains as the loop
 def test_all_learn_in_micro_batches(losses, tmp_path, name):
     found = losses(name, job("cnn", 2, SMALL, tmp_path))
@@ -68,7 +73,14 @@ def test_all_learn_in_micro_batches(losses, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["sequential", pytest.param("cohort", marks=pytest.mark.slow), "loop", "loop-per-core"]
+    "name",
+    [
+        "sequential",
+        pytest.param("cohort", marks=pytest.mark.slow),
+        "loop",
+        "loop-per-core",
+        "pooled",
+    ],
 )
 def test_rounds_of_some_clients_are_of_as_many_images(losses, tmp_path, name):
     assert len(losses(name, some(tmp_path))) == 3
