@@ -35,7 +35,7 @@ Batches = Annotated[
 ]
 Names = Annotated[
     list[str] | None,
-    typer.Option("--contender", help="May be given many times. Default: all that are here."),
+    typer.Option("--contender", help="May be given many times. Default: all here but cold ones."),
 ]
 Against = Annotated[str, typer.Option("--against", help="The contender that ratios are to.")]
 Repetitions = Annotated[int, typer.Option("--repetitions", min=1, help="Turns that count.")]
@@ -129,7 +129,8 @@ def _known(option: str, names: Sequence[str], table: Mapping[str, object]) -> li
 
 def _racing(names: Sequence[str] | None, against: str) -> tuple[list[str], dict[str, str]]:
     """Return the contenders that can run here, and why others can't."""
-    asked = _known("--contender", names or list(CONTENDERS), CONTENDERS)
+    warm = [name for name, row in CONTENDERS.items() if not row.cold]
+    asked = _known("--contender", names or warm, CONTENDERS)
     _known("--against", [against], CONTENDERS)
     if against not in asked:
         raise ConfigError(f"--against {against} is not among the contenders {', '.join(asked)}")

@@ -24,6 +24,8 @@ class Contender:
     """Packages that it can't do without."""
     knobs: Mapping[str, Value] = field(default_factory=dict)
     """Of ours, in which it differs from the job, such as the engine."""
+    cold: bool = False
+    """Whether it finds the user's cache empty every time; it is then run only where it is named."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that it needs."""
@@ -68,6 +70,12 @@ CONTENDERS: dict[str, Contender] = {
         "fednf, the same, compiled",
         "ours_per_core",
         knobs={"engine": "cohort", "cohort.level": "compiled"},
+    ),
+    "cohort-per-core-cold": Contender(
+        "fednf, cohort-per-core on a machine that never ran it",
+        "ours_per_core",
+        knobs={"engine": "cohort", "cohort.level": "native"},
+        cold=True,
     ),
     "cohort-on-ray": Contender(
         "fednf, clients in lanes, our convolutions, a Ray actor a core",

@@ -25,6 +25,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # not 15: else whatever else runs would starve Flower's clients
 }
+_CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
+"""Where compiled operators, traced graphs and compiled programs are kept."""
 _LIMIT = 3600.0  # seconds; a contender that hangs must not hold up the others for ever
 
 
@@ -78,7 +80,7 @@ def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) 
         record, errors = Record(folder / "rounds.jsonl"), folder / "errors.txt"
         (folder / "knobs.json").write_text(json.dumps(job.to_flat()))
         family = Family(str(uuid.uuid4()))
-        environment = {**os.environ, **_QUIET, **family.mark, "FLWR_HOME": name}
+        environment = {**os.environ, **surroundings(contender, folder), **family.mark}
         words = ["-m", __name__, contender, str(folder / "knobs.json"), str(record.path)]
         begun = time.monotonic()
         with errors.open("wb") as file:
@@ -95,6 +97,14 @@ def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) 
         if status:
             raise Failed(_reason(errors.read_text(errors="replace"), status))
         return account(begun, record.lines(), job.rounds, images, peak)
+
+
+def surroundings(contender: str, folder: Path) -> dict[str, str]:
+    """Return what a contender's environment has of its own; a cold one's caches are in a folder."""
+    caches = {}
+    if CONTENDERS[contender].cold:
+        caches = dict.fromkeys(_CACHES, str(folder / "cache"))
+    return {**_QUIET, "FLWR_HOME": str(folder), **caches}
 
 
 def account(

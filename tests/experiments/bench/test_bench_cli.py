@@ -94,7 +94,10 @@ def test_who_is_not_here_is_left_out_with_the_reason(fednf, made_up, monkeypatch
     assert "left out: pfl: no_such_one not installed" in answer.lines
     report = json.loads(answer.lines[-1])
     assert report["left_out"] == {"pfl": "no_such_one not installed"}
-    assert "pfl" not in report["jobs"][0]["contenders"]
+    raced = list(report["jobs"][0]["contenders"])
+    assert raced == [name for name in bench_cli.CONTENDERS if name in raced]
+    assert "sequential" in raced
+    assert not {"pfl", "cohort-per-core-cold"} & set(raced)
     words = ["--contender", "pfl", "--contender", "loop", "--against", "loop"]
     expected = "pfl can't run here: no_such_one not installed"
     assert refused(fednf("bench", *words)) == expected

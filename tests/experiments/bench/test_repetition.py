@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.bench.contenders import CONTENDERS
 from experiments.bench.jobs import Size, job
 from experiments.bench.processes import Family
-from experiments.bench.repetition import Failed, account, repeat
+from experiments.bench.repetition import Failed, account, repeat, surroundings
 
 LINES = [{"at": at, "images": 40, "loss": 3.0 - at / 100} for at in (103.0, 105.0, 110.0)]
 
@@ -79,6 +80,26 @@ def test_who_takes_too_long_is_given_up() -> None:
     family.end(process)
     assert process.returncode
     assert time.monotonic() - begun < 30
+
+
+def test_only_cold_contenders_have_caches_of_their_own(tmp_path: Path) -> None:
+    caches = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
+    for name, row in CONTENDERS.items():
+        found = surroundings(name, tmp_path)
+        assert [key in found for key in caches] == [row.cold] * 2
+        assert all(Path(found[key]).parent == tmp_path for key in caches if row.cold)
+    cold, warm = CONTENDERS["cohort-per-core-cold"], CONTENDERS["cohort-per-core"]
+    assert cold.cold
+    assert (cold.module, cold.knobs) == (warm.module, warm.knobs)
+
+
+@pytest.mark.slow
+def test_a_cold_contender_neither_finds_nor_fills_the_user_s_cache(tmp_path, monkeypatch) -> None:
+    knobs = job("cnn", 5, Size(clients=2, images=5, rounds=1), tmp_path)
+    for name, filled in (("cohort-per-core-cold", False), ("cohort-per-core", True)):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        repeat(name, knobs, 10, watch_memory=False)
+        assert any((tmp_path / name).rglob("native-*.so")) == filled
 
 
 def test_a_contender_that_raises_has_failed_with_its_last_word(tmp_path: Path) -> None:
