@@ -12,15 +12,13 @@ from typing import Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
-from experiments import terminal
 from experiments.bench.contenders import CONTENDERS
 from experiments.bench.device import import_seconds
-from experiments.bench.growth import lines
 from experiments.bench.harness import timed
 from experiments.bench.jobs import JOBS, Size, job
 from experiments.bench.machine import peak
+from experiments.bench.table import tell, tell_growth
 from experiments.terminal import Json, Quiet, console, say, typed
 from fl.files import write_whole
 from fl.provenance import conditions, cores
@@ -28,6 +26,10 @@ from fl.settings import ConfigError, did_you_mean
 
 Jobs = Annotated[
     list[str] | None, typer.Option("--job", help=f"{', '.join(JOBS)}; may be given many times.")
+]
+Widths = Annotated[
+    list[int] | None,
+    typer.Option("--width", min=1, help="Of networks; may be given many times. Default: a job's."),
 ]
 Batches = Annotated[
     list[int] | None,
@@ -57,6 +59,7 @@ File = Annotated[Path | None, typer.Option("--out", help="A JSON file for every 
 
 def bench(
     jobs: Jobs = None,
+    widths: Widths = None,
     batch_sizes: Batches = None,
     names: Names = None,
     against: Against = "loop-per-core",
@@ -77,8 +80,12 @@ def bench(
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
-        asked = product(names_of_jobs, batch_sizes, sizes)
-        todo = [(name, job(name, batch, size, Path(folder))) for name, batch, size in asked]
+        changes = [{"network.width": width} for width in widths or ()] or [{}]
+        asked = product(names_of_jobs, changes, batch_sizes, sizes)
+        todo = [
+            (name, job(name, batch, size, Path(folder), change))
+            for name, change, batch, size in asked
+        ]
         for name, reason in left_out.items():
             say(f"left out: {name}: {reason}")
         begun, most, found = time.time(), peak(), []
@@ -89,8 +96,8 @@ def bench(
         watch = partial(bar.advance, task)
         for name, knobs in todo:
             found.append({"job": name, **timed(knobs, racing, repetitions, against, most, watch)})
-            _tell(found[-1], against)
-    _tell_growth(found)
+            tell(found[-1], against)
+    tell_growth(found)
     report = {
         "command": typed(),
         "begun": begun,
@@ -143,48 +150,3 @@ def _racing(names: Sequence[str] | None, against: str) -> tuple[list[str], dict[
 def _bar(quiet: bool) -> Progress:
     """Return a bar that goes away when all is done; none outside of a terminal."""
     return Progress(console=console, transient=True, disable=quiet or not console.is_terminal)
-
-
-def _tell(case: dict, against: str) -> None:
-    """Print a job's table, and who failed."""
-    say(
-        f"{case['job']}, batch size {case['batch_size']}: {case['parameters']:,} parameters, "
-        f"{case['flops_per_image'] / 1e6:.1f} MFLOP an image; "
-        f"{case['images']:,} images a round, of {case['clients']:,} of "
-        f"{len(case['sizes']):,} clients, each {case['sizes'][0]} to {case['sizes'][-1]}"
-    )
-    table = Table("contender", box=None)
-    for title in ("images/s", "s/round", f"x {against}", "start, s", "peak MB", "of peak", "loss"):
-        table.add_column(title, justify="right")
-    for name, row in case["contenders"].items():
-        memory = "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:,.0f}"
-        table.add_row(
-            name,
-            _spread(row["images_per_second"], ",.0f"),
-            _spread(row["seconds_per_round"], ".3f"),
-            _spread(row["ratio"], ".2f"),
-            _spread(row["startup"], ".1f"),
-            memory,
-            f"{row['share_of_peak']:.1%}",
-            f"{row['losses'][0]:.3f} → {row['losses'][-1]:.3f}",
-        )
-    terminal.show(table)
-    for name, reason in case["failed"].items():
-        say(f"failed: {name}: {reason}")
-
-
-def _tell_growth(cases: Sequence[dict]) -> None:
-    """Print how rounds grow with their clients, where there are enough numbers of them."""
-    for (name, batch, contender), (clients, line) in lines(cases).items():
-        off = ", ".join(f"{n:,}: {r:+.0%}" for n, r in zip(clients, line.residuals, strict=True))
-        say(
-            f"{name}, batch size {batch}, {contender}: {line.fixed:.3f} s a round and "
-            f"{1000 * line.each:.3f} ms a client; off by {off}"
-        )
-
-
-def _spread(figure: Mapping[str, float] | None, how: str) -> str:
-    """Spell a median, and between which values it lies."""
-    if figure is None:
-        return "–"
-    return f"{figure['median']:{how}} ({figure['least']:{how}}–{figure['most']:{how}})"

@@ -29,17 +29,23 @@ class Line:
         return cls(float(fixed), float(each), tuple(map(float, residuals)))
 
 
-def lines(cases: Sequence[Mapping]) -> dict[tuple[str, int, str], tuple[list[int], Line]]:
-    """Return, by job, batch size and contender, numbers of clients and the line through them.
+def title(case: Mapping) -> str:
+    """Say what tells a case from a report's others, but for its number of clients."""
+    width = case["knobs"]["network.width"]
+    shape = "" if width == "auto" else f", width {width}"
+    return f"{case['job']}{shape}, batch size {case['batch_size']}"
+
+
+def lines(cases: Sequence[Mapping]) -> dict[tuple[str, str], tuple[list[int], Line]]:
+    """Return, by title and contender, numbers of clients and the line through them.
 
     Args:
         cases: the jobs of a report; those with fewer than `FEWEST` numbers of clients have none.
     """
-    points: defaultdict[tuple[str, int, str], dict[int, float]] = defaultdict(dict)
+    points: defaultdict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     for case in cases:
         for name, row in case["contenders"].items():
-            key = case["job"], case["batch_size"], name
-            points[key][case["clients"]] = row["seconds_per_round"]["median"]
+            points[title(case), name][case["clients"]] = row["seconds_per_round"]["median"]
     return {
         key: (list(found), Line.through(list(found), list(found.values())))
         for key, found in points.items()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fl import flat
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.data.fashion_mnist_small import NAME as CLOTHES
@@ -79,14 +80,28 @@ class Size:
             )
 
 
-def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
+def job(
+    name: str,
+    batch_size: int,
+    size: Size,
+    folder: Path,
+    changes: Mapping[str, Value] | None = None,
+) -> Experiment:
     """Return a job, with its images in a folder.
 
     Plain SGD, one epoch, no clipping: what every contender has. Few test images, since only we
     look at them.
 
+    Args:
+        name: a row of the table.
+        batch_size: images a step.
+        size: how much a round is.
+        folder: for its images.
+        changes: knobs in which it differs from the table.
+
     Raises:
-        ConfigError: there are too few images for ten classes, or for as many clients.
+        ConfigError: there are too few images for ten classes, or for as many clients; or there is
+            no such network.
     """
     pictures, network = JOBS[name]
     if (count := size.everyone * size.images) < CLASSES:
@@ -111,9 +126,11 @@ def job(name: str, batch_size: int, size: Size, folder: Path) -> Experiment:
             "device": "cpu",
             "rounds": size.rounds + 1,
             **network,
+            **(changes or {}),
         }
     )
     deal(knobs)
+    flat.network(knobs, torch_stream(knobs.seed, "init"))
     return knobs
 
 

@@ -77,6 +77,20 @@ def test_rounds_of_some_clients_tell_what_a_round_has(fednf, made_up):
     assert any("loop: " in line and "ms a client" in line for line in answer.lines)
 
 
+def test_every_width_of_every_job_is_a_case(fednf, made_up):
+    words = ["--job", "cnn", "--job", "plainnet-16", "--width", "4", "--width", "16"]
+    answer = fednf("bench", *RACE, *words, "--batch-size", "2", "--json")
+    cases = json.loads(answer.lines[-1])["jobs"]
+    assert [(case["job"], case["knobs"]["network.width"]) for case in cases] == [
+        ("cnn", 4),
+        ("cnn", 16),
+        ("plainnet-16", 4),
+        ("plainnet-16", 16),
+    ]
+    assert [case["parameters"] for case in cases[:2]] == [5_538, 25_578]
+    assert any(line.startswith("cnn, width 4, batch size 2: 5,538 par") for line in answer.lines)
+
+
 def test_a_failed_contender_is_told_and_fails_the_bench(fednf, made_up, tmp_path):
     made_up.add("loop")
     answer = fednf("bench", *RACE, "--batch-size", "2", "--out", "b.json")
@@ -130,6 +144,8 @@ BAD = {
     "--batch-size 0": "--batch-size",
     "--clients 0": "--clients",
     "--repetitions 0": "--repetitions",
+    "--width 0": "--width",
+    "--job nf-resnet-18 --width 1": "kernels of one weight, which can't be standardized; raise",
     "--clients 3 --images 3": "9 images of all clients can't be of 10 classes; raise --images",
     "--of 9": "--of 9 is less than --clients 10, who are drawn from them; raise --of",
     "--clients 3 --clients 20 --of 19": "--of 19 is less than --clients 20",

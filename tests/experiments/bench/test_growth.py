@@ -7,9 +7,16 @@ from hypothesis import strategies as st
 from experiments.bench.growth import Line, lines
 
 
-def case(name: str, clients: int, seconds: float) -> dict:
+def case(name: str, clients: int, seconds: float, width: int | str = "auto") -> dict:
     row = {"seconds_per_round": {"median": seconds}}
-    return {"job": name, "batch_size": 1, "clients": clients, "contenders": {"loop": row}}
+    knobs = {"network.width": width}
+    return {
+        "job": name,
+        "knobs": knobs,
+        "batch_size": 1,
+        "clients": clients,
+        "contenders": {"loop": row},
+    }
 
 
 @given(
@@ -30,6 +37,13 @@ def test_what_grows_faster_shows_in_the_residuals():
 
 def test_fewer_than_three_numbers_of_clients_have_no_line():
     cases = [case("cnn", n, n / 100) for n in (10, 100, 1000)] + [case("mlp", 10, 1.0)]
-    (((job, batch, name), (clients, line)),) = lines(cases).items()
-    assert (job, batch, name, clients) == ("cnn", 1, "loop", [10, 100, 1000])
+    (((title, name), (clients, line)),) = lines(cases).items()
+    assert (title, name, clients) == ("cnn, batch size 1", "loop", [10, 100, 1000])
     assert line.each == pytest.approx(0.01)
+
+
+def test_every_width_has_a_line_of_its_own():
+    cases = [case("cnn", n, n / 100 * width, width) for n in (10, 20, 30) for width in (1, 2)]
+    found = {title: line.each for (title, _), (_, line) in lines(cases).items()}
+    expected = {"cnn, width 1, batch size 1": 0.01, "cnn, width 2, batch size 1": 0.02}
+    assert found == pytest.approx(expected)
