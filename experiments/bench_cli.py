@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
+import torch
 import typer
 from rich.progress import Progress
 
@@ -22,7 +23,7 @@ from experiments.bench.table import tell, tell_growth
 from experiments.terminal import Json, Quiet, console, say, typed
 from fl.files import write_whole
 from fl.provenance import conditions, cores
-from fl.settings import ConfigError, did_you_mean
+from fl.settings import ConfigError, Value, did_you_mean
 
 Jobs = Annotated[
     list[str] | None, typer.Option("--job", help=f"{', '.join(JOBS)}; may be given many times.")
@@ -39,7 +40,20 @@ Names = Annotated[
     list[str] | None,
     typer.Option("--contender", help="May be given many times. Default: all here but cold ones."),
 ]
-Against = Annotated[str, typer.Option("--against", help="The contender that ratios are to.")]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against",
+        help="The contender that ratios are to. Default: loop-per-core; on a GPU sequential.",
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", help="Where ours train: cpu, or cuda, and then nobody else.")
+]
+Lanes = Annotated[
+    list[int] | None,
+    typer.Option("--lanes", min=1, help="Of our cohorts; may be given many times. Default: auto."),
+]
 Repetitions = Annotated[int, typer.Option("--repetitions", min=1, help="Turns that count.")]
 Clients = Annotated[
     list[int] | None,
@@ -62,7 +76,9 @@ def bench(
     widths: Widths = None,
     batch_sizes: Batches = None,
     names: Names = None,
-    against: Against = "loop-per-core",
+    against: Against = None,
+    device: Device = "cpu",
+    lanes: Lanes = None,
     repetitions: Repetitions = 5,
     clients: Clients = None,
     of: Of = None,
@@ -74,24 +90,21 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time our engines, bare PyTorch loops and other simulators on the same jobs, in turns."""
-    names_of_jobs, batch_sizes = _known("--job", jobs or ["cnn"], JOBS), batch_sizes or [1, 4, 32]
-    racing, left_out = _racing(names, against)
+    jobs = _known("--job", jobs or ["cnn"], JOBS)
+    _known("--device", [device], ("cpu", "cuda"))
+    against = against or ("loop-per-core" if device == "cpu" else "sequential")
+    racing, left_out = _racing(names, against, device)
     sizes = [Size(count, images, unequal, rounds, of) for count in dict.fromkeys(clients or [10])]
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
-        changes = [{"network.width": width} for width in widths or ()] or [{}]
-        asked = product(names_of_jobs, changes, batch_sizes, sizes)
+        asked = product(jobs, _changes(device, widths, lanes), batch_sizes or [1, 4, 32], sizes)
         todo = [
             (name, job(name, batch, size, Path(folder), change))
             for name, change, batch, size in asked
         ]
-        for name, reason in left_out.items():
-            say(f"left out: {name}: {reason}")
-        begun, most, found = time.time(), peak(), []
-        say(f"{cores()} cores, {most / 1e9:,.0f} GFLOP/s in products of float32 matrices")
-        device = import_seconds()
-        say(f"a device imports fl.client in {device:.2f} s, after torch and Flower")
+        begun, here, found = time.time(), _here(device, racing, left_out), []
+        most = here["peak_flops_per_second"]
         task = bar.add_task("timing", total=len(todo) * len(racing) * (repetitions + 1))
         watch = partial(bar.advance, task)
         for name, knobs in todo:
@@ -104,12 +117,7 @@ def bench(
         "against": against,
         "repetitions": repetitions,
         "sizes": [asdict(size) for size in sizes],
-        "conditions": conditions(),
-        "opponents": {name: CONTENDERS[name].versions() for name in racing},
-        "cores": cores(),
-        "peak_flops_per_second": most,
-        "device_import_seconds": device,
-        "left_out": left_out,
+        **here,
         "jobs": found,
     }
     _hand_over(report, out, as_json)
@@ -126,7 +134,39 @@ def _hand_over(report: dict, out: Path | None, as_json: bool) -> None:
         say(json.dumps(report))
 
 
-def _known(option: str, names: Sequence[str], table: Mapping[str, object]) -> list[str]:
+def _changes(
+    device: str, widths: Sequence[int] | None, lanes: Sequence[int] | None
+) -> list[dict[str, Value]]:
+    """Return in which knobs jobs differ from the table's, for every choice of those given."""
+    given = {"network.width": widths, "cohort.lanes": lanes}
+    choices = [[(key, value) for value in dict.fromkeys(of)] for key, of in given.items() if of]
+    return [{"device": device, **dict(choice)} for choice in product(*choices)]
+
+
+def _here(device: str, racing: Sequence[str], left_out: Mapping[str, str]) -> dict:
+    """Measure this machine, and say and return who runs on what; a GPU's peak is None."""
+    for name, reason in left_out.items():
+        say(f"left out: {name}: {reason}")
+    if device == "cuda":
+        most, device = None, torch.cuda.get_device_name()
+        say(f"ours train on {device}, whose peak is not measured")
+    else:
+        most = peak()
+        say(f"{cores()} cores, {most / 1e9:,.0f} GFLOP/s in products of float32 matrices")
+    imported = import_seconds()
+    say(f"a device imports fl.client in {imported:.2f} s, after torch and Flower")
+    return {
+        "conditions": conditions(),
+        "opponents": {name: CONTENDERS[name].versions() for name in racing},
+        "device": device,
+        "cores": cores(),
+        "peak_flops_per_second": most,
+        "device_import_seconds": imported,
+        "left_out": left_out,
+    }
+
+
+def _known(option: str, names: Sequence[str], table: Collection[str]) -> list[str]:
     """Return names, each once; all of them have to be in a table."""
     for name in names:
         if name not in table:
@@ -134,11 +174,19 @@ def _known(option: str, names: Sequence[str], table: Mapping[str, object]) -> li
     return list(dict.fromkeys(names))
 
 
-def _racing(names: Sequence[str] | None, against: str) -> tuple[list[str], dict[str, str]]:
+def _racing(
+    names: Sequence[str] | None, against: str, device: str
+) -> tuple[list[str], dict[str, str]]:
     """Return the contenders that can run here, and why others can't."""
-    warm = [name for name, row in CONTENDERS.items() if not row.cold]
+    able = [name for name, row in CONTENDERS.items() if device == "cpu" or row.movable]
+    warm = [name for name in able if not CONTENDERS[name].cold]
     asked = _known("--contender", names or warm, CONTENDERS)
     _known("--against", [against], CONTENDERS)
+    if bound := [name for name in asked if name not in able]:
+        raise ConfigError(
+            f"--contender {bound[0]} is timed on the CPU alone, found --device {device}; take "
+            f"{', '.join(able)}"
+        )
     if against not in asked:
         raise ConfigError(f"--against {against} is not among the contenders {', '.join(asked)}")
     absent = {name: reason for name in asked if (reason := CONTENDERS[name].missing())}

@@ -27,6 +27,11 @@ class Contender:
     cold: bool = False
     """Whether it finds the user's cache empty every time; it is then run only where it is named."""
 
+    @property
+    def movable(self) -> bool:
+        """Whether it trains where the job's `device` says; all others train on the CPU."""
+        return self.module == "ours"
+
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that it needs."""
         return {name: metadata.version(name) for name in self.needs}

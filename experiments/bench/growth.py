@@ -31,9 +31,10 @@ class Line:
 
 def title(case: Mapping) -> str:
     """Say what tells a case from a report's others, but for its number of clients."""
-    width = case["knobs"]["network.width"]
+    width, lanes = (case["knobs"][key] for key in ("network.width", "cohort.lanes"))
     shape = "" if width == "auto" else f", width {width}"
-    return f"{case['job']}{shape}, batch size {case['batch_size']}"
+    together = "" if lanes == "auto" else f", {lanes} lanes"
+    return f"{case['job']}{shape}, batch size {case['batch_size']}{together}"
 
 
 def lines(cases: Sequence[Mapping]) -> dict[tuple[str, str], tuple[list[int], Line]]:

@@ -99,7 +99,7 @@ def timed(
     contenders: Sequence[str],
     repetitions: int,
     against: str,
-    peak: float,
+    peak: float | None,
     watch: Callable[[], None],
 ) -> dict:
     """Let contenders do a job in turns, and return all that is known of it, ready for JSON.
@@ -109,7 +109,7 @@ def timed(
         contenders: who does it.
         repetitions: turns that count.
         against: the contender that ratios are to.
-        peak: floating-point operations a second of which shares are told.
+        peak: floating-point operations a second of which shares are told; None: they are not.
         watch: called after every repetition.
     """
     sizes = sorted(len(part) for part in deal(job))
@@ -123,7 +123,7 @@ def timed(
     told = {
         name: {
             **asdict(summary),
-            "share_of_peak": summary.images_per_second.median * flops / peak,
+            "share_of_peak": peak and summary.images_per_second.median * flops / peak,
             "repetitions": [asdict(repetition) for repetition in done[name]],
         }
         for name, summary in summaries(done, against).items()

@@ -101,7 +101,7 @@ def job(
 
     Raises:
         ConfigError: there are too few images for ten classes, or for as many clients; or there is
-            no such network.
+            no such network or device.
     """
     pictures, network = JOBS[name]
     if (count := size.everyone * size.images) < CLASSES:

@@ -14,6 +14,7 @@ def run(knobs: Experiment, record: Record, workers: int = 1, team: Team | None =
     """Play what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
 
     def watch(line: dict) -> None:
+        # A round's losses and weights are on the CPU by now: a GPU has nothing left to do for it.
         if line["round"]:
             record(line["images"], line["train_loss"])
 

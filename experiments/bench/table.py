@@ -30,6 +30,7 @@ def tell(case: dict, against: str) -> None:
         table.add_column(heading, justify="right")
     for name, row in case["contenders"].items():
         memory = "–" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:,.0f}"
+        share = "–" if row["share_of_peak"] is None else f"{row['share_of_peak']:.1%}"
         table.add_row(
             name,
             _spread(row["images_per_second"], ",.0f"),
@@ -37,7 +38,7 @@ def tell(case: dict, against: str) -> None:
             _spread(row["ratio"], ".2f"),
             _spread(row["startup"], ".1f"),
             memory,
-            f"{row['share_of_peak']:.1%}",
+            share,
             f"{row['losses'][0]:.3f} → {row['losses'][-1]:.3f}",
         )
     terminal.show(table)

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from experiments import bench_cli
 from experiments.bench import harness
+from experiments.bench.jobs import job
 from experiments.bench.repetition import Failed, Repetition
 from tests.experiments.answers import refused
 
@@ -91,6 +93,34 @@ def test_every_width_of_every_job_is_a_case(fednf, made_up):
     assert any(line.startswith("cnn, width 4, batch size 2: 5,538 par") for line in answer.lines)
 
 
+def test_every_number_of_lanes_is_a_case(fednf, made_up):
+    words = ["--batch-size", "2", "--lanes", "2", "--lanes", "8", "--lanes", "2", "--json"]
+    answer = fednf("bench", *RACE, *words)
+    report = json.loads(answer.lines[-1])
+    assert [case["knobs"]["cohort.lanes"] for case in report["jobs"]] == [2, 8]
+    assert {report["device"], *(case["knobs"]["device"] for case in report["jobs"])} == {"cpu"}
+    assert any(line.startswith("cnn, batch size 2, 8 lanes: 25,578 par") for line in answer.lines)
+
+
+def test_on_a_gpu_the_shares_of_the_cpu_s_peak_are_not_told(fednf, made_up, monkeypatch):
+    monkeypatch.setattr(bench_cli, "job", lambda *given: job(*given[:4]))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
+    answer = fednf("bench", *TINY, "--batch-size", "2", "--device", "cuda", "--json")
+    report = json.loads(answer.lines[-1])
+    assert "ours train on A GPU, whose peak is not measured" in answer.lines
+    assert (report["device"], report["peak_flops_per_second"]) == ("A GPU", None)
+    assert (report["against"], report["left_out"]) == ("sequential", {})
+    rows = report["jobs"][0]["contenders"]
+    assert list(rows) == ["sequential", "cohort", "compiled"]
+    assert {row["share_of_peak"] for row in rows.values()} == {None}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_nothing_is_timed_on_one(fednf, made_up):
+    expected = "device=cuda: torch sees no CUDA device here; use device=cpu or auto"
+    assert refused(fednf("bench", *TINY, "--device", "cuda")) == expected
+
+
 def test_a_failed_contender_is_told_and_fails_the_bench(fednf, made_up, tmp_path):
     made_up.add("loop")
     answer = fednf("bench", *RACE, "--batch-size", "2", "--out", "b.json")
@@ -144,6 +174,13 @@ BAD = {
     "--batch-size 0": "--batch-size",
     "--clients 0": "--clients",
     "--repetitions 0": "--repetitions",
+    "--lanes 0": "--lanes",
+    "--device gpu": "--device gpu does not exist; did you mean cpu?",
+    "--device cuda --contender loop --against loop": (
+        "--contender loop is timed on the CPU alone, found --device cuda; take sequential, cohort, "
+        "compiled"
+    ),
+    "--device cuda --against loop": "--against loop is not among the contenders sequential, cohort",
     "--width 0": "--width",
     "--job nf-resnet-18 --width 1": "kernels of one weight, which can't be standardized; raise",
     "--clients 3 --images 3": "9 images of all clients can't be of 10 classes; raise --images",

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from experiments.bench.growth import Line, lines
 
 
-def case(name: str, clients: int, seconds: float, width: int | str = "auto") -> dict:
+def case(name: str, clients: int, seconds: float, **given: int) -> dict:
     row = {"seconds_per_round": {"median": seconds}}
-    knobs = {"network.width": width}
+    knobs = {"network.width": "auto", "cohort.lanes": "auto"}
     return {
         "job": name,
-        "knobs": knobs,
+        "knobs": knobs | {key.replace("_", "."): value for key, value in given.items()},
         "batch_size": 1,
         "clients": clients,
         "contenders": {"loop": row},
@@ -42,8 +42,14 @@ def test_fewer_than_three_numbers_of_clients_have_no_line():
     assert line.each == pytest.approx(0.01)
 
 
-def test_every_width_has_a_line_of_its_own():
-    cases = [case("cnn", n, n / 100 * width, width) for n in (10, 20, 30) for width in (1, 2)]
+@pytest.mark.parametrize(
+    ("knob", "titles"),
+    [
+        ("network_width", ["cnn, width 1, batch size 1", "cnn, width 2, batch size 1"]),
+        ("cohort_lanes", ["cnn, batch size 1, 1 lanes", "cnn, batch size 1, 2 lanes"]),
+    ],
+)
+def test_every_width_and_number_of_lanes_has_a_line_of_its_own(knob, titles):
+    cases = [case("cnn", n, n / 100 * k, **{knob: k}) for n in (10, 20, 30) for k in (1, 2)]
     found = {title: line.each for (title, _), (_, line) in lines(cases).items()}
-    expected = {"cnn, width 1, batch size 1": 0.01, "cnn, width 2, batch size 1": 0.02}
-    assert found == pytest.approx(expected)
+    assert found == pytest.approx(dict(zip(titles, (0.01, 0.02), strict=True)))
