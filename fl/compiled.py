@@ -26,6 +26,8 @@ from fl.native.library import compiler, processor
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(platformdirs.user_cache_path("fednf") / "inductor")
 )
+_OPTIONS = {"custom_op_default_layout_constraint": "flexible_layout"}
+"""Our operators take any layout; else each would get a copy of its own of what two of them use."""
 
 
 def compiled(graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
@@ -61,7 +63,7 @@ def _place(graph: Graph, arguments: tuple[Tensor, ...]) -> Path:
         digest.update(f"{name} {form(constant)}".encode())
         digest.update(constant.numpy(force=True).tobytes())
     forms = [form(argument) for argument in arguments]
-    made_by = torch.__version__, torch.get_num_threads(), *compiler(), processor()
+    made_by = torch.__version__, _OPTIONS, torch.get_num_threads(), *compiler(), processor()
     digest.update(f"{forms} {made_by}".encode())
     return platformdirs.user_cache_path("fednf") / f"pass-{digest.hexdigest()[:16]}"
 
@@ -82,7 +84,8 @@ def _compile(graph: Graph, arguments: tuple[Tensor, ...], folder: Path) -> None:
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
         program = torch.export.export(graph.module(), arguments)
         package = Path(made) / "pass.pt2"
-        torch._inductor.aoti_compile_and_package(program, package_path=str(package))
+        with torch._functorch.config.patch(_OPTIONS):
+            torch._inductor.aoti_compile_and_package(program, package_path=str(package))
         with zipfile.ZipFile(package) as file:
             file.extractall(Path(made) / "pass")
         (Path(made) / "pass").rename(folder)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from fl import graphs
 from fl.compiled import compiled
@@ -140,11 +141,7 @@ class Traced(Gradients):
 
         before = [norm.single_value_steps for norm in self.norms]
         graph = make_fx(lambda *a: self._pass(names, *a), tracing_mode="fake")(*arguments)
-        for node in graph.graph.nodes:
-            if node.target is torch.ops.aten.view.default:
-                # Kernels may lay a result out otherwise than was foretold when it was traced.
-                node.target = torch.ops.aten.reshape.default
-        graph.recompile()
+        _tidy(graph)
         starved = []
         for norm, count in zip(self.norms, before, strict=True):
             starved.append(norm.single_value_steps - count)
@@ -164,6 +161,29 @@ class Traced(Gradients):
         moved = {name: b.clone() for name, b in zip(names, buffers, strict=True)}
         found = super().__call__(weights, moved, Examples(inputs, labels, shares))
         return *found, *moved.values()
+
+
+_VIEWS = (
+    torch.ops.aten.detach.default,
+    torch.ops.aten.expand.default,
+    torch.ops.aten.permute.default,
+    torch.ops.aten.view.default,
+)
+"""What modules and vmap leave behind, often of a tensor as it was."""
+
+
+def _tidy(graph: GraphModule) -> None:
+    """Take out what does nothing, and what nobody uses."""
+    for node in graph.graph.nodes:
+        if node.target in _VIEWS:
+            before, after = (n.meta["val"] for n in (node.args[0], node))
+            if before.shape == after.shape and before.stride() == after.stride():
+                node.replace_all_uses_with(node.args[0])
+        if node.target is torch.ops.aten.view.default:
+            # Kernels may lay a result out otherwise than was foretold when it was traced.
+            node.target = torch.ops.aten.reshape.default
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
 
 
 def _largest(values: Tensor) -> float:

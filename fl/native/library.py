@@ -16,9 +16,8 @@ from fl.files import write_whole
 
 _FOLDER = Path(__file__).parent
 _COMPILED = ("convolutions.cpp", "pools.cpp")
-_SOURCES = [
-    _FOLDER / name for name in (*_COMPILED, "columns.h", "geometry.h", "sums.h", "tensors.h")
-]
+_HEADERS = ("columns.h", "geometry.h", "sums.h", "tensors.h", "vectors.h")
+_SOURCES = [_FOLDER / name for name in (*_COMPILED, *_HEADERS)]
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
 
 
@@ -73,7 +72,9 @@ def _compile() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "native.so"
         links = (f"-L{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
-        sources = [_FOLDER / name for name in _COMPILED]
+        *others, last = (_FOLDER / name for name in _COMPILED)
+        # As one, since most of it is reading PyTorch's headers.
+        sources = [*(word for other in others for word in ("-include", other)), last]
         command = [*compiler(), *_FLAGS, f"-I{root / 'include'}", *sources, "-o", out, *links]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

@@ -1,61 +1,103 @@
 // Maxima over 2 x 2 pixels that do not overlap, of maps with even sides, and their gradient.
 //
-// Kept apart in arrays for each of the four places, so that the compiler makes vectors of all loops.
+// Two vectors of a row are taken apart into even and odd pixels four by four, which the processor
+// does at once; so maxima come in another order, and so do their gradients.
 
-#include <algorithm>
 #include <vector>
 
 #include "tensors.h"
+#include "vectors.h"
 
 namespace {
 
-constexpr long CHUNK = 64;  // maxima at a time; what belongs to them stays in the nearest cache
-
 // PyTorch's order: a later pixel counts if it is greater, or not a number.
-inline bool beats(float later, float best) { return (later > best) | (later != later); }
+template <class T>
+inline auto beats(T later, T best) { return (later > best) | (later != later); }
 
-// Not inlined: the compiler would forget that nothing overlaps.
-__attribute__((noinline)) void maxima(const float* __restrict upper, const float* __restrict lower,
-                                      float* __restrict to, long n) {
-  for (long j = 0; j < n; ++j) {
-    float best = upper[2 * j];
-    for (const float later : {upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]})
-      best = beats(later, best) ? later : best;
-    to[j] = best;
+template <class T>
+inline T greatest(T best, T second, T third, T fourth) {
+  for (const T later : {second, third, fourth}) best = beats(later, best) ? later : best;
+  return best;
+}
+
+// Turns four pixels into their gradients: `grad` for the greatest, 0 for the others.
+template <class T>
+inline void route(T grad, T& first, T& second, T& third, T& fourth) {
+  const T nothing{};
+  T best = first;
+  first = grad;
+  const auto next = [&](T& its, auto&... earlier) {
+    const T later = its;
+    const auto better = beats(later, best);
+    its = better ? grad : nothing;
+    ((earlier = better ? nothing : earlier), ...);
+    best = better ? later : best;
+  };
+  next(second, first);
+  next(third, first, second);
+  next(fourth, first, second, third);
+}
+
+struct Row {  // two vectors of it, as even and odd pixels
+  Vector even, odd;
+  explicit Row(const float* from) {
+    constexpr auto all = std::make_index_sequence<LANES>();
+    const Vector a = load(from), b = load(from + LANES);
+    even = mix<0, 2, 4, 6>(a, b, all), odd = mix<1, 3, 5, 7>(a, b, all);
+  }
+  void write(float* to) const {
+    constexpr auto all = std::make_index_sequence<LANES>();
+    store(to, mix<0, 4, 1, 5>(even, odd, all));
+    store(to + LANES, mix<2, 6, 3, 7>(even, odd, all));
+  }
+};
+
+// From the order of pixels to that of a Row, whose four come two from each half; and back.
+template <size_t... I>
+inline Vector as_row(Vector v, std::index_sequence<I...>) {
+  return Vector{v[I / 4 * 2 + I % 4 / 2 * (LANES / 2) + I % 2]...};
+}
+template <size_t... I>
+inline Vector as_pixels(Vector v, std::index_sequence<I...>) {
+  return Vector{v[I % (LANES / 2) / 2 * 4 + I / (LANES / 2) * 2 + I % 2]...};
+}
+
+void maxima(const float* upper, const float* lower, float* to, long n) {
+  long j = 0;
+  for (; j + LANES <= n; j += LANES) {
+    const Row u(upper + 2 * j), l(lower + 2 * j);
+    const Vector found = greatest(u.even, u.odd, l.even, l.odd);
+    store(to + j, as_pixels(found, std::make_index_sequence<LANES>()));
+  }
+  for (; j < n; ++j)
+    to[j] = greatest(upper[2 * j], upper[2 * j + 1], lower[2 * j], lower[2 * j + 1]);
+}
+
+void gradient(const float* upper, const float* lower, const float* grad, float* to_upper,
+              float* to_lower, long n) {
+  long j = 0;
+  for (; j + LANES <= n; j += LANES) {
+    Row u(upper + 2 * j), l(lower + 2 * j);
+    const Vector its = as_row(load(grad + j), std::make_index_sequence<LANES>());
+    route(its, u.even, u.odd, l.even, l.odd);
+    u.write(to_upper + 2 * j), l.write(to_lower + 2 * j);
+  }
+  for (; j < n; ++j) {
+    float first = upper[2 * j], second = upper[2 * j + 1];
+    float third = lower[2 * j], fourth = lower[2 * j + 1];
+    route(grad[j], first, second, third, fourth);
+    to_upper[2 * j] = first, to_upper[2 * j + 1] = second;
+    to_lower[2 * j] = third, to_lower[2 * j + 1] = fourth;
   }
 }
 
-__attribute__((noinline)) void gradient(const float* __restrict upper,
-                                        const float* __restrict lower, const float* __restrict grad,
-                                        float* __restrict to_upper, float* __restrict to_lower,
-                                        long n) {
-  float a[CHUNK], b[CHUNK], c[CHUNK], d[CHUNK];
-  for (long j = 0; j < n; ++j) {
-    float best = upper[2 * j], first = grad[j], second, third, fourth;
-    const auto next = [&](float later, float& its, auto&... earlier) {
-      const bool better = beats(later, best);
-      its = better ? grad[j] : 0;
-      ((earlier = better ? 0 : earlier), ...);
-      best = better ? later : best;
-    };
-    next(upper[2 * j + 1], second, first);
-    next(lower[2 * j], third, first, second);
-    next(lower[2 * j + 1], fourth, first, second, third);
-    a[j] = first, b[j] = second, c[j] = third, d[j] = fourth;
-  }
-  for (long j = 0; j < n; ++j) to_upper[2 * j] = a[j], to_upper[2 * j + 1] = b[j];
-  for (long j = 0; j < n; ++j) to_lower[2 * j] = c[j], to_lower[2 * j + 1] = d[j];
-}
-
-// Calls f(begin of the two rows, begin of their maxima, how many) for parts of rows.
+// Calls f(begin of two rows, begin of their maxima).
 template <class F>
-void parts(const Tensor& x, F f) {
+void pairs(const Tensor& x, F f) {
   STD_TORCH_CHECK(x.dim() >= 2 && is_float(x) && x.size(-1) % 2 == 0 && x.size(-2) % 2 == 0,
                   "maps are float32 and of even sides; got ", told(x));
   const long width = x.size(-1), rows = width ? x.numel() / width : 0;
-  for (long row = 0; row < rows; row += 2)
-    for (long j = 0; j < width / 2; j += CHUNK)
-      f(row * width + 2 * j, row / 2 * (width / 2) + j, std::min(CHUNK, width / 2 - j));
+  for (long row = 0; row < rows; row += 2) f(row * width, row / 2 * (width / 2));
 }
 
 Tensor max_pool(const Tensor& x_) {
@@ -65,8 +107,9 @@ Tensor max_pool(const Tensor& x_) {
   const Tensor y = new_empty(x, sizes);
   const float* from = floats(x);
   float* to = to_write(y);
-  parts(x, [&](long at, long out, long n) {
-    maxima(from + at, from + at + x.size(-1), to + out, n);
+  const long width = x.size(-1);
+  pairs(x, [&](long at, long out) {
+    maxima(from + at, from + at + width, to + out, width / 2);
   });
   return y;
 }
@@ -79,8 +122,8 @@ Tensor max_pool_backward(const Tensor& grad_, const Tensor& x_) {
   const float *from = floats(x), *dy = floats(grad);
   float* to = to_write(dx);
   const long width = x.size(-1);
-  parts(x, [&](long at, long out, long n) {
-    gradient(from + at, from + at + width, dy + out, to + at, to + at + width, n);
+  pairs(x, [&](long at, long out) {
+    gradient(from + at, from + at + width, dy + out, to + at, to + at + width, width / 2);
   });
   return dx;
 }

@@ -7,44 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "vectors.h"
+
 namespace {
 
 // Blocks of 12 sums, with 3 operands and a factor, fill 16 registers; AVX-512 has 32.
-#if defined(__AVX512F__)
-constexpr int LANES = 16, SUMS = 24;
-#elif defined(__AVX__)
-constexpr int LANES = 8, SUMS = 12;
-#else
-constexpr int LANES = 4, SUMS = 12;
-#endif
-
-template <int SIZE>
-struct Floats {
-  typedef float Vector __attribute__((vector_size(4 * SIZE)));
-  typedef float InMemory __attribute__((vector_size(4 * SIZE), aligned(4), may_alias));
-};
-using Vector = Floats<LANES>::Vector;
+constexpr int SUMS = LANES == 16 ? 24 : 12;
 using Quad = Floats<4>::Vector;
-
-// The compiler would otherwise load a vector again for each of its uses.
-inline Vector load(const float* from) {
-  Vector v = *reinterpret_cast<const Floats<LANES>::InMemory*>(from);
-#if defined(__x86_64__)
-  asm("" : "+v"(v));
-#endif
-  return v;
-}
-
-inline void store(float* to, Vector v) {
-  *reinterpret_cast<Floats<LANES>::InMemory*>(to) = v;
-}
-
-// From each four elements of a (numbers 0 to 3) and of b (4 to 7), those with the numbers PICK.
-template <int... PICK, size_t... I>
-inline Vector mix(Vector a, Vector b, std::index_sequence<I...>) {
-  constexpr int pick[] = {PICK...};
-  return Vector{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
-}
 
 // The four sums over the elements of a, b, c and d.
 inline Quad sums(Vector a, Vector b, Vector c, Vector d) {

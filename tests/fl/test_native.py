@@ -109,14 +109,17 @@ def test_lanes_may_lie_apart():
         assert torch.equal(one, other)
 
 
+def odd_values(*shape, seed=0):
+    values = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan])
+    noise = torch.Generator().manual_seed(seed)
+    return values[torch.randint(len(values), shape, generator=noise)]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 3), min_size=0, max_size=1), st.integers(1, 70), st.integers(1, 5),
        st.integers(0, 2**32))  # fmt: skip
 def test_pools_are_pytorch_s_with_equals_and_what_is_not_a_number(leading, wide, high, seed):
-    noise = torch.Generator().manual_seed(seed)
-    values = torch.tensor([0.0, -0.0, 1.0, -1.0, torch.inf, -torch.inf, torch.nan])
-    shape = (*leading, 2, 2 * high, 2 * wide)
-    x = values[torch.randint(len(values), shape, generator=noise)]
+    x = odd_values(*leading, 2, 2 * high, 2 * wide, seed=seed)
     ours, theirs = (x.clone().requires_grad_() for _ in range(2))
     y, expected = pools.max_pool(ours), F.max_pool2d(theirs, 2)
     assert torch.equal(y.nan_to_num(9), expected.nan_to_num(9))
@@ -177,6 +180,24 @@ def test_within_the_mode_a_network_has_them():
     assert "fednf.lane_conv.default" in graph.code
     assert "fednf.max_pool.default" in graph.code
     assert error(graph(x), network(x)) <= 1e-5
+
+
+@pytest.mark.parametrize("relu", [F.relu, torch.relu, torch.nn.ReLU()])
+@pytest.mark.parametrize("between", [lambda x: x, lambda x: x + 0])
+def test_relu_is_left_what_a_pool_leaves(relu, between):
+    def results(x):
+        y = F.max_pool2d(between(relu(x)), 2)
+        weights = torch.arange(1.0, 1 + y.numel()).view(y.shape)
+        return y, *torch.autograd.grad(y, x, weights)
+
+    x = odd_values(3, 8, 20).requires_grad_()
+    expected = results(x)
+    with native.Operators():
+        found = results(x)
+    pooled_first = type(found[0].grad_fn).__name__ == "ReluBackward0"
+    assert pooled_first is (between(x) is x)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine.nan_to_num(9), theirs.nan_to_num(9))
 
 
 @pytest.mark.parametrize(("of_x", "of_w"), [(0, None), (None, 0), (1, 2), (3, 0)])
