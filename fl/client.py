@@ -4,7 +4,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 
 import torch
@@ -19,6 +19,7 @@ from fl.fleet import work
 from fl.gradients import Gradients
 from fl.nn import fixed_statistics, seed_noise, settled, statistics
 from fl.seeds import Step, stream, torch_stream
+from fl.widths import widths
 from strategies import bounds
 from strategies.proximal import proximal
 
@@ -174,15 +175,12 @@ def _trained(clients: Mapping[int, _Local]) -> dict[int, Message]:
     """Train clients of one kind, and return their replies under their places."""
     first = next(iter(clients.values()))
     knobs, network = first.knobs, _network(first.knobs, first.mine.dataset.form)[0]
-    how = cohort.Training(
-        knobs.client,
-        proximal(first.mu) if first.mu else None,
-        knobs.state.fixed_in(first.number),
-        first.work.batch_size,
-    )
+    correct = proximal(first.mu) if first.mu else None
+    how = cohort.Training(knobs.client, correct, knobs.state.fixed_in(first.number))
     lanes = knobs.cohort.lanes
     if knobs.engine != "cohort" or lanes == "auto" or len(clients) == 1:
         return {place: cohort.one_by_one(network, one, how) for place, one in clients.items()}
+    how = replace(how, widths=widths(knobs, first.work.batch_size))
     places, tasks = list(clients), list(clients.values())
     name = f"{knobs.network}, {knobs.recipe}, {first.mine.dataset.form}, fixed={how.fixed}"
     gradients = _gradients(network, name, lanes, knobs.cohort.level)

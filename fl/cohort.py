@@ -20,6 +20,7 @@ from fl.lanes import Lanes
 from fl.nn import BatchNorm, fixed_statistics
 from fl.training import Outcome, train
 from fl.updates import Correction
+from fl.widths import steps
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
@@ -56,8 +57,8 @@ class Training:
     """The strategy's client half."""
     fixed: bool = False
     """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
-    batch_size: int | None = None
-    """Where clients' memory has room for less than `client.batch_size`, how much."""
+    widths: tuple[int, ...] | None = None
+    """To how many images their batches are filled up; None: by `fl.widths.steps`."""
 
 
 def by_batch(network: FlatNetwork) -> bool:
@@ -142,8 +143,8 @@ class _Cohort(Generic[Result]):
     ) -> None:
         self.network, self.fixed = network, how.fixed
         together = by_batch(network) and not how.fixed
-        size = how.batch_size or how.client.batch_size
-        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, size, together)
+        widths = how.widths or steps(how.client.batch_size)
+        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, widths, together)
         self.count = lanes
         self.seats: dict[int, _Seat[Result]] = {}
 

@@ -9,10 +9,10 @@ from fl.cohort import by_batch
 from fl.config import Experiment
 from fl.data import deal, load
 from fl.fleet import batch_size
-from fl.lanes import STEP
 from fl.provenance import cores
 from fl.seeds import torch_stream
 from fl.settings import ConfigError, Value
+from fl.widths import widths
 
 _MOST_VALUES = 2_000_000
 """Weights from which arithmetic, not overhead, takes a step's time."""
@@ -110,7 +110,7 @@ def _why_sequential(
 
 def _sizes(knobs: Experiment) -> int:
     """Return how many sizes of pass there can be, each of which is prepared by itself."""
-    return -(-knobs.client.batch_size // STEP)
+    return len(widths(knobs, knobs.client.batch_size))
 
 
 def _images(knobs: Experiment) -> float:

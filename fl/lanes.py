@@ -14,9 +14,6 @@ from fl.gradients import Examples, Gradients
 from fl.nn import BatchNorm
 from fl.updates import Correction, Update
 
-STEP = 8
-"""Images by which passes over larger batches differ: each size is prepared by itself."""
-
 
 @dataclass(frozen=True)
 class Sums:
@@ -39,7 +36,8 @@ class Lanes:
         correct: the strategy's client half, or None.
         gradients: the program of this network.
         lanes: K.
-        batch_size: of all of them but a client's last.
+        widths: to how many images batches are filled up, see `fl.widths`; the last is the size of
+            all batches but a client's last.
         by_batch: whether examples of a batch bear on each other, as with BatchNorm, so that only
             batches of one size can be taken together.
     """
@@ -51,11 +49,11 @@ class Lanes:
         correct: Correction | None,
         gradients: Gradients,
         lanes: int,
-        batch_size: int,
+        widths: Sequence[int],
         by_batch: bool,
     ) -> None:
         self.network, self.gradients = network, gradients
-        self.batch_size, self.by_batch = batch_size, by_batch
+        self.widths, self.by_batch = widths, by_batch
         self.weights = network.weights.expand(lanes, -1).clone()
         self.start, self.gradient = self.weights.clone(), torch.zeros_like(self.weights)
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
@@ -112,7 +110,7 @@ class Lanes:
             self.gradient.copy_(gradient)  # which clips may hold views of
             self.losses.addcmul_(losses, _counts(tuple(sizes), losses.dtype, losses.device))
             return
-        smaller = self.by_batch and max(sizes) < self.batch_size
+        smaller = self.by_batch and max(sizes) < self.widths[-1]
         rows = everyone if self.gradients.whole and not smaller else lanes
         taken = dict(zip(lanes, batches, strict=True))
         # An idle lane is given somebody's batch, and what comes of it is left alone.
@@ -129,10 +127,8 @@ class Lanes:
 
     def _width(self, sizes: Sequence[int]) -> int:
         """Return to how many images batches of these sizes are filled up."""
-        if self.by_batch:
-            return max(sizes)
         most = max(sizes)
-        return min(max(self.batch_size, most), -(-most // STEP) * STEP)
+        return most if self.by_batch else next(w for w in self.widths if w >= most)
 
 
 def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:

@@ -19,6 +19,7 @@ from fl.graphs import kept
 from fl.nn import build
 from fl.traced import Traced
 from fl.training import Outcome
+from fl.widths import steps
 from strategies.proximal import proximal
 from tests.smallest import PAIRS, SMALLEST
 
@@ -80,7 +81,8 @@ def both_ways(
     program: Gradients | None = None,
 ) -> tuple[list, list]:
     alone = [cohort.one_by_one(network, task, how) for task in tasks]
-    program, how = program or Gradients(network), replace(how, batch_size=tasks[0].batch_size)
+    program = program or Gradients(network)
+    how = replace(how, widths=how.widths or steps(tasks[0].batch_size))
     found = dict(cohort.together(network, tasks, how, program, lanes))
     return alone, [found[place] for place in range(len(tasks))]
 
@@ -142,14 +144,15 @@ def test_unequal_clients_end_as_they_would_alone(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "expected"),
+    ("sizes", "exact", "expected"),
     [
         # In one lane 20, 20 and 5 images, then 1; in the other 20 and 3, then 20 and 10.
-        ([45, 23, 30, 1], [20, 20, 20, 16]),
-        ([5, 3, 13], [8, 16]),
+        ([45, 23, 30, 1], None, [20, 20, 20, 16]),
+        ([5, 3, 13], None, [8, 16]),
+        ([45, 23, 30, 1], (1, 5, 10, 20), [20, 20, 20, 10]),
     ],
 )
-def test_passes_are_as_wide_as_they_have_to_be_in_steps_of_eight(sizes, expected):
+def test_passes_are_as_wide_as_they_have_to_be(sizes, exact, expected):
     network = flat_network("plainnet", "groupnorm")
     tasks = clients(network, sizes, 20)
     widths = []
@@ -159,7 +162,9 @@ def test_passes_are_as_wide_as_they_have_to_be_in_steps_of_eight(sizes, expected
             widths.append(examples.shares.shape[1])
             return super().__call__(weights, buffers, examples)
 
-    assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, Watched(network)))
+    assert_same(
+        *both_ways(network, tasks, Training(Client(lr=0.01), widths=exact), 2, Watched(network))
+    )
     assert widths == expected
 
 
