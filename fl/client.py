@@ -123,7 +123,8 @@ class _Local:
         if _load(network, untrained, knobs, self.start, self.context):
             evaluation.recalibrate(network, _in_large(knobs, self.mine, self.path))
         self.right_before = self._right(network)
-        seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
+        if knobs.network.drops:
+            seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
         return _batches(knobs, self.mine, self.work.batch_size, self.work.epochs, self.path)
 
     def end(self, network: flat.FlatNetwork, outcome: training.Outcome) -> Message:

@@ -173,7 +173,7 @@ class _Cohort(Generic[Result]):
         starved = self.lanes.step(taken)  # pyrefly: ignore
         for lane, seat in self.seats.items():
             seat.steps += 1
-            seat.examples += len(taken[lane][1])  # pyrefly: ignore
+            seat.examples += taken[lane][1].shape[0]  # pyrefly: ignore
             seat.single_value_steps += lane in starved
             seat.batch = next(seat.batches, None)
         share = (time.perf_counter() - begun) / len(self.seats)

@@ -89,7 +89,7 @@ def _why_sequential(
     """Return why clients are trained one after another; None where they are not."""
     if knobs.engine == "sequential":
         return "asked for"
-    if knobs.network.dropout or knobs.network.stochastic_depth:
+    if knobs.network.drops:
         return "dropout draws from each client's own stream"
     if knobs.sampling.clients == 1:
         return "one client a round"

@@ -68,6 +68,8 @@ class FlatNetwork:
         self.weights = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
         self.gradient = torch.zeros_like(self.weights)
         self.segments: list[Segment] = []
+        self.buffers = dict(module.named_buffers())
+        """All that the network's state has besides its parameters, by name."""
         self._tensors: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
         start = 0
         for name, parameter in module.named_parameters():
@@ -76,11 +78,6 @@ class FlatNetwork:
             parameter.data = segment.of(self.weights)
             parameter.grad = segment.of(self.gradient)
             start += parameter.numel()
-
-    @property
-    def buffers(self) -> dict[str, Tensor]:
-        """All that the network's state has besides its parameters, by name."""
-        return dict(self.module.named_buffers())
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Overwrite every parameter and buffer, so that nothing of the last client stays.

@@ -56,8 +56,10 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
         images: how many images the client trains on.
     """
     fleet, asked = knobs.fleet, knobs.client.epochs
-    rng = stream(knobs.seed, "fleet", "round", number, "client", client)
-    straggles, drops = rng.random() < fleet.stragglers, rng.random() < fleet.dropout
+    straggles = drops = False
+    if fleet.stragglers or fleet.dropout:  # a stream takes a while to begin
+        rng = stream(knobs.seed, "fleet", "round", number, "client", client)
+        straggles, drops = rng.random() < fleet.stragglers, rng.random() < fleet.dropout
     meant = int(rng.integers(1, asked + 1)) if straggles else asked
     pace = speed(knobs, client)
     fits = math.floor(fleet.deadline * pace / images) if pace and fleet.deadline else meant

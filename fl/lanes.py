@@ -97,31 +97,33 @@ class Lanes:
         """Return the lanes of one pass each."""
         if not self.by_batch:
             return [list(batches)]
-        sizes = {len(labels) for _, labels in batches.values()}
-        return [[lane for lane in batches if len(batches[lane][1]) == size] for size in sizes]
+        sizes = {lane: labels.shape[0] for lane, (_, labels) in batches.items()}
+        together = set(sizes.values())
+        return [[lane for lane in batches if sizes[lane] == size] for size in together]
 
     def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> None:
         """Fill these lanes' gradients, move their buffers, and add to their losses."""
-        sizes = [len(labels) for _, labels in batches]
+        sizes = tuple(labels.shape[0] for _, labels in batches)  # `len` of a tensor takes longer
         everyone = list(range(len(self.weights)))
         if lanes == everyone:  # the rule; what follows costs copies
-            examples = _stacked(batches, self._width(sizes), self.weights)
+            examples = _stacked(batches, sizes, self._width(sizes), self.weights)
             losses, gradient = self.gradients(self.weights, self.buffers, examples)
             self.gradient.copy_(gradient)  # which clips may hold views of
-            self.losses.addcmul_(losses, _counts(tuple(sizes), losses.dtype, losses.device))
+            self.losses.addcmul_(losses, _counts(sizes, losses.dtype, losses.device))
             return
         smaller = self.by_batch and max(sizes) < self.widths[-1]
         rows = everyone if self.gradients.whole and not smaller else lanes
         taken = dict(zip(lanes, batches, strict=True))
         # An idle lane is given somebody's batch, and what comes of it is left alone.
         padded = [taken.get(lane, batches[0]) for lane in rows]
-        examples = _stacked(padded, self._width(sizes), self.weights)
+        filled = tuple(labels.shape[0] for _, labels in padded)
+        examples = _stacked(padded, filled, self._width(sizes), self.weights)
         buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
         weights = self.weights if rows == everyone else self.weights[rows]
         losses, gradient = self.gradients(weights, buffers, examples)
         at = [rows.index(lane) for lane in lanes]
         self.gradient[lanes] = gradient[at]
-        self.losses[lanes] += losses[at] * _counts(tuple(sizes), losses.dtype, losses.device)
+        self.losses[lanes] += losses[at] * _counts(sizes, losses.dtype, losses.device)
         for name, buffer in buffers.items():
             self.buffers[name][lanes] = buffer[at]
 
@@ -131,18 +133,18 @@ class Lanes:
         return most if self.by_batch else next(w for w in self.widths if w >= most)
 
 
-def _stacked(batches: Sequence[Batch], most: int, like: Tensor) -> Examples:
+def _stacked(batches: Sequence[Batch], sizes: tuple[int, ...], most: int, like: Tensor) -> Examples:
     """Put batches next to each other, each filled up with its last example to one size."""
-    inputs, labels = (
-        torch.stack([_filled(part, most) for part in parts]).contiguous().to(like.device)
-        for parts in zip(*batches, strict=True)
-    )
-    sizes = tuple(len(labels) for _, labels in batches)
+
+    def together(parts: Sequence[Tensor]) -> Tensor:
+        filled = [_filled(part, most - size) for part, size in zip(parts, sizes, strict=True)]
+        return torch.stack(filled).contiguous().to(like.device)
+
+    inputs, labels = map(together, zip(*batches, strict=True))
     return Examples(inputs, labels, _shares(sizes, most, like.dtype, like.device))
 
 
-def _filled(part: Tensor, size: int) -> Tensor:
-    missing = size - len(part)
+def _filled(part: Tensor, missing: int) -> Tensor:
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
 
 

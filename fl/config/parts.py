@@ -55,6 +55,11 @@ class Network(Knobs):
     """Share of examples for which training drops the last residual branch; less for earlier. Of no
     meaning to plainnet, cnn and ffnn."""
 
+    @property
+    def drops(self) -> bool:
+        """Whether training draws what to drop."""
+        return bool(self.dropout or self.stochastic_depth)
+
 
 class Data(Knobs):
     """Which images."""

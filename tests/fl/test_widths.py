@@ -9,7 +9,9 @@ from fl.widths import steps, widths
 
 
 def tiny(**knobs) -> Experiment:
-    return Experiment.from_flat({name.replace("__", ".").replace("_", "-"): value for name, value in knobs.items()})
+    return Experiment.from_flat(
+        {name.replace("__", ".").replace("_", "-"): value for name, value in knobs.items()}
+    )
 
 
 @given(st.integers(1, 100))
