@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
@@ -137,7 +138,7 @@ class _Local:
             "personal_correct": self._right(network),
             **asdict(outcome),
         }
-        state = network.state()
+        state = network.tensors()
         shared = self._clipped({name: state.pop(name) for name in self.start}, network)
         memory.remember(self.context.state, state)
         measured = self._signals(network) if wire.wants_signals(self.message.content) else None
@@ -161,8 +162,8 @@ class _Local:
         norm = wire.wants_clip(self.message.content)
         if norm is None:
             return shared
-        after, start = ({n: t.numpy() for n, t in s.items()} for s in (shared, self.start))
-        near = bounds.clipped(after, start, norm, {part.name for part in network.segments})
+        after = {name: tensor.numpy() for name, tensor in shared.items()}
+        near = bounds.clipped(after, self.start, norm, {part.name for part in network.segments})
         return {name: torch.from_numpy(array) for name, array in near.items()}
 
     def _signals(self, network: flat.FlatNetwork) -> wire.Signals:
@@ -199,7 +200,7 @@ def _recalibrate(message: Message, context: Context) -> Message:
     _load(network, untrained, knobs, start, context)
     path = "client", partition, "round", number
     evaluation.recalibrate(network, _in_large(knobs, mine, path))
-    state = network.state()
+    state = network.tensors()
     measured = {name: state[name] for name in statistics(network.module)}
     return Message(wire.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
 
@@ -221,7 +222,7 @@ def _load(
     network: flat.FlatNetwork,
     untrained: Mapping[str, Tensor],
     knobs: Experiment,
-    shared: Mapping[str, Tensor],
+    shared: Mapping[str, np.ndarray],
     context: Context,
 ) -> bool:
     """Make a network what a client has, and return whether it has no statistics of its own yet.

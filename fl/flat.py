@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -79,7 +80,7 @@ class FlatNetwork:
             parameter.grad = segment.of(self.gradient)
             start += parameter.numel()
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor | np.ndarray]) -> None:
         """Overwrite every parameter and buffer, so that nothing of the last client stays.
 
         Raises:
@@ -93,11 +94,15 @@ class FlatNetwork:
                 found, wanted = tuple(state[name].shape), tuple(tensor.shape)
                 if found != wanted:
                     raise ValueError(f"{name} has shape {found}, expected {wanted}")
-                tensor.copy_(state[name])
+                _fill(tensor, state[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all parameters and buffers on the CPU: where they lie there, as they lie."""
+        return {name: t.detach().cpu() for name, t in self._tensors.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all parameters and buffers, on the CPU."""
-        return {name: t.detach().cpu().clone() for name, t in self._tensors.items()}
+        return {name: tensor.clone() for name, tensor in self.tensors().items()}
 
     def rate_factors(self, activation_lr: float) -> Vector | None:
         """Return a factor per weight on the learning rate; None where all are 1."""
@@ -110,6 +115,16 @@ class FlatNetwork:
                 for name, p in self.module.named_parameters()
             ]
         ).to(self.weights.device)
+
+
+def _fill(tensor: Tensor, values: Tensor | np.ndarray) -> None:
+    """Overwrite a tensor, with one copy also of arrays that can only be read."""
+    if isinstance(values, Tensor):
+        tensor.copy_(values)
+    elif tensor.device.type == "cpu":
+        np.copyto(tensor.detach().numpy(), values)
+    else:
+        tensor.copy_(torch.tensor(values))
 
 
 def device_name(network: FlatNetwork) -> str:

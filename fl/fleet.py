@@ -56,11 +56,7 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
         images: how many images the client trains on.
     """
     fleet, asked = knobs.fleet, knobs.client.epochs
-    straggles = drops = False
-    if fleet.stragglers or fleet.dropout:  # a stream takes a while to begin
-        rng = stream(knobs.seed, "fleet", "round", number, "client", client)
-        straggles, drops = rng.random() < fleet.stragglers, rng.random() < fleet.dropout
-    meant = int(rng.integers(1, asked + 1)) if straggles else asked
+    meant, drops = _luck(knobs, client, number)
     pace = speed(knobs, client)
     fits = math.floor(fleet.deadline * pace / images) if pace and fleet.deadline else meant
     done, dropping = min(meant, fits), fleet.partial == "drop"
@@ -73,6 +69,16 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
         lost = STRAGGLED
     seconds = done * images / pace if pace else None
     return Work(batch_size(knobs, client), done, seconds, lost)
+
+
+def _luck(knobs: Experiment, client: int, number: int) -> tuple[int, bool]:
+    """Return how many epochs a client means to do in a round, and whether it drops out."""
+    fleet, asked = knobs.fleet, knobs.client.epochs
+    if not (fleet.stragglers or fleet.dropout):
+        return asked, False  # a stream takes a while to begin
+    rng = stream(knobs.seed, "fleet", "round", number, "client", client)
+    straggles, drops = rng.random() < fleet.stragglers, rng.random() < fleet.dropout
+    return int(rng.integers(1, asked + 1)) if straggles else asked, drops
 
 
 def round_seconds(knobs: Experiment, works: Iterable[Work]) -> float | None:

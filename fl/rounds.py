@@ -178,7 +178,7 @@ class Rounds:
     def _evaluate(self, model: Mapping[str, np.ndarray], begun: float) -> dict:
         """Return the figures of a network on the server's images, and the seconds so far."""
         start = time.perf_counter()
-        self.network.load(wire.unpack_network(wire.pack_arrays(model)))
+        self.network.load(model)
         loss, accuracy = self._score(self.dataset.test)
         kept = self._score(self.validation)[1]
         end = time.perf_counter()

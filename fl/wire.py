@@ -132,11 +132,11 @@ def read_round(content: RecordDict) -> int:
     return int(_number(_record(content, CONFIG, ConfigRecord), ROUND))
 
 
-def read_request(content: RecordDict) -> tuple[dict[str, Tensor], int, float]:
+def read_request(content: RecordDict) -> tuple[dict[str, np.ndarray], int, float]:
     """Return what a server asks: the global network, the round, and μ (0 where it sends none)."""
     config = _record(content, CONFIG, ConfigRecord)
     mu = _number(config, MU) if MU in config else 0.0
-    network = unpack_network(network_in(content))
+    network = unpack_arrays(network_in(content))
     return network, read_round(content), float(mu)
 
 
