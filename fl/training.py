@@ -15,7 +15,7 @@ from torch import Tensor
 from fl.config import Client
 from fl.data import Batch
 from fl.flat import FlatNetwork
-from fl.nn import BatchNorm, has_groups
+from fl.nn import BatchNorm, breaks_onednn, has_groups
 from fl.updates import Correction, Update
 
 
@@ -57,11 +57,11 @@ def train(
     for norm in norms:
         norm.single_value_steps = 0
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
-    grouped = has_groups(network.module)
+    kernels = has_groups(network.module), breaks_onednn(network.module)
     network.module.train()
     for inputs, labels in batches:
         network.gradient.zero_()
-        with _kernels_for(inputs, grouped):
+        with _kernels_for(inputs, *kernels):
             logits = network.module(inputs.to(start.device))
             loss = F.cross_entropy(logits, labels.to(start.device))
             loss.backward()
@@ -82,10 +82,11 @@ def train(
 
 
 @contextmanager
-def _kernels_for(inputs: Tensor, grouped: bool) -> Iterator[None]:
+def _kernels_for(inputs: Tensor, grouped: bool, broken: bool) -> Iterator[None]:
     """Take PyTorch's own convolutions for up to 4 examples, and oneDNN's, the default, for more.
 
-    For volumes, and for networks with convolutions in groups, always oneDNN's.
+    For volumes, and for networks with convolutions in groups, always oneDNN's; never, where those
+    would be broken.
 
     Milliseconds a step of `none`, default knobs, one core of a virtual AMD EPYC, torch 2.13.0,
     oneDNN's and PyTorch's: 3.7 and 2.5 at batch size 1, 5.5 and 4.6 at 4, 6.9 and 8.6 at 8; with
@@ -94,7 +95,7 @@ def _kernels_for(inputs: Tensor, grouped: bool) -> Iterator[None]:
     An efficientnet of depth 7 and width 8, `batchnorm`: 11 and 22 at 1, 13 and 25 at 4.
     """
     before = torch.backends.mkldnn.enabled
-    default = len(inputs) > 4 or inputs.ndim > 4 or grouped
+    default = not broken and (len(inputs) > 4 or inputs.ndim > 4 or grouped)
     torch.backends.mkldnn.enabled = before and default  # pyrefly: ignore
     try:
         yield

@@ -1,7 +1,7 @@
 """The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
 
 from fl.nn.activations import scalars
-from fl.nn.convs import has_groups
+from fl.nn.convs import breaks_onednn, has_groups
 from fl.nn.networks import SKELETONS, build, settled
 from fl.nn.noise import seed_noise, train_without_noise
 from fl.nn.normalizers import (
@@ -20,6 +20,7 @@ __all__ = [
     "BatchNorm",
     "Place",
     "Recipe",
+    "breaks_onednn",
     "build",
     "find",
     "fixed_statistics",

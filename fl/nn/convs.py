@@ -82,7 +82,6 @@ class StandardizedConv(nn.Module):
     def __init__(self, kernel: Kernel, scaled: bool = True):
         super().__init__()
         self.kernel = kernel
-        self.groups = kernel.groups
         ones = (1,) * kernel.dims
         fan_in = kernel.inputs // kernel.groups * kernel.side**kernel.dims
         if fan_in < 2:
@@ -133,6 +132,32 @@ def standardized(kernel: Kernel) -> nn.Module:
     return StandardizedConv(kernel, scaled=False)
 
 
+def breaks_onednn(network: nn.Module) -> bool:
+    """Return whether oneDNN gets the gradient of a convolution of a network wrong.
+
+    Where kernels of side 1 with strides see fewer channels than a vector has numbers (8, with
+    AVX-512 16), and maps have their channels last in memory, as images of one channel may seem to,
+    oneDNN 3.12 writes beyond what is its own: gradients are wrong, or the process ends
+    (uxlfoundation/oneDNN#6035, open; with PyTorch 2.13.0 and 4 or 7 channels it ended here).
+    """
+    return any(
+        kernel.side == 1 and kernel.stride > 1 and kernel.inputs // kernel.groups < 16
+        for kernel in map(_kernel, network.modules())
+        if kernel
+    )
+
+
+def _kernel(layer: nn.Module) -> Kernel | None:
+    """Return the shape of a layer's convolution; None where it is none."""
+    if isinstance(layer, StandardizedConv):
+        return layer.kernel
+    if not isinstance(layer, tuple(CONVOLUTIONS.values())):
+        return None
+    side, stride = max(layer.kernel_size), max(layer.stride)
+    dims = len(layer.kernel_size)
+    return Kernel(dims, layer.in_channels, layer.out_channels, side, stride, layer.groups)
+
+
 def has_groups(network: nn.Module) -> bool:
     """Return whether a convolution of a network has groups, as depthwise ones do."""
-    return any(getattr(layer, "groups", 1) > 1 for layer in network.modules())
+    return any(kernel.groups > 1 for kernel in map(_kernel, network.modules()) if kernel)

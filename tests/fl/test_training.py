@@ -201,6 +201,24 @@ def test_kernels_are_chosen_by_the_size_of_the_batch_and_given_back():
     assert torch.backends.mkldnn.enabled == before
 
 
+@pytest.mark.parametrize("recipe", ["groupnorm", "ws-groupnorm"])
+@pytest.mark.parametrize("width", [4, 7, 16])
+def test_strided_kernels_of_few_channels_never_take_onednn_s(recipe, width):
+    def network():
+        size = Network(kind="resnet", depth=18, width=width)
+        return build(size, recipe, (1, 8, 8), 3, torch.Generator().manual_seed(1))
+
+    narrow, seen = network(), set()
+    narrow.register_forward_hook(lambda *_: seen.add(torch.backends.mkldnn.enabled))
+    found, exact = FlatNetwork(narrow, CPU), FlatNetwork(network().double(), CPU)
+    x = torch.randn(10, 8, 8, 1, generator=torch.Generator().manual_seed(2)).movedim(-1, 1)
+    y = torch.arange(10) % 3
+    train(found, [(x, y)], Client(lr=0.01), None)
+    train(exact, [(x.double(), y)], Client(lr=0.01), None)
+    assert seen == {torch.backends.mkldnn.enabled and width == 16}
+    torch.testing.assert_close(found.weights.double(), exact.weights, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("kind", "recipe"), [("efficientnet", "swish"), ("nfnet", "nf")])
 def test_networks_with_groups_never_take_pytorch_s_own_convolutions(kind, recipe):
     seen = set()
