@@ -17,7 +17,7 @@ from fl.data import Batch
 from fl.flat import FlatNetwork
 from fl.gradients import Gradients
 from fl.lanes import Lanes
-from fl.nn import BatchNorm, fixed_statistics
+from fl.nn import fixed_statistics
 from fl.training import Outcome, train
 from fl.updates import Correction
 from fl.widths import steps
@@ -63,7 +63,7 @@ class Training:
 
 def by_batch(network: FlatNetwork) -> bool:
     """Return whether examples of a batch bear on each other, unless statistics are fixed."""
-    return any(isinstance(layer, BatchNorm) for layer in network.module.modules())
+    return bool(network.norms)
 
 
 def one_by_one(network: FlatNetwork, task: Task[Result], how: Training) -> Result:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fl.data import Batch, Dataset, Split
 from fl.flat import FlatNetwork
-from fl.nn import BatchNorm, train_without_noise
+from fl.nn import train_without_noise
 
 
 @torch.no_grad()
@@ -34,15 +34,17 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
         network: keeps its parameters, and gets new statistics.
         batches: at least one. Large ones, since evaluation stands in for all examples.
     """
-    norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
-    sums = {norm: torch.zeros(2, *norm.running_mean.shape, dtype=torch.float64) for norm in norms}
+    sums = {
+        norm: torch.zeros(2, *norm.running_mean.shape, dtype=torch.float64)
+        for norm in network.norms
+    }
 
     def add(norm: nn.Module, arrived: tuple[Tensor]) -> None:
         values = arrived[0].transpose(0, 1).flatten(1).double().cpu()
         moments = torch.stack([values.mean(1), values.square().mean(1)])
         sums[norm] += len(arrived[0]) * moments  # pyrefly: ignore
 
-    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(add) for norm in network.norms]
     examples = 0
     try:
         train_without_noise(network.module)

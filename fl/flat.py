@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from fl.config import Experiment
 from fl.data import Form, load
-from fl.nn import build, forget_statistics, scalars
+from fl.nn import BatchNorm, build, forget_statistics, scalars
 from fl.settings import ConfigError
 
 Vector = Float[Tensor, "*lanes weights"]
@@ -79,6 +80,11 @@ class FlatNetwork:
             parameter.data = segment.of(self.weights)
             parameter.grad = segment.of(self.gradient)
             start += parameter.numel()
+
+    @cached_property
+    def norms(self) -> list[BatchNorm]:
+        """Its BatchNorm layers."""
+        return [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
 
     def load(self, state: Mapping[str, Tensor | np.ndarray]) -> None:
         """Overwrite every parameter and buffer, so that nothing of the last client stays.

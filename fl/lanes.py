@@ -11,7 +11,6 @@ from fl.config import Client
 from fl.data import Batch
 from fl.flat import FlatNetwork
 from fl.gradients import Examples, Gradients
-from fl.nn import BatchNorm
 from fl.updates import Correction, Update
 
 
@@ -59,7 +58,6 @@ class Lanes:
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
         self.update = Update(network, client, correct, self.weights, self.gradient)
         self.losses = torch.zeros_like(self.update.norms)
-        self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
 
     @torch.no_grad()
     def load(self, lane: int) -> None:
@@ -85,10 +83,10 @@ class Lanes:
         if len(batches) < len(self.weights):
             self.gradient.zero_()  # those of empty lanes, which mind weight decay alone
         for lanes in self._taken_together(batches):
-            for norm in self.norms:
+            for norm in self.network.norms:
                 norm.single_value_steps = 0
             self._differentiate(lanes, [batches[lane] for lane in lanes])
-            if any(norm.single_value_steps for norm in self.norms):
+            if any(norm.single_value_steps for norm in self.network.norms):
                 starved += lanes
         self.update(self.start)
         return starved

@@ -14,7 +14,7 @@ from fl.config import Experiment
 from fl.data import Dataset, Split, validation
 from fl.federation import Federation
 from fl.journal import Checkpoint, Journal
-from fl.nn import BatchNorm, moments, statistics
+from fl.nn import moments, statistics
 from fl.replies import Replies
 from fl.settings import ConfigError
 from fl.signals import Watch, Watcher
@@ -68,8 +68,7 @@ class Rounds:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Give clients the states that they had when the checkpoint was written."""
-        norms = any(isinstance(layer, BatchNorm) for layer in self.network.module.modules())
-        local = norms and self.knobs.state.bn == "local"
+        local = self.network.norms and self.knobs.state.bn == "local"
         if local and self.journal.clients() and not checkpoint.clients:
             raise ConfigError(
                 "state.bn=local: this checkpoint has no clients' statistics, since Flower keeps "

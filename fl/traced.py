@@ -15,7 +15,6 @@ from fl.compiled import compiled
 from fl.flat import FlatNetwork
 from fl.gradients import Examples, Gradients, PerLane, Rows
 from fl.graphs import Graph, Program
-from fl.nn import BatchNorm
 
 _TOLERANCE, _ROUNDING = 1e-3, 1e-5
 """How far a graph's results may be from those that it was made from: the gradients of a parameter
@@ -68,7 +67,7 @@ class Traced(Gradients):
         self.lanes, self.compiled = lanes, compiled
         ours = all(type(m).__module__.startswith(_HASHED) for m in network.module.modules())
         self.name = f"{name}, native={native}, compiled={compiled}" if name and ours else ""
-        self.norms = [m for m in network.module.modules() if isinstance(m, BatchNorm)]
+        self.norms = network.norms
         self.used: dict[torch.Size, _Pass | None] = {}
 
     @torch.no_grad()

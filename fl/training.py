@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fl.config import Client
 from fl.data import Batch
 from fl.flat import FlatNetwork
-from fl.nn import BatchNorm, breaks_onednn, has_groups
+from fl.nn import breaks_onednn, has_groups
 from fl.updates import Correction, Update
 
 
@@ -53,15 +54,14 @@ def train(
     begun = time.perf_counter()
     start = network.weights.clone()
     update = Update(network, client, correct, network.weights, network.gradient)
-    norms = [module for module in network.module.modules() if isinstance(module, BatchNorm)]
-    for norm in norms:
+    for norm in network.norms:
         norm.single_value_steps = 0
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
-    kernels = has_groups(network.module), breaks_onednn(network.module)
+    onednn = _onednn(network.module)
     network.module.train()
     for inputs, labels in batches:
         network.gradient.zero_()
-        with _kernels_for(inputs, *kernels):
+        with _kernels_for(inputs, onednn):
             logits = network.module(inputs.to(start.device))
             loss = F.cross_entropy(logits, labels.to(start.device))
             loss.backward()
@@ -76,17 +76,25 @@ def train(
         gradient_norm=float(update.norms) / max(steps, 1),
         update_norm=float(torch.linalg.vector_norm(network.weights - start)),
         # A step that starves one layer of values starves every layer with a smaller map.
-        single_value_steps=max((norm.single_value_steps for norm in norms), default=0),
+        single_value_steps=max((norm.single_value_steps for norm in network.norms), default=0),
         seconds=time.perf_counter() - begun,
     )
 
 
+@lru_cache(maxsize=2)
+def _onednn(module: nn.Module) -> bool | None:
+    """Return whether a network trains by oneDNN's convolutions; None: that depends on the batch."""
+    if breaks_onednn(module):
+        return False
+    return True if has_groups(module) else None
+
+
 @contextmanager
-def _kernels_for(inputs: Tensor, grouped: bool, broken: bool) -> Iterator[None]:
+def _kernels_for(inputs: Tensor, onednn: bool | None) -> Iterator[None]:
     """Take PyTorch's own convolutions for up to 4 examples, and oneDNN's, the default, for more.
 
-    For volumes, and for networks with convolutions in groups, always oneDNN's; never, where those
-    would be broken.
+    For volumes, and for networks with convolutions in groups, always oneDNN's, unless these would
+    be broken.
 
     Milliseconds a step of `none`, default knobs, one core of a virtual AMD EPYC, torch 2.13.0,
     oneDNN's and PyTorch's: 3.7 and 2.5 at batch size 1, 5.5 and 4.6 at 4, 6.9 and 8.6 at 8; with
@@ -95,8 +103,8 @@ def _kernels_for(inputs: Tensor, grouped: bool, broken: bool) -> Iterator[None]:
     An efficientnet of depth 7 and width 8, `batchnorm`: 11 and 22 at 1, 13 and 25 at 4.
     """
     before = torch.backends.mkldnn.enabled
-    default = not broken and (len(inputs) > 4 or inputs.ndim > 4 or grouped)
-    torch.backends.mkldnn.enabled = before and default  # pyrefly: ignore
+    wanted = len(inputs) > 4 or inputs.ndim > 4 if onednn is None else onednn
+    torch.backends.mkldnn.enabled = before and wanted  # pyrefly: ignore
     try:
         yield
     finally:

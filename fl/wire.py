@@ -46,12 +46,15 @@ _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 def pack_network(state: Mapping[str, Tensor]) -> ArrayRecord:
     """Turn a network's tensors into a record."""
-    return ArrayRecord({name: npy.pack(tensor.numpy()) for name, tensor in state.items()})
+    return pack_arrays({name: tensor.numpy() for name, tensor in state.items()})
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Turn NumPy arrays into a record."""
-    return ArrayRecord({name: npy.pack(array) for name, array in arrays.items()})
+    record = ArrayRecord()
+    for name, array in arrays.items():  # given all at once, it would make each a second time
+        record[name] = npy.pack(array)
+    return record
 
 
 def unpack_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
