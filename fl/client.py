@@ -138,10 +138,10 @@ class _Local:
             "personal_correct": self._right(network),
             **asdict(outcome),
         }
+        measured = self._signals(network) if wire.wants_signals(self.message.content) else None
         state = network.tensors()
         shared = self._clipped({name: state.pop(name) for name in self.start}, network)
         memory.remember(self.context.state, state)
-        measured = self._signals(network) if wire.wants_signals(self.message.content) else None
         held = len(self.mine.train)
         content = wire.train_reply(shared, self.partition, held, figures, measured)
         return Message(content, reply_to=self.message)

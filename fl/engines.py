@@ -110,7 +110,8 @@ def _why_sequential(
 
 def _sizes(knobs: Experiment) -> int:
     """Return how many sizes of pass there can be, each of which is prepared by itself."""
-    return len(widths(knobs, knobs.client.batch_size))
+    tiers = {batch_size(knobs, client) for client in range(knobs.partition.clients)}
+    return sum(len(widths(knobs, size)) for size in tiers)
 
 
 def _images(knobs: Experiment) -> float:

@@ -1,6 +1,7 @@
 """A network as one vector of weights: what training, penalties and norms work on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from fl.config import Experiment
 from fl.data import Form, load
-from fl.nn import BatchNorm, build, forget_statistics, scalars
+from fl.nn import BatchNorm, breaks_onednn, build, forget_statistics, has_groups, scalars
 from fl.settings import ConfigError
 
 Vector = Float[Tensor, "*lanes weights"]
@@ -82,9 +83,28 @@ class FlatNetwork:
             start += parameter.numel()
 
     @cached_property
+    def _spoilt(self) -> bool:
+        return breaks_onednn(self.module)
+
+    @contextmanager
+    def convolving(self, onednn: bool = True) -> Iterator[None]:
+        """Let convolutions be oneDNN's, or PyTorch's own, as where oneDNN would spoil memory."""
+        before = torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = before and onednn and not self._spoilt  # pyrefly: ignore
+        try:
+            yield
+        finally:
+            torch.backends.mkldnn.enabled = before
+
+    @cached_property
     def norms(self) -> list[BatchNorm]:
         """Its BatchNorm layers."""
         return [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
+
+    @cached_property
+    def grouped(self) -> bool:
+        """Whether a convolution of it has groups."""
+        return has_groups(self.module)
 
     def load(self, state: Mapping[str, Tensor | np.ndarray]) -> None:
         """Overwrite every parameter and buffer, so that nothing of the last client stays.
@@ -128,7 +148,7 @@ def _fill(tensor: Tensor, values: Tensor | np.ndarray) -> None:
     if isinstance(values, Tensor):
         tensor.copy_(values)
     elif tensor.device.type == "cpu":
-        np.copyto(tensor.detach().numpy(), values)
+        np.copyto(tensor.detach().numpy(), values, casting="unsafe")  # as `copy_` does
     else:
         tensor.copy_(torch.tensor(values))
 

@@ -85,7 +85,8 @@ class Lanes:
         for lanes in self._taken_together(batches):
             for norm in self.network.norms:
                 norm.single_value_steps = 0
-            self._differentiate(lanes, [batches[lane] for lane in lanes])
+            with self.network.convolving():
+                self._differentiate(lanes, [batches[lane] for lane in lanes])
             if any(norm.single_value_steps for norm in self.network.norms):
                 starved += lanes
         self.update(self.start)

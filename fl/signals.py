@@ -203,7 +203,8 @@ class Divergence:
 
 def _layers(network: FlatNetwork, batch: Batch) -> list[probes.Layer]:
     inputs, labels = (tensor.to(network.weights.device) for tensor in batch)
-    return probes.measure(network.module, inputs, labels)
+    with network.convolving():
+        return probes.measure(network.module, inputs, labels)
 
 
 def _finite(figures: Mapping[str, object]) -> dict[str, object]:

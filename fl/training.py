@@ -4,19 +4,16 @@ Nothing here knows Flower.
 """
 
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fl.config import Client
 from fl.data import Batch
 from fl.flat import FlatNetwork
-from fl.nn import breaks_onednn, has_groups
 from fl.updates import Correction, Update
 
 
@@ -57,11 +54,10 @@ def train(
     for norm in network.norms:
         norm.single_value_steps = 0
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
-    onednn = _onednn(network.module)
     network.module.train()
     for inputs, labels in batches:
         network.gradient.zero_()
-        with _kernels_for(inputs, onednn):
+        with network.convolving(_pays(inputs, network.grouped)):
             logits = network.module(inputs.to(start.device))
             loss = F.cross_entropy(logits, labels.to(start.device))
             loss.backward()
@@ -81,20 +77,10 @@ def train(
     )
 
 
-@lru_cache(maxsize=2)
-def _onednn(module: nn.Module) -> bool | None:
-    """Return whether a network trains by oneDNN's convolutions; None: that depends on the batch."""
-    if breaks_onednn(module):
-        return False
-    return True if has_groups(module) else None
+def _pays(inputs: Tensor, grouped: bool) -> bool:
+    """Return whether oneDNN's convolutions, the default, are faster than PyTorch's own.
 
-
-@contextmanager
-def _kernels_for(inputs: Tensor, onednn: bool | None) -> Iterator[None]:
-    """Take PyTorch's own convolutions for up to 4 examples, and oneDNN's, the default, for more.
-
-    For volumes, and for networks with convolutions in groups, always oneDNN's, unless these would
-    be broken.
+    They are for more than 4 examples, for volumes, and for networks with convolutions in groups.
 
     Milliseconds a step of `none`, default knobs, one core of a virtual AMD EPYC, torch 2.13.0,
     oneDNN's and PyTorch's: 3.7 and 2.5 at batch size 1, 5.5 and 4.6 at 4, 6.9 and 8.6 at 8; with
@@ -102,10 +88,4 @@ def _kernels_for(inputs: Tensor, onednn: bool | None) -> Iterator[None]:
     `zc-swish`, width 8, a step without its update: 23 and 23 at 1, 34 and 64 at 4, 52 and 127 at 8.
     An efficientnet of depth 7 and width 8, `batchnorm`: 11 and 22 at 1, 13 and 25 at 4.
     """
-    before = torch.backends.mkldnn.enabled
-    wanted = len(inputs) > 4 or inputs.ndim > 4 if onednn is None else onednn
-    torch.backends.mkldnn.enabled = before and wanted  # pyrefly: ignore
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = before
+    return len(inputs) > 4 or inputs.ndim > 4 or grouped

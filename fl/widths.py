@@ -19,8 +19,8 @@ def steps(size: int) -> tuple[int, ...]:
 def widths(knobs: Experiment, size: int) -> tuple[int, ...]:
     """Return how wide passes of clients with batches of `size` are, the narrowest first.
 
-    As wide as their batches, if these have no more sizes than there are `steps`, as where all
-    clients hold equally many images; else by steps.
+    As wide as their batches, if that makes no more of them, as where all clients hold equally many
+    images; else those of `steps` that there is a batch for.
     """
     clients = range(knobs.partition.clients)
     held = [
@@ -28,5 +28,6 @@ def widths(knobs: Experiment, size: int) -> tuple[int, ...]:
         for client in clients
         if batch_size(knobs, client) == size
     ]
-    sizes = sorted({images % size for images in held} - {0} | {size})
-    return tuple(sizes) if len(sizes) <= len(steps(size)) else steps(size)
+    sizes = {images % size for images in held} - {0} | {size}
+    used = {next(step for step in steps(size) if step >= images) for images in sizes}
+    return tuple(sorted(sizes if len(sizes) == len(used) else used))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class Workload:
     clients: tuple[tuple[Tensor, Tensor], ...]
     """Of every client, its images as float inputs, and their labels."""
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """Images of each client."""
         return [len(labels) for _, labels in self.clients]

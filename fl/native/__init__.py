@@ -53,6 +53,8 @@ class Operators(TorchFunctionMode):
                 return torch.relu(pools.max_pool(before))  # pyrefly: ignore
             return pools.max_pool(args[0])  # pyrefly: ignore
         found = func(*args, **kwargs)
-        if func in (F.relu, torch.relu) and args and found is not args[0]:
+        if args and (found is None or found is args[0]):  # in place, maybe of what ReLU made
+            self.rectified = None, None
+        elif args and func in (F.relu, torch.relu):
             self.rectified = found, args[0]
         return found
