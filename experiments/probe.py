@@ -9,7 +9,6 @@ from fl.config import Experiment
 from fl.data import Batch, load
 from fl.journal import EXPERIMENT, Journal
 from fl.nn import fixed_statistics
-from fl.nn.probes import measure
 from fl.seeds import torch_stream
 from fl.server import as_shared
 from fl.settings import ConfigError
@@ -81,10 +80,8 @@ def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
         network, number = _network(knobs), 0
         if folder:
             number = _restore(network, folder)
-        inputs, labels = batch(knobs, images)
-        device = network.weights.device
         with fixed_statistics(network.module, knobs.state.fixed_in(number)):
-            layers = measure(network.module, inputs.to(device), labels.to(device))
+            layers = signals.layers(network, batch(knobs, images))
         fields = tuple(asdict(layer) for layer in layers)
         yield Probe(knobs, str(folder or ""), number, images, fields)
 

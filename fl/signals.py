@@ -44,9 +44,16 @@ def draw(
     return next(batches(dataset, chosen, len(chosen), 1, rng, augment=augment, noise=noise))
 
 
+def layers(network: FlatNetwork, batch: Batch) -> list[probes.Layer]:
+    """Return what `fl.nn.probes.measure` does of a network in a batch, wherever that trains."""
+    inputs, labels = (tensor.to(network.weights.device) for tensor in batch)
+    with network.convolving():
+        return probes.measure(network.module, inputs, labels)
+
+
 def measure(network: FlatNetwork, batch: Batch) -> wire.Signals:
     """Measure a network in a batch, and leave it as it is; see `fl.nn.probes`."""
-    rows = [astuple(layer)[2:] for layer in _layers(network, batch)]
+    rows = [astuple(layer)[2:] for layer in layers(network, batch)]
     return wire.Signals(len(batch[1]), np.array(rows, np.float64))  # None becomes NaN
 
 
@@ -74,7 +81,7 @@ class Watcher:
         self.scalars = sorted(scalar_names(network.module))
         if knobs.signals.every:
             self.batch = draw(knobs, load(knobs.data.name), training_places(knobs))
-            self.layers = [(x.name, x.kind) for x in _layers(network, self.batch)]
+            self.layers = [(x.name, x.kind) for x in layers(network, self.batch)]
 
     def round(self, number: int, start: Arrays) -> "Watch":
         """Return what watches a round.
@@ -199,12 +206,6 @@ class Divergence:
             "update_cosine": float(together - k) / (k * (k - 1)) if k > 1 else None,
             "clients": self._clients,
         }
-
-
-def _layers(network: FlatNetwork, batch: Batch) -> list[probes.Layer]:
-    inputs, labels = (tensor.to(network.weights.device) for tensor in batch)
-    with network.convolving():
-        return probes.measure(network.module, inputs, labels)
 
 
 def _finite(figures: Mapping[str, object]) -> dict[str, object]:

@@ -30,7 +30,7 @@ class Line:
 
 
 def title(case: Mapping) -> str:
-    """Say what a case is, but for its number of clients; no two of a report have one title."""
+    """Say what a case is, but for its number of clients."""
     width, lanes = (case["knobs"][key] for key in ("network.width", "cohort.lanes"))
     shape = "" if width == "auto" else f", width {width}"
     together = "" if lanes == "auto" else f", {lanes} lanes"

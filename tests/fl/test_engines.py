@@ -41,7 +41,7 @@ def test_one_lane_does_all_steps_and_a_lane_each_waits_for_the_longest(steps):
         ({"rounds": 60, "recipe": "batchnorm"}, "cohort", "5 lanes, native"),
         ({"rounds": 60, "fleet.memory": "2:0.5,4:0.5"}, "cohort", "lanes, native"),
         ({"client.batch-size": 32}, "sequential", "about 25,000 images"),
-        # All clients hold 250: two widths of pass. Of these unequal ones there are three.
+        # All clients hold equally many: two widths of pass. Of these unequal ones there are three.
         ({"client.batch-size": 32, "rounds": 39}, "cohort", "lanes, native"),
         ({"client.batch-size": 32, "rounds": 40}, "cohort", "lanes, compiled"),
         (

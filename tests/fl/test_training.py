@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fl import signals
 from fl.config import Client, Network
 from fl.data import Dataset, Split
 from fl.evaluation import evaluate
 from fl.flat import FlatNetwork
+from fl.gradients import Gradients
+from fl.lanes import Lanes
 from fl.nn import BatchNorm, build
 from fl.training import train
 from strategies.proximal import proximal
@@ -217,6 +220,18 @@ def test_strided_kernels_of_few_channels_never_take_onednn_s(recipe, width):
     train(exact, [(x.double(), y)], Client(lr=0.01), None)
     assert seen == {torch.backends.mkldnn.enabled and width == 16}
     torch.testing.assert_close(found.weights.double(), exact.weights, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [4, 16])
+def test_nor_do_they_where_they_are_measured_or_in_lanes(width):
+    size = Network(kind="resnet", depth=18, width=width)
+    module = build(size, "groupnorm", (1, 8, 8), 3, torch.Generator().manual_seed(1))
+    network, seen = FlatNetwork(module.double(), CPU), []
+    module.register_forward_hook(lambda *_: seen.append(torch.backends.mkldnn.enabled))
+    lanes = Lanes(network, Client(), None, Gradients(network), 2, (2,), False)
+    lanes.step(dict(enumerate(some_batches([2, 2]))))
+    signals.layers(network, some_batches([2])[0])
+    assert seen == [torch.backends.mkldnn.enabled and width == 16] * 2
 
 
 @pytest.mark.parametrize(("kind", "recipe"), [("efficientnet", "swish"), ("nfnet", "nf")])
