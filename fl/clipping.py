@@ -17,23 +17,23 @@ from fl.flat import FlatNetwork, Vector
 from fl.nn.convs import StandardizedConv
 
 Norm = Float[Tensor, "*lanes"]
-Clip = Callable[[], Norm]
-"""Clips the gradient that it was made for, every lane's by itself."""
+Clip = Callable[[Vector], Norm]
+"""Clips a gradient, every lane's by itself."""
 
 
-def make(client: Client, network: FlatNetwork, weights: Vector, gradient: Vector) -> Clip:
+def make(client: Client, network: FlatNetwork, weights: Vector) -> Clip:
     """Return the clip that the knobs ask for.
 
     Args:
         client: the knobs.
         network: what the weights are of.
-        weights: the network's own, or a row for each of several clients.
-        gradient: of the same shape; this is what is clipped.
+        weights: the network's own, or a row for each of several clients; gradients are of the same
+            shape.
     """
     kind, bound = client.clipping
     if kind == "agc":
-        return AdaptiveClip(network, weights, gradient, bound)
-    return partial(by_norm, gradient, bound if kind == "norm" else None)
+        return AdaptiveClip(network, weights, bound)
+    return partial(by_norm, bound=bound if kind == "norm" else None)
 
 
 def by_norm(gradient: Vector, bound: float | None) -> Norm:
@@ -67,41 +67,45 @@ class AdaptiveClip:
     Args:
         network: says what the units are.
         weights: as `make`.
-        gradient: as `make`.
         bound: λ.
     """
 
     WEIGHT_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
 
-    def __init__(
-        self, network: FlatNetwork, weights: Vector, gradient: Vector, bound: float
-    ) -> None:
-        self.bound, self.gradient = bound, gradient
+    def __init__(self, network: FlatNetwork, weights: Vector, bound: float) -> None:
+        self.bound = bound
         layers = network.module.named_modules()
         gains = {f"{name}.gain" for name, layer in layers if isinstance(layer, StandardizedConv)}
-        clipped = [
+        self.clipped = [
             (segment, 1 if len(segment.shape) < 2 or segment.name in gains else segment.shape[0])
             for segment in network.segments
             if not segment.name.startswith("classifier.")
         ]
-        self.units = [units for _, units in clipped]
-        # The memory of the two vectors, as one matrix a parameter with a row a unit.
-        self.weights, self.gradients = (
-            [segment.of(vector, units, prod(segment.shape) // units) for segment, units in clipped]
-            for vector in (weights, gradient)
-        )
+        self.units = [units for _, units in self.clipped]
+        self.weights = self._matrices(weights)
+        self._last: tuple[Vector | None, list[Tensor]] = None, []
 
     @torch.no_grad()
-    def __call__(self) -> Norm:
-        """Clip the gradient in place and return the 2-norm that the whole of it had."""
-        norm = torch.linalg.vector_norm(self.gradient, dim=-1)
+    def __call__(self, gradient: Vector) -> Norm:
+        """Clip a gradient in place and return the 2-norm that the whole of it had."""
+        if self._last[0] is not gradient:  # a network's is always in the same place
+            self._last = gradient, self._matrices(gradient)
+        gradients = self._last[1]
+        norm = torch.linalg.vector_norm(gradient, dim=-1)
         limits = _rows(self.weights).clamp_(min=self.WEIGHT_FLOOR).mul_(self.bound)
-        norms = _rows(self.gradients)
+        norms = _rows(gradients)
         scaled = limits / norms.clamp(min=self.GRADIENT_FLOOR)
         factors = torch.where(norms < limits, 1.0, scaled).unsqueeze(-1).split(self.units, -2)
-        for gradient, factor in zip(self.gradients, factors, strict=True):
-            gradient.mul_(factor)
+        for matrix, factor in zip(gradients, factors, strict=True):
+            matrix.mul_(factor)
         return norm
+
+    def _matrices(self, vector: Vector) -> list[Tensor]:
+        """Return the memory of a vector as one matrix a parameter, with a row a unit."""
+        return [
+            segment.of(vector, units, prod(segment.shape) // units)
+            for segment, units in self.clipped
+        ]
 
 
 def _rows(matrices: list[Tensor]) -> Float[Tensor, "*lanes units"]:

@@ -54,9 +54,9 @@ class Lanes:
         self.network, self.gradients = network, gradients
         self.widths, self.by_batch = widths, by_batch
         self.weights = network.weights.expand(lanes, -1).clone()
-        self.start, self.gradient = self.weights.clone(), torch.zeros_like(self.weights)
+        self.start, self.parts = self.weights.clone(), torch.zeros_like(self.weights)
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
-        self.update = Update(network, client, correct, self.weights, self.gradient)
+        self.update = Update(network, client, correct, self.weights)
         self.losses = torch.zeros_like(self.update.norms)
 
     @torch.no_grad()
@@ -80,16 +80,17 @@ class Lanes:
     def step(self, batches: Mapping[int, Batch]) -> list[int]:
         """Move these lanes by one step each, and return those where BatchNorm saw single values."""
         starved: list[int] = []
+        gradient = self.parts
         if len(batches) < len(self.weights):
-            self.gradient.zero_()  # those of empty lanes, which mind weight decay alone
+            gradient.zero_()  # those of empty lanes, which mind weight decay alone
         for lanes in self._taken_together(batches):
             for norm in self.network.norms:
                 norm.single_value_steps = 0
             with self.network.convolving():
-                self._differentiate(lanes, [batches[lane] for lane in lanes])
+                gradient = self._differentiate(lanes, [batches[lane] for lane in lanes])
             if any(norm.single_value_steps for norm in self.network.norms):
                 starved += lanes
-        self.update(self.start)
+        self.update(gradient, self.start)
         return starved
 
     def _taken_together(self, batches: Mapping[int, Batch]) -> list[list[int]]:
@@ -100,16 +101,18 @@ class Lanes:
         together = set(sizes.values())
         return [[lane for lane in batches if sizes[lane] == size] for size in together]
 
-    def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> None:
-        """Fill these lanes' gradients, move their buffers, and add to their losses."""
+    def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> Tensor:
+        """Move the buffers of these lanes, add to their losses, and return where gradients are.
+
+        Those of all lanes are where the pass left them; else those of these are now in `parts`.
+        """
         sizes = tuple(labels.shape[0] for _, labels in batches)  # `len` of a tensor takes longer
         everyone = list(range(len(self.weights)))
         if lanes == everyone:  # the rule; what follows costs copies
             examples = _stacked(batches, sizes, self._width(sizes), self.weights)
             losses, gradient = self.gradients(self.weights, self.buffers, examples)
-            self.gradient.copy_(gradient)  # which clips may hold views of
             self.losses.addcmul_(losses, _counts(sizes, losses.dtype, losses.device))
-            return
+            return gradient
         smaller = self.by_batch and max(sizes) < self.widths[-1]
         rows = everyone if self.gradients.whole and not smaller else lanes
         taken = dict(zip(lanes, batches, strict=True))
@@ -121,10 +124,11 @@ class Lanes:
         weights = self.weights if rows == everyone else self.weights[rows]
         losses, gradient = self.gradients(weights, buffers, examples)
         at = [rows.index(lane) for lane in lanes]
-        self.gradient[lanes] = gradient[at]
+        self.parts[lanes] = gradient[at]
         self.losses[lanes] += losses[at] * _counts(sizes, losses.dtype, losses.device)
         for name, buffer in buffers.items():
             self.buffers[name][lanes] = buffer[at]
+        return self.parts
 
     def _width(self, sizes: Sequence[int]) -> int:
         """Return to how many images batches of these sizes are filled up."""

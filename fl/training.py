@@ -50,7 +50,7 @@ def train(
     """
     begun = time.perf_counter()
     start = network.weights.clone()
-    update = Update(network, client, correct, network.weights, network.gradient)
+    update = Update(network, client, correct, network.weights)
     for norm in network.norms:
         norm.single_value_steps = 0
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
@@ -61,7 +61,7 @@ def train(
             logits = network.module(inputs.to(start.device))
             loss = F.cross_entropy(logits, labels.to(start.device))
             loss.backward()
-        update(start)
+        update(network.gradient, start)
         loss_sum.add_(loss.detach(), alpha=len(labels))
         steps += 1
         examples += len(labels)

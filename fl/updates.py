@@ -23,7 +23,6 @@ class Update:
         client: learning rate, optimizer, clipping, weight decay.
         correct: the strategy's client half, or None.
         weights: the network's own, or a row for each of several clients.
-        gradient: of the same shape.
     """
 
     def __init__(
@@ -32,24 +31,28 @@ class Update:
         client: Client,
         correct: Correction | None,
         weights: Vector,
-        gradient: Vector,
     ) -> None:
-        self.weights, self.gradient = weights, gradient
+        self.weights = weights
         self.client, self.correct = client, correct
         self.norms = torch.zeros(weights.shape[:-1], device=weights.device)
         self.factors = network.rate_factors(client.activation_lr)
-        self.clip = clipping.make(client, network, weights, gradient)
+        self.clip = clipping.make(client, network, weights)
         self.optimizer = optimizers.make(client, weights)
 
-    @torch.no_grad()
-    def __call__(self, start: Vector) -> None:
-        """Correct, clip, decay, and step; the order of torch with the penalty in the loss."""
+    @torch.inference_mode()  # in which gradients of traced passes are made
+    def __call__(self, gradient: Vector, start: Vector) -> None:
+        """Correct, clip, decay, and step; the order of torch with the penalty in the loss.
+
+        Args:
+            gradient: of the shape of the weights; it is overwritten.
+            start: the weights at the beginning of the round.
+        """
         if self.correct is not None:
-            self.correct(self.gradient, self.weights, start)
-        self.norms.add_(self.clip())
+            self.correct(gradient, self.weights, start)
+        self.norms.add_(self.clip(gradient))
         if self.client.weight_decay:
-            self.gradient.add_(self.weights, alpha=self.client.weight_decay)
-        direction = self.optimizer.direction(self.gradient)
+            gradient.add_(self.weights, alpha=self.client.weight_decay)
+        direction = self.optimizer.direction(gradient)
         if self.factors is not None:
             direction = direction * self.factors
         self.weights.add_(direction, alpha=-self.client.lr)

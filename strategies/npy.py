@@ -19,7 +19,11 @@ def pack(values: np.ndarray) -> Array:
         return Array(values)
     dtype, shape = values.dtype, values.shape
     data = b"".join([_header(dtype, shape), values.reshape(-1).view(np.uint8).data])
-    return Array(str(dtype), shape, "numpy.ndarray", data)
+    return Array(_name(dtype), shape, "numpy.ndarray", data)
+
+
+_name = lru_cache(str)
+"""Of a type; NumPy puts it together every time."""
 
 
 @lru_cache(maxsize=4096)

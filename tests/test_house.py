@@ -93,10 +93,20 @@ def test_a_device_loads_no_plots_no_ray_and_no_studies():
     assert loaded_by("import fl.client, matplotlib") & heavy == {"matplotlib"}
 
 
+MADE = "from fl.config import Experiment as E; from fl.data import Form; from fl import flat; "
+MADE += "import torch; network = flat.network(E(), torch.Generator(), Form((1, 8, 8), 3))"
+
+
 def test_a_network_is_made_without_the_compiler_and_its_algebra():
-    made = "from fl.config import Experiment as E; from fl.data import Form; from fl import flat; "
-    made += "flat.network(E(), __import__('torch').Generator(), Form((1, 8, 8), 3))"
-    assert not loaded_by(made) & {"sympy"}
+    assert not loaded_by(MADE) & {"sympy"}
+
+
+def test_lanes_are_differentiated_without_that_algebra():
+    passed = f"{MADE}; from fl.gradients import Examples, Gradients; "
+    passed += "labels = torch.zeros(2, 1, dtype=torch.long); rows = network.weights.expand(2, -1); "
+    passed += "examples = Examples(torch.zeros(2, 1, 1, 8, 8), labels, torch.ones(2, 1)); "
+    passed += "Gradients(network)(rows, {}, examples)"
+    assert not loaded_by(passed) & {"sympy"}
 
 
 def test_the_bundle_holds_what_a_device_runs_and_is_small():

@@ -43,7 +43,7 @@ def network(scale: float = 1.0, seed: int = 0) -> FlatNetwork:
 
 
 def adaptive(flat: FlatNetwork, bound: float) -> Tensor:
-    return clipping.make(Client(clip=f"agc:{bound}"), flat, flat.weights, flat.gradient)()
+    return clipping.make(Client(clip=f"agc:{bound}"), flat, flat.weights)(flat.gradient)
 
 
 def units(flat: FlatNetwork) -> list[tuple[str, Tensor, Tensor]]:
@@ -131,7 +131,7 @@ def test_above_the_bound_the_scale_of_a_gradient_says_nothing(factor):
 def test_the_norm_that_is_told_is_that_before_clipping(clip):
     flat = network()
     before = flat.gradient.clone()
-    assert clipping.make(Client(clip=clip), flat, flat.weights, flat.gradient)() == before.norm()
+    assert clipping.make(Client(clip=clip), flat, flat.weights)(flat.gradient) == before.norm()
     assert torch.equal(flat.gradient, before) == (clip == "none")
 
 
