@@ -71,6 +71,6 @@ class Gradients:
         shares: Tensor,
     ) -> Tensor:
         logits = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
-        # Not `F.cross_entropy`: under vmap its parts load a second's worth of algebra.
+        # Not `F.cross_entropy`: under vmap its parts load sympy, which takes 0.7 s.
         likely = F.log_softmax(logits, dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         return -likely @ shares
