@@ -11,6 +11,7 @@ import numpy as np
 from flwr.app import Array
 
 _MAGIC = b"\x93NUMPY\x01\x00"
+_STYPE = "numpy.ndarray"
 
 
 def pack(values: np.ndarray) -> Array:
@@ -19,7 +20,10 @@ def pack(values: np.ndarray) -> Array:
         return Array(values)
     dtype, shape = values.dtype, values.shape
     data = b"".join([_header(dtype, shape), values.reshape(-1).view(np.uint8).data])
-    return Array(_name(dtype), shape, "numpy.ndarray", data)
+    # Without `Array.__init__`, which takes longer over what it was given than all of this.
+    array = Array.__new__(Array)
+    array.__dict__ |= {"dtype": _name(dtype), "shape": shape, "stype": _STYPE, "data": data}
+    return array
 
 
 _name = lru_cache(str)
@@ -42,24 +46,29 @@ def unpack(array: Array) -> np.ndarray:
     Raises:
         ValueError: the bytes are not those of an array.
     """
-    data = array.data
-    header = data[: 10 + int.from_bytes(data[8:10], "little")]
-    if array.stype != "numpy.ndarray" or not header.startswith(_MAGIC):
-        values = array.numpy()
+    data, header = array.data, begin(array)
+    layout = _layout(header) if array.stype == _STYPE and header.startswith(_MAGIC) else None
+    if layout is None:
+        values = array.numpy()  # refuses what is no array, objects and shapes that are none
         if not isinstance(values, np.ndarray):  # such as an archive, which NumPy opens as well
             raise ValueError(f"the bytes are a {type(values).__name__}, expected an array")
         return values
-    shape, fortran, dtype = _layout(header)
-    if fortran or dtype.hasobject or min(shape, default=0) < 0:
-        return array.numpy()  # refuses objects and shapes that are none
-    values = np.frombuffer(data, dtype, offset=len(header))
-    return values.reshape(shape)
+    shape, dtype = layout
+    return np.frombuffer(data, dtype, offset=len(header)).reshape(shape)
+
+
+def begin(array: Array) -> bytes:
+    """Return the bytes before the values: two arrays that begin alike are of one type and shape."""
+    data = array.data
+    return data[: 10 + int.from_bytes(data[8:10], "little")]
 
 
 @lru_cache(maxsize=4096)
-def _layout(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether in Fortran's order, and type, as NumPy's format begins.
+def _layout(header: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
+    """Return shape and type, as NumPy's format begins; None where NumPy has to look at the rest.
 
     That is a Python literal, which takes longer to read than a small layer takes to add.
     """
-    return np.lib.format.read_array_header_1_0(io.BytesIO(header[len(_MAGIC) :]))
+    read = np.lib.format.read_array_header_1_0(io.BytesIO(header[len(_MAGIC) :]))
+    shape, fortran, dtype = read
+    return None if fortran or dtype.hasobject or min(shape, default=0) < 0 else (shape, dtype)
