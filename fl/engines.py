@@ -4,7 +4,9 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fl import flat, native
+import torch
+
+from fl import flat, native, room
 from fl.cohort import by_batch
 from fl.config import Experiment
 from fl.data import deal, load
@@ -14,18 +16,36 @@ from fl.seeds import torch_stream
 from fl.settings import ConfigError, Value
 from fl.widths import widths
 
-_MOST_VALUES = 2_000_000
-"""Weights from which arithmetic, not overhead, takes a step's time."""
-_MOST_IMAGES, _MOST_TOGETHER = 32, 8
-"""Images a batch up to which it is overhead, or our operators are faster; with BatchNorm, whose
-batches can't be filled up, so that few of the last ones are passed together."""
+
+@dataclass(frozen=True)
+class _Limits:
+    """Up to where overhead, which lanes share, takes a step's time, and not arithmetic."""
+
+    values: float
+    """Weights of a network."""
+    images: float
+    """Images a batch, or, on a CPU, up to which our operators are faster."""
+    images_of_batchnorm: float
+    """The same with BatchNorm, whose batches can't be filled up, so that few of the last ones are
+    passed together."""
+    run: int
+    """Images in a run from which tracing pays, for each size of pass."""
+    overhead: int
+    """Of a pass, in steps of one client."""
+
+
+_CPU = _Limits(values=2e6, images=32.0, images_of_batchnorm=8.0, run=25_000, overhead=1)
+"""Tracing takes, once a machine, one to four seconds a size of pass and ten for our operators, for
+about half a millisecond less an image. A pass's overhead is about the arithmetic of a step in the
+networks that cohorts are for."""
+_GPU = _Limits(values=12e6, images=32.0, images_of_batchnorm=32.0, run=1_000, overhead=100)
+"""A step waits for the processor to launch its operators, 6 to 9 ms on an H100, and a recorded pass
+over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
+weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
 _MOST_LANES = 16
-"""In a process."""
+"""In a process on a CPU."""
 _FEWEST_LANES = 3
 """Lanes from which what they share outweighs what they cost."""
-_FEWEST_IMAGES = 25_000
-"""Images in a run from which tracing pays: once a machine, one to four seconds a size of pass and
-ten for our operators, for about half a millisecond less an image."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
 size of pass, for half a millisecond to five less an image."""
@@ -67,18 +87,20 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     """
     network = flat.network(knobs, torch_stream(knobs.seed, "init"))
     values, sampled = len(network.weights), knobs.sampling.clients
+    limits = _GPU if _on_gpu(network) else _CPU
     if workers is None:
-        one = network.weights.device.type != "cpu" or _images(knobs) < _FEWEST_IMAGES
+        one = _on_gpu(network) or _images(knobs) < limits.run
         workers = 1 if one else min(cores(), sampled)
     lanes = knobs.cohort.lanes
     if lanes == "auto":
-        lanes = _lanes(_typical_round(knobs), workers)
-    room = _TOGETHER_BYTES // (12 * values)
+        most = _most_lanes(knobs, network)
+        lanes = _lanes(_typical_round(knobs), workers, most, limits.overhead)
+    held = _TOGETHER_BYTES // (12 * values)
     if why := _why_sequential(knobs, network, lanes, workers):
         alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
-        return Choice(knobs.replace(alone), workers, min(max(1, room), sampled), why)
+        return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
     level = _level(knobs, network)
-    at_once = min(max(lanes * workers, room), sampled)
+    at_once = min(max(lanes * workers, held), sampled)
     together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
     return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
 
@@ -97,15 +119,29 @@ def _why_sequential(
         return None
     if knobs.sampling.clients <= workers:
         return "a worker for every client of a round"
-    if knobs.client.batch_size > (_MOST_TOGETHER if by_batch(network) else _MOST_IMAGES):
+    limits = _GPU if _on_gpu(network) else _CPU
+    most = limits.images_of_batchnorm if by_batch(network) else limits.images
+    if knobs.client.batch_size > most:
         return f"batches of {knobs.client.batch_size} keep a core busy"
-    if (values := len(network.weights)) > _MOST_VALUES:
+    if (values := len(network.weights)) > limits.values:
         return f"{values:,} weights keep a core busy at any batch size"
     if lanes < _FEWEST_LANES:
         return "few clients train at a time, or few have as much to do as the largest"
-    if (images := _images(knobs)) < _FEWEST_IMAGES * _sizes(knobs):
+    if (images := _images(knobs)) < limits.run * _sizes(knobs):
         return f"about {images:,.0f} images are a short run"
     return None
+
+
+def _on_gpu(network: flat.FlatNetwork) -> bool:
+    return network.weights.device.type == "cuda"
+
+
+def _most_lanes(knobs: Experiment, network: flat.FlatNetwork) -> int:
+    """Return how many lanes a process may have; on a GPU what its free memory has room for."""
+    if not _on_gpu(network):
+        return _MOST_LANES
+    free, _ = torch.cuda.mem_get_info(network.weights.device)
+    return room.lanes(network, load(knobs.data.name).form, knobs.client.batch_size, free)
 
 
 def _sizes(knobs: Experiment) -> int:
@@ -129,6 +165,13 @@ def _level(knobs: Experiment, network: flat.FlatNetwork) -> str:
     level = knobs.cohort.level
     if level in ("eager", "traced"):
         return level
+    if _on_gpu(network):
+        if level == "auto":
+            return "traced"
+        raise ConfigError(
+            f"cohort.level={level}: its programs are for CPUs; on a GPU use cohort.level=traced, "
+            "which is replayed as a CUDA graph"
+        )
     reason = native.why_not()
     if level == "auto":
         if reason:
@@ -149,20 +192,23 @@ def _typical_round(knobs: Experiment) -> list[int]:
     return [steps[(2 * n + 1) * len(steps) // (2 * sampled)] for n in range(sampled)]
 
 
-def _lanes(steps: Sequence[int], workers: int) -> int:
+def _lanes(steps: Sequence[int], workers: int, most: int, overhead: int) -> int:
     """Return with how many lanes a worker these clients are done first.
 
-    A pass over K lanes is taken to cost as much as K + 1 steps of one client: its overhead is about
-    a step's arithmetic in the networks that cohorts are for.
+    A pass over K lanes is taken to cost as much as K + overhead steps of one client. Above 16, only
+    numbers that clients with equally many steps would fill evenly are looked at.
     """
     shared = longest_first(steps, workers)
     parts = [[steps[place] for place in part] for part in shared]
-    most = min(_MOST_LANES, max(map(len, parts)))
+    clients = max(map(len, parts))
+    most = min(most, clients)
+    evenly = {-(-clients // turn) for turn in range(1, clients + 1)}
+    few = range(1, min(most, _MOST_LANES) + 1)
 
     def cost(lanes: int) -> int:
-        return (lanes + 1) * max(passes(part, lanes) for part in parts)
+        return (lanes + overhead) * max(passes(part, lanes) for part in parts)
 
-    return min(range(1, most + 1), key=cost)
+    return min(sorted({*few, most, *(n for n in evenly if n <= most)}), key=cost)
 
 
 def passes(steps: Sequence[int], lanes: int) -> int:

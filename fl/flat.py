@@ -67,6 +67,8 @@ class FlatNetwork:
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
+        if device.type == "cuda":  # whose thread of gradients warns where products come first
+            torch.ones((), device=device, requires_grad=True).exp().backward()
         self.module = module.to(device)
         self.weights = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
         self.gradient = torch.zeros_like(self.weights)
@@ -81,6 +83,14 @@ class FlatNetwork:
             parameter.data = segment.of(self.weights)
             parameter.grad = segment.of(self.gradient)
             start += parameter.numel()
+
+    @cached_property
+    def _on_cpu(self) -> tuple[Vector, dict[str, Tensor]]:
+        """Weights and tensors on the CPU: the network's own, or what goes to a GPU in one piece."""
+        if self.weights.device.type == "cpu":
+            return self.weights, self._tensors
+        weights = torch.empty_like(self.weights, device="cpu")
+        return weights, self._tensors | {part.name: part.of(weights) for part in self.segments}
 
     @cached_property
     def _spoilt(self) -> bool:
@@ -115,16 +125,20 @@ class FlatNetwork:
         if state.keys() != self._tensors.keys():
             odd = sorted(state.keys() ^ self._tensors.keys())
             raise ValueError(f"the state's tensors are not this network's; different: {odd[:3]}")
+        weights, tensors = self._on_cpu
         with torch.no_grad():
-            for name, tensor in self._tensors.items():
+            for name, tensor in tensors.items():
                 found, wanted = tuple(state[name].shape), tuple(tensor.shape)
                 if found != wanted:
                     raise ValueError(f"{name} has shape {found}, expected {wanted}")
                 _fill(tensor, state[name])
+            self.weights.copy_(weights)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all parameters and buffers on the CPU: where they lie there, as they lie."""
-        return {name: t.detach().cpu() for name, t in self._tensors.items()}
+        """Return all parameters and buffers on the CPU, until the network changes."""
+        weights, tensors = self._on_cpu
+        weights.copy_(self.weights)
+        return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all parameters and buffers, on the CPU."""

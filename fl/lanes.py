@@ -141,7 +141,8 @@ def _stacked(batches: Sequence[Batch], sizes: tuple[int, ...], most: int, like: 
 
     def together(parts: Sequence[Tensor]) -> Tensor:
         filled = [_filled(part, most - size) for part, size in zip(parts, sizes, strict=True)]
-        return torch.stack(filled).contiguous().to(like.device)
+        # Without waiting for a GPU: what comes from ordinary memory is copied before this returns.
+        return torch.stack(filled).contiguous().to(like.device, non_blocking=True)
 
     inputs, labels = map(together, zip(*batches, strict=True))
     return Examples(inputs, labels, _shares(sizes, most, like.dtype, like.device))

@@ -15,6 +15,7 @@ from fl.compiled import compiled
 from fl.flat import FlatNetwork
 from fl.gradients import Examples, Gradients, PerLane, Rows
 from fl.graphs import Graph, Program
+from fl.recorded import recorded
 
 _TOLERANCE, _ROUNDING = 1e-3, 1e-5
 """How far a graph's results may be from those that it was made from: the gradients of a parameter
@@ -100,6 +101,8 @@ class Traced(Gradients):
 
         def usable(graph: Graph) -> _Pass:
             run = compiled(graph, arguments) if self.compiled else graph.module()
+            if weights.device.type == "cuda":
+                run = recorded(run, arguments)
             if wrong := self._differing(run(*somewhere), expected):
                 raise ArithmeticError(f"it differs in {wrong}")
             if len(graph.starved) != len(self.norms):

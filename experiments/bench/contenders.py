@@ -26,11 +26,8 @@ class Contender:
     """Of ours, in which it differs from the job, such as the engine."""
     cold: bool = False
     """Whether it finds the user's cache empty every time; it is then run only where it is named."""
-
-    @property
-    def movable(self) -> bool:
-        """Whether it trains where the job's `device` says; all others train on the CPU."""
-        return self.module == "ours"
+    movable: bool = False
+    """Whether it trains where the job's `device` says; all others train on the CPU."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that it needs."""
@@ -49,7 +46,16 @@ class Contender:
 
 CONTENDERS: dict[str, Contender] = {
     "sequential": Contender(
-        "fednf, one client after another, one process", "ours", knobs={"engine": "sequential"}
+        "fednf, one client after another, one process",
+        "ours",
+        knobs={"engine": "sequential"},
+        movable=True,
+    ),
+    "traced": Contender(
+        "fednf, clients in lanes, PyTorch's operators, one process",
+        "ours",
+        knobs={"engine": "cohort", "cohort.level": "traced"},
+        movable=True,
     ),
     "cohort": Contender(
         "fednf, clients in lanes, our convolutions, one process",

@@ -165,12 +165,13 @@ class Cohort(Knobs):
     """How clients train together with `engine=cohort`."""
 
     lanes: Positive | Literal["auto"] = "auto"
-    """Clients in training at a time. `auto`: as many as the sizes of the clients keep busy."""
+    """Clients in training at a time. `auto`: as many as the sizes of the clients keep busy, and as
+    a GPU's memory has room for."""
     level: Literal["auto", "eager", "traced", "native", "compiled"] = "auto"
     """How a pass is run, each in less time than the one before, but with more to prepare: `eager`,
     by PyTorch as it comes; `traced`, as a list of operators; `native`, with our own convolutions
     in C++ among them, which take a compiler; `compiled`, fused by PyTorch's compiler, in up to
-    minutes. `auto`: `native`, or without a C++ compiler `traced`."""
+    minutes. `auto`: `native`, or without a C++ compiler, and on a GPU, `traced`."""
 
 
 class Strategy(Knobs):

@@ -111,7 +111,7 @@ def test_on_a_gpu_the_shares_of_the_cpu_s_peak_are_not_told(fednf, made_up, monk
     assert (report["device"], report["peak_flops_per_second"]) == ("A GPU", None)
     assert (report["against"], report["left_out"]) == ("sequential", {})
     rows = report["jobs"][0]["contenders"]
-    assert list(rows) == ["sequential", "cohort", "compiled"]
+    assert list(rows) == ["sequential", "traced"]
     assert {row["share_of_peak"] for row in rows.values()} == {None}
 
 
@@ -169,7 +169,7 @@ def test_a_real_race(fednf, tmp_path):
 BAD = {
     "--job cnm": "--job cnm does not exist; did you mean cnn?",
     "--contender flour": "--contender flour does not exist; did you mean flower?",
-    "--against nobody": "--against nobody does not exist; known: sequential, cohort",
+    "--against nobody": "--against nobody does not exist; known: sequential, traced",
     "--contender loop --against sequential": "--against sequential is not among the contenders",
     "--batch-size 0": "--batch-size",
     "--clients 0": "--clients",
@@ -177,10 +177,9 @@ BAD = {
     "--lanes 0": "--lanes",
     "--device gpu": "--device gpu does not exist; did you mean cpu?",
     "--device cuda --contender loop --against loop": (
-        "--contender loop is timed on the CPU alone, found --device cuda; take sequential, cohort, "
-        "compiled"
+        "--contender loop is timed on the CPU alone, found --device cuda; take sequential, traced"
     ),
-    "--device cuda --against loop": "--against loop is not among the contenders sequential, cohort",
+    "--device cuda --against loop": "--against loop is not among the contenders sequential, traced",
     "--width 0": "--width",
     "--job nf-resnet-18 --width 1": "kernels of one weight, which can't be standardized; raise",
     "--clients 3 --images 3": "9 images of all clients can't be of 10 classes; raise --images",
