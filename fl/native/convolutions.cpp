@@ -4,9 +4,9 @@
 //
 //   forward    y[o][p]  = sum_j w[o][j] x_j[p]      x_j: channel of j, shifted by the tap of j
 //   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]     one such sum for each phase of the stride
-//             dw[o][j]  = sum_p dy[o][p] x_j[p]
+//             dw[o][j]  = sum_p dy[o][p] x_j[p]     see weights.h
 //
-// Maps are copied into planes with zeros around them, all of one pitch, so that a shift is an
+// For the first two, maps are copied into planes with zeros around them, all of one pitch, so that a shift is an
 // offset and a whole map is one long row of vectors: the zeros between two rows serve both.
 // A stride of 2 splits the input into 2 x 2 phases, each an ordinary map. Sums run over blocks of
 // rows x vectors that stay in registers, in an order that sizes of maps and filters decide alone.
@@ -19,6 +19,7 @@
 #include "geometry.h"
 #include "sums.h"
 #include "tensors.h"
+#include "weights.h"
 
 namespace {
 
@@ -144,9 +145,11 @@ Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
 // Memory that a thread keeps between calls: zeros, then more.
 float* scratch(long zeros, long more) {
   thread_local std::vector<float> memory;
-  if (long(memory.size()) < zeros + more) memory.resize(zeros + more);
-  std::fill_n(memory.data(), zeros, 0.0f);
-  return memory.data();
+  if (long(memory.size()) < zeros + more + 16) memory.resize(zeros + more + 16);
+  // From a line of the cache on: vectors that lie across two take twice as long.
+  float* at = memory.data() + (-reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float)) % 16;
+  std::fill_n(at, zeros, 0.0f);
+  return at;
 }
 
 // A tensor each of whose lanes is contiguous. They may lie apart, as the weights of a layer do.
@@ -204,32 +207,32 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
                        needs_x ? to + k * g.batch * g.inputs : nullptr, to_w + k * weights);
     return {dx, dw};
   }
-  const Terms terms = forward_terms(g);
   std::vector<Terms> phases;
   for (long p = 0; needs_x && p < g.h.stride * g.w.stride; ++p)
     phases.push_back(backward_terms(g, p / g.w.stride, p % g.w.stride));
 
   // Small maps are summed over together, large ones while they are in the cache.
   const long together = std::clamp(1024 / g.length, 1L, g.batch);
-  float* x_planes = scratch(together * (g.x_image + g.y_image), g.in * g.y_plane + weights);
-  float *y_planes = x_planes + together * g.x_image, *out = y_planes + together * g.y_image;
-  float* transposed = out + g.in * g.y_plane;
+  WeightGradient of_w(g);
+  const long zeros = of_w.scratch(together);
+  float* planes = scratch(zeros + g.y_image, g.in * g.y_plane + weights) + zeros;
+  float *out = planes + g.y_image, *transposed = out + g.in * g.y_plane;
+  of_w.place(planes - zeros, together);
   for (long k = 0; k < x.size(0); ++k) {
     if (needs_x) transpose(g, filters + k * w.stride(0), transposed);
     for (long b = 0; b < g.batch; b += together) {
       const long images = std::min(together, g.batch - b);
       for (long i = 0; i < images; ++i) {
         const long n = b + i;  // of the lane
-        float* planes = y_planes + i * g.y_image;
-        pad_input(g, image + k * x.stride(0) + n * g.inputs, x_planes + i * g.x_image);
-        pad_output(g, grad + k * dy.stride(0) + n * g.outputs, planes);
+        const float* from = grad + k * dy.stride(0) + n * g.outputs;
+        if (needs_x) pad_output(g, from, planes);
         for (size_t p = 0; p < phases.size(); ++p)
           backward(g, p, phases[p], planes, transposed, out, to + (k * g.batch + n) * g.inputs);
+        of_w.take(i, image + k * x.stride(0) + n * g.inputs, from);
       }
-      const Maps maps{images, padded(g.length), y_planes + g.reach, x_planes,
-                      g.y_plane, g.y_image, g.x_image};
-      inner_products(maps, terms, g.out, b > 0, to_w + k * weights);
+      of_w.sum(images, b > 0);
     }
+    of_w.write(to_w + k * weights);
   }
   return {dx, dw};
 }

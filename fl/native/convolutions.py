@@ -64,13 +64,13 @@ def pays(*args, **kwargs) -> bool:
     """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``, and is faster.
 
     That is with up to 128 channels and 32 images. GFLOP/s forward and backward, 3×3, one core of a
-    virtual AMD EPYC (AVX2) whose matrix product has 92. `conv`, 5 lanes of one image: 57 and 67
-    from 3 to 16 channels at 32×32; 73 and 75 from 16 to 32 at 16×16; 63 and 74 from 32 to 32 at
-    14×14; 66 and 44 from 64 to 64 at 7×7; 42 to 49 and 32 to 39 from 128 to 128 at 4×4. PyTorch's
-    grouped convolution there: 9 from 1 to 16 at 28×28, 54 from 32 to 32 at 14×14, 38 from 64 to 64
-    at 8×8, 21 from 128 to 128 at 4×4. With 32 images, 3 lanes, `conv` and PyTorch's lane by lane:
-    69 and 71, 66 and 55 from 16 to 32 at 14×14; 77 and 69, 56 and 55 from 32 to 32 at 14×14; 71 and
-    56, 66 and 66 from 64 to 64 at 7×7; 62 and 63, 60 and 63 from 128 to 128 at 4×4.
+    virtual Intel Xeon (AVX-512) whose matrix product has 172. `conv`, 5 lanes of one image, and
+    PyTorch's grouped convolution: 101 and 75, 25 and 18 from 3 to 16 channels at 32×32; 128 and
+    123, 82 and 81 from 16 to 32 at 16×16; 101 and 106, 47 and 46 from 16 to 16 at 14×14; 95 and 79,
+    43 and 42 from 32 to 32 at 7×7; 117 and 82, 76 and 73 from 64 to 64 at 7×7; 84 and 65, 43 and 36
+    from 128 to 128 at 4×4. With 32 images, 3 lanes, `conv` and PyTorch's lane by lane, which is not
+    how it comes under `torch.vmap`: 129 and 148, 155 and 143 from 32 to 32 at 14×14; 121 and 138,
+    165 and 143 from 64 to 64 at 7×7; 105 and 105, 171 and 154 from 128 to 128 at 4×4.
     """
     if len(args) < 2 or not supports(*args, **kwargs):
         return False

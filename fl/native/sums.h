@@ -13,18 +13,6 @@ namespace {
 
 // Blocks of 12 sums, with 3 operands and a factor, fill 16 registers; AVX-512 has 32.
 constexpr int SUMS = LANES == 16 ? 24 : 12;
-using Quad = Floats<4>::Vector;
-
-// The four sums over the elements of a, b, c and d.
-inline Quad sums(Vector a, Vector b, Vector c, Vector d) {
-  constexpr auto all = std::make_index_sequence<LANES>();
-  const Vector ab = mix<0, 4, 1, 5>(a, b, all) + mix<2, 6, 3, 7>(a, b, all);
-  const Vector cd = mix<0, 4, 1, 5>(c, d, all) + mix<2, 6, 3, 7>(c, d, all);
-  const Vector abcd = mix<0, 1, 4, 5>(ab, cd, all) + mix<2, 3, 6, 7>(ab, cd, all);
-  Quad total = {};
-  for (int i = 0; i < LANES; i += 4) total += Quad{abcd[i], abcd[i + 1], abcd[i + 2], abcd[i + 3]};
-  return total;
-}
 
 long padded(long floats) { return (floats + LANES - 1) / LANES * LANES; }
 
@@ -53,67 +41,68 @@ void weighted_sum(const Terms& terms, const float* __restrict w, long w_row,
     const float *factors = w + *weight++, *from = x + *vector++;
     Vector operand[V];
     for (int v = 0; v < V; ++v) operand[v] = load(from + v * LANES);
+#pragma GCC unroll 24
     for (int r = 0; r < R; ++r) {
       const float factor = factors[r * w_row];
       for (int v = 0; v < V; ++v) total[r][v] += operand[v] * factor;
     }
   } while (weight < end);
+#pragma GCC unroll 24
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) store(out + r * out_row + v * LANES, total[r][v]);
 }
 
-struct Maps {  // what a sum over pixels goes over
-  long images, length;  // length in floats, as they are padded
-  const float *dy, *x;
-  long dy_row, dy_image, x_image;  // strides
+struct Pixels {  // what a sum over pixels goes over
+  long images, rows, columns;
+  long x_pixel, x_row, x_image, y_image;  // strides
 };
 
-// dw[r][j] = sum over images and p of dy[r][p] * x[vector[j] + p], or is more by it
+// to[r][v] = sum over pixels of x[r] * y[v], for V vectors; or is more by it
 template <int R, int V>
-void inner_product(const Maps& maps, long row, const int* vector, bool add, float* __restrict dw,
-                   long dw_row) {
+void outer_product(const Pixels& pixels, const float* __restrict x, const float* __restrict y,
+                   bool add, float* __restrict to, long to_row) {
   Vector total[R][V] = {};
-  const long end = maps.length, dy_row = maps.dy_row;
-  long images = maps.images;
-  const float* __restrict dy = maps.dy + row * dy_row;
-  const float* from[V];
-  for (int v = 0; v < V; ++v) from[v] = maps.x + vector[v];
-  do {
-    long p = 0;
-    do {
-      Vector operand[R];
-      for (int r = 0; r < R; ++r) operand[r] = load(dy + r * dy_row + p);
-      for (int v = 0; v < V; ++v) {
-        const Vector factor = load(from[v] + p);
-        for (int r = 0; r < R; ++r) total[r][v] += operand[r] * factor;
-      }
-    } while ((p += LANES) < end);
-    dy += maps.dy_image;
-    for (int v = 0; v < V; ++v) from[v] += maps.x_image;
-  } while (--images > 0);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    const auto column = [&](int v) { return v < V ? total[r][v] : Vector{}; };
-    const Quad four = sums(column(0), column(1), column(2), column(3));
-    float* to = dw + r * dw_row;
-    for (int v = 0; v < V; ++v) to[v] = add ? to[v] + four[v] : four[v];
+  const long columns = pixels.columns, x_pixel = pixels.x_pixel;
+  for (long b = 0; b < pixels.images; ++b, x += pixels.x_image, y += pixels.y_image) {
+    const float *row = x, *from = y;
+    for (long n = 0; n < pixels.rows; ++n, row += pixels.x_row) {
+      const float* factors = row;
+      long m = columns;
+      do {
+        Vector operand[V];
+        for (int v = 0; v < V; ++v) operand[v] = load(from + v * LANES);
+#pragma GCC unroll 24
+        for (int r = 0; r < R; ++r) {
+          const float factor = factors[r];
+          for (int v = 0; v < V; ++v) total[r][v] += operand[v] * factor;
+        }
+        factors += x_pixel, from += V * LANES;
+      } while (--m > 0);
+    }
   }
+#pragma GCC unroll 24
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) {
+      float* at = to + r * to_row + v * LANES;
+      store(at, add ? load(at) + total[r][v] : total[r][v]);
+    }
 }
 
 // Every size of block, as tables of functions.
-constexpr int WIDE = 3, FOUR = 4;
+constexpr int WIDE = 3, PAIR = 2;
 template <int V, int... I>
 constexpr auto weighted_sums(std::integer_sequence<int, I...>) {
   return std::array{&weighted_sum<I + 1, V>...};
 }
-template <int... I>
-constexpr auto inner_products(std::integer_sequence<int, I...>) {
-  return std::array{&inner_product<I / FOUR + 1, I % FOUR + 1>...};
+template <int V, int... I>
+constexpr auto outer_products(std::integer_sequence<int, I...>) {
+  return std::array{&outer_product<I + 1, V>...};
 }
 constexpr auto ONE_VECTOR = weighted_sums<1>(std::make_integer_sequence<int, SUMS>());
 constexpr auto TWO_VECTORS = weighted_sums<2>(std::make_integer_sequence<int, SUMS / 2>());
 constexpr auto THREE_VECTORS = weighted_sums<3>(std::make_integer_sequence<int, SUMS / 3>());
-constexpr auto INNER_PRODUCT = inner_products(std::make_integer_sequence<int, SUMS>());
+constexpr auto OF_ONE = outer_products<1>(std::make_integer_sequence<int, SUMS>());
+constexpr auto OF_TWO = outer_products<2>(std::make_integer_sequence<int, SUMS / 2>());
 
 void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, const float* x,
                    float* out, long out_row) {
@@ -128,13 +117,12 @@ void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, co
   });
 }
 
-void inner_products(const Maps& maps, const Terms& terms, long rows, bool add, float* dw) {
-  const long dw_row = long(terms.vector.size());
-  blocks(rows, SUMS / FOUR, [&](long r, long size) {
-    blocks(dw_row, FOUR, [&](long j, long columns) {
-      INNER_PRODUCT[(size - 1) * FOUR + columns - 1](maps, r, &terms.vector[j], add,
-                                                     dw + r * dw_row + j, dw_row);
-    });
+// A row of `to` for each of so many numbers x of a pixel, of one vector y or two.
+void outer_products(const Pixels& pixels, long rows, long vectors, const float* x, const float* y,
+                    bool add, float* to, long to_row) {
+  const auto* sums = vectors == 1 ? OF_ONE.data() : OF_TWO.data();
+  blocks(rows, SUMS / vectors, [&](long r, long size) {
+    sums[size - 1](pixels, x + r, y, add, to + r * to_row, to_row);
   });
 }
 

@@ -21,24 +21,27 @@ struct Floats {
 };
 using Vector = Floats<LANES>::Vector;
 
-// The compiler would otherwise load a vector again for each of its uses.
-inline Vector load(const float* from) {
-  Vector v = *reinterpret_cast<const Floats<LANES>::InMemory*>(from);
+// The compiler would otherwise load a vector again for each of its uses, or each number by itself.
+template <int SIZE = LANES>
+inline typename Floats<SIZE>::Vector load(const float* from) {
+  typename Floats<SIZE>::Vector v =
+      *reinterpret_cast<const typename Floats<SIZE>::InMemory*>(from);
 #if defined(__x86_64__)
   asm("" : "+v"(v));
 #endif
   return v;
 }
 
-inline void store(float* to, Vector v) {
-  *reinterpret_cast<Floats<LANES>::InMemory*>(to) = v;
+template <int SIZE = LANES>
+inline void store(float* to, typename Floats<SIZE>::Vector v) {
+  *reinterpret_cast<typename Floats<SIZE>::InMemory*>(to) = v;
 }
 
 // From each four elements of a (numbers 0 to 3) and of b (4 to 7), those with the numbers PICK.
-template <int... PICK, size_t... I>
-inline Vector mix(Vector a, Vector b, std::index_sequence<I...>) {
+template <int... PICK, class Some, size_t... I>
+inline Some mix(Some a, Some b, std::index_sequence<I...>) {
   constexpr int pick[] = {PICK...};
-  return Vector{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
+  return Some{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
 }
 
 }  // namespace

@@ -1,5 +1,10 @@
 """The operators in C++: PyTorch's results, in every way that the cohort engine calls them."""
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -328,6 +333,18 @@ def test_what_it_does_not_take_it_says(x, w, named):
 def test_bad_input_to_the_operator_is_refused(x, w, stride, padding, message):
     with pytest.raises(RuntimeError, match=message):
         torch.ops.fednf.lane_conv(x, w, stride, padding)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86-64")
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"])
+def test_narrower_vectors_give_the_same(without, tmp_path):
+    chosen = "in_float64 or same_bytes or lie_apart or pools_are"
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen]
+    there = {**os.environ, "CXX": f"c++ {without}", "PYTEST_DEBUG_TEMPROOT": str(tmp_path)}
+    done = subprocess.run(words, env=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
 
 
 @pytest.mark.parametrize(("compiler", "reason"), [("false", "failed"), ("no-such", "no-such")])
