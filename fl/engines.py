@@ -93,7 +93,7 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
         workers = 1 if one else min(cores(), sampled)
     lanes = knobs.cohort.lanes
     if lanes == "auto":
-        most = _most_lanes(knobs, network)
+        most = _most_lanes(knobs, network, workers)
         lanes = _lanes(_typical_round(knobs), workers, most, limits.overhead)
     held = _TOGETHER_BYTES // (12 * values)
     if why := _why_sequential(knobs, network, lanes, workers):
@@ -136,12 +136,13 @@ def _on_gpu(network: flat.FlatNetwork) -> bool:
     return network.weights.device.type == "cuda"
 
 
-def _most_lanes(knobs: Experiment, network: flat.FlatNetwork) -> int:
-    """Return how many lanes a process may have; on a GPU what its free memory has room for."""
+def _most_lanes(knobs: Experiment, network: flat.FlatNetwork, workers: int) -> int:
+    """Return how many lanes a worker may have; on a GPU what its part of free memory holds."""
     if not _on_gpu(network):
         return _MOST_LANES
     free, _ = torch.cuda.mem_get_info(network.weights.device)
-    return room.lanes(network, load(knobs.data.name).form, knobs.client.batch_size, free)
+    form, images = load(knobs.data.name).form, knobs.client.batch_size
+    return room.lanes(network, form, images, free // workers)
 
 
 def _sizes(knobs: Experiment) -> int:

@@ -100,9 +100,7 @@ class Traced(Gradients):
         expected = self._pass(names, *somewhere)
 
         def usable(graph: Graph) -> _Pass:
-            run = compiled(graph, arguments) if self.compiled else graph.module()
-            if weights.device.type == "cuda":
-                run = recorded(run, arguments)
+            run = self._program(graph, arguments)
             if wrong := self._differing(run(*somewhere), expected):
                 raise ArithmeticError(f"it differs in {wrong}")
             if len(graph.starved) != len(self.norms):
@@ -116,13 +114,22 @@ class Traced(Gradients):
             graph = self._traced(names, arguments)
             found = usable(graph)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            warnings.warn(f"the traced pass is not used: {reason}", stacklevel=3)
+            warnings.warn(f"the traced pass is not used: {_told(error)}", stacklevel=3)
             return None
         if self.name:
             with suppress(Exception):  # it serves this process all the same
                 graph.keep(place)
         return found
+
+    def _program(self, graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
+        """Return what runs a graph: itself where it can't be compiled, with a warning."""
+        if self.compiled:
+            try:
+                return compiled(graph, arguments)
+            except Exception as error:
+                warnings.warn(f"the traced pass is not compiled: {_told(error)}", stacklevel=5)
+        run = graph.module()
+        return recorded(run, arguments) if arguments[0].device.type == "cuda" else run
 
     def _differing(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
         """Name the first result that is not as expected; None where all are."""
@@ -186,6 +193,10 @@ def _tidy(graph: GraphModule) -> None:
             node.target = torch.ops.aten.reshape.default
     graph.graph.eliminate_dead_code()
     graph.recompile()
+
+
+def _told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _largest(values: Tensor) -> float:

@@ -1,9 +1,10 @@
 """Operators of micro-batches in C++, for lanes that each have images and weights of their own.
 
 At a batch of one PyTorch's convolutions spend their time on set-up and on copies of patches, and
-its max pools on indices. Here are operators that don't. `why_not` compiles them on first use;
-without a C++ compiler it says so, and nothing else here may be called. Flower's bundles hold no
-C++ either: there PyTorch's operators serve.
+its max pools on indices; its compiler takes roots anew for every few standardized weights. Here are
+operators that don't. `why_not` compiles them on first use; without a C++ compiler it says so, and
+nothing else here may be called. Flower's bundles hold no C++ either: there PyTorch's operators
+serve.
 
 The operators run on one thread, but for products of small maps, which are PyTorch's. The result for
 a lane depends on its own images and weights: not on the other lanes, their number or its place
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from fl.native import convolutions, library, pools
+from fl.native import convolutions, library, pools, rows
 
 
 @functools.cache
@@ -28,6 +29,7 @@ def why_not() -> str | None:
         return str(problem)
     convolutions.register()
     pools.register()
+    rows.register()
     return None
 
 
@@ -35,26 +37,42 @@ class Operators(TorchFunctionMode):
     """Within it, these operators stand in for PyTorch's where they are faster.
 
     A max pool of what ReLU has made becomes ReLU of a max pool: the same numbers and gradients, and
-    a quarter as many for ReLU. What that had made already is not in a traced graph: nobody uses it.
+    a quarter as many for ReLU. A convolution by weights that were just standardized becomes one
+    operator. What the first of the two had made already is not in a traced graph: nobody uses it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.rectified: tuple[object, object] = None, None
         """What the last ReLU returned, and of what."""
+        self.standardized: tuple[object, tuple] = None, ()
+        """The last weights to be standardized, and of what: those, their gain and ε."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in convolutions.THEIRS and convolutions.pays(*args, **kwargs):
-            return convolutions.conv(*args, **kwargs)
+            return self._convolved(*args, **kwargs)
+        if func in rows.THEIRS and rows.supports(*args, **kwargs):
+            found = rows.standardize(*args, **kwargs)
+            self.standardized = found, rows.raw(*args, **kwargs)
+            return found
         if func in pools.THEIRS and args and pools.supports(*args, **kwargs):
             after, before = self.rectified
             if args[0] is after:
                 return torch.relu(pools.max_pool(before))  # pyrefly: ignore
             return pools.max_pool(args[0])  # pyrefly: ignore
         found = func(*args, **kwargs)
-        if args and (found is None or found is args[0]):  # in place, maybe of what ReLU made
-            self.rectified = None, None
+        if args and (found is None or found is args[0]):  # in place, maybe of one of these
+            self.rectified, self.standardized = (None, None), (None, ())
         elif args and func in (F.relu, torch.relu):
             self.rectified = found, args[0]
+        elif args and func is torch.Tensor.view_as and args[0] is self.standardized[0]:
+            weights, *rest = self.standardized[1]
+            self.standardized = found, (func(weights, args[1]), *rest)
         return found
+
+    def _convolved(self, x, w, *args, **kwargs):
+        standard, raw = self.standardized
+        if w is standard:
+            return convolutions.standardized_conv(x, *raw, *args, **kwargs)
+        return convolutions.conv(x, w, *args, **kwargs)

@@ -17,6 +17,7 @@
 
 #include "columns.h"
 #include "geometry.h"
+#include "standardize.h"
 #include "sums.h"
 #include "tensors.h"
 #include "weights.h"
@@ -152,60 +153,99 @@ float* scratch(long zeros, long more) {
   return at;
 }
 
-// A tensor each of whose lanes is contiguous. They may lie apart, as the weights of a layer do.
-Tensor by_lane(const Tensor& t) {
-  long dense = 1;
-  for (long d = t.dim() - 1; d > 0; dense *= t.size(d--))
-    if (t.stride(d) != dense && t.size(d) != 1) return contiguous(t);
-  return t;
-}
+// A lane's filters as they are.
+struct Filters {
+  const float* w;
+  long lane, count;  // floats from lane to lane, and in one
+  float* dw;         // all lanes' gradients
+  Filters(const Geometry& g, const Tensor& w, float* dw = nullptr)
+      : w(floats(w)), lane(w.stride(0)), count(g.out * g.in * g.taps), dw(dw) {}
+  const float* of(long k) const { return w + k * lane; }
+  float* gradient(long k) const { return dw + k * count; }
+  void done(long) const {}
+};
 
-Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
-  const Tensor x = by_lane(x_), w = by_lane(w_);
-  const Geometry g = geometry(x, w, stride, padding);
+// A lane's filters, standardized in the cache when its turn comes.
+struct StandardizedFilters {
+  const Filters raw;
+  const float* gain;
+  long lane, rows, n;  // of gains from lane to lane; filters, and weights of one
+  double eps;
+  float *dgain, *standard, *grad;
+  std::vector<Filter>& filters;  // of the lane whose turn it is
+
+  StandardizedFilters(const Geometry& g, const Tensor& w, const Tensor& gain, double eps,
+                      float* dw = nullptr, float* dgain = nullptr)
+      : raw(g, w, dw), gain(floats(gain)), lane(gain.stride(0)), rows(g.out), n(g.in * g.taps),
+        eps(eps), dgain(dgain), filters(kept()) {
+    thread_local std::vector<float> memory;
+    if (long(memory.size()) < 2 * raw.count) memory.resize(2 * raw.count);
+    standard = memory.data(), grad = standard + raw.count;
+  }
+  static std::vector<Filter>& kept() {
+    thread_local std::vector<Filter> filters;
+    return filters;
+  }
+  const float* of(long k) const {
+    filters.clear();
+    for (long r = 0; r < rows; ++r) {
+      filters.emplace_back(raw.of(k) + r * n, n, eps);
+      filters.back().forward(gain[k * lane + r], standard + r * n);
+    }
+    return standard;
+  }
+  float* gradient(long) const { return grad; }
+  void done(long k) const {
+    for (long r = 0; r < rows; ++r)
+      dgain[k * rows + r] =
+          filters[r].backward(gain[k * lane + r], grad + r * n, raw.gradient(k) + r * n);
+  }
+};
+
+template <class Some>
+Tensor convolve(const Geometry& g, const Tensor& x, const Some& filters) {
   std::vector<int64_t> sizes{x.size(0), g.batch, g.out, g.h.out(), g.w.out()};
   if (x.dim() == 4) sizes.erase(sizes.begin() + 3);
   const Tensor y = new_empty(x, sizes);
-  const float *image = floats(x), *filters = floats(w);
+  const float* image = floats(x);
   float* to = to_write(y);
   if (Columns::fit(g)) {
     const Columns columns(g);
     float* more = scratch(0, columns.scratch());
     for (long k = 0; k < x.size(0); ++k, to += g.batch * g.outputs)
-      columns.forward(image + k * x.stride(0), filters + k * w.stride(0), more, to);
+      columns.forward(image + k * x.stride(0), filters.of(k), more, to);
     return y;
   }
   const Terms terms = forward_terms(g);
   float *planes = scratch(g.x_image, g.out * padded(g.length)), *out = planes + g.x_image;
-  for (long k = 0; k < x.size(0); ++k)
+  for (long k = 0; k < x.size(0); ++k) {
+    const float* weights = filters.of(k);
     for (long b = 0; b < g.batch; ++b, to += g.outputs) {
       pad_input(g, image + k * x.stride(0) + b * g.inputs, planes);
-      forward(g, terms, planes, filters + k * w.stride(0), out, to);
+      forward(g, terms, planes, weights, out, to);
     }
+  }
   return y;
 }
 
-// The gradient of x is empty unless it is asked for: what a network is given needs none.
-std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x_, const Tensor& w_,
-                                              int64_t stride, int64_t padding, bool needs_x) {
-  const Tensor dy = by_lane(dy_), x = by_lane(x_), w = by_lane(w_);
-  const Geometry g = geometry(x, w, stride, padding);
-  const long weights = w.numel() / w.size(0);  // of a lane
+// Returns the gradient of x, which is empty unless it is asked for: what a network is given needs
+// none. That of the filters goes where they say.
+template <class Some>
+Tensor convolve_backward(const Geometry& g, const Tensor& dy, const Tensor& x,
+                         const Some& filters, bool needs_x) {
   STD_TORCH_CHECK(is_float(dy) && dy.dim() == x.dim() && dy.size(0) == x.size(0) &&
                       dy.numel() == x.size(0) * g.batch * g.outputs,
                   "the gradient is not that of an output; got ", told(dy));
   const Tensor dx = needs_x ? empty_dense(x) : new_empty(x, std::vector<int64_t>{0});
-  const Tensor dw = empty_dense(w);
-  const float *image = floats(x), *grad = floats(dy), *filters = floats(w);
-  float *to = to_write(dx), *to_w = to_write(dw);
+  const float *image = floats(x), *grad = floats(dy);
+  float* to = to_write(dx);
   if (Columns::fit(g)) {
     const Columns columns(g);
     float* more = scratch(0, columns.scratch());
-    for (long k = 0; k < x.size(0); ++k)
-      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0),
-                       filters + k * w.stride(0), more,
-                       needs_x ? to + k * g.batch * g.inputs : nullptr, to_w + k * weights);
-    return {dx, dw};
+    for (long k = 0; k < x.size(0); ++k, filters.done(k - 1))
+      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0), filters.of(k), more,
+                       needs_x ? to + k * g.batch * g.inputs : nullptr, filters.gradient(k));
+    return dx;
   }
   std::vector<Terms> phases;
   for (long p = 0; needs_x && p < g.h.stride * g.w.stride; ++p)
@@ -214,12 +254,13 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
   // Small maps are summed over together, large ones while they are in the cache.
   const long together = std::clamp(1024 / g.length, 1L, g.batch);
   WeightGradient of_w(g);
-  const long zeros = of_w.scratch(together);
+  const long zeros = of_w.scratch(together), weights = g.out * g.in * g.taps;
   float* planes = scratch(zeros + g.y_image, g.in * g.y_plane + weights) + zeros;
   float *out = planes + g.y_image, *transposed = out + g.in * g.y_plane;
   of_w.place(planes - zeros, together);
   for (long k = 0; k < x.size(0); ++k) {
-    if (needs_x) transpose(g, filters + k * w.stride(0), transposed);
+    const float* standing = filters.of(k);
+    if (needs_x) transpose(g, standing, transposed);
     for (long b = 0; b < g.batch; b += together) {
       const long images = std::min(together, g.batch - b);
       for (long i = 0; i < images; ++i) {
@@ -232,20 +273,65 @@ std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy_, const Tensor& x
       }
       of_w.sum(images, b > 0);
     }
-    of_w.write(to_w + k * weights);
+    of_w.write(filters.gradient(k));
+    filters.done(k);
   }
-  return {dx, dw};
+  return dx;
+}
+
+Tensor lane_conv(const Tensor& x_, const Tensor& w_, int64_t stride, int64_t padding) {
+  const Tensor x = by_lane(x_), w = by_lane(w_);
+  const Geometry g = geometry(x, w, stride, padding);
+  return convolve(g, x, Filters(g, w));
+}
+
+std::tuple<Tensor, Tensor> lane_conv_backward(const Tensor& dy, const Tensor& x_, const Tensor& w_,
+                                              int64_t stride, int64_t padding, bool needs_x) {
+  const Tensor x = by_lane(x_), w = by_lane(w_), dw = empty_dense(w);
+  const Geometry g = geometry(x, w, stride, padding);
+  return {convolve_backward(g, by_lane(dy), x, Filters(g, w, to_write(dw)), needs_x), dw};
+}
+
+void check_gain(const Tensor& gain, const Tensor& w) {
+  STD_TORCH_CHECK(is_float(gain) && gain.dim() == 2 && gain.size(0) == w.size(0) &&
+                      gain.size(1) == w.size(1),
+                  "the gain is (K, O), of float32; got ", told(gain));
+}
+
+Tensor standardized_conv(const Tensor& x_, const Tensor& w_, const Tensor& gain_, double eps,
+                         int64_t stride, int64_t padding) {
+  const Tensor x = by_lane(x_), w = by_lane(w_), gain = by_lane(gain_);
+  const Geometry g = geometry(x, w, stride, padding);
+  check_gain(gain, w);
+  return convolve(g, x, StandardizedFilters(g, w, gain, eps));
+}
+
+std::tuple<Tensor, Tensor, Tensor> standardized_conv_backward(
+    const Tensor& dy, const Tensor& x_, const Tensor& w_, const Tensor& gain_, double eps,
+    int64_t stride, int64_t padding, bool needs_x) {
+  const Tensor x = by_lane(x_), w = by_lane(w_), gain = by_lane(gain_);
+  const Geometry g = geometry(x, w, stride, padding);
+  check_gain(gain, w);
+  const Tensor dw = empty_dense(w), dgain = empty_dense(gain);
+  const StandardizedFilters filters(g, w, gain, eps, to_write(dw), to_write(dgain));
+  return {convolve_backward(g, by_lane(dy), x, filters, needs_x), dw, dgain};
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fednf, m) {
   m.def("lane_conv(Tensor x, Tensor w, int stride, int padding) -> Tensor");
   m.def("lane_conv_backward(Tensor grad, Tensor x, Tensor w, int stride, int padding, "
         "bool needs_x) -> (Tensor, Tensor)");
+  m.def("standardized_conv(Tensor x, Tensor w, Tensor gain, float eps, int stride, int padding) "
+        "-> Tensor");
+  m.def("standardized_conv_backward(Tensor grad, Tensor x, Tensor w, Tensor gain, float eps, "
+        "int stride, int padding, bool needs_x) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {
   m.impl("lane_conv", TORCH_BOX(&lane_conv));
   m.impl("lane_conv_backward", TORCH_BOX(&lane_conv_backward));
+  m.impl("standardized_conv", TORCH_BOX(&standardized_conv));
+  m.impl("standardized_conv_backward", TORCH_BOX(&standardized_conv_backward));
 }
 
 }  // namespace

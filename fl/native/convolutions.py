@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fl.native.vmapped import lanes_of_lanes
+
 THEIRS = (F.conv1d, F.conv2d)
 """What `conv` may stand in for."""
 _LARGEST = 7
@@ -60,6 +62,29 @@ def conv(
     return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
 
 
+def standardized_conv(
+    x: Tensor,
+    w: Tensor,
+    gain: Tensor,
+    eps: float,
+    bias: Tensor | None = None,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Return `conv` by weights that are standardized as by `fl.native.rows.standardize`.
+
+    A lane's standardized weights, and their gradients, stay in the processor's cache: with 700,000
+    weights a step at a batch of one is as long as their way to memory and back.
+
+    Shapes: as `conv`; gain (O,).
+    """
+    lane = x.unsqueeze(0), w.unsqueeze(0), gain.unsqueeze(0)
+    y = torch.ops.fednf.standardized_conv(*lane, eps, _same(stride), _same(padding)).squeeze(0)
+    return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
+
+
 def pays(*args, **kwargs) -> bool:
     """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``, and is faster.
 
@@ -92,6 +117,11 @@ def register() -> None:
     torch.library.register_fake(f"{name}_backward", _fake_backward)
     torch.library.register_autograd(name, _backward, setup_context=_save)
     torch.library.register_vmap(name, _vmap)
+    name = "fednf::standardized_conv"
+    torch.library.register_fake(name, lambda x, w, gain, eps, *rest: _fake(x, w, *rest))
+    torch.library.register_fake(f"{name}_backward", _fake_standardized_backward)
+    torch.library.register_autograd(name, _standardized_backward, setup_context=_save_standardized)
+    torch.library.register_vmap(name, _vmap_standardized)
 
 
 def _fake(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
@@ -118,11 +148,40 @@ def _backward(ctx, grad: Tensor):
     return of_x if needs_x else None, of_w, None, None
 
 
-def _vmap(info, in_dims, x: Tensor, w: Tensor, stride: int, padding: int):
-    """Make lanes of lanes: (L, K, ...) is (L·K, ...); what has no lanes is the same in all."""
-    both = zip((x, w), in_dims[:2], strict=True)
-    x, w = (
-        t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0) for t, dim in both
+def _vmap(info, in_dims, x: Tensor, w: Tensor, stride: int, padding: int) -> tuple[Tensor, int]:
+    both = lanes_of_lanes(info.batch_size, in_dims, x, w)
+    y = torch.ops.fednf.lane_conv(*both, stride, padding)
+    return y.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _fake_standardized_backward(
+    grad: Tensor,
+    x: Tensor,
+    w: Tensor,
+    gain: Tensor,
+    eps: float,
+    stride: int,
+    padding: int,
+    needs_x: bool,
+) -> tuple[Tensor, ...]:
+    return *_fake_backward(grad, x, w, stride, padding, needs_x), gain.new_empty(gain.shape)
+
+
+def _save_standardized(ctx, inputs, output) -> None:
+    *tensors, ctx.eps, ctx.stride, ctx.padding = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _standardized_backward(ctx, grad: Tensor):
+    needs_x = ctx.needs_input_grad[0]
+    sizes = ctx.eps, ctx.stride, ctx.padding
+    of_x, *of_weights = torch.ops.fednf.standardized_conv_backward(
+        grad, *ctx.saved_tensors, *sizes, needs_x
     )
-    y = torch.ops.fednf.lane_conv(x.flatten(0, 1), w.flatten(0, 1), stride, padding)
+    return of_x if needs_x else None, *of_weights, None, None, None
+
+
+def _vmap_standardized(info, in_dims, x: Tensor, w: Tensor, gain: Tensor, *sizes):
+    lanes = lanes_of_lanes(info.batch_size, in_dims, x, w, gain)
+    y = torch.ops.fednf.standardized_conv(*lanes, *sizes)
     return y.unflatten(0, (info.batch_size, -1)), 0

@@ -15,9 +15,8 @@ import torch
 from fl.files import write_whole
 
 _FOLDER = Path(__file__).parent
-_COMPILED = ("convolutions.cpp", "pools.cpp")
-_HEADERS = ("columns.h", "geometry.h", "sums.h", "tensors.h", "vectors.h", "weights.h")
-_SOURCES = [_FOLDER / name for name in (*_COMPILED, *_HEADERS)]
+_COMPILED = ("convolutions.cpp", "pools.cpp", "standardize.cpp")
+_SOURCES = [*(_FOLDER / name for name in _COMPILED), *sorted(_FOLDER.glob("*.h"))]
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
 
 

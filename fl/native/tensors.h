@@ -23,6 +23,14 @@ inline float* to_write(const Tensor& t) { return t.mutable_data_ptr<float>(); }
 // `empty_like` would lay it out as t is.
 inline Tensor empty_dense(const Tensor& t) { return new_empty(t, t.sizes()); }
 
+// A tensor each of whose lanes is contiguous. They may lie apart, as the weights of a layer do.
+inline Tensor by_lane(const Tensor& t) {
+  long dense = 1;
+  for (long d = t.dim() - 1; d > 0; dense *= t.size(d--))
+    if (t.stride(d) != dense && t.size(d) != 1) return contiguous(t);
+  return t;
+}
+
 // For messages: type and sizes.
 inline std::string told(const Tensor& t) {
   std::string text = torch::headeronly::toString(t.scalar_type());

@@ -269,10 +269,10 @@ def test_a_graph_is_traced_once_and_again_where_the_kept_one_is_no_good(tmp_path
         (lambda graph: lambda *a: [2 * part for part in graph(*a)], "differs in layers.0"),
         (lambda graph: lambda *a: [part * torch.nan for part in graph(*a)], "differs in layers.0"),
         (lambda graph: lambda *a: [graph(*a)[0] + 1, *graph(*a)[1:]], "differs in the losses"),
-        (lambda graph: 1 / 0, "ZeroDivisionError"),
+        (lambda graph: lambda *a: 1 / 0, "ZeroDivisionError"),
     ],
 )
-def test_a_graph_that_is_wrong_or_cannot_be_made_is_not_used(monkeypatch, change, reason):
+def test_a_program_that_is_wrong_or_breaks_is_not_used(monkeypatch, change, reason):
     network = flat_network("plainnet", "none")
     tasks = clients(network, [4, 4], 2)
     monkeypatch.setattr("fl.traced.compiled", lambda graph, arguments: change(graph.module()))
@@ -280,3 +280,14 @@ def test_a_graph_that_is_wrong_or_cannot_be_made_is_not_used(monkeypatch, change
     with pytest.warns(match=f"the traced pass is not used: .*{reason}"):
         alone, found = both_ways(network, tasks, Training(Client()), 2, graphs)
     assert_same(alone, found)
+
+
+def test_a_graph_that_cannot_be_compiled_serves_as_it_is(monkeypatch):
+    network = flat_network("plainnet", "none")
+    tasks = clients(network, [4, 4], 2)
+    monkeypatch.setattr("fl.traced.compiled", lambda graph, arguments: 1 / 0)
+    graphs = Traced(network, False, 2, True)
+    with pytest.warns(match="the traced pass is not compiled: ZeroDivisionError"):
+        alone, found = both_ways(network, tasks, Training(Client()), 2, graphs)
+    assert_same(alone, found)
+    assert None not in graphs.used.values()

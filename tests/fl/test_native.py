@@ -14,7 +14,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from fl import native
-from fl.native import convolutions, pools
+from fl.native import convolutions, pools, rows
+from fl.nn.convs import Kernel, scaled_standardized
 
 # PyTorch's own, of modules that vmap and tracing import.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
@@ -112,6 +113,65 @@ def test_lanes_may_lie_apart():
         found, torch.ops.fednf.lane_conv_backward(*together, 1, 1, True), strict=True
     ):
         assert torch.equal(one, other)
+
+
+def standardized(x, gain, eps=1e-5):
+    return F.batch_norm(x, None, None, weight=gain, training=True, momentum=0.0, eps=eps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(5, 150), st.booleans(),
+       st.integers(0, 2**32))  # fmt: skip
+def test_standardized_rows_are_pytorch_s_in_float64(lanes, count, size, gains, seed):
+    noise = torch.Generator().manual_seed(seed)
+    x = 3 * torch.randn(lanes, 1, count, size, generator=noise) + 2
+    gain = torch.randn(lanes, count, generator=noise) if gains else None
+    grad = torch.randn(x.shape, generator=noise)
+
+    def results(take, dtype):
+        leaves = [t.to(dtype).requires_grad_() for t in (x, gain) if t is not None]
+        y = torch.vmap(lambda x, gain=None: take(x, None, None, gain, None, True, 0.0))(*leaves)
+        return y, *torch.autograd.grad(y, leaves, grad.to(dtype))
+
+    wanted = results(F.batch_norm, torch.float64)
+    for found, exact in zip(results(rows.standardize, torch.float32), wanted, strict=True):
+        assert error(found, exact) <= 1e-4
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.deferred(lambda: cases() | narrow_cases()), st.booleans())
+def test_a_convolution_by_standardized_weights_is_the_two(case, needs_x):
+    x, w, stride, padding = case
+    gain = torch.linspace(-1, 2, w.shape[0] * w.shape[1]).view(w.shape[:2])
+    y = torch.ops.fednf.standardized_conv(x, w, gain, 1e-5, stride, padding)
+    ready = torch.ops.fednf.standardize(w.flatten(2), gain, 1e-5).view_as(w)
+    assert error(y, torch.ops.fednf.lane_conv(x, ready, stride, padding)) <= 1e-6
+    grad = torch.randn_like(y)
+    found = torch.ops.fednf.standardized_conv_backward(
+        grad, x, w, gain, 1e-5, stride, padding, needs_x
+    )
+    of_x, of_ready = torch.ops.fednf.lane_conv_backward(grad, x, ready, stride, padding, needs_x)
+    of_w = torch.ops.fednf.standardize_backward(of_ready.flatten(2), w.flatten(2), gain, 1e-5)
+    for one, other in zip(found[not needs_x :], (of_x, *of_w)[not needs_x :], strict=True):
+        assert error(one.flatten(), other.flatten()) <= 1e-4
+
+
+def test_within_the_mode_a_standardized_convolution_is_one_operator():
+    layer = scaled_standardized(Kernel(2, 3, 4, 3))
+    torch.nn.init.normal_(layer.weight)
+    x = torch.randn(2, 3, 6, 6)
+    with native.Operators():
+        graph = make_fx(layer)(x)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    assert "fednf.standardized_conv.default" in graph.code
+    assert "fednf.standardize." not in graph.code
+    assert "lane_conv" not in graph.code
+    assert error(graph(x), layer(x)) <= 1e-5
+    with native.Operators():
+        ready = layer.standardized()
+        ready.mul_(2)
+        assert error(F.conv2d(x, ready, layer.bias, 1, 1), 2 * layer(x)) <= 1e-5
 
 
 def odd_values(*shape, seed=0):
@@ -335,16 +395,24 @@ def test_bad_input_to_the_operator_is_refused(x, w, stride, padding, message):
         torch.ops.fednf.lane_conv(x, w, stride, padding)
 
 
+@pytest.mark.parametrize("gain", [torch.ones(1, 5), torch.ones(6), torch.ones(1, 6).double()])
+def test_a_gain_that_is_not_the_filters_is_refused(gain):
+    with pytest.raises(RuntimeError, match=r"the gain is \(K, O\), of float32; got"):
+        torch.ops.fednf.standardized_conv(X[None], W[None], gain, 1e-5, 1, 1)
+    with pytest.raises(RuntimeError, match=r"the gain \(K, R\), of float32, none empty; got"):
+        torch.ops.fednf.standardize(W[None].flatten(2), gain, 1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86-64")
 @pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"])
 def test_narrower_vectors_give_the_same(without, tmp_path):
-    chosen = "in_float64 or same_bytes or lie_apart or pools_are"
+    chosen = "in_float64 or same_bytes or lie_apart or pools_are or is_the_two"
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen]
     there = {**os.environ, "CXX": f"c++ {without}", "PYTEST_DEBUG_TEMPROOT": str(tmp_path)}
     done = subprocess.run(words, env=there, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 @pytest.mark.parametrize(("compiler", "reason"), [("false", "failed"), ("no-such", "no-such")])

@@ -1,0 +1,100 @@
+"""Rows brought to mean 0 and variance 1, as weights that are standardized in every step.
+
+The compiler takes the root of each row's variance again for every vector of the row, and sweeps
+over all weights five times.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fl.native.vmapped import lanes_of_lanes
+
+THEIRS = (F.batch_norm,)
+"""What `standardize` may stand in for."""
+
+
+def supports(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> bool:
+    """Return whether `standardize` does what ``F.batch_norm`` does with these arguments.
+
+    It does for float32 on the CPU, a batch of one whose channels are rows (1, R, N), its own
+    statistics, none that are kept, and no bias.
+    """
+    return (
+        x.dim() == 3 and len(x) == 1 and x.numel() > 0
+        and x.dtype == torch.float32 and x.device.type == "cpu"
+        and training and running_mean is None and running_var is None and bias is None
+    )  # fmt: skip
+
+
+def standardize(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Return what ``F.batch_norm`` does, for arguments that `supports` accepts.
+
+    Of each row, ``y = g·(x - μ)/√(σ² + eps)`` with its mean and its biased variance, and g = 1
+    where there is no weight. Under `torch.vmap` lanes of rows become lanes of one operator.
+    Gradients are had as those of `fl.native.convolutions.conv`.
+
+    Shapes: x (1, R, N), weight (R,); the result (1, R, N).
+    """
+    weights, gain, eps = raw(x, weight=weight, eps=eps)
+    return torch.ops.fednf.standardize(weights.unsqueeze(0), gain.unsqueeze(0), eps)
+
+
+def raw(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, Tensor, float]:
+    """Return the rows (R, N), the gain (R,) and ε of a call of `standardize`."""
+    rows = x.squeeze(0)
+    return rows, rows.new_ones(len(rows)) if weight is None else weight, eps
+
+
+def register() -> None:
+    """Tell autograd, vmap and tracing about the operators."""
+    name = "fednf::standardize"
+    torch.library.register_fake(name, lambda x, gain, eps: x.new_empty(x.shape))
+    torch.library.register_fake(f"{name}_backward", _fake_backward)
+    torch.library.register_autograd(name, _backward, setup_context=_save)
+    torch.library.register_vmap(name, _vmap)
+
+
+def _fake_backward(grad: Tensor, x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), gain.new_empty(gain.shape)
+
+
+def _save(ctx, inputs, output) -> None:
+    x, gain, ctx.eps = inputs
+    ctx.save_for_backward(x, gain)
+
+
+def _backward(ctx, grad: Tensor):
+    return *torch.ops.fednf.standardize_backward(grad, *ctx.saved_tensors, ctx.eps), None
+
+
+def _vmap(info, in_dims, x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, int]:
+    y = torch.ops.fednf.standardize(*lanes_of_lanes(info.batch_size, in_dims, x, gain), eps)
+    return y.unflatten(0, (info.batch_size, -1)), 0
