@@ -24,7 +24,7 @@ class _Limits:
     values: float
     """Weights of a network."""
     images: float
-    """Images a batch, or, on a CPU, up to which our operators are faster."""
+    """Images a batch; on a CPU, those up to which our operators are faster."""
     images_of_batchnorm: float
     """The same with BatchNorm, whose batches can't be filled up, so that few of the last ones are
     passed together."""
@@ -43,7 +43,7 @@ _GPU = _Limits(values=12e6, images=32.0, images_of_batchnorm=32.0, run=1_000, ov
 over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
 weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
 _MOST_LANES = 16
-"""In a process on a CPU."""
+"""In a process on a CPU; up to here every number of lanes is looked at."""
 _FEWEST_LANES = 3
 """Lanes from which what they share outweighs what they cost."""
 _COMPILED_IMAGES = 100_000
@@ -91,12 +91,10 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     if workers is None:
         one = _on_gpu(network) or _images(knobs) < limits.run
         workers = 1 if one else min(cores(), sampled)
-    lanes = knobs.cohort.lanes
-    if lanes == "auto":
-        most = _most_lanes(knobs, network, workers)
-        lanes = _lanes(_typical_round(knobs), workers, most, limits.overhead)
     held = _TOGETHER_BYTES // (12 * values)
-    if why := _why_sequential(knobs, network, lanes, workers):
+    why = _why_alone(knobs)
+    lanes = 1 if why else _asked_lanes(knobs, network, workers)
+    if why := why or _why_sequential(knobs, network, lanes, workers):
         alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
     level = _level(knobs, network)
@@ -105,16 +103,21 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
 
 
-def _why_sequential(
-    knobs: Experiment, network: flat.FlatNetwork, lanes: int, workers: int
-) -> str | None:
-    """Return why clients are trained one after another; None where they are not."""
+def _why_alone(knobs: Experiment) -> str | None:
+    """Return why there can't be lanes; None where there can."""
     if knobs.engine == "sequential":
         return "asked for"
     if knobs.network.drops:
         return "dropout draws from each client's own stream"
     if knobs.sampling.clients == 1:
         return "one client a round"
+    return None
+
+
+def _why_sequential(
+    knobs: Experiment, network: flat.FlatNetwork, lanes: int, workers: int
+) -> str | None:
+    """Return why clients are trained one after another although there can be lanes."""
     if knobs.engine == "cohort":
         return None
     if knobs.sampling.clients <= workers:
@@ -136,13 +139,26 @@ def _on_gpu(network: flat.FlatNetwork) -> bool:
     return network.weights.device.type == "cuda"
 
 
+def _asked_lanes(knobs: Experiment, network: flat.FlatNetwork, workers: int) -> int:
+    """Return the lanes of a worker that are asked for; for `auto`, those that are done first."""
+    if knobs.cohort.lanes != "auto":
+        return knobs.cohort.lanes
+    limits = _GPU if _on_gpu(network) else _CPU
+    most = _most_lanes(knobs, network, workers)
+    return _lanes(_typical_round(knobs), workers, most, limits.overhead)
+
+
 def _most_lanes(knobs: Experiment, network: flat.FlatNetwork, workers: int) -> int:
-    """Return how many lanes a worker may have; on a GPU what its part of free memory holds."""
+    """Return how many lanes a worker may have; on a GPU what its part of the memory holds.
+
+    Of all the card has, not of what is free: else another program there would change results.
+    """
     if not _on_gpu(network):
         return _MOST_LANES
-    free, _ = torch.cuda.mem_get_info(network.weights.device)
-    form, images = load(knobs.data.name).form, knobs.client.batch_size
-    return room.lanes(network, form, images, free // workers)
+    memory = torch.cuda.get_device_properties(network.weights.device).total_memory
+    size = knobs.client.batch_size
+    form, passes = load(knobs.data.name).form, len(widths(knobs, size))
+    return room.lanes(network, form, size, passes, memory // workers)
 
 
 def _sizes(knobs: Experiment) -> int:
@@ -171,7 +187,7 @@ def _level(knobs: Experiment, network: flat.FlatNetwork) -> str:
             return "traced"
         raise ConfigError(
             f"cohort.level={level}: its programs are for CPUs; on a GPU use cohort.level=traced, "
-            "which is replayed as a CUDA graph"
+            "which is replayed as a CUDA graph, or device=cpu"
         )
     reason = native.why_not()
     if level == "auto":
@@ -196,7 +212,7 @@ def _typical_round(knobs: Experiment) -> list[int]:
 def _lanes(steps: Sequence[int], workers: int, most: int, overhead: int) -> int:
     """Return with how many lanes a worker these clients are done first.
 
-    A pass over K lanes is taken to cost as much as K + overhead steps of one client. Above 16, only
+    A pass over K lanes is taken to cost as much as K + overhead steps of one client. Of many, only
     numbers that clients with equally many steps would fill evenly are looked at.
     """
     shared = longest_first(steps, workers)

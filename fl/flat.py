@@ -135,7 +135,7 @@ class FlatNetwork:
             self.weights.copy_(weights)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all parameters and buffers on the CPU, until the network changes."""
+        """Return all parameters and buffers, on the CPU until the next call or change."""
         weights, tensors = self._on_cpu
         weights.copy_(self.weights)
         return {name: tensor.detach().cpu() for name, tensor in tensors.items()}

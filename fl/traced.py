@@ -44,7 +44,8 @@ class Traced(Gradients):
     A graph holds the operators of the forward and of the backward pass, without what finds them:
     vmap, autograd and modules, which at micro-batches take longer than the operators. None of
     autograd's rules is left to the compiler, which has dropped hand-written ones. A graph whose
-    first results are not those of `Gradients` is not used, with a warning.
+    first results are not those of `Gradients` is not used, with a warning; one that can't be
+    compiled, or on a GPU recorded, serves as it is, with another.
 
     Args:
         network: as `Gradients`.
@@ -122,14 +123,16 @@ class Traced(Gradients):
         return found
 
     def _program(self, graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
-        """Return what runs a graph: itself where it can't be compiled, with a warning."""
-        if self.compiled:
-            try:
-                return compiled(graph, arguments)
-            except Exception as error:
-                warnings.warn(f"the traced pass is not compiled: {_told(error)}", stacklevel=5)
-        run = graph.module()
-        return recorded(run, arguments) if arguments[0].device.type == "cuda" else run
+        """Return what runs a graph: the list itself where there is no better, with a warning."""
+        run, on_gpu = graph.module(), arguments[0].device.type == "cuda"
+        if not self.compiled and not on_gpu:
+            return run
+        try:
+            return compiled(graph, arguments) if self.compiled else recorded(run, arguments)
+        except Exception as error:
+            better = "compiled" if self.compiled else "recorded"
+            warnings.warn(f"the traced pass is not {better}: {_told(error)}", stacklevel=5)
+            return run
 
     def _differing(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
         """Name the first result that is not as expected; None where all are."""

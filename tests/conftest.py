@@ -25,6 +25,7 @@ def _interruptible():
 
 
 TINY: dict[str, Value] = {
+    "device": "cpu",
     "network.depth": 3,
     "network.width": 4,
     "partition.clients": 5,

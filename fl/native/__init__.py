@@ -15,6 +15,7 @@ import functools
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fl.native import convolutions, library, pools, rows
@@ -45,7 +46,7 @@ class Operators(TorchFunctionMode):
         super().__init__()
         self.rectified: tuple[object, object] = None, None
         """What the last ReLU returned, and of what."""
-        self.standardized: tuple[object, tuple] = None, ()
+        self.standardized: tuple[object, tuple[Tensor, Tensor, float] | None] = None, None
         """The last weights to be standardized, and of what: those, their gain and ε."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -63,16 +64,16 @@ class Operators(TorchFunctionMode):
             return pools.max_pool(args[0])  # pyrefly: ignore
         found = func(*args, **kwargs)
         if args and (found is None or found is args[0]):  # in place, maybe of one of these
-            self.rectified, self.standardized = (None, None), (None, ())
+            self.rectified, self.standardized = (None, None), (None, None)
         elif args and func in (F.relu, torch.relu):
             self.rectified = found, args[0]
-        elif args and func is torch.Tensor.view_as and args[0] is self.standardized[0]:
-            weights, *rest = self.standardized[1]
-            self.standardized = found, (func(weights, args[1]), *rest)
+        elif len(args) == 2 and func is torch.Tensor.view_as and args[0] is self.standardized[0]:
+            weights, gain, eps = self.standardized[1]  # pyrefly: ignore
+            self.standardized = found, (func(weights, args[1]), gain, eps)
         return found
 
     def _convolved(self, x, w, *args, **kwargs):
         standard, raw = self.standardized
-        if w is standard:
+        if raw and w is standard and raw[0].shape == w.shape and len(raw[1]) == len(w):  # pyrefly: ignore
             return convolutions.standardized_conv(x, *raw, *args, **kwargs)
         return convolutions.conv(x, w, *args, **kwargs)

@@ -254,10 +254,12 @@ Tensor convolve_backward(const Geometry& g, const Tensor& dy, const Tensor& x,
   // Small maps are summed over together, large ones while they are in the cache.
   const long together = std::clamp(1024 / g.length, 1L, g.batch);
   WeightGradient of_w(g);
-  const long zeros = of_w.scratch(together), weights = g.out * g.in * g.taps;
-  float* planes = scratch(zeros + g.y_image, g.in * g.y_plane + weights) + zeros;
-  float *out = planes + g.y_image, *transposed = out + g.in * g.y_plane;
-  of_w.place(planes - zeros, together);
+  const long zeros = of_w.zeros(together), y_image = needs_x ? g.y_image : 0;
+  const long weights = g.out * g.in * g.taps;
+  float* pixels = scratch(zeros + y_image, of_w.more() + g.in * g.y_plane + weights);
+  float *planes = pixels + zeros, *out = planes + y_image;
+  float *transposed = out + g.in * g.y_plane, *more = transposed + weights;
+  of_w.use(pixels, together, more);
   for (long k = 0; k < x.size(0); ++k) {
     const float* standing = filters.of(k);
     if (needs_x) transpose(g, standing, transposed);

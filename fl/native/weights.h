@@ -68,22 +68,20 @@ class WeightGradient {
       : g(g), map(g.h.out() * g.w.out()), plane((g.length + g.reach) * g.in),
         x_image(padded(g.h.phases() * g.w.phases() * plane)), row(padded(g.out)), y_image(row * map) {}
 
-  // In floats, that have to be 0 at first, for so many images at a time.
-  long scratch(long images) const {
-    return images * (x_image + y_image) + g.taps * g.in * row + g.in * g.w.in;
-  }
+  // In floats: for so many images at a time, which have to be 0 at first, and more besides.
+  long zeros(long images) const { return images * (x_image + y_image); }
+  long more() const { return g.taps * g.in * row + g.in * g.w.in; }
 
-  // Begins with a lane; `sum` goes over so many images at most.
-  void place(float* scratch, long images) {
-    x = scratch, y = x + images * x_image, turned = y + images * y_image;
-    unread = turned + g.taps * g.in * row;
+  // Says where these are.
+  void use(float* zeros, long images, float* more) {
+    x = zeros, y = x + images * x_image, turned = more, unread = more + g.taps * g.in * row;
   }
 
   // Takes the i-th image of a sum, and the gradient of its output.
   void take(long i, const float* image, const float* dy) {
     for (long h = g.h.pad; h < g.h.in + g.h.pad; ++h, image += g.w.in) {
-      float* const even = place(x + i * x_image, h, 0);
-      float* const odd = place(x + i * x_image, h, 1);
+      float* const even = line(x + i * x_image, h, 0);
+      float* const odd = line(x + i * x_image, h, 1);
       turn(image, g.h.in * g.w.in, g.in, g.w.in, [=, this](long w) {
         w += g.w.pad;
         return g.w.stride == 1 ? even + w * g.in : (w % 2 ? odd : even) + w / 2 * g.in;
@@ -126,7 +124,7 @@ class WeightGradient {
 
   // Where a row of pixels, or with a stride of 2 the even or the odd ones, begins; those of phases
   // that no tap reads all go to one place.
-  float* place(float* image, long h, long parity) const {
+  float* line(float* image, long h, long parity) const {
     const long i = h % g.h.stride, j = parity % g.w.stride;
     if (i >= g.h.phases() || j >= g.w.phases()) return unread;
     return image + (i * g.w.phases() + j) * plane + h / g.h.stride * g.pitch * g.in;

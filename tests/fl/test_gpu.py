@@ -15,6 +15,7 @@ from fl.engines import choose
 from fl.flat import FlatNetwork
 from fl.gradients import Examples, Gradients
 from fl.journal import Journal
+from fl.recorded import recorded
 from fl.runtime import run
 from fl.seeds import torch_stream
 from fl.settings import ConfigError
@@ -50,13 +51,16 @@ def test_every_network_trains_in_lanes_as_alone(kind, recipe):
     ids=["momentum", "adam", "agc"],
 )
 @pytest.mark.parametrize(("kind", "recipe"), THREE)
-def test_recorded_passes_give_the_same(kind, recipe, client):
+def test_recorded_passes_give_the_same(kind, recipe, client, monkeypatch):
+    calls = []
+    monkeypatch.setattr("fl.traced.recorded", lambda *a: calls.append(1) or recorded(*a))
     network = on_gpu(kind, recipe, side=14)
     tasks = clients(network, [6, 5, 3, 1, 2], 2, side=14)
     graphs = Traced(network, False, 2, False)
     assert_same(*both_ways(network, tasks, Training(client, proximal(0.1)), 2, graphs))
     assert graphs.used
     assert None not in graphs.used.values()
+    assert len(calls) == len(graphs.used)
 
 
 def test_a_graph_is_traced_once(tmp_path, monkeypatch):
@@ -107,7 +111,7 @@ def test_a_lane_takes_no_more_memory_than_there_is_said_to_be_room_for(tiny, kin
     )
     network, form = flat.network(knobs, torch_stream(1, "init")), load(knobs.data.name).form
     lanes, bytes_of_all = 64, 2 * 64 * 10**9
-    bytes_of_lane = bytes_of_all // 2 / room.lanes(network, form, images, bytes_of_all)
+    bytes_of_lane = bytes_of_all // 2 / room.lanes(network, form, images, 1, bytes_of_all)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -38,7 +38,8 @@ def cases(draw):
     kernel = draw(st.lists(st.sampled_from([1, 3, 3, 5, 7]), min_size=1, max_size=2))
     padding = draw(st.integers(0, min(kernel) - 1))
     sides = [draw(st.integers(max(1, side - 2 * padding), 19)) for side in kernel]
-    lanes, batch, inputs, outputs = (draw(st.integers(1, most)) for most in (3, 5, 6, 14))
+    lanes, batch, inputs = (draw(st.integers(1, most)) for most in (3, 5, 6))
+    outputs = draw(st.integers(1, 14) | st.sampled_from([17, 33, 40]))  # of more vectors than one
     noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     x = torch.randn(lanes, batch, inputs, *sides, generator=noise)
     w = torch.randn(lanes, outputs, inputs, *kernel, generator=noise)
@@ -146,7 +147,7 @@ def test_a_convolution_by_standardized_weights_is_the_two(case, needs_x):
     y = torch.ops.fednf.standardized_conv(x, w, gain, 1e-5, stride, padding)
     ready = torch.ops.fednf.standardize(w.flatten(2), gain, 1e-5).view_as(w)
     assert error(y, torch.ops.fednf.lane_conv(x, ready, stride, padding)) <= 1e-6
-    grad = torch.randn_like(y)
+    grad = torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()
     found = torch.ops.fednf.standardized_conv_backward(
         grad, x, w, gain, 1e-5, stride, padding, needs_x
     )
@@ -204,12 +205,16 @@ def test_pools_of_lanes_are_those_of_each():
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (2, 0, 1, 4, 3)])
 def test_what_is_foretold_of_results_is_so_however_images_lie_in_memory(order):
     x = torch.randn(2, 3, 4, 6, 8).permute(order)
-    w = torch.randn(x.shape[0], 5, x.shape[2], 3, 3)
+    w, gain = torch.randn(x.shape[0], 5, x.shape[2], 3, 3), torch.ones(x.shape[0], 5)
     y, pooled = torch.ops.fednf.lane_conv(x, w, 2, 1), torch.ops.fednf.max_pool(x)
     checks = ("test_schema", "test_faketensor")
     for operator, arguments in [
         (torch.ops.fednf.lane_conv, (x, w, 2, 1)),
         (torch.ops.fednf.lane_conv_backward, (y, x, w, 2, 1, True)),
+        (torch.ops.fednf.standardized_conv, (x, w, gain, 1e-5, 2, 1)),
+        (torch.ops.fednf.standardized_conv_backward, (y, x, w, gain, 1e-5, 2, 1, False)),
+        (torch.ops.fednf.standardize, (w.flatten(2), gain, 1e-5)),
+        (torch.ops.fednf.standardize_backward, (w.flatten(2), w.flatten(2), gain, 1e-5)),
         (torch.ops.fednf.max_pool, (x,)),
         (torch.ops.fednf.max_pool_backward, (pooled, x)),
     ]:
