@@ -87,9 +87,8 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     """
     network = flat.network(knobs, torch_stream(knobs.seed, "init"))
     values, sampled = len(network.weights), knobs.sampling.clients
-    limits = _GPU if _on_gpu(network) else _CPU
     if workers is None:
-        one = _on_gpu(network) or _images(knobs) < limits.run
+        one = _on_gpu(network) or _images(knobs) < _limits(network).run
         workers = 1 if one else min(cores(), sampled)
     held = _TOGETHER_BYTES // (12 * values)
     why = _why_alone(knobs)
@@ -122,7 +121,7 @@ def _why_sequential(
         return None
     if knobs.sampling.clients <= workers:
         return "a worker for every client of a round"
-    limits = _GPU if _on_gpu(network) else _CPU
+    limits = _limits(network)
     most = limits.images_of_batchnorm if by_batch(network) else limits.images
     if knobs.client.batch_size > most:
         return f"batches of {knobs.client.batch_size} keep a core busy"
@@ -139,13 +138,16 @@ def _on_gpu(network: flat.FlatNetwork) -> bool:
     return network.weights.device.type == "cuda"
 
 
+def _limits(network: flat.FlatNetwork) -> _Limits:
+    return _GPU if _on_gpu(network) else _CPU
+
+
 def _asked_lanes(knobs: Experiment, network: flat.FlatNetwork, workers: int) -> int:
     """Return the lanes of a worker that are asked for; for `auto`, those that are done first."""
     if knobs.cohort.lanes != "auto":
         return knobs.cohort.lanes
-    limits = _GPU if _on_gpu(network) else _CPU
     most = _most_lanes(knobs, network, workers)
-    return _lanes(_typical_round(knobs), workers, most, limits.overhead)
+    return _lanes(_typical_round(knobs), workers, most, _limits(network).overhead)
 
 
 def _most_lanes(knobs: Experiment, network: flat.FlatNetwork, workers: int) -> int:

@@ -53,9 +53,9 @@ class Operators(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in convolutions.THEIRS and convolutions.pays(*args, **kwargs):
             return self._convolved(*args, **kwargs)
-        if func in rows.THEIRS and rows.supports(*args, **kwargs):
-            found = rows.standardize(*args, **kwargs)
-            self.standardized = found, rows.raw(*args, **kwargs)
+        if func in rows.THEIRS and (raw := rows.raw(*args, **kwargs)):
+            found = rows.standardize(*raw)
+            self.standardized = found, raw
             return found
         if func in pools.THEIRS and args and pools.supports(*args, **kwargs):
             after, before = self.rectified

@@ -73,7 +73,7 @@ def standardized_conv(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Return `conv` by weights that are standardized as by `fl.native.rows.standardize`.
+    """Return `conv` by weights that are standardized as by `fl.native.rows`.
 
     A lane's standardized weights, and their gradients, stay in the processor's cache: with 700,000
     weights a step at a batch of one is as long as their way to memory and back.

@@ -135,7 +135,8 @@ def test_standardized_rows_are_pytorch_s_in_float64(lanes, count, size, gains, s
         return y, *torch.autograd.grad(y, leaves, grad.to(dtype))
 
     wanted = results(F.batch_norm, torch.float64)
-    for found, exact in zip(results(rows.standardize, torch.float32), wanted, strict=True):
+    ours = results(lambda *a: rows.standardize(*rows.raw(*a)), torch.float32)
+    for found, exact in zip(ours, wanted, strict=True):
         assert error(found, exact) <= 1e-4
 
 
@@ -155,6 +156,25 @@ def test_a_convolution_by_standardized_weights_is_the_two(case, needs_x):
     of_w = torch.ops.fednf.standardize_backward(of_ready.flatten(2), w.flatten(2), gain, 1e-5)
     for one, other in zip(found[not needs_x :], (of_x, *of_w)[not needs_x :], strict=True):
         assert error(one.flatten(), other.flatten()) <= 1e-4
+
+
+ROWS = torch.zeros(1, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("x", "named"),
+    [
+        (ROWS, {}),
+        (ROWS.expand(2, 3, 8), {"training": True}),
+        (ROWS.double(), {"training": True}),
+        (ROWS.unsqueeze(-1), {"training": True}),
+        (ROWS, {"training": True, "bias": torch.zeros(3)}),
+        (ROWS, {"training": True, "running_mean": torch.zeros(3), "running_var": torch.ones(3)}),
+    ],
+)
+def test_which_rows_it_does_not_take_it_says(x, named):
+    assert rows.raw(ROWS, training=True)
+    assert rows.raw(x, **named) is None
 
 
 def test_within_the_mode_a_standardized_convolution_is_one_operator():
