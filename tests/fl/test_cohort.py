@@ -282,6 +282,26 @@ def test_a_program_that_is_wrong_or_breaks_is_not_used(monkeypatch, change, reas
     assert_same(alone, found)
 
 
+def test_a_program_that_differs_at_one_place_alone_is_used(monkeypatch):
+    network = flat_network("plainnet", "none")
+    tasks = clients(network, [4, 4], 2)
+    calls = []
+
+    def compiled(graph, arguments):
+        def run(*given):
+            calls.append(given[0])
+            return [part * 1.01 ** (len(calls) == 1) for part in graph.module()(*given)]
+
+        return run
+
+    monkeypatch.setattr("fl.traced.compiled", compiled)
+    graphs = Traced(network, False, 2, True)
+    assert_same(*both_ways(network, tasks, Training(Client()), 2, graphs))
+    assert None not in graphs.used.values()
+    assert len(calls) > 2
+    assert not torch.equal(calls[0], calls[1])
+
+
 def test_a_graph_that_cannot_be_compiled_serves_as_it_is(monkeypatch):
     network = flat_network("plainnet", "none")
     tasks = clients(network, [4, 4], 2)
