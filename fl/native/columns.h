@@ -15,6 +15,7 @@
 #include <algorithm>
 
 #include "geometry.h"
+#include "memory.h"
 #include "tensors.h"
 
 namespace {
@@ -34,54 +35,60 @@ inline void product(const Tensor& a, const Tensor& b, const Tensor& to, bool add
   STD_TORCH_CHECK(!failed, "a product of matrices failed");
 }
 
-struct Columns {
-  const Geometry& g;
-  long map, weights, together;  // pixels of an output's map, rows of the matrix, images at a time
-
+class Columns {
+ public:
   explicit Columns(const Geometry& g)
       : g(g), map(g.h.out() * g.w.out()), weights(g.in * g.taps),
         together(std::clamp(TOGETHER / map, 1L, g.batch)) {}
 
   static bool fit(const Geometry& g) { return g.h.out() * g.w.out() <= MOST_PIXELS; }
-  static constexpr long MOST_PIXELS = 24, TOGETHER = 128;
 
-  // In floats: of what lies between images and maps.
-  long scratch() const { return (weights + g.out) * together * map; }
-
-  void forward(const float* images, const float* w, float* scratch, float* y) const {
-    for (long b = 0; b < g.batch; b += together) {
-      const Part part(*this, b, scratch);
+  void forward(const float* images, const float* w, float* y) const {
+    parts([&](const Part& part) {
       gather(part, images);
       product(matrix(w, g.out, weights), part.matrix(), part.outputs());
       maps(part, [&](float* from, long to) { std::copy_n(from, map, y + to); });
-    }
+    });
   }
 
-  void backward(const float* dy, const float* images, const float* w, float* scratch, float* dx,
-                float* dw) const {
-    for (long b = 0; b < g.batch; b += together) {
-      const Part part(*this, b, scratch);
-      gather(part, images);
+  void backward(const float* dy, const float* w, float* dx) const {
+    parts([&](const Part& part) {
       maps(part, [&](float* to, long from) { std::copy_n(dy + from, map, to); });
-      product(part.outputs(), part.transposed(), matrix(dw, g.out, weights), b > 0);
-      if (!dx) continue;
       product(matrix(w, weights, g.out, true), part.outputs(), part.matrix());
       scatter(part, dx);
-    }
+    });
+  }
+
+  void gradient(const float* dy, const float* images, float* dw) const {
+    parts([&](const Part& part) {
+      gather(part, images);
+      maps(part, [&](float* to, long from) { std::copy_n(dy + from, map, to); });
+      product(part.outputs(), part.transposed(), matrix(dw, g.out, weights), part.begin > 0);
+    });
   }
 
  private:
+  static constexpr long MOST_PIXELS = 24, TOGETHER = 128;
+  const Geometry g;
+  const long map, weights, together;  // pixels of an output's map, rows of the matrix, images
+
   struct Part {  // some images, from `begin` on
     const Columns& of;
     long begin, images, row;
     float *col, *out;
-    Part(const Columns& of, long begin, float* scratch)
+    Part(const Columns& of, long begin)
         : of(of), begin(begin), images(std::min(of.together, of.g.batch - begin)),
-          row(images * of.map), col(scratch), out(scratch + of.weights * row) {}
+          row(images * of.map), col(memory(Use::COLUMNS, of.weights * row)),
+          out(memory(Use::COLUMN_SUMS, of.g.out * row)) {}
     Tensor matrix() const { return ::matrix(col, of.weights, row); }
     Tensor transposed() const { return ::matrix(col, row, of.weights, true); }
     Tensor outputs() const { return ::matrix(out, of.g.out, row); }
   };
+
+  template <class F>
+  void parts(F f) const {
+    for (long b = 0; b < g.batch; b += together) f(Part(*this, b));
+  }
 
   // Calls f(where in the matrix, where in the images, how many) for pixels within the border, which
   // lie a stride apart in the images.

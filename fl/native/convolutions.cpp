@@ -3,125 +3,28 @@
 // With p for a pixel of a map and j for a weight of a filter (channel and tap), these are sums
 //
 //   forward    y[o][p]  = sum_j w[o][j] x_j[p]      x_j: channel of j, shifted by the tap of j
-//   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]     one such sum for each phase of the stride
+//   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]
 //             dw[o][j]  = sum_p dy[o][p] x_j[p]     see weights.h
 //
-// For the first two, maps are copied into planes with zeros around them, all of one pitch, so that a shift is an
-// offset and a whole map is one long row of vectors: the zeros between two rows serve both.
-// A stride of 2 splits the input into 2 x 2 phases, each an ordinary map. Sums run over blocks of
-// rows x vectors that stay in registers, in an order that sizes of maps and filters decide alone.
+// The first two go by vectors over pixels (pixels.h) or over images (images.h), or as products of
+// matrices (columns.h). Sums run over blocks of rows x vectors that stay in registers. Which way a
+// convolution goes, and in which order it sums, its sizes decide alone.
 
-#include <algorithm>
+#include <functional>
 #include <tuple>
 #include <vector>
 
 #include "columns.h"
 #include "geometry.h"
+#include "images.h"
+#include "memory.h"
+#include "pixels.h"
 #include "standardize.h"
 #include "sums.h"
 #include "tensors.h"
 #include "weights.h"
 
 namespace {
-
-// ---- Copies between maps and planes ---------------------------------------------------------
-// Pixels stride * n + first, n in [begin, end), of one phase. For odd kernels and strides 1 and 2,
-// n < out + reach: each has its place in a plane, and its gradient.
-struct Phase {
-  long stride, first, begin, end;
-  Phase(const Axis& axis, long phase) : stride(axis.stride), first(phase - axis.pad) {
-    begin = std::max(0L, (stride - 1 - first) / stride);
-    end = std::max(begin, (axis.in - first + stride - 1) / stride);
-  }
-  long pixel(long n) const { return stride * n + first; }
-  long size() const { return end - begin; }
-};
-
-// Rows are short: the last vector overlaps the one before it, and short rows take smaller ones.
-template <int SIZE = LANES>
-inline void copy(float* to, const float* from, long n) {
-  if constexpr (SIZE > 1) {
-    if (n < SIZE) return copy<SIZE / 2>(to, from, n);
-    typedef typename Floats<SIZE>::InMemory Part;
-    const auto move = [&](long i) { *(Part*)(to + i) = *(const Part*)(from + i); };
-    for (long i = 0; i < n - SIZE; i += SIZE) move(i);
-    move(n - SIZE);
-  } else if (n) {
-    *to = *from;
-  }
-}
-
-void pad_input(const Geometry& g, const float* x, float* to) {
-  for (long c = 0; c < g.in; ++c, x += g.h.in * g.w.in)
-    for (long i = 0; i < g.h.phases(); ++i)
-      for (long j = 0; j < g.w.phases(); ++j, to += g.x_plane) {
-        const Phase v(g.h, i), u(g.w, j);
-        for (long n = v.begin; n < v.end; ++n) {
-          const float* from = x + v.pixel(n) * g.w.in + u.first;
-          float* row = to + n * g.pitch;
-          if (u.stride == 1) copy(row + u.begin, from + u.begin, u.size());
-          else for (long m = u.begin; m < u.end; ++m) row[m] = from[2 * m];
-        }
-      }
-}
-
-void pad_output(const Geometry& g, const float* y, float* to) {
-  for (long o = 0; o < g.out; ++o, to += g.y_plane)
-    for (long n = 0; n < g.h.out(); ++n, y += g.w.out())
-      copy(to + g.reach + n * g.pitch, y, g.w.out());
-}
-
-// From (O, C, taps) to (C, O, taps): read along rows, weights come from far memory in time.
-void transpose(const Geometry& g, const float* w, float* to) {
-  for (long o = 0; o < g.out; ++o)
-    for (long c = 0; c < g.in; ++c, w += g.taps) copy(to + (c * g.out + o) * g.taps, w, g.taps);
-}
-
-// ---- One image of one lane, as planes -------------------------------------------------------
-Terms forward_terms(const Geometry& g) {
-  Terms terms(g.in * g.taps);
-  for (long c = 0, j = 0; c < g.in; ++c)
-    for (long s = 0; s < g.h.kernel; ++s)
-      for (long t = 0; t < g.w.kernel; ++t) {
-        const long phase = (c * g.h.phases() + s % g.h.stride) * g.w.phases() + t % g.w.stride;
-        terms.add(j++, phase * g.x_plane + s / g.h.stride * g.pitch + t / g.w.stride);
-      }
-  return terms;
-}
-
-Terms backward_terms(const Geometry& g, long i, long j) {
-  Terms terms(g.out * g.taps);
-  for (long o = 0; o < g.out; ++o)
-    for (long s = i; s < g.h.kernel; s += g.h.stride)
-      for (long t = j; t < g.w.kernel; t += g.w.stride)
-        terms.add(o * g.taps + s * g.w.kernel + t,
-                  o * g.y_plane - s / g.h.stride * g.pitch - t / g.w.stride);
-  return terms;
-}
-
-void forward(const Geometry& g, const Terms& terms, const float* x, const float* w, float* out,
-             float* y) {
-  const long row = padded(g.length);
-  weighted_sums(terms, w, g.in * g.taps, g.out, x, out, row);
-  for (long o = 0; o < g.out; ++o, out += row)
-    for (long n = 0; n < g.h.out(); ++n, y += g.w.out()) copy(y, out + n * g.pitch, g.w.out());
-}
-
-void backward(const Geometry& g, long phase, const Terms& terms, const float* dy, const float* w,
-              float* out, float* dx) {
-  const Phase v(g.h, phase / g.w.stride), u(g.w, phase % g.w.stride);
-  if (!v.size() || !u.size()) return;
-  const long row = padded((v.size() - 1) * g.pitch + u.size());
-  dy += g.reach + v.begin * g.pitch + u.begin;
-  weighted_sums(terms, w, g.out * g.taps, g.in, dy, out, row);
-  for (long c = 0; c < g.in; ++c, dx += g.h.in * g.w.in)
-    for (long n = 0; n < v.size(); ++n) {
-      float* to = dx + v.pixel(v.begin + n) * g.w.in + u.pixel(u.begin);
-      const float* from = out + c * row + n * g.pitch;
-      if (u.stride == 1) copy(to, from, u.size());
-      else for (long m = 0; m < u.size(); ++m) to[2 * m] = from[m];
-    }
-}
 
 // ---- Operators ------------------------------------------------------------------------------
 Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
@@ -141,16 +44,6 @@ Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
                     "got kernel ", axis.kernel, " over ", axis.in, ", padding ", pad, ", stride ",
                     stride);
   return Geometry(x.size(1), x.size(2), w.size(1), height, width);
-}
-
-// Memory that a thread keeps between calls: zeros, then more.
-float* scratch(long zeros, long more) {
-  thread_local std::vector<float> memory;
-  if (long(memory.size()) < zeros + more + 16) memory.resize(zeros + more + 16);
-  // From a line of the cache on: vectors that lie across two take twice as long.
-  float* at = memory.data() + (-reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float)) % 16;
-  std::fill_n(at, zeros, 0.0f);
-  return at;
 }
 
 // A lane's filters as they are.
@@ -178,9 +71,7 @@ struct StandardizedFilters {
                       float* dw = nullptr, float* dgain = nullptr)
       : raw(g, w, dw), gain(floats(gain)), lane(gain.stride(0)), rows(g.out), n(g.in * g.taps),
         eps(eps), dgain(dgain), filters(kept()) {
-    thread_local std::vector<float> memory;
-    if (long(memory.size()) < 2 * raw.count) memory.resize(2 * raw.count);
-    standard = memory.data(), grad = standard + raw.count;
+    standard = memory(Use::FILTERS, 2 * raw.count), grad = standard + raw.count;
   }
   static std::vector<Filter>& kept() {
     thread_local std::vector<Filter> filters;
@@ -202,29 +93,63 @@ struct StandardizedFilters {
   }
 };
 
+// (maps, weights, where results go), or for the gradient of weights (dy, maps, where it goes): of
+// all images of a lane.
+using Way = std::function<void(const float*, const float*, float*)>;
+
+// The first images of a batch go one way, those from `begin` on another.
+Way either(long begin, long from, long to, Way first, Way rest) {
+  if (!begin) return rest;
+  return [=](const float* maps, const float* w, float* results) {
+    first(maps, w, results);
+    if (rest) rest(maps + begin * from, w, results + begin * to);
+  };
+}
+
+Way forward(const Geometry& g) {
+  const long many = Images::of(g);
+  Geometry few = g;
+  few.batch -= many;
+  Way rest, first;
+  if (few.batch && Columns::fit(g))
+    rest = [c = Columns(few)](auto... all) { c.forward(all...); };
+  else if (few.batch)
+    rest = PixelsForward(few);
+  if (many) first = Images::forward(g, many);
+  return either(many, g.inputs, g.outputs, first, rest);
+}
+
+Way backward(const Geometry& g) {
+  const long many = Images::of(g);
+  Geometry few = g;
+  few.batch -= many;
+  Way rest, first;
+  if (few.batch && Columns::fit(g))
+    rest = [c = Columns(few)](auto... all) { c.backward(all...); };
+  else if (few.batch)
+    rest = PixelsBackward(few);
+  if (many)
+    first = [g, way = Images::backward(g, many)](const float* dy, const float* w, float* dx) {
+      way(dy, transposed(g, w), dx);
+    };
+  return either(many, g.outputs, g.inputs, first, rest);
+}
+
+Way gradient(const Geometry& g) {
+  constexpr long FEW = 200;  // pixels, for which turning the gradient is not worth it
+  if (Columns::fit(g) && g.batch * g.h.out() * g.w.out() < FEW)
+    return [c = Columns(g)](auto... all) { c.gradient(all...); };
+  return WeightGradient(g);
+}
+
 template <class Some>
 Tensor convolve(const Geometry& g, const Tensor& x, const Some& filters) {
   std::vector<int64_t> sizes{x.size(0), g.batch, g.out, g.h.out(), g.w.out()};
   if (x.dim() == 4) sizes.erase(sizes.begin() + 3);
   const Tensor y = new_empty(x, sizes);
-  const float* image = floats(x);
-  float* to = to_write(y);
-  if (Columns::fit(g)) {
-    const Columns columns(g);
-    float* more = scratch(0, columns.scratch());
-    for (long k = 0; k < x.size(0); ++k, to += g.batch * g.outputs)
-      columns.forward(image + k * x.stride(0), filters.of(k), more, to);
-    return y;
-  }
-  const Terms terms = forward_terms(g);
-  float *planes = scratch(g.x_image, g.out * padded(g.length)), *out = planes + g.x_image;
-  for (long k = 0; k < x.size(0); ++k) {
-    const float* weights = filters.of(k);
-    for (long b = 0; b < g.batch; ++b, to += g.outputs) {
-      pad_input(g, image + k * x.stride(0) + b * g.inputs, planes);
-      forward(g, terms, planes, weights, out, to);
-    }
-  }
+  const Way way = forward(g);
+  for (long k = 0; k < x.size(0); ++k)
+    way(floats(x) + k * x.stride(0), filters.of(k), to_write(y) + k * g.batch * g.outputs);
   return y;
 }
 
@@ -237,45 +162,11 @@ Tensor convolve_backward(const Geometry& g, const Tensor& dy, const Tensor& x,
                       dy.numel() == x.size(0) * g.batch * g.outputs,
                   "the gradient is not that of an output; got ", told(dy));
   const Tensor dx = needs_x ? empty_dense(x) : new_empty(x, std::vector<int64_t>{0});
-  const float *image = floats(x), *grad = floats(dy);
-  float* to = to_write(dx);
-  if (Columns::fit(g)) {
-    const Columns columns(g);
-    float* more = scratch(0, columns.scratch());
-    for (long k = 0; k < x.size(0); ++k, filters.done(k - 1))
-      columns.backward(grad + k * dy.stride(0), image + k * x.stride(0), filters.of(k), more,
-                       needs_x ? to + k * g.batch * g.inputs : nullptr, filters.gradient(k));
-    return dx;
-  }
-  std::vector<Terms> phases;
-  for (long p = 0; needs_x && p < g.h.stride * g.w.stride; ++p)
-    phases.push_back(backward_terms(g, p / g.w.stride, p % g.w.stride));
-
-  // Small maps are summed over together, large ones while they are in the cache.
-  const long together = std::clamp(1024 / g.length, 1L, g.batch);
-  WeightGradient of_w(g);
-  const long zeros = of_w.zeros(together), y_image = needs_x ? g.y_image : 0;
-  const long weights = g.out * g.in * g.taps;
-  float* pixels = scratch(zeros + y_image, of_w.more() + g.in * g.y_plane + weights);
-  float *planes = pixels + zeros, *out = planes + y_image;
-  float *transposed = out + g.in * g.y_plane, *more = transposed + weights;
-  of_w.use(pixels, together, more);
+  const Way of_x = needs_x ? backward(g) : Way(), of_w = gradient(g);
   for (long k = 0; k < x.size(0); ++k) {
-    const float* standing = filters.of(k);
-    if (needs_x) transpose(g, standing, transposed);
-    for (long b = 0; b < g.batch; b += together) {
-      const long images = std::min(together, g.batch - b);
-      for (long i = 0; i < images; ++i) {
-        const long n = b + i;  // of the lane
-        const float* from = grad + k * dy.stride(0) + n * g.outputs;
-        if (needs_x) pad_output(g, from, planes);
-        for (size_t p = 0; p < phases.size(); ++p)
-          backward(g, p, phases[p], planes, transposed, out, to + (k * g.batch + n) * g.inputs);
-        of_w.take(i, image + k * x.stride(0) + n * g.inputs, from);
-      }
-      of_w.sum(images, b > 0);
-    }
-    of_w.write(filters.gradient(k));
+    const float *grad = floats(dy) + k * dy.stride(0), *standing = filters.of(k);
+    if (needs_x) of_x(grad, standing, to_write(dx) + k * g.batch * g.inputs);
+    of_w(grad, floats(x) + k * x.stride(0), filters.gradient(k));
     filters.done(k);
   }
   return dx;

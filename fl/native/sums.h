@@ -104,15 +104,19 @@ constexpr auto THREE_VECTORS = weighted_sums<3>(std::make_integer_sequence<int, 
 constexpr auto OF_ONE = outer_products<1>(std::make_integer_sequence<int, SUMS>());
 constexpr auto OF_TWO = outer_products<2>(std::make_integer_sequence<int, SUMS / 2>());
 
+// For rows of `out`, each of so many vectors.
 void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, const float* x,
-                   float* out, long out_row) {
-  if (terms.weight.empty()) return std::fill_n(out, rows * out_row, 0.0f), void();
+                   long vectors, float* out, long out_row) {
+  if (terms.weight.empty()) {
+    for (long r = 0; r < rows; ++r) std::fill_n(out + r * out_row, vectors * LANES, 0.0f);
+    return;
+  }
   const decltype(&weighted_sum<1, 1>) * sums[] = {ONE_VECTOR.data(), TWO_VECTORS.data(),
                                                  THREE_VECTORS.data()};
-  blocks(out_row / LANES, WIDE, [&](long v, long vectors) {
-    blocks(rows, SUMS / vectors, [&](long r, long size) {
-      sums[vectors - 1][size - 1](terms, w + r * w_row, w_row, x + v * LANES,
-                                  out + r * out_row + v * LANES, out_row);
+  blocks(vectors, WIDE, [&](long v, long wide) {
+    blocks(rows, SUMS / wide, [&](long r, long size) {
+      sums[wide - 1][size - 1](terms, w + r * w_row, w_row, x + v * LANES,
+                               out + r * out_row + v * LANES, out_row);
     });
   });
 }

@@ -2,8 +2,6 @@
 
 #pragma once
 
-#include <utility>
-
 namespace {
 
 #if defined(__AVX512F__)
@@ -35,13 +33,6 @@ inline typename Floats<SIZE>::Vector load(const float* from) {
 template <int SIZE = LANES>
 inline void store(float* to, typename Floats<SIZE>::Vector v) {
   *reinterpret_cast<typename Floats<SIZE>::InMemory*>(to) = v;
-}
-
-// From each four elements of a (numbers 0 to 3) and of b (4 to 7), those with the numbers PICK.
-template <int... PICK, class Some, size_t... I>
-inline Some mix(Some a, Some b, std::index_sequence<I...>) {
-  constexpr int pick[] = {PICK...};
-  return Some{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
 }
 
 }  // namespace

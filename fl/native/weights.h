@@ -10,75 +10,41 @@
 #include <algorithm>
 
 #include "geometry.h"
-#include "vectors.h"
+#include "memory.h"
+#include "sums.h"
+#include "turn.h"
 
 namespace {
 
-using Quad = Floats<4>::Vector;
-
-// The i-th four numbers of a vector.
-template <int SIZE>
-inline Quad quad(typename Floats<SIZE>::Vector v, int i) {
-  Quad parts[SIZE / 4];
-  __builtin_memcpy(parts, &v, sizeof v);
-  return parts[i];
-}
-
-// to[column][row, ...] = from[row, ...][column] of four rows and SIZE columns
-template <int SIZE>
-inline void turn_four(const float* from, long from_row, float* const* to, long row) {
-  constexpr auto all = std::make_index_sequence<SIZE>();
-  const auto a = load<SIZE>(from), b = load<SIZE>(from + from_row);
-  const auto c = load<SIZE>(from + 2 * from_row), d = load<SIZE>(from + 3 * from_row);
-  const auto ab = mix<0, 4, 1, 5>(a, b, all), AB = mix<2, 6, 3, 7>(a, b, all);
-  const auto cd = mix<0, 4, 1, 5>(c, d, all), CD = mix<2, 6, 3, 7>(c, d, all);
-  const typename Floats<SIZE>::Vector columns[] = {
-      mix<0, 1, 4, 5>(ab, cd, all), mix<2, 3, 6, 7>(ab, cd, all), mix<0, 1, 4, 5>(AB, CD, all),
-      mix<2, 3, 6, 7>(AB, CD, all)};
-#pragma GCC unroll 16
-  for (int i = 0; i < SIZE; ++i) store<4>(to[i] + row, quad<SIZE>(columns[i % 4], i / 4));
-}
-
-// at(column)[row] = from[row][column]; the last blocks overlap those before them.
-template <int SIZE = LANES, class At>
-inline void turn(const float* from, long from_row, long rows, long columns, At at) {
-  if (rows < 4 || columns < 4) {
-    for (long c = 0; c < columns; ++c) {
-      float* to = at(c);
-      for (long r = 0; r < rows; ++r) to[r] = from[r * from_row + c];
-    }
-  } else if (SIZE > 4 && columns < SIZE) {
-    turn<std::max(SIZE / 2, 4)>(from, from_row, rows, columns, at);
-  } else {
-    for (long c = 0; c < columns; c += SIZE) {  // a column is written while it is in the cache
-      const long j = std::min(c, columns - SIZE);
-      float* to[SIZE];
-      for (int i = 0; i < SIZE; ++i) to[i] = at(j + i);
-      for (long r = 0; r < rows; r += 4) {
-        const long i = std::min(r, rows - 4);
-        turn_four<SIZE>(from + i * from_row + j, from_row, to, i);
-      }
-    }
-  }
-}
-
 class WeightGradient {
  public:
+  // Small maps are summed over together, large ones while they are in the cache.
   explicit WeightGradient(const Geometry& g)
       : g(g), map(g.h.out() * g.w.out()), plane((g.length + g.reach) * g.in),
-        x_image(padded(g.h.phases() * g.w.phases() * plane)), row(padded(g.out)), y_image(row * map) {}
+        x_image(padded(g.h.phases() * g.w.phases() * plane)), row(padded(g.out)),
+        y_image(row * map), together(std::clamp(1024 / g.length, 1L, g.batch)),
+        x(zeros(Use::PIXELS, together * (x_image + y_image))), y(x + together * x_image),
+        turned(memory(Use::GRADIENT, g.taps * g.in * row + g.in * g.w.in)),
+        unread(turned + g.taps * g.in * row) {}
 
-  // In floats: for so many images at a time, which have to be 0 at first, and more besides.
-  long zeros(long images) const { return images * (x_image + y_image); }
-  long more() const { return g.taps * g.in * row + g.in * g.w.in; }
-
-  // Says where these are.
-  void use(float* zeros, long images, float* more) {
-    x = zeros, y = x + images * x_image, turned = more, unread = more + g.taps * g.in * row;
+  // The sum over all images of a lane.
+  void operator()(const float* dy, const float* images, float* dw) const {
+    for (long b = 0; b < g.batch; b += together) {
+      const long count = std::min(together, g.batch - b);
+      for (long i = 0; i < count; ++i)
+        take(i, images + (b + i) * g.inputs, dy + (b + i) * g.outputs);
+      sum(count, b > 0);
+    }
+    write(dw);
   }
 
+ private:
+  const Geometry g;
+  const long map, plane, x_image, row, y_image, together;  // pixels; floats; images
+  float *const x, *const y, *const turned, *const unread;
+
   // Takes the i-th image of a sum, and the gradient of its output.
-  void take(long i, const float* image, const float* dy) {
+  void take(long i, const float* image, const float* dy) const {
     for (long h = g.h.pad; h < g.h.in + g.h.pad; ++h, image += g.w.in) {
       float* const even = line(x + i * x_image, h, 0);
       float* const odd = line(x + i * x_image, h, 1);
@@ -116,11 +82,6 @@ class WeightGradient {
       turn(turned + c * row, g.in * row, g.taps, g.out,
            [&](long o) { return dw + o * weights + c * g.taps; });
   }
-
- private:
-  const Geometry& g;
-  const long map, plane, x_image, row, y_image;  // pixels, and floats
-  float *x, *y, *turned, *unread;
 
   // Where a row of pixels, or with a stride of 2 the even or the odd ones, begins; those of phases
   // that no tap reads all go to one place.
