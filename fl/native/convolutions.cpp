@@ -136,8 +136,8 @@ Way backward(const Geometry& g) {
 }
 
 Way gradient(const Geometry& g) {
-  constexpr long FEW = 200;  // pixels, for which turning the gradient is not worth it
-  if (Columns::fit(g) && g.batch * g.h.out() * g.w.out() < FEW)
+  const long pixels = g.batch * g.h.out() * g.w.out();
+  if (Columns::fit(g) && 4 * pixels < g.in + g.out)  // else it pays to turn what comes of them
     return [c = Columns(g)](auto... all) { c.gradient(all...); };
   return WeightGradient(g);
 }

@@ -13,6 +13,13 @@ struct Axis {
   long out() const { return (in + 2 * pad - kernel) / stride + 1; }
   long reach() const { return (kernel - 1) / stride; }      // furthest tap within a phase
   long phases() const { return std::min(stride, kernel); }  // those that some tap reads
+
+  // The pixels of an output, from `first` to before `end`, for which a tap meets the input.
+  long first(long tap) const { return std::max(0L, (pad - tap + stride - 1) / stride); }
+  long end(long tap) const {
+    const long last = in - 1 + pad - tap;
+    return last < 0 ? 0 : std::min(out(), last / stride + 1);
+  }
 };
 
 struct Geometry {

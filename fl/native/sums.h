@@ -54,7 +54,7 @@ void weighted_sum(const Terms& terms, const float* __restrict w, long w_row,
 
 struct Pixels {  // what a sum over pixels goes over
   long images, rows, columns;
-  long x_pixel, x_row, x_image, y_image;  // strides
+  long x_pixel, x_row, x_image, y_row, y_image;  // strides
 };
 
 // to[r][v] = sum over pixels of x[r] * y[v], for V vectors; or is more by it
@@ -64,9 +64,9 @@ void outer_product(const Pixels& pixels, const float* __restrict x, const float*
   Vector total[R][V] = {};
   const long columns = pixels.columns, x_pixel = pixels.x_pixel;
   for (long b = 0; b < pixels.images; ++b, x += pixels.x_image, y += pixels.y_image) {
-    const float *row = x, *from = y;
-    for (long n = 0; n < pixels.rows; ++n, row += pixels.x_row) {
-      const float* factors = row;
+    const float *x_row = x, *y_row = y;
+    for (long n = 0; n < pixels.rows; ++n, x_row += pixels.x_row, y_row += pixels.y_row) {
+      const float *factors = x_row, *from = y_row;
       long m = columns;
       do {
         Vector operand[V];

@@ -2,8 +2,9 @@
 //
 // Here maps are turned: all channels of a pixel lie next to each other, those of x with zeros around
 // the image, and those of dy by one vector or two. Then a pixel gives the outer product of a run of
-// numbers of x, which for a stride of 1 are the channels of all taps in a row of the filter, and of
-// these vectors: there are no sums within vectors, and no zeros between the rows of dy.
+// numbers of x and of these vectors: there are no sums within vectors, and no zeros between the rows
+// of dy. A run is the channels of one tap, over the pixels for which it meets the image, or where
+// that saves little, with a stride of 1, those of all taps in a row of the filter.
 
 #pragma once
 
@@ -22,7 +23,9 @@ class WeightGradient {
   explicit WeightGradient(const Geometry& g)
       : g(g), map(g.h.out() * g.w.out()), plane((g.length + g.reach) * g.in),
         x_image(padded(g.h.phases() * g.w.phases() * plane)), row(padded(g.out)),
-        y_image(row * map), together(std::clamp(1024 / g.length, 1L, g.batch)),
+        y_image(row * map),
+        at_once(g.w.stride == 2 || (g.w.out() < 8 && g.in >= SUMS / PAIR) ? 1 : g.w.kernel),
+        together(std::clamp(1024 / g.length, 1L, g.batch)),
         x(zeros(Use::PIXELS, together * (x_image + y_image))), y(x + together * x_image),
         turned(memory(Use::GRADIENT, g.taps * g.in * row + g.in * g.w.in)),
         unread(turned + g.taps * g.in * row) {}
@@ -40,7 +43,8 @@ class WeightGradient {
 
  private:
   const Geometry g;
-  const long map, plane, x_image, row, y_image, together;  // pixels; floats; images
+  const long map, plane, x_image, row, y_image;  // pixels; floats
+  const long at_once, together;                  // taps; images
   float *const x, *const y, *const turned, *const unread;
 
   // Takes the i-th image of a sum, and the gradient of its output.
@@ -61,18 +65,24 @@ class WeightGradient {
   }
 
   void sum(long images, bool add) const {
-    const Pixels pixels{images, g.h.out(), g.w.out(), g.in, g.pitch * g.in, x_image, y_image};
-    const long at_once = g.w.stride == 1 ? g.w.kernel : 1;
     each_block([&](long first, long vectors) {
       for (long s = 0; s < g.h.kernel; ++s)
-        for (long t = 0; t < g.w.kernel; t += at_once) {
-          const long phase = s % g.h.stride * g.w.phases() + t % g.w.stride;
-          const long shift = s / g.h.stride * g.pitch + t / g.w.stride;
-          outer_products(pixels, at_once * g.in, vectors, x + phase * plane + shift * g.in,
-                         y + first * map, add,
-                         turned + (s * g.w.kernel + t) * g.in * row + first, row);
-        }
+        for (long t = 0; t < g.w.kernel; t += at_once) sum(images, s, t, first, vectors, add);
     });
+  }
+
+  // For tap t, or all taps, of the filter's row s: over the pixels that it meets.
+  void sum(long images, long s, long t, long first, long vectors, bool add) const {
+    const long n = g.h.first(s), m = at_once > 1 ? 0 : g.w.first(t);
+    const long rows = g.h.end(s) - n, columns = (at_once > 1 ? g.w.out() : g.w.end(t)) - m;
+    const long phase = s % g.h.stride * g.w.phases() + t % g.w.stride;
+    const long shift = (s / g.h.stride + n) * g.pitch + t / g.w.stride + m;
+    const long y_row = g.w.out() * vectors * LANES;
+    const Pixels pixels{images,           columns > 0 ? rows : 0, columns, g.in,
+                        g.pitch * g.in, x_image,                y_row,   y_image};
+    outer_products(pixels, at_once * g.in, vectors, x + phase * plane + shift * g.in,
+                   y + first * map + n * y_row + m * vectors * LANES, add,
+                   turned + (s * g.w.kernel + t) * g.in * row + first, row);
   }
 
   void write(float* dw) const {
