@@ -1,4 +1,4 @@
-"""Worker processes of this machine, one thread each, and replies in memory that is shared."""
+"""Worker processes of this machine, one thread each; requests and replies are in shared memory."""
 
 import multiprocessing
 import os
@@ -11,13 +11,13 @@ from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from multiprocessing.shared_memory import SharedMemory
 
 import torch
 from flwr.app import RecordDict
 
 from fl.process import settle
-from fl.runtime.parcels import Pieces, work
+from fl.runtime.parcels import work
+from fl.runtime.slabs import NO_ROOM, Reader, Slab, Told, send
 from fl.runtime.team import Heard
 
 
@@ -82,16 +82,16 @@ class Processes:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._request: bytes | None = None
+        self._slab, self._told, self._request = Slab(), NO_ROOM, b""
         self._workers = [_Worker() for _ in range(size)]
         self._busy: set[int] = set()
 
     def tell(self, request: bytes) -> None:
         """Hand a request over to all."""
-        self._request = request
+        self._told, self._request = self._slab.write([request]), request
         for number, worker in enumerate(self._workers):
             if worker.process.is_alive():
-                worker.send(request, request=True)
+                worker.ask(self._told, request)
             else:
                 worker.close()
                 self._replace(number)
@@ -99,7 +99,7 @@ class Processes:
     def give(self, worker: int, parcel: bytes) -> None:
         """Hand a parcel over."""
         self._busy.add(worker)
-        self._workers[worker].send(parcel)
+        self._workers[worker].give(parcel)
 
     def hear(self) -> Heard:
         """Wait for a worker that is done; one that is dead is replaced."""
@@ -123,8 +123,8 @@ class Processes:
 
     def _replace(self, number: int) -> None:
         self._workers[number] = _Worker()
-        if self._request is not None:
-            self._workers[number].send(self._request, request=True)
+        if self._request:
+            self._workers[number].ask(self._told, self._request)
 
     def processes(self) -> list[int]:
         """Return their process ids."""
@@ -134,6 +134,7 @@ class Processes:
         """End them: they hold nothing that would be lost."""
         for worker in self._workers:
             worker.close()
+        self._slab.close()
 
 
 class _Worker:
@@ -141,86 +142,42 @@ class _Worker:
 
     def __init__(self) -> None:
         self.process, self.pipe = start(_answer)
-        self.slabs: dict[str, SharedMemory] = {}
+        self.reader = Reader()
 
-    def send(self, blob: bytes, *, request: bool = False) -> None:
+    def ask(self, told: Told, request: bytes) -> None:
+        """Say where the request is that parcels refer to from now on."""
         with suppress(OSError):  # a process that is gone is heard of by `hear`
-            self.pipe.send((request, blob))
+            self.pipe.send(None)
+            send(self.pipe, told, [request])
+
+    def give(self, parcel: bytes) -> None:
+        """Hand a parcel over."""
+        with suppress(OSError):
+            self.pipe.send(parcel)
 
     def read(self) -> memoryview:
         """Return what the process wrote last."""
-        name, size, gone = told = self.pipe.recv()
-        if told == _NO_ROOM:
-            return memoryview(self.pipe.recv_bytes())
-        if gone in self.slabs:
-            with suppress(BufferError):
-                self.slabs.pop(gone).close()
-        if name not in self.slabs:
-            self.slabs[name] = SharedMemory(name)
-        return self.slabs[name].buf[:size]  # pyrefly: ignore
+        return self.reader.receive(self.pipe)
 
     def close(self) -> str:
         """End the process, and return how it ended."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
-        for slab in self.slabs.values():
-            with suppress(FileNotFoundError):
-                slab.unlink()
-            with suppress(BufferError):  # somebody still reads; it goes with the reader
-                slab.close()
+        self.reader.take_over()
         return f"exit code {self.process.exitcode}"
-
-
-_NO_ROOM = "", 0, ""
-
-
-def _room() -> int:
-    """Return the bytes that can be shared; containers often have few, and more is a crash."""
-    with suppress(AttributeError, FileNotFoundError):
-        place = os.statvfs("/dev/shm")
-        return place.f_bavail * place.f_frsize
-    return sys.maxsize
-
-
-class _Slab:
-    """Memory that a worker writes to and its parent reads."""
-
-    def __init__(self) -> None:
-        self.memory: SharedMemory | None = None
-
-    def write(self, pieces: Pieces) -> tuple[str, int, str]:
-        """Return the memory's name, the bytes in it, and the name of one that is no more.
-
-        `_NO_ROOM` where the machine has too little that can be shared; nothing is written then.
-        """
-        gone, size = "", sum(map(len, pieces))
-        if self.memory is None or self.memory.size < size:
-            if size > _room():
-                return _NO_ROOM
-            if self.memory is not None:
-                gone = self.memory.name
-                self.memory.close()
-                self.memory.unlink()
-            self.memory = SharedMemory(create=True, size=size)
-        end = 0
-        for piece in pieces:
-            begin, end = end, end + len(piece)
-            self.memory.buf[begin:end] = piece  # pyrefly: ignore
-        return self.memory.name, size, gone
 
 
 def _answer(pipe: Connection) -> None:
     """Answer parcels, with two slabs in turn: the parent may still read the last when it gives."""
     settle()
-    request, slabs = RecordDict(), [_Slab(), _Slab()]
+    request, requests, slabs = RecordDict(), Reader(), [Slab(), Slab()]
     while True:
-        told, blob = pipe.recv()
-        if told:
-            request = pickle.loads(blob)
+        parcel = pipe.recv()
+        if parcel is None:
+            with requests.receive(pipe) as told:
+                request = pickle.loads(told)
         else:
-            pieces = work(blob, request)
-            pipe.send(told := slabs[0].write(pieces))
-            if told == _NO_ROOM:
-                pipe.send_bytes(b"".join(pieces))
+            pieces = work(parcel, request)
+            send(pipe, slabs[0].write(pieces), pieces)
             slabs.reverse()

@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 from collections import deque
+from contextlib import closing
 
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -17,7 +18,8 @@ from fl.data import share
 from fl.flat import network
 from fl.journal import Journal
 from fl.runtime import InlineGrid, parcels, run
-from fl.runtime.processes import _NO_ROOM, Processes, _Slab, _Worker
+from fl.runtime.processes import Processes
+from fl.runtime.slabs import Reader, Slab, send
 from fl.runtime.team import Heard, TeamGrid
 from fl.seeds import torch_stream
 from fl.server import serve
@@ -194,14 +196,34 @@ def test_an_idle_process_may_die_and_a_round_may_be_left(tiny, crew):
 
 
 def test_replies_come_through_where_no_memory_can_be_shared(tiny, monkeypatch):
-    monkeypatch.setattr("fl.runtime.processes._room", lambda: 0)
-    assert _Slab().write([b"abc"]) == _NO_ROOM
+    monkeypatch.setattr("fl.runtime.slabs._room", lambda: 0)
     ours, theirs = multiprocessing.Pipe()
-    worker = object.__new__(_Worker)
-    worker.pipe = ours
-    theirs.send(_NO_ROOM)
-    theirs.send_bytes(b"abc")
-    assert bytes(worker.read()) == b"abc"
+    slab = Slab()
+    send(theirs, slab.write([b"ab", b"c"]), [b"ab", b"c"])
+    assert slab.memory is None
+    assert bytes(Reader().receive(ours)) == b"abc"
+    knobs = tiny({"engine": "sequential"})
+    alone = InlineGrid(client.app, knobs)
+    expected = told(list(alone.send_and_receive(questions(alone, knobs))))
+    with closing(Processes(2)) as crew:
+        grid = TeamGrid(chosen(knobs), crew)
+        assert told(list(grid.send_and_receive(questions(grid, knobs)))) == expected
+        assert crew._slab.memory is None
+
+
+def test_a_slab_that_grows_is_read_where_it_is_now_and_leaves_nothing_behind():
+    ours, theirs = multiprocessing.Pipe()
+    slab, reader, names = Slab(), Reader(), set()
+    for size in (3, 2, 100_000, 5):
+        piece = bytes(range(size % 256)) * (size // 255 + 1)
+        send(theirs, told := slab.write([piece]), [piece])
+        names.add(told[0])
+        with reader.receive(ours) as found:
+            assert bytes(found) == piece
+    assert len(names) == 2
+    slab.close()
+    reader.take_over()
+    assert not [name for name in names if os.path.exists(f"/dev/shm/{name}")]
 
 
 def test_processes_reply_as_one_process_does_and_remember_for_their_clients(tiny, tmp_path, crew):
