@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from fl.config import Client
@@ -135,6 +136,15 @@ class _Seat(Generic[Result]):
     """Its share of the time that passes took."""
 
 
+# Making them takes as long as a step; what is left in them is overwritten as clients are taken.
+@lru_cache(maxsize=2)
+def _lanes(network: FlatNetwork, how: Training, gradients: Gradients, count: int) -> Lanes:
+    """Return lanes for clients that train like that; the last ones again where those do."""
+    together = by_batch(network) and not how.fixed
+    widths = how.widths or steps(how.client.batch_size)
+    return Lanes(network, how.client, how.correct, gradients, count, widths, together)
+
+
 class _Cohort(Generic[Result]):
     """Clients in lanes."""
 
@@ -142,10 +152,7 @@ class _Cohort(Generic[Result]):
         self, network: FlatNetwork, how: Training, gradients: Gradients, lanes: int
     ) -> None:
         self.network, self.fixed = network, how.fixed
-        together = by_batch(network) and not how.fixed
-        widths = how.widths or steps(how.client.batch_size)
-        self.lanes = Lanes(network, how.client, how.correct, gradients, lanes, widths, together)
-        self.count = lanes
+        self.lanes, self.count = _lanes(network, how, gradients, lanes), lanes
         self.seats: dict[int, _Seat[Result]] = {}
 
     @property

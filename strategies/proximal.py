@@ -1,6 +1,7 @@
 """FedProx's client half (arXiv 1812.06127, equation 2): a pull towards the global network."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 Vector = Float[Tensor, "*lanes weights"]
 
 
+@lru_cache(maxsize=8)  # clients with one μ have one correction, and lanes in common
 def proximal(mu: float) -> Callable[[Vector, Vector, Vector], None]:
     """Return a correction that adds the gradient of (μ/2)·‖w - w_global‖² to a client's gradient.
 
