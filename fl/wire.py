@@ -51,15 +51,12 @@ def pack_network(state: Mapping[str, Tensor]) -> ArrayRecord:
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
     """Turn NumPy arrays into a record."""
-    record = ArrayRecord()
-    for name, array in arrays.items():  # given all at once, it would make each a second time
-        record[name] = npy.pack(array)
-    return record
+    return npy.record(arrays)
 
 
 def unpack_arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
     """Turn a record into NumPy arrays, which can only be read: they are the record's own bytes."""
-    return {name: npy.unpack(array) for name, array in record.items()}
+    return npy.arrays(record)
 
 
 def unpack_network(record: ArrayRecord) -> dict[str, Tensor]:

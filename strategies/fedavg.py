@@ -92,10 +92,9 @@ class FedAvg(flower.FedAvg):
             assert isinstance(network, ArrayRecord)
             assert isinstance(record, MetricRecord)
             weight = 1.0 if self.uniform else float(record[self.weighted_by_key])  # pyrefly: ignore
-            arrays.add({name: npy.unpack(array) for name, array in network.items()}, weight)
+            arrays.add(npy.arrays(network), weight)
             metrics.add({name: np.asarray(value) for name, value in record.items()}, weight)
         if not arrays.total:
             return None, None
-        mean = {name: npy.pack(array) for name, array in arrays.result().items()}
         figures = {name: float(value) for name, value in metrics.result().items()}
-        return ArrayRecord(mean), MetricRecord(dict(figures))
+        return npy.record(arrays.result()), MetricRecord(dict(figures))

@@ -5,10 +5,11 @@ once, and read a Python literal each time: at micro-batches that is as long as s
 """
 
 import io
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
-from flwr.app import Array
+from flwr.app import Array, ArrayRecord
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _STYPE = "numpy.ndarray"
@@ -61,6 +62,23 @@ def begin(array: Array) -> bytes:
     """Return the bytes before the values: two arrays that begin alike are of one type and shape."""
     data = array.data
     return data[: 10 + int.from_bytes(data[8:10], "little")]
+
+
+def record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+    """Return arrays as a record of packed ones."""
+    packed = ArrayRecord()
+    # Not one by one: it makes the type of a function at each, to cast to, as long as `pack` takes.
+    packed.__dict__["_data"] |= {name: pack(values) for name, values in arrays.items()}
+    return packed
+
+
+def arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
+    """Return a record's arrays, which can only be read: they are its own bytes.
+
+    Raises:
+        ValueError: the bytes of one are not those of an array.
+    """
+    return {name: unpack(array) for name, array in record.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -62,12 +62,12 @@ class _Noisy:
         if mean is None or not self.multiplier:
             return mean, figures
         rng, deviation = self.noise(server_round), self.multiplier * self.bound / count
-        arrays = {name: npy.unpack(array) for name, array in mean.items()}
+        arrays = npy.arrays(mean)
         for name in sorted(set(self.covered) & arrays.keys()):
             exact = arrays[name].astype(np.float64)
             noisy = exact + rng.normal(0, deviation, exact.shape)
             arrays[name] = np.asarray(noisy, arrays[name].dtype)
-        return ArrayRecord({name: npy.pack(array) for name, array in arrays.items()}), figures
+        return npy.record(arrays), figures
 
     def bounded(self, reply: Message) -> Message:
         """Return a reply whose update is at most C from the network that was sent."""
@@ -86,10 +86,7 @@ class ServerSide(_Noisy, flower.DifferentialPrivacyServerSideFixedClipping):
         key = self.average.arrayrecord_key
         record = reply.content[key]
         assert isinstance(record, ArrayRecord)
-        found, start = (
-            {name: npy.unpack(array) for name, array in one.items()}
-            for one in (record, self.current_arrays)
-        )
+        found, start = map(npy.arrays, (record, self.current_arrays))
         near = clipped(found, start, self.bound, self.covered)
-        reply.content[key] = ArrayRecord({name: npy.pack(array) for name, array in near.items()})
+        reply.content[key] = npy.record(near)
         return reply

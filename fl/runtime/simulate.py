@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from fl import client, engines, server
 from fl.config import Experiment
 from fl.journal import Journal
-from fl.process import settle
+from fl.process import settle, unwatched
 from fl.provenance import cores
 from fl.runtime.inline import InlineGrid
 from fl.runtime.processes import Processes
@@ -51,7 +51,7 @@ def run(
         "runtime": team.runtime if team else "inline",
         "engine": choice.told,
     }
-    with _grid(choice, team) as grid:
+    with unwatched(), _grid(choice, team) as grid:
         return server.serve(grid, knobs, journal, resume=resume, watch=watch, started_by=started_by)
 
 

@@ -1,9 +1,13 @@
 """What a process that trains is set to."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from fl.process import unwatched
 
 FAULTS_A_STEP = """
 import resource, torch
@@ -36,3 +40,28 @@ def test_memory_that_was_used_is_not_asked_for_again():
     ]
     assert found[0] > pages / 2
     assert found[1] < pages / 100
+
+
+class Node:
+    """Something that can refer to itself."""
+
+
+def test_what_was_there_is_hidden_from_the_collector_for_a_while():
+    def circle() -> weakref.ref:
+        node = Node()
+        node.itself = node  # pyrefly: ignore
+        return weakref.ref(node)
+
+    gc.collect()
+    before = circle()
+    with unwatched():
+        within = circle()
+        gc.collect()
+        assert before() is not None
+        assert within() is None
+        with unwatched():
+            pass
+        assert gc.get_freeze_count()  # that of the outer one
+    assert not gc.get_freeze_count()
+    gc.collect()
+    assert before() is None

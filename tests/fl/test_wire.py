@@ -2,6 +2,7 @@ import dataclasses
 import gc
 import io
 import math
+import pickle
 import weakref
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_networks_come_back_as_they_went():
         assert torch.equal(back[name], tensor)
         assert back[name].dtype == tensor.dtype
         assert back[name].shape == tensor.shape
+
+
+def test_a_record_is_what_flower_makes_of_the_same_arrays():
+    arrays = {name: tensor.numpy() for name, tensor in STATE.items()}
+    ours, theirs = wire.pack_arrays(arrays), ArrayRecord()
+    for name, values in arrays.items():
+        theirs[name] = Array(values)
+    assert ours == theirs
+    assert list(ours) == list(theirs)
+    assert ours.is_dirty
+    back = pickle.loads(pickle.dumps(ours))
+    assert ours.object_id == theirs.object_id
+    back["w"] = Array(np.zeros(3))
+    assert back != ours == theirs
 
 
 def test_only_a_network_and_plain_numbers_leave_a_client():
