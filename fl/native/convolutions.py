@@ -92,11 +92,11 @@ def pays(*args, **kwargs) -> bool:
     virtual Intel Xeon (AVX-512) whose matrix product has 167, counting taps that meet only zeros.
     `conv`, 5 lanes of one image, and PyTorch's grouped convolution: 92 and 76, 24 and 18 from 3 to
     16 channels at 32×32; 127 and 129, 82 and 81 from 16 to 32 at 16×16; 97 and 106, 46 and 46 from
-    16 to 16 at 14×14; 91 and 85, 44 and 44 from 32 to 32 at 7×7; 118 and 88, 77 and 78 from 64 to 64
-    at 7×7; 77 and 62, 42 and 16 from 128 to 128 at 4×4. With 32 images, 3 lanes, `conv` and PyTorch's
-    lane by lane, which is not how it comes under `torch.vmap`: 114 and 132, 117 and 116 from 16 to
-    32 at 14×14; 155 and 151, 139 and 136 from 32 to 32 at 14×14; 186 and 174, 161 and 144 from 64 to
-    64 at 7×7; 214 and 165, 162 and 153 from 128 to 128 at 4×4.
+    16 to 16 at 14×14; 91 and 85, 44 and 44 from 32 to 32 at 7×7; 118 and 88, 77 and 78 from 64 to
+    64 at 7×7; 77 and 62, 42 and 16 from 128 to 128 at 4×4. With 32 images, 3 lanes, `conv` and
+    PyTorch's lane by lane, which is not how it comes under `torch.vmap`: 114 and 132, 117 and 116
+    from 16 to 32 at 14×14; 155 and 151, 139 and 136 from 32 to 32 at 14×14; 186 and 174, 161 and
+    144 from 64 to 64 at 7×7; 214 and 165, 162 and 153 from 128 to 128 at 4×4.
     """
     if len(args) < 2 or not supports(*args, **kwargs):
         return False
