@@ -97,48 +97,44 @@ struct StandardizedFilters {
 // all images of a lane.
 using Way = std::function<void(const float*, const float*, float*)>;
 
-// The first images of a batch go one way, those from `begin` on another.
-Way either(long begin, long from, long to, Way first, Way rest) {
-  if (!begin) return rest;
-  return [=](const float* maps, const float* w, float* results) {
+// As many images of a batch as vectors go over take one way, the few that are left another.
+template <class Many, class Few>
+Way either(const Geometry& g, long from, long to, Many way_of_many, Few way_of_few) {
+  const long many = Images::of(g);
+  Geometry left = g;
+  left.batch -= many;
+  if (!many) return way_of_few(g);
+  if (!left.batch) return way_of_many(many);
+  return [=, first = way_of_many(many), rest = way_of_few(left)](auto maps, auto w, auto results) {
     first(maps, w, results);
-    if (rest) rest(maps + begin * from, w, results + begin * to);
+    rest(maps + many * from, w, results + many * to);
   };
 }
 
 Way forward(const Geometry& g) {
-  const long many = Images::of(g);
-  Geometry few = g;
-  few.batch -= many;
-  Way rest, first;
-  if (few.batch && Columns::fit(g))
-    rest = [c = Columns(few)](auto... all) { c.forward(all...); };
-  else if (few.batch)
-    rest = PixelsForward(few);
-  if (many) first = Images::forward(g, many);
-  return either(many, g.inputs, g.outputs, first, rest);
+  const auto many = [&](long images) -> Way { return Images::forward(g, images); };
+  return either(g, g.inputs, g.outputs, many, [](const Geometry& few) -> Way {
+    if (!Columns::fit(few)) return PixelsForward(few);
+    return [columns = Columns(few)](auto... all) { columns.forward(all...); };
+  });
 }
 
 Way backward(const Geometry& g) {
-  const long many = Images::of(g);
-  Geometry few = g;
-  few.batch -= many;
-  Way rest, first;
-  if (few.batch && Columns::fit(g))
-    rest = [c = Columns(few)](auto... all) { c.backward(all...); };
-  else if (few.batch)
-    rest = PixelsBackward(few);
-  if (many)
-    first = [g, way = Images::backward(g, many)](const float* dy, const float* w, float* dx) {
+  const auto many = [&](long images) -> Way {
+    return [g, way = Images::backward(g, images)](auto dy, auto w, auto dx) {
       way(dy, transposed(g, w), dx);
     };
-  return either(many, g.outputs, g.inputs, first, rest);
+  };
+  return either(g, g.outputs, g.inputs, many, [](const Geometry& few) -> Way {
+    if (!Columns::fit(few)) return PixelsBackward(few);
+    return [columns = Columns(few)](auto... all) { columns.backward(all...); };
+  });
 }
 
 Way gradient(const Geometry& g) {
   const long pixels = g.batch * g.h.out() * g.w.out();
   if (Columns::fit(g) && 4 * pixels < g.in + g.out)  // else it pays to turn what comes of them
-    return [c = Columns(g)](auto... all) { c.gradient(all...); };
+    return [columns = Columns(g)](auto... all) { columns.gradient(all...); };
   return WeightGradient(g);
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <map>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "geometry.h"
@@ -24,8 +25,8 @@ struct Meeting {
 };
 
 struct Meetings {
-  std::vector<Meeting> of;    // each pixel
-  long apart, on, size;       // from tap to tap; from pixel to pixel; of the other axis
+  std::vector<Meeting> of;  // each pixel
+  long apart, on, size;     // from tap to tap; from pixel to pixel; of the other axis
   long total() const {
     long sum = 0;
     for (const Meeting& one : of) sum += one.count;
@@ -62,6 +63,7 @@ class Images {
   // How many of a batch go this way, if any: it has fewer products than vectors over pixels, but
   // turning a number takes as long as TURN of them. With a stride of 2 so does splitting it off.
   static long of(const Geometry& g) {
+    if (g.batch < LANES) return 0;
     constexpr long TURN = 2 * LANES;
     const long turned = g.h.stride * g.w.stride == 1 ? TURN * (g.inputs + g.outputs) : 0;
     const long meetings = forward_meetings(g.h).total() * forward_meetings(g.w).total();
@@ -104,7 +106,7 @@ class Images {
 
   using Key = std::tuple<long, long, long, long>;
   const long images, from, to, taps, width;  // channels; sizes of a filter and of its rows
-  const Meetings rows, columns;
+  Meetings rows, columns;
   const long pixels, inputs;
   float *const x, *const y;
   std::map<Key, Terms> terms;  // pixels away from the border have the same

@@ -60,7 +60,7 @@ class PixelsForward {
  private:
   const Geometry g;
   const long row;
-  const Terms terms;
+  Terms terms;
   float *const planes, *const out;
 
   static Terms of(const Geometry& g) {
