@@ -18,7 +18,7 @@
 #include "memory.h"
 #include "tensors.h"
 
-namespace {
+namespace fednf {
 
 // Memory that is kept elsewhere, as a matrix; or that of its transpose.
 inline Tensor matrix(const float* at, long rows, long columns, bool transposed = false) {
@@ -80,9 +80,9 @@ class Columns {
         : of(of), begin(begin), images(std::min(of.together, of.g.batch - begin)),
           row(images * of.map), col(memory(Use::COLUMNS, of.weights * row)),
           out(memory(Use::COLUMN_SUMS, of.g.out * row)) {}
-    Tensor matrix() const { return ::matrix(col, of.weights, row); }
-    Tensor transposed() const { return ::matrix(col, row, of.weights, true); }
-    Tensor outputs() const { return ::matrix(out, of.g.out, row); }
+    Tensor matrix() const { return fednf::matrix(col, of.weights, row); }
+    Tensor transposed() const { return fednf::matrix(col, row, of.weights, true); }
+    Tensor outputs() const { return fednf::matrix(out, of.g.out, row); }
   };
 
   template <class F>
@@ -137,4 +137,4 @@ class Columns {
   }
 };
 
-}  // namespace
+}  // namespace fednf

@@ -24,6 +24,7 @@
 #include "tensors.h"
 #include "weights.h"
 
+namespace fednf {
 namespace {
 
 // ---- Operators ------------------------------------------------------------------------------
@@ -224,3 +225,4 @@ STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {
 }
 
 }  // namespace
+}  // namespace fednf

@@ -6,7 +6,7 @@
 
 #include "sums.h"
 
-namespace {
+namespace fednf {
 
 struct Axis {
   long in, kernel, stride, pad;
@@ -45,4 +45,4 @@ struct Geometry {
   static long plane(long floats) { return ((floats + 15) / 16 | 1) * 16; }
 };
 
-}  // namespace
+}  // namespace fednf

@@ -17,7 +17,7 @@
 #include "sums.h"
 #include "turn.h"
 
-namespace {
+namespace fednf {
 
 // Which taps of a filter's axis meet the other map for one pixel, and where.
 struct Meeting {
@@ -128,4 +128,4 @@ class Images {
   }
 };
 
-}  // namespace
+}  // namespace fednf

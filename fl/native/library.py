@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -15,9 +16,11 @@ import torch
 from fl.files import write_whole
 
 _FOLDER = Path(__file__).parent
-_COMPILED = ("convolutions.cpp", "pools.cpp", "standardize.cpp")
-_SOURCES = [*(_FOLDER / name for name in _COMPILED), *sorted(_FOLDER.glob("*.h"))]
-_FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
+_OPERATORS = ("pools.cpp", "standardize.cpp", "convolutions.cpp")
+"""Compiled as one, since much of it is reading PyTorch's headers; beside them that:"""
+_SUMS = "sums.cpp"
+_SOURCES = [_FOLDER / name for name in (*_OPERATORS, _SUMS)] + sorted(_FOLDER.glob("*.h"))
+_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-w")
 
 
 def load() -> None:
@@ -68,16 +71,26 @@ def compiler() -> list[str]:
 def _compile() -> bytes:
     """Return the library. Nothing but PyTorch's headers and a compiler is needed."""
     root = Path(torch.__file__).parent
+    *others, last = (_FOLDER / name for name in _OPERATORS)
+    parts = ([*(word for other in others for word in ("-include", other)), last], [_FOLDER / _SUMS])
     with tempfile.TemporaryDirectory() as folder:
+        objects = [Path(folder) / f"{number}.o" for number in range(len(parts))]
+        _run(
+            [*compiler(), *_FLAGS, f"-I{root / 'include'}", "-c", *sources, "-o", into]
+            for sources, into in zip(parts, objects, strict=True)
+        )
         out = Path(folder) / "native.so"
         links = (f"-L{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
-        *others, last = (_FOLDER / name for name in _COMPILED)
-        # As one, since most of it is reading PyTorch's headers.
-        sources = [*(word for other in others for word in ("-include", other)), last]
-        command = [*compiler(), *_FLAGS, f"-I{root / 'include'}", *sources, "-o", out, *links]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines()
-            telling = [line for line in lines if "error" in line] or lines[-1:]
-            raise RuntimeError(f"{command[0]} failed: {' '.join(telling[:1])}")
+        _run([[*compiler(), "-shared", *objects, "-o", out, *links]])
         return out.read_bytes()
+
+
+def _run(commands: Iterable[Sequence[str | Path]]) -> None:
+    """Run commands beside each other; an error of one is an error."""
+    running = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True) for one in commands]
+    said = [process.communicate()[1] for process in running]
+    for process, text in zip(running, said, strict=True):
+        if process.returncode:
+            lines = text.strip().splitlines()
+            telling = [line for line in lines if "error" in line] or lines[-1:]
+            raise RuntimeError(f"{compiler()[0]} failed: {' '.join(telling[:1])}")

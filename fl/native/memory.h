@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace {
+namespace fednf {
 
 enum class Use {
   PLANES, PLANE_SUMS, IMAGES, IMAGE_SUMS, COLUMNS, COLUMN_SUMS, TRANSPOSED, PIXELS, GRADIENT, FILTERS,
@@ -30,4 +30,4 @@ inline float* zeros(Use use, long floats) {
   return at;
 }
 
-}  // namespace
+}  // namespace fednf

@@ -13,7 +13,7 @@
 #include "memory.h"
 #include "sums.h"
 
-namespace {
+namespace fednf {
 
 // Pixels stride * n + first, n in [begin, end), of one phase. For odd kernels and strides 1 and 2,
 // n < out + reach: each has its place in a plane, and its gradient.
@@ -151,4 +151,4 @@ class PixelsBackward {
   }
 };
 
-}  // namespace
+}  // namespace fednf

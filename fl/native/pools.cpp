@@ -8,6 +8,7 @@
 #include "tensors.h"
 #include "vectors.h"
 
+namespace fednf {
 namespace {
 
 // PyTorch's order: a later pixel counts if it is greater, or not a number.
@@ -139,3 +140,4 @@ STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {
 }
 
 }  // namespace
+}  // namespace fednf

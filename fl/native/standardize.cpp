@@ -3,6 +3,7 @@
 #include "standardize.h"
 #include "tensors.h"
 
+namespace fednf {
 namespace {
 
 void check(const Tensor& x, const Tensor& gain) {
@@ -58,3 +59,4 @@ STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {
 }
 
 }  // namespace
+}  // namespace fednf

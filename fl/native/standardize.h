@@ -12,7 +12,7 @@
 
 #include "vectors.h"
 
-namespace {
+namespace fednf {
 
 // Calls f(i, T()) for all i < n, of T = Vector or, at the end, float: as many as T has, from i on.
 template <class F>
@@ -77,4 +77,4 @@ struct Filter {
   }
 };
 
-}  // namespace
+}  // namespace fednf

@@ -9,7 +9,7 @@
 
 #include <string>
 
-namespace {
+namespace fednf {
 
 using torch::stable::Tensor;
 
@@ -38,4 +38,4 @@ inline std::string told(const Tensor& t) {
   return text + (t.dim() ? ")" : " ()");
 }
 
-}  // namespace
+}  // namespace fednf

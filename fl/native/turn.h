@@ -3,18 +3,10 @@
 #pragma once
 
 #include <algorithm>
-#include <utility>
 
 #include "vectors.h"
 
-namespace {
-
-// From each four elements of a (numbers 0 to 3) and of b (4 to 7), those with the numbers PICK.
-template <int... PICK, class Some, size_t... I>
-inline Some mix(Some a, Some b, std::index_sequence<I...>) {
-  constexpr int pick[] = {PICK...};
-  return Some{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
-}
+namespace fednf {
 
 using Quad = Floats<4>::Vector;
 
@@ -64,4 +56,4 @@ inline void turn(const float* from, long from_row, long rows, long columns, At a
   }
 }
 
-}  // namespace
+}  // namespace fednf

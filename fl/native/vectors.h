@@ -2,7 +2,10 @@
 
 #pragma once
 
-namespace {
+#include <cstddef>
+#include <utility>
+
+namespace fednf {
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
@@ -35,4 +38,11 @@ inline void store(float* to, typename Floats<SIZE>::Vector v) {
   *reinterpret_cast<typename Floats<SIZE>::InMemory*>(to) = v;
 }
 
-}  // namespace
+// From each four elements of a (numbers 0 to 3) and of b (4 to 7), those with the numbers PICK.
+template <int... PICK, class Some, size_t... I>
+inline Some mix(Some a, Some b, std::index_sequence<I...>) {
+  constexpr int pick[] = {PICK...};
+  return Some{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
+}
+
+}  // namespace fednf

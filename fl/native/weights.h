@@ -15,7 +15,7 @@
 #include "sums.h"
 #include "turn.h"
 
-namespace {
+namespace fednf {
 
 class WeightGradient {
  public:
@@ -108,4 +108,4 @@ class WeightGradient {
   }
 };
 
-}  // namespace
+}  // namespace fednf
