@@ -35,7 +35,7 @@ class _Limits:
 
 
 _CPU = _Limits(values=2e6, images=32.0, images_of_batchnorm=8.0, run=25_000, overhead=1)
-"""Tracing takes, once a machine, one to four seconds a size of pass and ten for our operators, for
+"""Tracing takes, once a machine, one to four seconds a size of pass and six for our operators, for
 about half a millisecond less an image. A pass's overhead is about the arithmetic of a step in the
 networks that cohorts are for."""
 _GPU = _Limits(values=12e6, images=32.0, images_of_batchnorm=32.0, run=1_000, overhead=100)
