@@ -137,7 +137,7 @@ class _Seat(Generic[Result]):
 
 
 # Making them takes as long as a step; what is left in them is overwritten as clients are taken.
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _lanes(network: FlatNetwork, how: Training, gradients: Gradients, count: int) -> Lanes:
     """Return lanes for clients that train like that; the last ones again where those do."""
     together = by_batch(network) and not how.fixed

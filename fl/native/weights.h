@@ -78,8 +78,8 @@ class WeightGradient {
     const long phase = s % g.h.stride * g.w.phases() + t % g.w.stride;
     const long shift = (s / g.h.stride + n) * g.pitch + t / g.w.stride + m;
     const long y_row = g.w.out() * vectors * LANES;
-    const Pixels pixels{images,           columns > 0 ? rows : 0, columns, g.in,
-                        g.pitch * g.in, x_image,                y_row,   y_image};
+    const long met = columns > 0 ? rows : 0;
+    const Pixels pixels{images, met, columns, g.in, g.pitch * g.in, x_image, y_row, y_image};
     outer_products(pixels, at_once * g.in, vectors, x + phase * plane + shift * g.in,
                    y + first * map + n * y_row + m * vectors * LANES, add,
                    turned + (s * g.w.kernel + t) * g.in * row + first, row);
