@@ -225,8 +225,9 @@ def _somewhere(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]
     """Return arguments near these at which the gradient is not a matter of rounding.
 
     At the start it can be: standardized weights make 0 of an image's even ground, and it is for
-    rounding errors to say on which side of ReLU's kink that is. Lanes are alike there, too. And of
-    32 images one in two passes has an input of ReLU that close to 0, so in every lane one counts.
+    rounding errors to say on which side of ReLU's kink that is. Lanes are alike there, too. And
+    nearly every second pass of 32 images has an input of ReLU that close to 0, so in every lane one
+    image counts.
     """
     weights, inputs, labels, shares, *buffers = arguments
     noise = torch.Generator().manual_seed(number)

@@ -20,7 +20,6 @@
 #include "memory.h"
 #include "pixels.h"
 #include "standardize.h"
-#include "sums.h"
 #include "tensors.h"
 #include "weights.h"
 

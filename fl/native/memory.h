@@ -1,4 +1,4 @@
-// Memory that a thread keeps between calls: a block for each use, so that none is asked for twice.
+// Memory that a thread keeps between calls: a block for each use, as large as it ever was.
 
 #pragma once
 
