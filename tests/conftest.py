@@ -1,6 +1,8 @@
 """What every test may ask for: one thread, no user's cache, and an experiment of seconds."""
 
+import gc
 import signal
+import warnings
 
 import pytest
 import torch
@@ -22,6 +24,15 @@ def _interruptible():
     """Let children hear SIGINT, even where whoever started the tests ignores it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def rays_leftovers():
+    """Let Ray leave files open and processes running, and find them before another test does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
+        gc.collect()
 
 
 TINY: dict[str, Value] = {

@@ -77,9 +77,7 @@ def alone(knobs) -> tuple[torch.Tensor, torch.Tensor]:
         pytest.param(SEQUENTIAL, "ray", marks=pytest.mark.slow),
     ],
 )
-# Ray leaves files of its own open.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("rays_leftovers")
 def test_the_shared_network_has_what_clients_had_who_began_from_nothing(
     knobs, tmp_path, policy, engine, runtime
 ):

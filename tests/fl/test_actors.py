@@ -12,12 +12,7 @@ from fl.journal import Journal
 from fl.runtime import run
 from fl.settings import ConfigError
 
-pytestmark = [
-    pytest.mark.slow,
-    # Ray leaves files of its own open.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rays_leftovers")]
 
 ray = pytest.importorskip("ray")
 KNOBS = {"engine": "sequential", "recipe": "batchnorm", "sampling.clients": 4, "rounds": 2}
