@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from fl.native import convolutions, library, pools, rows
+from fl.native import activations, convolutions, library, norms, pools, rows
 
 
 @functools.cache
@@ -31,6 +31,8 @@ def why_not() -> str | None:
     convolutions.register()
     pools.register()
     rows.register()
+    norms.register()
+    activations.register()
     return None
 
 
@@ -53,6 +55,10 @@ class Operators(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in convolutions.THEIRS and convolutions.pays(*args, **kwargs):
             return self._convolved(*args, **kwargs)
+        if func in norms.THEIRS and norms.supports(*args, **kwargs):
+            return norms.group_norm(*args, **kwargs)
+        if func in activations.THEIRS and activations.supports(*args):
+            return activations.activate(func, *args)
         if func in rows.THEIRS and (raw := rows.raw(*args, **kwargs)):
             found = rows.standardize(*raw)
             self.standardized = found, raw

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fl.native.vmapped import lanes_of_lanes
+from fl.native import over_lanes
 
 THEIRS = (F.conv1d, F.conv2d)
 """What `conv` may stand in for."""
@@ -113,16 +113,16 @@ def _same(sizes: Sizes | str) -> int | None:
 
 def register() -> None:
     """Tell autograd, vmap and tracing about the operators."""
-    name = "fednf::lane_conv"
-    torch.library.register_fake(name, _fake)
-    torch.library.register_fake(f"{name}_backward", _fake_backward)
-    torch.library.register_autograd(name, _backward, setup_context=_save)
-    torch.library.register_vmap(name, _vmap)
-    name = "fednf::standardized_conv"
-    torch.library.register_fake(name, lambda x, w, gain, eps, *rest: _fake(x, w, *rest))
-    torch.library.register_fake(f"{name}_backward", _fake_standardized_backward)
-    torch.library.register_autograd(name, _standardized_backward, setup_context=_save_standardized)
-    torch.library.register_vmap(name, _vmap_standardized)
+    over_lanes.register("lane_conv", _fake, _fake_backward, may_lack_x=True)
+    over_lanes.register(
+        "standardized_conv",
+        lambda x, w, gain, eps, *sizes: _fake(x, w, *sizes),
+        lambda grad, x, w, gain, eps, *sizes: (
+            *_fake_backward(grad, x, w, *sizes),
+            gain.new_empty(gain.shape),
+        ),
+        may_lack_x=True,
+    )
 
 
 def _fake(x: Tensor, w: Tensor, stride: int, padding: int) -> Tensor:
@@ -135,54 +135,3 @@ def _fake_backward(
     grad: Tensor, x: Tensor, w: Tensor, stride: int, padding: int, needs_x: bool
 ) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape if needs_x else [0]), w.new_empty(w.shape)
-
-
-def _save(ctx, inputs, output) -> None:
-    x, w, ctx.stride, ctx.padding = inputs
-    ctx.save_for_backward(x, w)
-
-
-def _backward(ctx, grad: Tensor):
-    x, w = ctx.saved_tensors
-    needs_x = ctx.needs_input_grad[0]
-    of_x, of_w = torch.ops.fednf.lane_conv_backward(grad, x, w, ctx.stride, ctx.padding, needs_x)
-    return of_x if needs_x else None, of_w, None, None
-
-
-def _vmap(info, in_dims, x: Tensor, w: Tensor, stride: int, padding: int) -> tuple[Tensor, int]:
-    both = lanes_of_lanes(info.batch_size, in_dims, x, w)
-    y = torch.ops.fednf.lane_conv(*both, stride, padding)
-    return y.unflatten(0, (info.batch_size, -1)), 0
-
-
-def _fake_standardized_backward(
-    grad: Tensor,
-    x: Tensor,
-    w: Tensor,
-    gain: Tensor,
-    eps: float,
-    stride: int,
-    padding: int,
-    needs_x: bool,
-) -> tuple[Tensor, ...]:
-    return *_fake_backward(grad, x, w, stride, padding, needs_x), gain.new_empty(gain.shape)
-
-
-def _save_standardized(ctx, inputs, output) -> None:
-    *tensors, ctx.eps, ctx.stride, ctx.padding = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _standardized_backward(ctx, grad: Tensor):
-    needs_x = ctx.needs_input_grad[0]
-    sizes = ctx.eps, ctx.stride, ctx.padding
-    of_x, *of_weights = torch.ops.fednf.standardized_conv_backward(
-        grad, *ctx.saved_tensors, *sizes, needs_x
-    )
-    return of_x if needs_x else None, *of_weights, None, None, None
-
-
-def _vmap_standardized(info, in_dims, x: Tensor, w: Tensor, gain: Tensor, *sizes):
-    lanes = lanes_of_lanes(info.batch_size, in_dims, x, w, gain)
-    y = torch.ops.fednf.standardized_conv(*lanes, *sizes)
-    return y.unflatten(0, (info.batch_size, -1)), 0

@@ -16,11 +16,14 @@ import torch
 from fl.files import write_whole
 
 _FOLDER = Path(__file__).parent
-_OPERATORS = ("pools.cpp", "standardize.cpp", "convolutions.cpp")
+_OPERATORS = ("activations.cpp", "pools.cpp", "norms.cpp", "standardize.cpp", "convolutions.cpp")
 """Compiled as one, since much of it is reading PyTorch's headers; beside them that:"""
 _SUMS = "sums.cpp"
 _SOURCES = [_FOLDER / name for name in (*_OPERATORS, _SUMS)] + sorted(_FOLDER.glob("*.h"))
-_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-w")
+_FLAGS = (
+    "-O3", "-march=native", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-w",
+    "-fno-math-errno",  # else roots are taken one by one
+)  # fmt: skip
 
 
 def load() -> None:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fl.native import over_lanes
+
 THEIRS = (F.max_pool2d, torch.max_pool2d)
 """What `max_pool` may stand in for."""
 Sizes = int | tuple[int, ...] | list[int]
@@ -46,24 +48,8 @@ def max_pool(x: Tensor) -> Tensor:
 
 def register() -> None:
     """Tell autograd, vmap and tracing about the operators."""
-    name = "fednf::max_pool"
-    torch.library.register_fake(name, _fake)
-    torch.library.register_fake(f"{name}_backward", lambda grad, x: x.new_empty(x.shape))
-    torch.library.register_autograd(name, _backward, setup_context=_save)
-    torch.library.register_vmap(name, _vmap)
+    over_lanes.register("max_pool", _fake, lambda grad, x: over_lanes.like_x(x))
 
 
 def _fake(x: Tensor) -> Tensor:
     return x.new_empty([*x.shape[:-2], x.shape[-2] // 2, x.shape[-1] // 2])
-
-
-def _save(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward(ctx, grad: Tensor) -> Tensor:
-    return torch.ops.fednf.max_pool_backward(grad, *ctx.saved_tensors)
-
-
-def _vmap(info, in_dims, x: Tensor) -> tuple[Tensor, int]:
-    return torch.ops.fednf.max_pool(x.movedim(in_dims[0], 0)), 0

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fl.native.vmapped import lanes_of_lanes
+from fl.native import over_lanes
 
 THEIRS = (F.batch_norm,)
 """What `standardize` may stand in for."""
@@ -53,26 +53,4 @@ def standardize(rows: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 def register() -> None:
     """Tell autograd, vmap and tracing about the operators."""
-    name = "fednf::standardize"
-    torch.library.register_fake(name, lambda x, gain, eps: x.new_empty(x.shape))
-    torch.library.register_fake(f"{name}_backward", _fake_backward)
-    torch.library.register_autograd(name, _backward, setup_context=_save)
-    torch.library.register_vmap(name, _vmap)
-
-
-def _fake_backward(grad: Tensor, x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), gain.new_empty(gain.shape)
-
-
-def _save(ctx, inputs, output) -> None:
-    x, gain, ctx.eps = inputs
-    ctx.save_for_backward(x, gain)
-
-
-def _backward(ctx, grad: Tensor):
-    return *torch.ops.fednf.standardize_backward(grad, *ctx.saved_tensors, ctx.eps), None
-
-
-def _vmap(info, in_dims, x: Tensor, gain: Tensor, eps: float) -> tuple[Tensor, int]:
-    y = torch.ops.fednf.standardize(*lanes_of_lanes(info.batch_size, in_dims, x, gain), eps)
-    return y.unflatten(0, (info.batch_size, -1)), 0
+    over_lanes.register("standardize", over_lanes.like_x, over_lanes.like_tensors)

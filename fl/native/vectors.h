@@ -38,6 +38,18 @@ inline void store(float* to, typename Floats<SIZE>::Vector v) {
   *reinterpret_cast<typename Floats<SIZE>::InMemory*>(to) = v;
 }
 
+// The sum of a vector's numbers, by halves.
+template <int SIZE>
+inline float inside(typename Floats<SIZE>::Vector v) {
+  if constexpr (SIZE == 1) {
+    return v[0];
+  } else {
+    typename Floats<SIZE / 2>::Vector halves[2];
+    __builtin_memcpy(halves, &v, sizeof v);
+    return inside<SIZE / 2>(halves[0] + halves[1]);
+  }
+}
+
 // From each four elements of a (numbers 0 to 3) and of b (4 to 7), those with the numbers PICK.
 template <int... PICK, class Some, size_t... I>
 inline Some mix(Some a, Some b, std::index_sequence<I...>) {

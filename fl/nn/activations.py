@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import wrap_torch_function
 
 from fl.nn.gains import over_normal
 
@@ -34,6 +35,44 @@ class Activation(nn.Module):
 
     def _scalar(self, value: float) -> nn.Parameter:
         return nn.Parameter(torch.full(self._shape, value))
+
+
+def _all(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tensors
+
+
+@wrap_torch_function(_all)  # pyrefly: ignore
+def zc_swish(x: Tensor, center: Tensor, log_beta: Tensor, scale: Tensor) -> Tensor:
+    """Return ``(g/β)·[silu(βx - βc) - silu(-βc)]``, the `anchored` form of `ZCSwish`.
+
+    This function, `salu` and `swalu` are such that a `TorchFunctionMode` can do them otherwise.
+
+    Shapes: x (batch, C, *space); c, log β and g () or (C,); the result as x.
+    """
+    beta = aligned(log_beta, x).exp()
+    shift = beta * aligned(center, x)
+    return (F.silu(x * beta - shift) - F.silu(-shift)) * (aligned(scale, x) / beta)
+
+
+@wrap_torch_function(_all)  # pyrefly: ignore
+def salu(x: Tensor, log_a: Tensor, log_b: Tensor) -> Tensor:
+    """Return ``a·x/√(1 + a·b·x²)``, see `SALU`.
+
+    Shapes: x (batch, C, *space); log a and log b () or (C,); the result as x.
+    """
+    # The formula divided by a: x / hypot(x·√(b/a), 1/a); unlike x², hypot can't overflow.
+    log_a, log_b = aligned(log_a, x), aligned(log_b, x)
+    return x / torch.hypot(x * ((log_b - log_a) / 2).exp(), (-log_a).exp())
+
+
+@wrap_torch_function(_all)  # pyrefly: ignore
+def swalu(x: Tensor, log_a: Tensor, log_b: Tensor) -> Tensor:
+    """Return ``(x/2)·[1 + SALU(x)]``, see `SWALU`.
+
+    Shapes: as `salu`.
+    """
+    half = x / 2
+    return half + half * salu(x, log_a, log_b)
 
 
 class ZCSwish(Activation):
@@ -79,14 +118,13 @@ class ZCSwish(Activation):
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
         """Return f(x)."""
+        if self.form == "anchored":
+            return zc_swish(x, self.center, self.log_beta, self.scale)
         beta, center = aligned(self.log_beta, x).exp(), aligned(self.center, x)
         scale = aligned(self.scale, x)
         if self.form == "gated":
             return x * torch.sigmoid((x - center) * beta) * scale
-        if self.form == "shifted":
-            return (F.silu(x * beta) / beta - center) * scale
-        shift = beta * center
-        return (F.silu(x * beta - shift) - F.silu(-shift)) * (scale / beta)
+        return (F.silu(x * beta) / beta - center) * scale
 
 
 class SALU(Activation):
@@ -119,12 +157,7 @@ class SALU(Activation):
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
         """Return SALU(x; a, b)."""
-        return self._salu(x)
-
-    def _salu(self, x: Tensor) -> Tensor:
-        # The formula divided by a: x / hypot(x·√(b/a), 1/a); unlike x², hypot can't overflow.
-        log_a, log_b = aligned(self.log_a, x), aligned(self.log_b, x)
-        return x / torch.hypot(x * ((log_b - log_a) / 2).exp(), (-log_a).exp())
+        return salu(x, self.log_a, self.log_b)
 
 
 class SWALU(SALU):
@@ -138,8 +171,7 @@ class SWALU(SALU):
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
         """Return SWALU(x)."""
-        half = x / 2
-        return half + half * self._salu(x)
+        return swalu(x, self.log_a, self.log_b)
 
 
 class GALU(SALU):
@@ -158,7 +190,7 @@ class GALU(SALU):
         """Return GALU(x)."""
         psi = math.sqrt(2 / math.pi) * (x + self.CUBIC * x * x * x)
         half = x / 2
-        return half + half * self._salu(psi)
+        return half + half * salu(psi, self.log_a, self.log_b)
 
 
 def scalars(module: nn.Module) -> set[str]:

@@ -1,0 +1,52 @@
+// Rows of numbers, which are in the cache from their first sum on: mean 0 and variance 1.
+
+#pragma once
+
+#include <cmath>
+
+#include "vectors.h"
+
+namespace fednf {
+
+// Calls f(i, T()) for all i < n, of T = Vector or, at the end, float: as many as T has, from i on.
+template <class F>
+inline void each(long n, F f) {
+  long i = 0;
+  for (; i + LANES <= n; i += LANES) f(i, Vector());
+  for (; i < n; ++i) f(i, 0.0f);
+}
+
+inline float read(const float* from, float) { return *from; }
+inline Vector read(const float* from, Vector) { return load(from); }
+inline void write(float* to, float value) { *to = value; }
+inline void write(float* to, Vector value) { store(to, value); }
+
+// The sum of f(i, T()) over the same, by four vectors that don't wait for each other.
+template <class F>
+inline float sum(long n, F f) {
+  Vector total[4] = {};
+  float rest = 0;
+  long i = 0;
+  for (; i + 4 * LANES <= n; i += 4 * LANES)
+    for (int v = 0; v < 4; ++v) total[v] += f(i + v * LANES, Vector());
+  for (; i + LANES <= n; i += LANES) total[0] += f(i, Vector());
+  for (; i < n; ++i) rest += f(i, 0.0f);
+  return inside<LANES>((total[0] + total[1]) + (total[2] + total[3])) + rest;
+}
+
+struct Sample {
+  const float* x;
+  long n;
+  float mean, slope;  // μ and 1/√(σ² + ε)
+
+  Sample(const float* x, long n, double eps) : x(x), n(n) {
+    mean = sum(n, [&](long i, auto some) { return read(x + i, some); }) / float(n);
+    const float squares = sum(n, [&](long i, auto some) {
+      const auto apart = read(x + i, some) - mean;
+      return apart * apart;
+    });
+    slope = 1 / std::sqrt(squares / float(n) + float(eps));
+  }
+};
+
+}  // namespace fednf
