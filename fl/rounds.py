@@ -1,7 +1,9 @@
 """One round after another: ask clients, check and fold their replies, evaluate, commit."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -34,8 +36,31 @@ class KeepsClientStates(Protocol):
         ...
 
 
+@runtime_checkable
+class WorksAhead(Protocol):
+    """A grid whose clients begin when they are asked, not when their replies are read."""
+
+    def at_work(self, messages: Iterable[Message]) -> AbstractContextManager[Iterator[Message]]:
+        """Give what `send_and_receive` gives; clients are at work by then, and none is after."""
+        ...
+
+
+@dataclass(frozen=True)
+class Played:
+    """A round whose clients are done; it is neither evaluated nor permanent."""
+
+    model: Mapping[str, np.ndarray]
+    line: dict
+    accounts: list[dict]
+    watch: Watch
+
+
 class Rounds:
-    """Plays rounds: each takes a checkpoint to the next, and makes it permanent."""
+    """Plays rounds, each from the network of the one before, and makes them permanent.
+
+    The second can be done while clients are at the next round: `play` calls somebody who does it,
+    at a time when all that is lost with this process is a round that nobody was told of.
+    """
 
     def __init__(
         self,
@@ -52,19 +77,17 @@ class Rounds:
         self.federation, self.dataset = federation, dataset
         self.watcher = Watcher(knobs, network)
         self.validation = self.dataset.train.only(validation(knobs))
+        self.written: dict[int, int] = {}
+        """As of a `Checkpoint`."""
 
-    def begin(self) -> Checkpoint:
-        """Evaluate and commit the initial network as round 0."""
+    def begin(self) -> Played:
+        """Return the initial network as round 0."""
         model = wire.unpack_arrays(wire.pack_network(self.network.state()))
-        checkpoint = Checkpoint(round=0, model=model)
-        watch = self.watcher.round(0, model)
-        begun = time.perf_counter()
-        line = {"round": 0, **self._evaluate(model, begun), "train_loss": None, "asked": 0}
+        line = {"round": 0, "train_loss": None, "asked": 0}
         line |= self._replies(wire.pack_arrays(model)).summary()
         line |= self._present()
         line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
-        self.journal.commit(line, [], checkpoint, {}, watch.lines())
-        return checkpoint
+        return Played(model, line, [], self.watcher.round(0, model))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Give clients the states that they had when the checkpoint was written."""
@@ -74,6 +97,7 @@ class Rounds:
                 "state.bn=local: this checkpoint has no clients' statistics, since Flower keeps "
                 "them and forgets them with the run; start anew in another folder"
             )
+        self.written = dict(checkpoint.clients)
         if isinstance(self.grid, KeepsClientStates):
             states = {
                 partition: memory.unpack_state(*self.journal.client_state(partition, written))
@@ -81,43 +105,77 @@ class Rounds:
             }
             self.grid.restore_states(states)
 
-    def play(self, checkpoint: Checkpoint) -> tuple[Checkpoint, dict]:
-        """Play one round and commit it; returns the new checkpoint and the round's line."""
-        begun, number = time.perf_counter(), checkpoint.round + 1
+    def play(
+        self, number: int, start: Mapping[str, np.ndarray], meanwhile: Callable[[], None]
+    ) -> Played:
+        """Play a round.
+
+        Args:
+            number: of the round.
+            start: the network as the round before has left it.
+            meanwhile: is called as soon as clients are at work; where nobody is before replies are
+                read, or somebody may have to be waited for, first of all.
+        """
+        if not isinstance(self.grid, WorksAhead):
+            meanwhile()
+        begun = time.perf_counter()
         self.federation.ready()
         present = self._present()
-        arrays = wire.pack_arrays(checkpoint.model)
-        watch = self.watcher.round(number, checkpoint.model)
+        arrays = wire.pack_arrays(start)
+        watch = self.watcher.round(number, start)
         messages = list(self.strategy.configure_train(number, arrays, watch.config, self.grid))
         replies = self._replies(arrays, layers=watch.layers)
         asked = {node: replies.partition_of[node] for node in map(_receiver, messages)}
         works = {node: self._work(partition, number) for node, partition in asked.items()}
         replies.lose({node: work.lost for node, work in works.items() if work.lost})
         sent = [message for message in messages if not works[_receiver(message)].lost]
-        coming = self._answers(sent) if sent else ()
-        mean, figures = self.strategy.aggregate_train(
-            number, watch.over(replies.good(coming, sent))
-        )
-        model = wire.unpack_arrays(mean) if mean is not None else checkpoint.model
+        with self._asked(sent, meanwhile) as coming:
+            mean, figures = self.strategy.aggregate_train(
+                number, watch.over(replies.good(coming, sent))
+            )
+        model = wire.unpack_arrays(mean) if mean is not None else start
         sent_down = wire.size(arrays) * len(sent)
         state = self.knobs.state
         if state.bn == "recalibrate" and replies.accounts and not state.fixed_in(number):
             model = self._recalibrated(number, model, replies)
             sent_down += wire.size(arrays) * len(replies.accounts)
-        trained = time.perf_counter()
-        line = {"round": number, **self._evaluate(model, begun)}
-        line |= {
+        line = {
+            "round": number,
             "train_loss": wire.finite(figures["loss"]) if figures is not None else None,
             "asked": len(messages),
             **replies.summary(),
             **present,
-            "train_seconds": trained - begun,
+            "train_seconds": time.perf_counter() - begun,
             "simulated_seconds": fleet.round_seconds(self.knobs, works.values()),
             "bytes_down": sent_down,
         }
         for node, reason in replies.silent.items():
             self.federation.lose(node, reason)
-        return self._commit(checkpoint, model, line, replies.accounts, watch), line
+        return Played(model, line, replies.accounts, watch)
+
+    def finish(self, played: Played) -> dict:
+        """Evaluate a round and make it permanent; returns its line."""
+        line = {"round": played.line["round"], **self._evaluate(played.model), **played.line}
+        line["seconds"] = line["train_seconds"] + line["eval_seconds"]
+        states, number = self._states(), line["round"]
+        self.written |= dict.fromkeys(states, number)
+        checkpoint = Checkpoint(number, played.model, clients=dict(self.written))
+        numbered = [{**account, "round": number} for account in played.accounts]
+        self.journal.commit(line, numbered, checkpoint, states, played.watch.lines())
+        return line
+
+    @contextmanager
+    def _asked(
+        self, sent: Sequence[Message], meanwhile: Callable[[], None]
+    ) -> Iterator[Iterable[Message]]:
+        """Ask clients, and let somebody use the time until they reply."""
+        if not (sent and isinstance(self.grid, WorksAhead)):
+            meanwhile()
+            yield self._answers(sent) if sent else ()
+            return
+        with self.grid.at_work(sent) as coming:
+            meanwhile()
+            yield coming
 
     def _answers(self, sent: Sequence[Message]) -> Iterable[Message]:
         return self.grid.send_and_receive(sent, timeout=self.knobs.devices.reply)
@@ -153,40 +211,22 @@ class Rounds:
         ]
         return {**model, **(pooled.result() if pooled.total else {})}
 
-    def _commit(
-        self,
-        before: Checkpoint,
-        model: Mapping[str, np.ndarray],
-        line: dict,
-        accounts: list[dict],
-        watch: Watch,
-    ) -> Checkpoint:
-        """Make a round permanent and return its checkpoint."""
-        states, number = self._states(), line["round"]
-        written = {**before.clients, **dict.fromkeys(states, number)}
-        after = Checkpoint(number, model, clients=written)
-        numbered = [{**account, "round": number} for account in accounts]
-        self.journal.commit(line, numbered, after, states, watch.lines())
-        return after
-
     def _work(self, partition: int, number: int) -> fleet.Work:
         """Return what the fleet's schedule says of a client."""
         images = self.federation.members[partition].images
         return fleet.work(self.knobs, partition, number, max(images, 1))
 
-    def _evaluate(self, model: Mapping[str, np.ndarray], begun: float) -> dict:
-        """Return the figures of a network on the server's images, and the seconds so far."""
+    def _evaluate(self, model: Mapping[str, np.ndarray]) -> dict:
+        """Return the figures of a network on the server's images, and the seconds it took."""
         start = time.perf_counter()
         self.network.load(model)
         loss, accuracy = self._score(self.dataset.test)
         kept = self._score(self.validation)[1]
-        end = time.perf_counter()
         return {
             "test_loss": wire.finite(loss),
             "test_accuracy": accuracy,
             "validation_accuracy": kept,
-            "seconds": end - begun,
-            "eval_seconds": end - start,
+            "eval_seconds": time.perf_counter() - start,
         }
 
     def _score(self, split: Split) -> tuple[float | None, float | None]:

@@ -19,7 +19,7 @@ from fl.fleet import available
 from fl.journal import Journal, model_sha256
 from fl.nn import moments, settled
 from fl.provenance import conditions
-from fl.rounds import Rounds
+from fl.rounds import Played, Rounds
 from fl.seeds import stream, torch_stream
 from fl.settings import ConfigError
 from strategies import private
@@ -115,18 +115,33 @@ def _gathered(grid: Grid, knobs: Experiment) -> tuple[Federation, Dataset]:
 
 def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
     """Play the rounds that are missing, and write the result."""
+    behind: list[Played] = []
+    """The last round, until it is permanent."""
+
+    def catch_up() -> None:
+        if behind:
+            watch(rounds.finish(behind.pop()))
+
     checkpoint = journal.checkpoint()
     if checkpoint is None:
-        checkpoint = rounds.begin()
+        first = rounds.begin()
+        number, model = 0, first.model
+        behind.append(first)
     else:
         rounds.restore(checkpoint)
-    for line in journal.rounds():
-        watch(line)
-    while checkpoint.round < rounds.knobs.rounds:
-        checkpoint, line = rounds.play(checkpoint)
-        watch(line)
-    result = _result(journal.rounds(), checkpoint.model)
-    journal.finish(result, checkpoint.model)
+        number, model = checkpoint.round, checkpoint.model
+        for line in journal.rounds():
+            watch(line)
+    try:
+        while number < rounds.knobs.rounds:
+            number += 1
+            played = rounds.play(number, model, catch_up)
+            model = played.model
+            behind.append(played)
+    finally:
+        catch_up()
+    result = _result(journal.rounds(), model)
+    journal.finish(result, model)
     return result
 
 

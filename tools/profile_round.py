@@ -39,7 +39,7 @@ PARTS = [
     ("replies checked", fl.replies.Replies, "_fault"),
     ("replies folded", strategies.mean.Mean, "add"),
     ("evaluation", fl.rounds.Rounds, "_evaluate"),
-    ("journal and checkpoint", fl.rounds.Rounds, "_commit"),
+    ("journal and checkpoint", fl.rounds.Rounds, "finish"),
     ("the round, the rest", fl.rounds.Rounds, "play"),
 ]
 spent, within = defaultdict[str, float](float), [0.0]

@@ -63,10 +63,16 @@ class SimulatedGrid(Grid, ABC):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
         """Yield a reply per message; `timeout` is ignored, since a simulated client is not lost."""
+        yield from self._heard(self.answers(self._asked(messages)))
+
+    def _asked(self, messages: Iterable[Message]) -> list[Question]:
         questions = [(m, self.contexts[m.metadata.dst_node_id]) for m in messages]
         for message, _ in questions:
             number_message(message, next(self._numbers))
-        for reply in self.answers(questions):
+        return questions
+
+    def _heard(self, answers: Iterable[Message]) -> Iterator[Message]:
+        for reply in answers:
             self._changed.add(reply.metadata.src_node_id)
             yield reply
 

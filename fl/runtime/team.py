@@ -2,7 +2,8 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol, runtime_checkable
@@ -77,9 +78,25 @@ class TeamGrid(SimulatedGrid):
         if not questions or questions[0][0].metadata.message_type == wire.WHO_ARE_YOU:
             yield from called(client.app, questions)  # sooner answered than handed over
             return
+        with self._at_work(questions) as replies:
+            yield from replies
+
+    @contextmanager
+    def at_work(self, messages: Iterable[Message]) -> Iterator[Iterator[Message]]:
+        """Let workers begin, and give what `send_and_receive` gives."""
+        with self._at_work(self._asked(messages)) as replies:
+            yield self._heard(replies)
+
+    @contextmanager
+    def _at_work(self, questions: Sequence[Question]) -> Iterator[Iterator[Message]]:
         dealt, ahead = self._dealt(questions)
+        waiting, busy = list(range(len(dealt))), dict[int, int]()
         self.team.tell(pickle.dumps(questions[0][0].content, pickle.HIGHEST_PROTOCOL))
-        yield from self._shared(dealt, ahead)
+        try:
+            self._hand_out(dealt, ahead, waiting, busy)
+            yield self._shared(dealt, ahead, waiting, busy)
+        finally:
+            self.team.drop()
 
     def _dealt(self, questions: Sequence[Question]) -> tuple[list[Sequence[Question]], int]:
         """Return parcels, and how many may be begun before the oldest of them is done.
@@ -98,27 +115,28 @@ class TeamGrid(SimulatedGrid):
         ahead = len(parts) if at_once >= len(questions) else 2 * size
         return [[questions[place] for place in part] for part in parts], ahead
 
-    def _shared(self, dealt: list[Sequence[Question]], ahead: int) -> Iterator[Message]:
+    def _shared(
+        self,
+        dealt: list[Sequence[Question]],
+        ahead: int,
+        waiting: list[int],
+        busy: dict[int, int],
+    ) -> Iterator[Message]:
         """Let workers answer parcels, each in turn as a worker is free."""
-        waiting, busy, died = list(range(len(dealt))), dict[int, int](), Counter[int]()
-        answered, why = False, ""
-        try:
-            self._hand_out(dealt, ahead, waiting, busy)
-            while busy:
-                heard, lost = self.team.hear(), None
-                number = busy.pop(heard.worker)
-                if heard.answers is None:
-                    lost, why = self._again(dealt, number, waiting, died), heard.why
-                self._hand_out(dealt, ahead, waiting, busy)  # before we read: nobody has to wait
-                if heard.answers is not None:
-                    yield from self._read(dealt[number], heard.answers)
-                    answered = True
-                elif lost:
-                    yield _unanswered(lost, why)
-            if not answered:
-                raise RuntimeError(f"no worker lives long enough to answer: {why}")
-        finally:
-            self.team.drop()
+        died, answered, why = Counter[int](), False, ""
+        while busy:
+            heard, lost = self.team.hear(), None
+            number = busy.pop(heard.worker)
+            if heard.answers is None:
+                lost, why = self._again(dealt, number, waiting, died), heard.why
+            self._hand_out(dealt, ahead, waiting, busy)  # before we read: nobody has to wait
+            if heard.answers is not None:
+                yield from self._read(dealt[number], heard.answers)
+                answered = True
+            elif lost:
+                yield _unanswered(lost, why)
+        if not answered:
+            raise RuntimeError(f"no worker lives long enough to answer: {why}")
 
     def _hand_out(
         self,

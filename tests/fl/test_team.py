@@ -112,6 +112,46 @@ def test_a_team_of_any_size_replies_as_one_process_does(tiny, size, at_once):
     assert told(list(together.send_and_receive(questions(together, knobs)))) == expected
 
 
+def test_a_round_is_made_permanent_while_workers_are_at_the_next(tiny, tmp_path):
+    team, journal, busy = Imagined(2), Journal(tmp_path / "run"), {}
+
+    def watch(line: dict) -> None:
+        assert journal.rounds()[-1] == line
+        busy[line["round"]] = len(team.busy)
+
+    run(tiny({"engine": "sequential", "rounds": 3}), journal, team=team, watch=watch)
+    assert busy == {0: 2, 1: 2, 2: 2, 3: 0}
+
+
+def test_what_fails_in_a_round_does_not_cost_the_round_before(tiny, tmp_path):
+    class Gone(Imagined):
+        def hear(self) -> Heard:
+            if len(seen) == 2:  # rounds 0 and 1 are permanent, and clients are at round 2
+                raise KeyboardInterrupt
+            return super().hear()
+
+    seen: list[dict] = []
+    knobs, journal = tiny({"engine": "sequential", "rounds": 3}), Journal(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run(knobs, journal, team=Gone(2), watch=seen.append)
+    assert journal.checkpoint().round == 1
+    expected = run(knobs, Journal(tmp_path / "other"), team=Imagined(2))
+    found = run(knobs, journal, team=Imagined(2), resume=True)
+    assert found["model_sha256"] == expected["model_sha256"]
+
+
+def test_whoever_stops_a_run_leaves_nobody_at_work(tiny, tmp_path):
+    def stop(line: dict) -> None:
+        if line["round"] == 1:
+            raise KeyboardInterrupt
+
+    team, journal = Imagined(2), Journal(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny({"engine": "sequential", "rounds": 3}), journal, team=team, watch=stop)
+    assert not team.busy
+    assert journal.checkpoint().round == 1
+
+
 def test_the_longest_begins_first_where_memory_has_room(tiny):
     knobs = tiny({"partition.alpha": 0.1, "client.batch-size": 8})
     grid = TeamGrid(chosen(knobs), Imagined(1))
