@@ -5,7 +5,9 @@ once, and read a Python literal each time: at micro-batches that is as long as s
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +15,24 @@ from flwr.app import Array, ArrayRecord
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _STYPE = "numpy.ndarray"
+LARGE = 65_536
+"""Bytes from which a copy of an array is worth avoiding."""
+_place: ContextVar[memoryview | None] = ContextVar("place", default=None)
+"""Where large arrays are packed: what is left of the memory there."""
+
+
+@contextmanager
+def packed_into(memory: memoryview | None) -> Iterator[None]:
+    """Let large arrays be packed into memory, one behind the other, for as long as it has room.
+
+    Their `data` are views of it then, which Flower's own messages don't take: for who copies them
+    to other processes. Without memory they are bytes, as always.
+    """
+    before = _place.set(memory)
+    try:
+        yield
+    finally:
+        _place.reset(before)
 
 
 def pack(values: np.ndarray) -> Array:
@@ -20,11 +40,21 @@ def pack(values: np.ndarray) -> Array:
     if not values.flags.c_contiguous:
         return Array(values)
     dtype, shape = values.dtype, values.shape
-    data = b"".join([_header(dtype, shape), values.reshape(-1).view(np.uint8).data])
+    data = _joined(_header(dtype, shape), values.reshape(-1).view(np.uint8).data)
     # Without `Array.__init__`, which takes longer over what it was given than all of this.
     array = Array.__new__(Array)
     array.__dict__ |= {"dtype": _name(dtype), "shape": shape, "stype": _STYPE, "data": data}
     return array
+
+
+def _joined(header: bytes, values: memoryview) -> bytes | memoryview:
+    memory, size = _place.get(), len(header) + len(values)
+    if memory is None or not LARGE <= size <= len(memory):
+        return b"".join([header, values])
+    data, rest = memory[:size], memory[size:]
+    data[: len(header)], data[len(header) :] = header, values
+    _place.set(rest)
+    return data
 
 
 _name = lru_cache(str)

@@ -1,10 +1,12 @@
 """Operators of micro-batches in C++, for lanes that each have images and weights of their own.
 
 At a batch of one PyTorch's convolutions spend their time on set-up and on copies of patches, and
-its max pools on indices; its compiler takes roots anew for every few standardized weights. Here are
-operators that don't. `why_not` compiles them on first use; without a C++ compiler it says so, and
-nothing else here may be called. Flower's bundles hold no C++ either: there PyTorch's operators
-serve.
+its max pools on indices; its compiler takes roots anew for every few standardized weights; and the
+scale and shift of a normalizer, or the scalars of an activation, that lanes have each for itself
+are operators of their own, each with all of a map. Here are operators that don't.
+
+`why_not` compiles them on first use; without a C++ compiler it says so, and nothing else here may
+be called. Flower's bundles hold no C++ either: there PyTorch's operators serve.
 
 The operators run on one thread, but for products of small maps, which are PyTorch's. The result for
 a lane depends on its own images and weights: not on the other lanes, their number or its place
@@ -57,7 +59,7 @@ class Operators(TorchFunctionMode):
             return self._convolved(*args, **kwargs)
         if func in norms.THEIRS and norms.supports(*args, **kwargs):
             return norms.group_norm(*args, **kwargs)
-        if func in activations.THEIRS and activations.supports(*args):
+        if func in activations.THEIRS and not kwargs and activations.supports(*args):
             return activations.activate(func, *args)
         if func in rows.THEIRS and (raw := rows.raw(*args, **kwargs)):
             found = rows.standardize(*raw)
@@ -81,5 +83,5 @@ class Operators(TorchFunctionMode):
     def _convolved(self, x, w, *args, **kwargs):
         standard, raw = self.standardized
         if raw and w is standard and raw[0].shape == w.shape and len(raw[1]) == len(w):  # pyrefly: ignore
-            return convolutions.standardized_conv(x, *raw, *args, **kwargs)
+            return convolutions.conv(x, raw[0], *args, **kwargs, standard=raw[1:])
         return convolutions.conv(x, w, *args, **kwargs)

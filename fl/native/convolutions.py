@@ -49,39 +49,26 @@ def conv(
     padding: Sizes | str = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    *,
+    standard: tuple[Tensor, float] | None = None,
 ) -> Tensor:
     """Return what ``F.conv1d`` or ``F.conv2d`` does, for arguments that `supports` accepts.
+
+    With `standard`, a gain and ε, filters are first standardized as by `fl.native.rows`: those of a
+    lane, and their gradients, stay in the processor's cache. With 700,000 weights a step at a batch
+    of one is as long as their way to memory and back.
 
     Under `torch.vmap` lanes of images and of weights become lanes of one operator. Gradients are
     had from ``torch.autograd.grad`` outside of `torch.vmap`; there are none of gradients.
 
-    Shapes: x (B, C, *S), w (O, C, *k), bias (O,); the result (B, O, *S').
+    Shapes: x (B, C, *S), w (O, C, *k), bias and gain (O,); the result (B, O, *S').
     """
-    lane = x.unsqueeze(0), w.unsqueeze(0)
-    y = torch.ops.fednf.lane_conv(*lane, _same(stride), _same(padding)).squeeze(0)
-    return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
-
-
-def standardized_conv(
-    x: Tensor,
-    w: Tensor,
-    gain: Tensor,
-    eps: float,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Return `conv` by weights that are standardized as by `fl.native.rows`.
-
-    A lane's standardized weights, and their gradients, stay in the processor's cache: with 700,000
-    weights a step at a batch of one is as long as their way to memory and back.
-
-    Shapes: as `conv`; gain (O,).
-    """
-    lane = x.unsqueeze(0), w.unsqueeze(0), gain.unsqueeze(0)
-    y = torch.ops.fednf.standardized_conv(*lane, eps, _same(stride), _same(padding)).squeeze(0)
+    lane, sizes = (x.unsqueeze(0), w.unsqueeze(0)), (_same(stride), _same(padding))
+    if standard is None:
+        y = torch.ops.fednf.lane_conv(*lane, *sizes).squeeze(0)
+    else:
+        gain, eps = standard
+        y = torch.ops.fednf.standardized_conv(*lane, gain.unsqueeze(0), eps, *sizes).squeeze(0)
     return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
 
 

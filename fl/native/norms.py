@@ -16,6 +16,7 @@ def supports(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    cudnn_enabled: bool = True,
 ) -> bool:
     """Return whether `group_norm` does what ``F.group_norm`` does with these arguments.
 
@@ -29,7 +30,12 @@ def supports(
 
 
 def group_norm(
-    x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float = 1e-5
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
 ) -> Tensor:
     """Return ``w·(x - μ)/√(σ² + eps) + b``, by the mean and the biased variance of groups.
 

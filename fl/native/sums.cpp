@@ -33,13 +33,13 @@ void weighted_sum(const Terms& terms, const float* __restrict w, long w_row,
 
 // to[r][v] = sum over pixels of x[r] * y[v], for V vectors; or is more by it
 template <int R, int V>
-void outer_product(const Pixels& pixels, const float* __restrict x, const float* __restrict y,
+void outer_product(const Walk& walk, const float* __restrict x, const float* __restrict y,
                    bool add, float* __restrict to, long to_row) {
   Vector total[R][V] = {};
-  const long columns = pixels.columns, x_pixel = pixels.x_pixel;
-  for (long b = 0; b < pixels.images; ++b, x += pixels.x_image, y += pixels.y_image) {
+  const long columns = walk.columns, x_pixel = walk.x_pixel;
+  for (long b = 0; b < walk.images; ++b, x += walk.x_image, y += walk.y_image) {
     const float *x_row = x, *y_row = y;
-    for (long n = 0; n < pixels.rows; ++n, x_row += pixels.x_row, y_row += pixels.y_row) {
+    for (long n = 0; n < walk.rows; ++n, x_row += walk.x_row, y_row += walk.y_row) {
       const float *factors = x_row, *from = y_row;
       long m = columns;
       do {
@@ -96,11 +96,11 @@ void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, co
   });
 }
 
-void outer_products(const Pixels& pixels, long rows, long vectors, const float* x, const float* y,
+void outer_products(const Walk& walk, long rows, long vectors, const float* x, const float* y,
                     bool add, float* to, long to_row) {
   const auto* sums = vectors == 1 ? OF_ONE.data() : OF_TWO.data();
   blocks(rows, SUMS / vectors, [&](long r, long size) {
-    sums[size - 1](pixels, x + r, y, add, to + r * to_row, to_row);
+    sums[size - 1](walk, x + r, y, add, to + r * to_row, to_row);
   });
 }
 

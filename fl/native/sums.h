@@ -31,7 +31,7 @@ struct Terms {  // of a sum: where the factor is in a row of weights, and where 
 void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, const float* x,
                    long vectors, float* out, long out_row);
 
-struct Pixels {  // what a sum over pixels goes over
+struct Walk {  // over the pixels that a sum is of
   long images, rows, columns;
   long x_pixel, x_row, x_image, y_row, y_image;  // strides
 };
@@ -40,7 +40,7 @@ constexpr int PAIR = 2;
 
 // to[r][v] = sum over pixels of x[r] * y[v], or is more by it: a row for each of so many numbers x of
 // a pixel, of up to a PAIR of vectors y
-void outer_products(const Pixels& pixels, long rows, long vectors, const float* x, const float* y,
+void outer_products(const Walk& walk, long rows, long vectors, const float* x, const float* y,
                     bool add, float* to, long to_row);
 
 }  // namespace fednf

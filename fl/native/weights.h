@@ -26,7 +26,7 @@ class WeightGradient {
         y_image(row * map),
         at_once(g.w.stride == 2 || (g.w.out() < 8 && g.in >= SUMS / PAIR) ? 1 : g.w.kernel),
         together(std::clamp(1024 / g.length, 1L, g.batch)),
-        x(zeros(Use::PIXELS, together * (x_image + y_image))), y(x + together * x_image),
+        x(zeros(Use::TURNED, together * (x_image + y_image))), y(x + together * x_image),
         turned(memory(Use::GRADIENT, g.taps * g.in * row + g.in * g.w.in)),
         unread(turned + g.taps * g.in * row) {}
 
@@ -79,8 +79,8 @@ class WeightGradient {
     const long shift = (s / g.h.stride + n) * g.pitch + t / g.w.stride + m;
     const long y_row = g.w.out() * vectors * LANES;
     const long met = columns > 0 ? rows : 0;
-    const Pixels pixels{images, met, columns, g.in, g.pitch * g.in, x_image, y_row, y_image};
-    outer_products(pixels, at_once * g.in, vectors, x + phase * plane + shift * g.in,
+    const Walk walk{images, met, columns, g.in, g.pitch * g.in, x_image, y_row, y_image};
+    outer_products(walk, at_once * g.in, vectors, x + phase * plane + shift * g.in,
                    y + first * map + n * y_row + m * vectors * LANES, add,
                    turned + (s * g.w.kernel + t) * g.in * row + first, row);
   }

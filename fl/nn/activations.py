@@ -37,8 +37,8 @@ class Activation(nn.Module):
         return nn.Parameter(torch.full(self._shape, value))
 
 
-def _all(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tensors
+def _all(*tensors: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
+    return *tensors, *named.values()
 
 
 @wrap_torch_function(_all)  # pyrefly: ignore

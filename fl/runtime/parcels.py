@@ -8,14 +8,13 @@ from flwr.app import Message, RecordDict
 
 from fl.runtime.inline import trained
 from fl.runtime.simulated import Question
+from strategies import npy
 
 Answer = tuple[Message, RecordDict]
 """A reply, and the client's state after it."""
 
 
 _LENGTH = 8
-_LARGE = 65_536
-"""Bytes from which a tensor is not copied into a pickle first."""
 
 
 class _Pickler(pickle.Pickler):
@@ -24,13 +23,13 @@ class _Pickler(pickle.Pickler):
     def __init__(self, file: io.BytesIO, request: RecordDict) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
         self.request = request
-        self.large: list[bytes] = []
+        self.large: Pieces = []
 
     def persistent_id(self, obj: object) -> int | None:
         if obj is self.request:
             return _REQUEST
-        if type(obj) is bytes and len(obj) >= _LARGE:
-            self.large.append(obj)
+        if type(obj) is memoryview or (type(obj) is bytes and len(obj) >= npy.LARGE):
+            self.large.append(obj)  # not copied into a pickle first
             return len(obj)
         return None
 
@@ -49,8 +48,8 @@ class _Unpickler(pickle.Unpickler):
 
 _REQUEST = -1
 """Stands for it; for bytes stands their number."""
-Pieces = list[bytes]
-"""To be written one behind the other: a pickle's length, the pickle, and large bytes."""
+Pieces = list[bytes | memoryview]
+"""To be written one behind the other: large bytes, a pickle, and its length."""
 
 
 def pack(obj: object, request: RecordDict) -> Pieces:
@@ -58,14 +57,15 @@ def pack(obj: object, request: RecordDict) -> Pieces:
     pickler = _Pickler(file := io.BytesIO(), request)
     pickler.dump(obj)
     pickled = file.getvalue()
-    return [len(pickled).to_bytes(_LENGTH, "little"), pickled, *pickler.large]
+    return [*pickler.large, pickled, len(pickled).to_bytes(_LENGTH, "little")]
 
 
 def unpack(packed: bytes | memoryview, request: RecordDict) -> Any:
     """Read an object that `pack` wrote."""
     whole = memoryview(packed)
-    end = _LENGTH + int.from_bytes(whole[:_LENGTH], "little")
-    return _Unpickler(whole[_LENGTH:end], whole[end:], request).load()
+    end = len(whole) - _LENGTH
+    begin = end - int.from_bytes(whole[end:], "little")
+    return _Unpickler(whole[begin:end], whole[:begin], request).load()
 
 
 def work(parcel: bytes, request: RecordDict) -> Pieces:

@@ -19,6 +19,7 @@ from fl.process import settle
 from fl.runtime.parcels import work
 from fl.runtime.slabs import NO_ROOM, Reader, Slab, Told, send
 from fl.runtime.team import Heard
+from strategies import npy
 
 
 def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
@@ -178,6 +179,7 @@ def _answer(pipe: Connection) -> None:
             with requests.receive(pipe) as told:
                 request = pickle.loads(told)
         else:
-            pieces = work(parcel, request)
+            with npy.packed_into(slabs[0].place()):  # one copy of a network less
+                pieces = work(parcel, request)
             send(pipe, slabs[0].write(pieces), pieces)
             slabs.reverse()

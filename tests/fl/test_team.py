@@ -7,9 +7,10 @@ import signal
 from collections import deque
 from contextlib import closing
 
+import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl import client, engines, wire
@@ -19,10 +20,11 @@ from fl.flat import network
 from fl.journal import Journal
 from fl.runtime import InlineGrid, parcels, run
 from fl.runtime.processes import Processes
-from fl.runtime.slabs import Reader, Slab, send
+from fl.runtime.slabs import Reader, Slab, _held, send
 from fl.runtime.team import Heard, TeamGrid
 from fl.seeds import torch_stream
 from fl.server import serve
+from strategies import npy
 
 
 class Imagined:
@@ -84,7 +86,7 @@ def crew():
     team.close()
 
 
-@given(st.lists(st.integers(0, 3 * parcels._LARGE), max_size=4))
+@given(st.lists(st.integers(0, 3 * npy.LARGE), max_size=4))
 def test_what_is_packed_comes_out_again(sizes):
     request = RecordDict()
     given = [request, *(os.urandom(size) for size in sizes), {"a": 1}, request]
@@ -249,6 +251,45 @@ def test_replies_come_through_where_no_memory_can_be_shared(tiny, monkeypatch):
         grid = TeamGrid(chosen(knobs), crew)
         assert told(list(grid.send_and_receive(questions(grid, knobs)))) == expected
         assert crew._slab.memory is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 3 * npy.LARGE), min_size=1, max_size=5), st.randoms())
+def test_arrays_that_are_packed_into_a_slab_are_read_as_they_were(sizes, chance):
+    ours, theirs = multiprocessing.Pipe()
+    slab, reader, request = Slab(), Reader(), RecordDict()
+    noise = np.random.default_rng(len(sizes))
+    for turn in range(4):
+        expected = [noise.integers(0, 256, size + turn % 3, np.uint8) for size in sizes]
+        with npy.packed_into(slab.place()):
+            packed = [npy.pack(array) for array in expected]
+        order = list(range(len(packed)))
+        if turn == 3:
+            chance.shuffle(order)
+        pieces = parcels.pack([packed[place] for place in order], request)
+        del packed
+        send(theirs, slab.write(pieces), pieces)
+        with reader.receive(ours) as received:
+            found = parcels.unpack(received, request)
+        for place, array in zip(order, found, strict=True):
+            assert np.array_equal(npy.unpack(array), expected[place])
+    del pieces
+    slab.close()
+    assert not _held
+    reader.take_over()
+
+
+def test_a_network_is_packed_where_it_is_read_and_not_copied_there():
+    slab, request, values = Slab(), RecordDict(), np.zeros(npy.LARGE, np.uint8)
+    slab.write(parcels.pack([npy.pack(values), npy.pack(values)], request))
+    with npy.packed_into(slab.place()):
+        packed = [npy.pack(values), npy.pack(values)]
+    assert [type(array.data) for array in packed] == [memoryview, memoryview]
+    assert slab._there(parcels.pack(packed, request))
+    assert not slab._there(parcels.pack(packed[::-1], request))
+    assert type(npy.pack(values).data) is bytes
+    packed.clear()
+    slab.close()
 
 
 def test_a_slab_that_grows_is_read_where_it_is_now_and_leaves_nothing_behind():

@@ -81,6 +81,7 @@ MAP, PER_CHANNEL = torch.zeros(2, 4, 3, 3), torch.ones(4)
 )
 def test_which_norms_it_does_not_take_it_says(arguments):
     assert norms.supports(MAP, 2, PER_CHANNEL, PER_CHANNEL)
+    assert norms.supports(MAP, 2, PER_CHANNEL, PER_CHANNEL, 1e-5, False)  # as torch.group_norm
     assert not norms.supports(*arguments)
 
 
