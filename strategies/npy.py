@@ -91,7 +91,7 @@ def unpack(array: Array) -> np.ndarray:
 def begin(array: Array) -> bytes:
     """Return the bytes before the values: two arrays that begin alike are of one type and shape."""
     data = array.data
-    return data[: 10 + int.from_bytes(data[8:10], "little")]
+    return bytes(data[: 10 + int.from_bytes(data[8:10], "little")])
 
 
 def record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:

@@ -288,6 +288,7 @@ def test_a_network_is_packed_where_it_is_read_and_not_copied_there():
     assert slab._there(parcels.pack(packed, request))
     assert not slab._there(parcels.pack(packed[::-1], request))
     assert type(npy.pack(values).data) is bytes
+    assert np.array_equal(npy.unpack(packed[0]), values)
     packed.clear()
     slab.close()
 
