@@ -14,10 +14,10 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN:  # as it is under nohup
         signal.signal(signal.SIGINT, _stop)
-    from experiments import cli
+    from experiments.cli import main
 
     signal.signal(signal.SIGINT, before)
-    cli.main()
+    main.main()
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fl import flat, process, signals, wire
 from fl.config import Experiment
+from fl.config.parsing import ConfigError
 from fl.data import Batch, load
-from fl.journal import EXPERIMENT, Journal
+from fl.messages import records
 from fl.nn import fixed_statistics
-from fl.seeds import torch_stream
-from fl.server import as_shared
-from fl.settings import ConfigError
+from fl.reproducibility import determinism
+from fl.reproducibility.seeds import torch_stream
+from fl.server.app import as_shared
+from fl.server.journal import EXPERIMENT, Journal
+from fl.training import parameters, signals
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
     Raises:
         ConfigError: there are not as many images, or a run has no checkpoint.
     """
-    process.settle()
+    determinism.settle()
     for knobs, folder in subjects:
         network, number = _network(knobs), 0
         if folder:
@@ -86,17 +88,17 @@ def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
         yield Probe(knobs, str(folder or ""), number, images, fields)
 
 
-def _network(knobs: Experiment) -> flat.FlatNetwork:
-    return flat.network(as_shared(knobs), torch_stream(knobs.seed, "init"))
+def _network(knobs: Experiment) -> parameters.FlatNetwork:
+    return parameters.network(as_shared(knobs), torch_stream(knobs.seed, "init"))
 
 
-def _restore(network: flat.FlatNetwork, folder: Path) -> int:
+def _restore(network: parameters.FlatNetwork, folder: Path) -> int:
     """Load a run's last network, and return the round after which it was."""
     checkpoint = Journal(folder).checkpoint()
     if checkpoint is None:
         raise ConfigError(f"{folder} has no checkpoint: no round of it is finished")
     try:
-        network.load(wire.unpack_network(wire.pack_arrays(checkpoint.model)))
+        network.load(records.unpack_network(records.pack_arrays(checkpoint.model)))
     except ValueError as error:
         raise ConfigError(f"{folder}: {error}") from None
     return checkpoint.round

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from fl.config import Experiment
-from fl.seeds import stream
+from fl.reproducibility.seeds import stream
 
 DROPPED_OUT = "fleet: dropped out"
 LATE = "fleet: missed the deadline"

@@ -8,9 +8,9 @@ clients with small alpha never pass. We then keep the last try and top up who ha
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from partitions.hand_out import order
-from partitions.limits import check_alpha, check_clients
-from partitions.repair import deal_out
+from partitions.deal.hand_out import order
+from partitions.deal.limits import check_alpha, check_clients
+from partitions.deal.repair import deal_out
 
 
 def dirichlet(
@@ -28,7 +28,7 @@ def dirichlet(
 
     With the same generator this equals, order included, flwr-datasets 0.6.1's
     ``DirichletPartitioner(clients, ..., alpha, min_size, self_balancing=False, shuffle=True)``
-    wherever that returns; where it raises after its tries, see `partitions.repair`.
+    wherever that returns; where it raises after its tries, see `partitions.deal.repair`.
 
     Args:
         labels: The class of each example.

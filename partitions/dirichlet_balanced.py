@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from partitions.deal.hand_out import by_class
+from partitions.deal.limits import check_alpha, check_clients
+from partitions.deal.repair import deal_out
 from partitions.dirichlet import divide
-from partitions.hand_out import by_class
-from partitions.limits import check_alpha, check_clients
-from partitions.repair import deal_out
 
 
 def dirichlet_balanced(
@@ -42,7 +42,7 @@ def dirichlet_balanced(
 
     Source: Li et al., arXiv 2102.02079, "Label Distribution Skew" (distribution-based label
     imbalance); the balancing is in its code only, NIID-Bench's ``utils.py``, which draws until
-    all have 10 examples, however long that takes. Derived: after `partitions.repair.TRIES`
+    all have 10 examples, however long that takes. Derived: after `partitions.deal.repair.TRIES`
     draws, the largest clients give.
     """
     check_clients(len(labels), clients, min_size)

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float64, Int64, Integer
 
-from partitions.hand_out import by_class, hand_out, shuffle
-from partitions.limits import check_alpha, check_clients
+from partitions.deal.hand_out import by_class, hand_out, shuffle
+from partitions.deal.limits import check_alpha, check_clients
 
 
 def dirichlet_equal(

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from partitions.limits import check_clients
+from partitions.deal.limits import check_clients
 
 
 def iid(

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from partitions.hand_out import by_class
-from partitions.limits import check_clients
-from partitions.repair import deal_out
+from partitions.deal.hand_out import by_class
+from partitions.deal.limits import check_clients
+from partitions.deal.repair import deal_out
 
 
 def label_count(
@@ -39,7 +39,7 @@ def label_count(
     imbalance); the first label is that of its code, NIID-Bench's ``utils.py``. Derived: with
     fewer clients than labels, the labels without an owner are dealt first; the lot for a rest,
     which in the code goes to low numbers; and drawing anew where a client is empty, at most
-    `partitions.repair.TRIES` times, after which the largest client gives it one example.
+    `partitions.deal.repair.TRIES` times, after which the largest client gives it one example.
     """
     check_clients(len(labels), clients, min_size=1)
     class_sizes = np.unique(labels, return_counts=True)[1].astype(np.int64)

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from partitions.deal.limits import check_alpha
 from partitions.dirichlet_equal import deal_mixes
-from partitions.limits import check_alpha
 from partitions.quantity import quantity
 
 

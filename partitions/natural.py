@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from partitions.deal.hand_out import gather, shuffle
 from partitions.dirichlet import dirichlet
-from partitions.hand_out import gather, shuffle
 
 
 def natural(

@@ -32,7 +32,7 @@ def quantity(
         ValueError: If a number is out of range, or ``clients * min_size`` exceeds the examples.
 
     Source: Li et al., arXiv 2102.02079, "Quantity Skew". Their code draws until all have 10
-    examples, however long that takes. Derived: after `partitions.repair.TRIES` draws, the
+    examples, however long that takes. Derived: after `partitions.deal.repair.TRIES` draws, the
     largest clients give.
     """
     deck = rng.permutation(len(labels))

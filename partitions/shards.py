@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from partitions.hand_out import by_class, gather, shuffle
-from partitions.limits import check_clients
+from partitions.deal.hand_out import by_class, gather, shuffle
+from partitions.deal.limits import check_clients
 
 
 def shards(

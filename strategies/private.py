@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp import strategy as flower
 
-from strategies import npy
+from strategies import arrays as npy
 from strategies.bounds import clipped
 from strategies.fedavg import FedAvg
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fl.config import Experiment
-from fl.settings import Value
+from fl.config.parsing import Value
 
 
 @pytest.fixture(autouse=True)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from fl import flat, native
 from fl.config import Experiment
 from fl.data import load
-from fl.journal import Journal
-from fl.runtime import run
-from fl.seeds import torch_stream
+from fl.reproducibility.seeds import torch_stream
+from fl.server.journal import Journal
+from fl.simulation import run
+from fl.training import parameters
+from fl.vectorized import operators
 
 MOMENTUM = 0.1
 IMAGES = {0: 6, 1: 2}
@@ -53,7 +54,10 @@ def knobs(tmp_path):
 
 def alone(knobs) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what each client's first BatchNorm has after its step, starting from nothing."""
-    network, data = flat.network(knobs, torch_stream(knobs.seed, "init")), load(knobs.data.name)
+    network, data = (
+        parameters.network(knobs, torch_stream(knobs.seed, "init")),
+        load(knobs.data.name),
+    )
     means, variances = [], []
     for label in IMAGES:
         mine = data.train.labels == label
@@ -81,13 +85,13 @@ def alone(knobs) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_shared_network_has_what_clients_had_who_began_from_nothing(
     knobs, tmp_path, policy, engine, runtime
 ):
-    if engine == NATIVE and (reason := native.why_not()):
+    if engine == NATIVE and (reason := operators.why_not()):
         pytest.skip(reason)
     knobs, journal = knobs.replace({**engine, "state.bn": policy}), Journal(tmp_path / "run")
     team = nullcontext()
     if runtime == "ray":
         pytest.importorskip("ray")
-        from fl.runtime.actors import Actors
+        from fl.simulation.ray_pool import Actors
 
         team = closing(Actors(size=2))
     with team as actors:

@@ -7,14 +7,15 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import nn
 
-import fl.client
-from fl import evaluation, flat, memory, wire
+import fl.client.app
+from fl.config.parsing import ConfigError
 from fl.data import Dataset, Split, load, share
-from fl.journal import Journal
-from fl.runtime import InlineGrid, run
-from fl.seeds import torch_stream
-from fl.server import serve
-from fl.settings import ConfigError
+from fl.messages import client_state, records
+from fl.reproducibility.seeds import torch_stream
+from fl.server.app import serve
+from fl.server.journal import Journal
+from fl.simulation import InlineGrid, run
+from fl.training import loop, parameters
 
 POLICIES = ("average", "pooled", "local", "recalibrate", "drop")
 STATISTICS = ("running_mean", "running_var")
@@ -39,14 +40,14 @@ def spied(knobs, folder, **options) -> tuple[dict, Journal, list[dict]]:
     def noting(answer):
         def noted(message: Message, context: Context) -> Message:
             reply = answer(message, context)
-            sent.append(wire.unpack_arrays(reply.content["arrays"]))
+            sent.append(records.unpack_arrays(reply.content["arrays"]))
             return reply
 
         return noted
 
-    app.train()(noting(fl.client.train))
-    app.query("recalibrate")(noting(fl.client.recalibrate))
-    app.query("who_are_you")(fl.client.who_are_you)
+    app.train()(noting(fl.client.app.train))
+    app.query("recalibrate")(noting(fl.client.app.recalibrate))
+    app.query("who_are_you")(fl.client.app.who_are_you)
     journal = Journal(folder)
     result = serve(InlineGrid(app, knobs), knobs, journal, started_by={}, **options)
     return result, journal, sent
@@ -128,24 +129,26 @@ def test_local_statistics_are_each_client_s_own_and_survive_a_resume(batchnorm, 
 
 def test_a_client_s_reply_does_not_depend_on_who_trained_before_it(batchnorm):
     knobs = batchnorm("local")
-    start = flat.network(knobs.replace({"state.bn": "drop"}), torch_stream(1, "init")).state()
+    start = parameters.network(knobs.replace({"state.bn": "drop"}), torch_stream(1, "init")).state()
     replies = []
     for crowd in ([3], [0, 1, 3]):
-        grid = InlineGrid(fl.client.app, knobs)
-        content = wire.pack_network(start), {"server-round": 1}
-        record = wire.RecordDict({"arrays": content[0], "config": wire.ConfigRecord(content[1])})
+        grid = InlineGrid(fl.client.app.app, knobs)
+        content = records.pack_network(start), {"server-round": 1}
+        record = records.RecordDict(
+            {"arrays": content[0], "config": records.ConfigRecord(content[1])}
+        )
         nodes = list(grid.contexts)
         messages = [Message(record, nodes[p], "train") for p in crowd]
         *_, last = grid.send_and_receive(messages)
-        own = memory.remembered(grid.contexts[nodes[3]].state)
-        replies.append({**wire.unpack_network(last.content["arrays"]), **own})
+        own = client_state.remembered(grid.contexts[nodes[3]].state)
+        replies.append({**records.unpack_network(last.content["arrays"]), **own})
     assert replies[0].keys() == replies[1].keys()
     assert all(torch.equal(replies[0][name], replies[1][name]) for name in replies[0])
 
 
 def measured(knobs, clients, model) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean and the variance of what reaches the first BatchNorm from some clients."""
-    network = flat.network(knobs, torch_stream(1, "init"))
+    network = parameters.network(knobs, torch_stream(1, "init"))
     network.load({name: torch.from_numpy(array) for name, array in model.items()})
     data = load(knobs.data.name)
     held = torch.cat([share({"partition-id": client}, knobs).train for client in clients])
@@ -176,17 +179,19 @@ def test_recalibrated_statistics_are_those_of_the_clients_images_under_the_new_w
 def test_statistics_that_can_t_be_used_are_refused_and_cost_only_themselves(batchnorm, tmp_path):
     knobs = batchnorm("recalibrate", rounds=1, clients=5)
     app = ClientApp()
-    app.train()(fl.client.train)
-    app.query("who_are_you")(fl.client.who_are_you)
+    app.train()(fl.client.app.train)
+    app.query("who_are_you")(fl.client.app.who_are_you)
 
     @app.query("recalibrate")
     def recalibrate(message: Message, context: Context) -> Message:
         if context.node_config["partition-id"] == 1:
             raise RuntimeError("no power")
-        reply = fl.client.recalibrate(message, context)
+        reply = fl.client.app.recalibrate(message, context)
         if context.node_config["partition-id"] == 3:
-            arrays = wire.unpack_arrays(reply.content["arrays"])
-            reply.content["arrays"] = wire.pack_arrays({n: a * np.nan for n, a in arrays.items()})
+            arrays = records.unpack_arrays(reply.content["arrays"])
+            reply.content["arrays"] = records.pack_arrays(
+                {n: a * np.nan for n, a in arrays.items()}
+            )
         return reply
 
     journal = Journal(tmp_path)
@@ -214,7 +219,7 @@ def test_recalibration_takes_noise_as_training_does(batchnorm, tmp_path):
 
 
 def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
-    network = flat.network(batchnorm("recalibrate"), torch_stream(1, "init"))
+    network = parameters.network(batchnorm("recalibrate"), torch_stream(1, "init"))
     before = network.state()
 
     def broken():
@@ -222,7 +227,7 @@ def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
         yield
 
     with pytest.raises(RuntimeError, match="no power"):
-        evaluation.recalibrate(network, broken())
+        loop.recalibrate(network, broken())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
     assert not any(module._forward_pre_hooks for module in network.module.modules())
 
@@ -243,12 +248,12 @@ def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, t
     data, unmeasured, expected = load(knobs.data.name), [], []
     for line in journal.clients():
         mine = share({"partition-id": line["partition"]}, knobs)
-        network = flat.network(knobs, torch_stream(1, "init"))
+        network = parameters.network(knobs, torch_stream(1, "init"))
         own = data.train.only(mine.held_out)
-        unmeasured.append(evaluation.evaluate(network, data, own)[1])
+        unmeasured.append(loop.evaluate(network, data, own)[1])
         path = "client", line["partition"], "round", 1
-        evaluation.recalibrate(network, fl.client._in_large(knobs, mine, path))
-        expected.append(evaluation.evaluate(network, data, own)[1])
+        loop.recalibrate(network, fl.client.app._in_large(knobs, mine, path))
+        expected.append(loop.evaluate(network, data, own)[1])
     assert [line["global_correct"] for line in journal.clients()] == expected
     assert expected != unmeasured
 
@@ -272,10 +277,12 @@ def test_without_saved_statistics_a_local_run_is_not_resumed(batchnorm, tmp_path
 def test_a_request_without_a_weight_is_an_error_under_every_policy(batchnorm, policy):
     """Nothing but a client's own statistics may be missing from what it is sent."""
     knobs = batchnorm(policy)
-    grid = InlineGrid(fl.client.app, knobs)
-    state = flat.network(knobs, torch_stream(1, "init")).state()
-    arrays = wire.pack_network({n: t for n, t in state.items() if n != "layers.0.conv.weight"})
-    content = wire.RecordDict({"arrays": arrays, "config": wire.ConfigRecord({"server-round": 1})})
+    grid = InlineGrid(fl.client.app.app, knobs)
+    state = parameters.network(knobs, torch_stream(1, "init")).state()
+    arrays = records.pack_network({n: t for n, t in state.items() if n != "layers.0.conv.weight"})
+    content = records.RecordDict(
+        {"arrays": arrays, "config": records.ConfigRecord({"server-round": 1})}
+    )
     (reply,) = grid.send_and_receive([Message(content, next(iter(grid.contexts)), "train")])
     assert "layers.0.conv.weight" in reply.error.reason
 
@@ -296,7 +303,7 @@ def test_batches_of_an_evaluation_are_spread_over_all_classes():
             seen.append(inputs.flatten().unique(return_counts=True)[1].tolist())
             return inputs.flatten(1) * self.weight
 
-    evaluation.evaluate(flat.FlatNetwork(Spy(), torch.device("cpu")), data, split)
+    loop.evaluate(parameters.FlatNetwork(Spy(), torch.device("cpu")), data, split)
     assert len(seen) == 3
     assert all(len(counts) == 3 and max(counts) - min(counts) <= 1 for counts in seen)
 
@@ -330,7 +337,7 @@ def test_two_clients_begin_afresh_and_both_count(batchnorm, tmp_path, policy, en
     journal = Journal(tmp_path / "run")
     run(knobs, journal)
     held = torch.tensor([len(share({"partition-id": k}, knobs).train) for k in (0, 1)]).double()
-    initial = flat.network(knobs, torch_stream(1, "init")).state()
+    initial = parameters.network(knobs, torch_stream(1, "init")).state()
     start = {name: tensor.numpy() for name, tensor in initial.items()}
     seen = [measured(knobs, [k], start) for k in (0, 1)]
     means = torch.stack([0.1 * mean for mean, _ in seen])

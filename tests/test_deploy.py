@@ -22,9 +22,9 @@ from experiments.deploy.credentials import key_pair
 from experiments.deploy.folder import Server, init
 from fl.config import Experiment
 from fl.data import fashion_mnist_small
-from fl.files import read_lines
-from fl.journal import Journal
-from fl.runtime import run
+from fl.reproducibility.files import read_lines
+from fl.server.journal import Journal
+from fl.simulation import run
 
 ROOT = Path(__file__).parent.parent
 DEVICES = 4
@@ -265,7 +265,7 @@ BARE = """
 import importlib.util, sys
 sys.path.insert(0, sys.argv[1])
 import fl.client
-assert fl.client.__file__.startswith(sys.argv[1])
+assert fl.client.app.__file__.startswith(sys.argv[1])
 print(*(name for name in sys.argv[2:] if importlib.util.find_spec(name)))
 """
 

@@ -8,12 +8,12 @@ import pytest
 import typer
 
 import fl
-from experiments import cli, terminal
+from experiments.cli import main, terminal
 from fl.config import Experiment
 from fl.data import CATALOGUE, catalogue, sets
 from fl.data.dataset import DataNotHere
-from fl.journal import Journal
-from fl.runtime import run
+from fl.server.journal import Journal
+from fl.simulation import run
 
 ROOT = Path(fl.__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,7 +29,7 @@ def commands(page: Path) -> list[tuple[str, ...]]:
 
 def parsed(words: tuple[str, ...]) -> dict:
     """Return the options of a command as the command line understands them, without running it."""
-    command, rest = typer.main.get_command(cli.app), list(words)
+    command, rest = typer.main.get_command(main.app), list(words)
     while hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
     return command.make_context("fednf", rest).params

@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fl import evaluation, flat
 from fl.config import Experiment
 from fl.data import load
-from fl.journal import Journal
 from fl.nn import RECIPES
-from fl.nn.activations import Activation
-from fl.runtime import run
-from fl.seeds import torch_stream
+from fl.nn.layers.activations import Activation
+from fl.reproducibility.seeds import torch_stream
+from fl.server.journal import Journal
+from fl.simulation import run
+from fl.training import loop, parameters
 from tests.smallest import PAIRS, SMALLEST
 
 SPACES = {1: (64,), 2: (8, 8), 3: (8, 8, 8)}
@@ -48,12 +48,12 @@ def is_a_round(sets, dims, kind, recipe, batch, folder) -> None:
     result, line = run(experiment, journal), journal.rounds()[1]
     assert (line["replied"], line["refused"], line["images"]) == (2, [], IMAGES[batch])
 
-    loaded = flat.network(experiment, torch_stream(99, "another"))
+    loaded = parameters.network(experiment, torch_stream(99, "another"))
     before = loaded.state()
     loaded.load(load_file(folder / "model.safetensors"))
     assert any(not torch.equal(before[name], tensor) for name, tensor in loaded.state().items())
     data = load(path)
-    loss, correct = evaluation.evaluate(loaded, data, data.test)
+    loss, correct = loop.evaluate(loaded, data, data.test)
     assert (loss, correct / 20) == (result["final_loss"], result["final_accuracy"])
 
 

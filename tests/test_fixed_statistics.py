@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fl import flat
 from fl.data import load, share
-from fl.journal import Journal
-from fl.runtime import run
-from fl.seeds import torch_stream
+from fl.reproducibility.seeds import torch_stream
+from fl.server.journal import Journal
+from fl.simulation import run
+from fl.training import parameters
 
 GLOBAL = ("average", "pooled", "recalibrate")
 """The policies under which the server has statistics."""
@@ -68,7 +68,7 @@ def test_a_client_s_step_is_that_of_the_network_as_it_is_evaluated(fixbn, tmp_pa
     (client,) = [line["partition"] for line in journal.clients() if line["round"] == 2]
     data = load(knobs.data.name)
     mine = data.train.only(share({"partition-id": client}, knobs).train)
-    network = flat.network(knobs, torch_stream(1, "init"))
+    network = parameters.network(knobs, torch_stream(1, "init"))
     network.load({name: torch.from_numpy(array) for name, array in before.items()})
     loss = F.cross_entropy(network.module.eval()(data.inputs(mine.images)), mine.labels)
     loss.backward()

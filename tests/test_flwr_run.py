@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from fl.config.parsing import to_toml
 from fl.data import fashion_mnist_small
-from fl.journal import Journal
-from fl.runtime import run
-from fl.settings import to_toml
+from fl.server.journal import Journal
+from fl.simulation import run
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,8 +14,8 @@ import pytest
 
 import fl
 from fl.config import Experiment
+from fl.config.parsing import flatten
 from fl.nn import RECIPES
-from fl.settings import flatten
 
 ROOT = Path(fl.__file__).parent.parent
 ROOMS = ("fl", "strategies", "partitions", "experiments")
@@ -57,10 +57,10 @@ def test_no_file_over_300_lines_and_no_function_over_40(path):
 
 PLANTED = {
     "partitions/iid.py": "import torch\n",
-    "fl/training.py": "import flwr.app\n",
-    "fl/seeds.py": "from fl import journal\n",
+    "fl/training/loop.py": "import flwr.app\n",
+    "fl/reproducibility/seeds.py": "from fl import journal\n",
     "strategies/fedavg.py": "from fl import wire\n",
-    "fl/client.py": "import ray\n",
+    "fl/client/app.py": "import ray\n",
 }
 
 
@@ -89,8 +89,8 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_a_device_loads_no_plots_no_ray_and_no_studies():
     heavy = {"ray", "matplotlib", "experiments", "tests"}
-    assert not loaded_by("import fl.client") & heavy
-    assert loaded_by("import fl.client, matplotlib") & heavy == {"matplotlib"}
+    assert not loaded_by("import fl.client.app") & heavy
+    assert loaded_by("import fl.client.app, matplotlib") & heavy == {"matplotlib"}
 
 
 MADE = "from fl.config import Experiment as E; from fl.data import Form; from fl import flat; "
@@ -102,7 +102,7 @@ def test_a_network_is_made_without_the_compiler_and_its_algebra():
 
 
 def test_lanes_are_differentiated_without_that_algebra():
-    passed = f"{MADE}; from fl.gradients import Examples, Gradients; "
+    passed = f"{MADE}; from fl.vectorized.gradients import Examples, Gradients; "
     passed += "labels = torch.zeros(2, 1, dtype=torch.long); rows = network.weights.expand(2, -1); "
     passed += "examples = Examples(torch.zeros(2, 1, 1, 8, 8), labels, torch.ones(2, 1)); "
     passed += "Gradients(network)(rows, {}, examples)"

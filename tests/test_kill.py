@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from fl.config import Experiment
-from fl.journal import Journal
-from fl.runtime import run
+from fl.server.journal import Journal
+from fl.simulation import run
 
 ROUNDS = 60  # so many that a signal, however late, finds the run under way
 FLAT = {
@@ -114,7 +114,7 @@ from pathlib import Path
 from fl import process
 from fl.config import Experiment
 from fl.journal import Journal
-from fl.runtime import run
+from fl.simulation import run
 
 knobs, root = Experiment.from_flat(json.loads(sys.argv[1])), Path(sys.argv[2])
 process.settle()

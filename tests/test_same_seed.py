@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fl.config import has_batchnorm
-from fl.journal import Journal
-from fl.runtime import run
+from fl.server.journal import Journal
+from fl.simulation import run
 from tests.smallest import PAIRS, SMALLEST
 
 QUICK = {"partition.kind": "iid", "partition.clients": 100, "recipe": "batchnorm"}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fl.files import fingerprint
+from fl.reproducibility.files import fingerprint
 
 SEED = 20261121
 PER_CLASS = {"train": 500, "t10k": 100}

@@ -1,4 +1,4 @@
-"""Make the golden files of tests/nn/golden/ from timm's networks.
+"""Make the golden files of tests/fl/nn/golden/ from timm's networks.
 
     python -m tools.make_timm_golden [NAME]...
 
@@ -10,7 +10,7 @@ here, so it is enough to put both beside it:
     PYTHONPATH=FOLDER:. python -m tools.make_timm_golden
 
 Without names all files are made, with names only those of the given rows of `MODELS`. To add a
-network, add a row. No weights are stored: see tests/nn/parity.py.
+network, add a row. No weights are stored: see tests/fl/nn/parity.py.
 """
 
 import json
@@ -22,7 +22,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from tests.nn.parity import GOLDEN, Fingerprint, fingerprint, values
+from tests.fl.nn.parity import GOLDEN, Fingerprint, fingerprint, values
 
 with mock.patch("torch.library.register_fake"):
     import timm  # pyrefly: ignore

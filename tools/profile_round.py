@@ -14,33 +14,33 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
-import fl.client
-import fl.cohort
-import fl.lanes
-import fl.replies
-import fl.rounds
-import fl.traced
-import fl.training
-import fl.updates
-import strategies.mean
+import fl.client.app
+import fl.server.replies
+import fl.server.rounds
+import fl.training.loop
+import fl.training.step
+import fl.vectorized.lanes
+import fl.vectorized.scheduler
+import fl.vectorized.tracing
+import strategies.fedavg
 from experiments.bench.jobs import JOBS, Size, job
-from fl.journal import Journal
-from fl.runtime import run
+from fl.server.journal import Journal
+from fl.simulation import run
 
 PARTS = [
-    ("passes: forward and backward", fl.traced.Traced, "__call__"),
-    ("batches next to each other", fl.lanes, "_stacked"),
-    ("steps of the weights", fl.updates.Update, "__call__"),
-    ("training, the rest", fl.cohort, "together"),
-    ("training, one by one", fl.cohort, "one_by_one"),
-    ("clients begin", fl.client._Local, "begin"),
-    ("clients end", fl.client._Local, "end"),
-    ("clients, the rest", fl.client, "fit"),
-    ("replies checked", fl.replies.Replies, "_fault"),
-    ("replies folded", strategies.mean.Mean, "add"),
-    ("evaluation", fl.rounds.Rounds, "_evaluate"),
-    ("journal and checkpoint", fl.rounds.Rounds, "finish"),
-    ("the round, the rest", fl.rounds.Rounds, "play"),
+    ("passes: forward and backward", fl.vectorized.tracing.Traced, "__call__"),
+    ("batches next to each other", fl.vectorized.lanes, "_stacked"),
+    ("steps of the weights", fl.training.step.Update, "__call__"),
+    ("training, the rest", fl.vectorized.scheduler, "together"),
+    ("training, one by one", fl.vectorized.scheduler, "one_by_one"),
+    ("clients begin", fl.client.app._Local, "begin"),
+    ("clients end", fl.client.app._Local, "end"),
+    ("clients, the rest", fl.client.app, "fit"),
+    ("replies checked", fl.server.replies.Replies, "_fault"),
+    ("replies folded", strategies.fedavg.Mean, "add"),
+    ("evaluation", fl.server.rounds.Rounds, "_evaluate"),
+    ("journal and checkpoint", fl.server.rounds.Rounds, "finish"),
+    ("the round, the rest", fl.server.rounds.Rounds, "play"),
 ]
 spent, within = defaultdict[str, float](float), [0.0]
 

@@ -14,7 +14,7 @@ print(time.perf_counter() - begun)
 
 
 def import_seconds() -> float:
-    """Return the seconds of `import fl.client` after torch and Flower's client: a median of five.
+    """Return the median of five seconds of `import fl.client.app` after torch and Flower's client.
 
     Each is taken in an interpreter of its own.
     """

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fl import flat
 from fl.config import Experiment
+from fl.config.parsing import ConfigError, Value
 from fl.data import deal, load
 from fl.data.fashion_mnist_small import NAME as CLOTHES
 from fl.nn import build
-from fl.seeds import torch_stream
-from fl.settings import ConfigError, Value
+from fl.reproducibility.seeds import torch_stream
+from fl.training import parameters
 
 CLASSES = 10
 PICTURES = "3x32x32"
@@ -130,7 +130,7 @@ def job(
         }
     )
     deal(knobs)
-    flat.network(knobs, torch_stream(knobs.seed, "init"))
+    parameters.network(knobs, torch_stream(knobs.seed, "init"))
     return knobs
 
 

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from fl.provenance import cores
+from fl.reproducibility.provenance import cores
 
 _SIDE = 1024
 _SECONDS = 1.0

@@ -13,9 +13,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.bench.contenders import CONTENDERS
+from experiments.bench.contenders.catalogue import CONTENDERS
+from experiments.bench.contenders.record import Record
 from experiments.bench.processes import Family
-from experiments.bench.record import Record
 from fl.config import Experiment
 
 _QUIET = {

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from experiments import terminal
 from experiments.bench.growth import lines, title
-from experiments.terminal import say
+from experiments.cli import terminal
+from experiments.cli.terminal import say
 
 
 def tell(case: dict, against: str) -> None:

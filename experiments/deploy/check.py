@@ -13,10 +13,10 @@ from pathlib import Path
 
 from experiments.deploy.folder import CONNECTION, SOURCE
 from fl.config import DEVICES, Experiment
+from fl.config.parsing import ConfigError, read_toml, to_toml
 from fl.data import load
-from fl.federation import ANSWER_SECONDS
-from fl.roll_call import FILE
-from fl.settings import ConfigError, read_toml, to_toml
+from fl.server.nodes import ANSWER_SECONDS
+from fl.server.ping import FILE
 
 CLOCK_SECONDS = 5.0
 """From here on a clock is called wrong: a faster one is refused by Flower."""
@@ -25,7 +25,7 @@ _Form = tuple[tuple[int, ...], int]  # an image's shape, and how many classes th
 
 _ROOMS = ("fl", "strategies", "partitions")
 _WAIT = ANSWER_SECONDS + 120  # what it takes to begin, and to look for the last answers
-_SERVER, _ROLL_CALL = 'serverapp = "fl.server:app"', 'serverapp = "fl.roll_call:app"'
+_SERVER, _ROLL_CALL = 'serverapp = "fl.server.app:app"', 'serverapp = "fl.server.ping:app"'
 
 
 @dataclass

@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 
 from experiments.deploy.credentials import certificates, key_pair
 from fl.config import DEVICES, Experiment
+from fl.config.parsing import ConfigError, to_toml
 from fl.data import write_shard
-from fl.server import rehearse
-from fl.settings import ConfigError, to_toml
+from fl.server.app import rehearse
 
 SOURCE = Path(__file__).parents[2]
 """The app that `flwr run` bundles: where pyproject.toml and the rooms are."""

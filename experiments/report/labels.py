@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fl.config import relevant
+from fl.config.parsing import Value
 from fl.data import CATALOGUE
 from fl.nn.recipes import RECIPES
-from fl.settings import Value
 
 Knobs = Mapping[str, Value]
 

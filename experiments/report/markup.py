@@ -4,7 +4,7 @@ import re
 from html import escape
 from itertools import chain
 
-from experiments.report.figures import BAR, GRID, INK, MUTED
+from experiments.report.drawing.figures import BAR, GRID, INK, MUTED
 
 _THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", BAR: "var(--bar)"}
 

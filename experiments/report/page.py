@@ -5,23 +5,23 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.report import (
+from experiments.report import sheets
+from experiments.report.drawing import figures
+from experiments.report.markup import Html, element, inline_svg, join
+from experiments.report.results import Results, read
+from experiments.report.sections import (
     accuracy,
+    answers,
     appendix,
     circumstances,
     collapse,
     devices,
-    figures,
     introduction,
     personal,
-    sections,
-    sheets,
     signals,
     skew,
 )
-from experiments.report.markup import Html, element, inline_svg, join
-from experiments.report.results import Results, read
-from fl.files import write_whole
+from fl.reproducibility.files import write_whole
 
 _CSS = Path(__file__).with_name("page.css")
 
@@ -53,17 +53,17 @@ def write(folder: Path) -> Path:
 
 def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Html:
     """Make all sections; their figures are also written as files."""
-    parts = [introduction.heading(results), sections.answer(results), sections.notices(results)]
+    parts = [introduction.heading(results), answers.answer(results), answers.notices(results)]
     if results.finished:
         dots = _picture(
             folder / "accuracy", accuracy.dots(results), "Accuracy after the last round"
         )
         trend = _optional(folder / "skew", skew.figure(results), "Accuracy by skew of the clients")
-        parts.append(sections.accuracy(results, dots, trend))
+        parts.append(answers.accuracy(results, dots, trend))
         gradients = _optional(folder / "gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))
     curves = _picture(folder / "rounds", accuracy.curves(results), "Accuracy over rounds")
-    parts.append(sections.over_rounds(results, curves))
+    parts.append(answers.over_rounds(results, curves))
     parts.append(_signals(results, measured, folder))
     deals, faults = circumstances.deals(results.runs)
     for old in folder.glob("deal-*"):
@@ -75,7 +75,7 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
         )
         for deal, figure in zip(deals, drawn, strict=True)
     ]
-    parts.append(sections.holders(list(zip(deals, pictures, strict=True)), faults))
+    parts.append(answers.holders(list(zip(deals, pictures, strict=True)), faults))
     cost = appendix.cost(results) if results.finished else None
     gains = _optional(folder / "gains", personal.figure(results), "Each client's gain")
     end = [

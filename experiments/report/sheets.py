@@ -5,9 +5,9 @@ import io
 from collections.abc import Iterable, Mapping
 from statistics import fmean
 
-from experiments.report import held_out
 from experiments.report.labels import Group
 from experiments.report.results import Cell, Results
+from experiments.report.sections import held_out
 
 Row = Mapping[str, object]
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from experiments.report import words
-from experiments.report.figures import style
+from experiments.report.drawing.figures import style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, table
 from experiments.report.results import Cell, Results, Spread

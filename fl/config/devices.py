@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fl.settings import Knobs
+from fl.config.parsing import Knobs
 
 Seconds = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 

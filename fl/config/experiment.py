@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fl.config.devices import Devices
 from fl.config.fleet import Fleet
+from fl.config.parsing import ConfigError, Knobs, Value, did_you_mean, flatten, one_line, unflatten
 from fl.config.parts import (
     DEVICES,
     Client,
@@ -24,7 +25,6 @@ from fl.config.parts import (
     Strategy,
 )
 from fl.config.privacy import Privacy
-from fl.settings import ConfigError, Knobs, Value, did_you_mean, flatten, one_line, unflatten
 
 
 class Experiment(Knobs):

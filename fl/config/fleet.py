@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fl.config.parsing import Knobs
 from fl.config.parts import NonNegative, Positive
-from fl.settings import Knobs
 
 
 class Fleet(Knobs):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fl.settings import Knobs
+from fl.config.parsing import Knobs
 
 
 class Privacy(Knobs):

@@ -14,11 +14,11 @@ import numpy as np
 import platformdirs
 import torch
 
+from fl.config.parsing import ConfigError, did_you_mean
 from fl.data import fashion_mnist_small
 from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.data.names import CIFAR10, CIFAR100, DIGITS, EMOJI, LOBES, SHOULDER
-from fl.files import write_whole
-from fl.settings import ConfigError, did_you_mean
+from fl.reproducibility.files import write_whole
 
 
 @dataclass(frozen=True)

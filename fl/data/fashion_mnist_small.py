@@ -16,9 +16,9 @@ import numpy as np
 import platformdirs
 import torch
 
+from fl.config.parsing import ConfigError
 from fl.data.dataset import DataNotHere, Dataset, Split
-from fl.files import write_whole
-from fl.settings import ConfigError
+from fl.reproducibility.files import write_whole
 
 NAME = "fashion-mnist-small"
 SHA256 = "5c52fa2dfe1711c8432dfdc91cd7f3280855c303e444db97023891f4705181f4"

@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from fl.config.parsing import ConfigError, Value
 from fl.data.dataset import Dataset, Split
-from fl.files import fingerprint, write_whole
-from fl.settings import ConfigError, Value
+from fl.reproducibility.files import fingerprint, write_whole
 
 FILE = "shard.npz"
 

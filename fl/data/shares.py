@@ -13,11 +13,11 @@ from torch import Tensor
 
 import partitions
 from fl.config import DEVICES, Data, Experiment, Partition, relevant
+from fl.config.parsing import ConfigError, Value
 from fl.data import catalogue, shards
 from fl.data.dataset import DataNotHere, Dataset
 from fl.data.shards import Share
-from fl.seeds import stream
-from fl.settings import ConfigError, Value
+from fl.reproducibility.seeds import stream
 
 Deal = tuple[Int[Tensor, " _"], ...]
 """For every client, in order, the places of its images in the training split."""

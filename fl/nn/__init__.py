@@ -1,16 +1,16 @@
 """The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
 
-from fl.nn.activations import scalars
-from fl.nn.convs import breaks_onednn, has_groups
-from fl.nn.networks import SKELETONS, build, settled
-from fl.nn.noise import seed_noise, train_without_noise
-from fl.nn.normalizers import (
+from fl.nn.layers.activations import scalars
+from fl.nn.layers.convs import breaks_onednn, has_groups
+from fl.nn.layers.noise import seed_noise, train_without_noise
+from fl.nn.layers.normalizers import (
     BatchNorm,
     fixed_statistics,
     forget_statistics,
     moments,
     statistics,
 )
+from fl.nn.networks import SKELETONS, build, settled
 from fl.nn.recipe import Place, Recipe
 from fl.nn.recipes import RECIPES, find
 

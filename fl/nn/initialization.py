@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fl.nn.convs import StandardizedConv
-from fl.nn.embeddings import PositionEmbedding
+from fl.nn.layers.convs import StandardizedConv
+from fl.nn.layers.embeddings import PositionEmbedding
 
 WEIGHED = nn.Conv1d | nn.Conv2d | nn.Conv3d | StandardizedConv | nn.Linear
 Scheme = Literal["torch", "he", "lecun"]

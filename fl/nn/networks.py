@@ -7,22 +7,22 @@ import torch
 from torch import nn
 
 from fl.config import Experiment, Network
+from fl.config.parsing import Value
 from fl.config.parts import CLIP
-from fl.nn.cnn import CNN
-from fl.nn.efficientnet import EfficientNet
-from fl.nn.ffnn import FFNN
+from fl.nn.architectures.cnn import CNN
+from fl.nn.architectures.efficientnet import EfficientNet
+from fl.nn.architectures.ffnn import FFNN
+from fl.nn.architectures.nfnet import VARIANTS, NFNet
+from fl.nn.architectures.plainnet import PlainNet
+from fl.nn.architectures.resnet import ResNet
+from fl.nn.architectures.resnet import auto_width as resnet_width
+from fl.nn.architectures.resnet_v2 import ResNetV2
+from fl.nn.architectures.resnet_v2 import auto_width as resnet_v2_width
+from fl.nn.architectures.vit import ViT
 from fl.nn.initialization import Scheme, initialize
-from fl.nn.nfnet import VARIANTS, NFNet
-from fl.nn.plainnet import PlainNet
 from fl.nn.recipe import Recipe
 from fl.nn.recipes import find
-from fl.nn.resnet import ResNet
-from fl.nn.resnet import auto_width as resnet_width
-from fl.nn.resnet_v2 import ResNetV2
-from fl.nn.resnet_v2 import auto_width as resnet_v2_width
 from fl.nn.slots import Size, Slots
-from fl.nn.vit import ViT
-from fl.settings import Value
 
 
 @dataclass(frozen=True)

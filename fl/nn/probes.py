@@ -18,19 +18,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from fl.nn import activations
-from fl.nn.activations import Activation
-from fl.nn.convs import StandardizedConv
-from fl.nn.gains import PUBLISHED
-from fl.nn.merges import Merge
-from fl.nn.noise import train_without_noise
-from fl.nn.normalizers import BatchNorm
+from fl.nn.layers import activations
+from fl.nn.layers.activations import Activation
+from fl.nn.layers.convs import StandardizedConv
+from fl.nn.layers.gains import PUBLISHED
+from fl.nn.layers.merges import Merge
+from fl.nn.layers.noise import train_without_noise
+from fl.nn.layers.normalizers import BatchNorm
 
 Kind = Literal["weights", "norm", "activation", "merge"]
 Figure = float | list[float]
@@ -66,6 +67,17 @@ class Layer:
     dead: float | None
     """Of an activation: share of channels whose output is the same all over the batch; None where
     a channel has one value only."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What was measured of a network in one batch."""
+
+    images: int
+    """In the batch."""
+    figures: np.ndarray
+    """(layers, 6): of each layer, in order of execution, the figures of `Layer` in its
+    order; NaN where it has none."""
 
 
 def measure(

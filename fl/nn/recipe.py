@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fl.nn.convs import Kernel, plain
 from fl.nn.initialization import Scheme
-from fl.nn.merges import Add, Merge, product
+from fl.nn.layers.convs import Kernel, plain
+from fl.nn.layers.merges import Add, Merge, product
 
 
 @dataclass(frozen=True)

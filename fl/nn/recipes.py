@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from torch import nn
 
-from fl.nn.activations import GALU, SALU, SWALU, ZCSwish
-from fl.nn.convs import scaled_standardized, standardized
-from fl.nn.merges import MagnitudePreserving, magnitude_preserving_product
-from fl.nn.normalizers import BatchNorm, InstanceNorm, group_norm, layer_norm
+from fl.config.parsing import did_you_mean
+from fl.nn.layers.activations import GALU, SALU, SWALU, ZCSwish
+from fl.nn.layers.convs import scaled_standardized, standardized
+from fl.nn.layers.merges import MagnitudePreserving, magnitude_preserving_product
+from fl.nn.layers.normalizers import BatchNorm, InstanceNorm, group_norm, layer_norm
+from fl.nn.layers.squashing import derf, dyt
 from fl.nn.recipe import Place, Recipe
-from fl.nn.squashing import derf, dyt
-from fl.settings import did_you_mean
 
 PLAIN = frozenset({"plainnet", "cnn", "resnet", "resnet-v2", "efficientnet"})
 """Skeletons that any layer behind a convolution fits."""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from fl.nn.convs import Kernel, plain
-from fl.nn.gains import gain
+from fl.nn.layers.convs import Kernel, plain
+from fl.nn.layers.gains import gain
+from fl.nn.layers.unset import unset
 from fl.nn.recipe import Place, Recipe
-from fl.nn.unset import unset
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Slots:
             stride: in pixels.
             groups: groups of channels that do not see each other.
             gain: γ for standardized weights; None: that of the recipe's activation.
-            same: as `fl.nn.convs.Kernel`.
+            same: as `fl.nn.layers.convs.Kernel`.
         """
         bias = self.recipe.bias
         factor = self.gain if gain is None else gain

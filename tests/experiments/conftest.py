@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments import cli
+from experiments.cli import main
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def fednf(monkeypatch, capsys, tmp_path):
     def command(*words: str) -> SimpleNamespace:
         monkeypatch.setattr(sys, "argv", ["fednf", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         status = ended.value.code or 0
         return SimpleNamespace(status=status, out=out, err=err, lines=out.splitlines())

@@ -7,12 +7,12 @@ import shutil
 import pytest
 
 from experiments import probe
-from fl import flat
 from fl.config import Experiment
+from fl.config.parsing import ConfigError
 from fl.data import load, validation
 from fl.nn.probes import measure
-from fl.seeds import torch_stream
-from fl.settings import ConfigError
+from fl.reproducibility.seeds import torch_stream
+from fl.training import parameters
 from tests.experiments.answers import refused
 
 TINY = {"network.depth": 3, "network.width": 4}
@@ -32,7 +32,7 @@ def test_the_sheet_has_every_number_that_measure_gives(fednf, tmp_path):
     assert (answer.status, answer.err) == (0, "")
     rows = numbers(tmp_path / "p" / "signals.csv")
     knobs = Experiment.from_flat({**TINY, "recipe": "batchnorm", "seed": 2})
-    network = flat.network(knobs, torch_stream(2, "init")).module
+    network = parameters.network(knobs, torch_stream(2, "init")).module
     expected = measure(network, *probe.batch(knobs, 8))
     found = [row for row in rows if (row["recipe"], row["seed"]) == ("batchnorm", "2")]
     assert [row["place"] for row in found] == [str(i + 1) for i in range(len(expected))]

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 
 from fl import fleet
 from fl.config import Experiment
-from fl.journal import Journal
-from fl.runtime import run
-from fl.settings import ConfigError
+from fl.config.parsing import ConfigError
+from fl.server.journal import Journal
+from fl.simulation import run
 
 CLOCK = {"fleet.speeds": "lognormal:100:0.5"}
 ROUNDS, CLIENTS = st.integers(1, 10_000), st.integers(0, 19)

@@ -8,10 +8,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fl import client, wire
-from fl.runtime import InlineGrid
-from fl.runtime.flower import act_as_server
-from fl.seeds import stream
+from fl.client import app
+from fl.messages import records
+from fl.reproducibility.seeds import stream
+from fl.simulation import InlineGrid
+from fl.simulation.flower_internals import act_as_server
 from strategies.fedavg import FedAvg
 
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -25,10 +26,10 @@ def fedavg(sample=2, nodes=None, seed=1, available=None, **options) -> FedAvg:
         nodes,
         available or (lambda number: sorted(nodes)),
         lambda number: stream(seed, "sampling", number),
-        wire.WEIGHT,
-        wire.ARRAYS,
-        wire.CONFIG,
-        wire.METRICS,
+        records.WEIGHT,
+        records.ARRAYS,
+        records.CONFIG,
+        records.METRICS,
         **options,
     )
 
@@ -36,8 +37,8 @@ def fedavg(sample=2, nodes=None, seed=1, available=None, **options) -> FedAvg:
 def reply(network: dict[str, np.ndarray], weight: float, **figures: float) -> Message:
     act_as_server(1)
     content = {
-        wire.ARRAYS: wire.pack_arrays(network),
-        wire.METRICS: MetricRecord({wire.WEIGHT: weight, **figures}),
+        records.ARRAYS: records.pack_arrays(network),
+        records.METRICS: MetricRecord({records.WEIGHT: weight, **figures}),
     }
     return Message(RecordDict(content), 10, "train")
 
@@ -45,7 +46,7 @@ def reply(network: dict[str, np.ndarray], weight: float, **figures: float) -> Me
 def mean_of(networks, weights) -> dict[str, np.ndarray]:
     replies = (reply(n, w) for n, w in zip(networks, weights, strict=True))
     mean, _ = fedavg().aggregate_train(1, replies)
-    return wire.unpack_arrays(mean)
+    return records.unpack_arrays(mean)
 
 
 @st.composite
@@ -125,7 +126,7 @@ def test_equal_counters_stay_what_they_are_whatever_the_weights():
 def test_replies_of_one_are_weighted_by_their_examples_figures_included():
     replies = [reply({"w": np.zeros(1)}, 1, loss=1.0), reply({"w": np.ones(1)}, 3, loss=2.0)]
     mean, figures = fedavg().aggregate_train(1, replies)
-    assert wire.unpack_arrays(mean)["w"].tolist() == [0.75]
+    assert records.unpack_arrays(mean)["w"].tolist() == [0.75]
     assert figures["loss"] == 1.75
 
 
@@ -146,7 +147,7 @@ def test_no_more_than_one_reply_is_held_at_a_time():
         for number in range(6):
             alive.append(sum(ref() is not None for ref in networks))
             message = reply({"w": np.full(1000, number, np.float32)}, 1)
-            networks.append(weakref.ref(message.content[wire.ARRAYS]))
+            networks.append(weakref.ref(message.content[records.ARRAYS]))
             yield message
             del message
 
@@ -155,7 +156,7 @@ def test_no_more_than_one_reply_is_held_at_a_time():
         mean, _ = fedavg().aggregate_train(1, one_by_one())
     finally:
         gc.enable()
-    assert float(wire.unpack_arrays(mean)["w"][0]) == 2.5
+    assert float(records.unpack_arrays(mean)["w"][0]) == 2.5
     assert alive == [0, 1, 1, 1, 1, 1]
 
 
@@ -208,14 +209,14 @@ def test_everybody_is_asked_about_equally_often():
 
 
 def test_a_request_carries_the_round_and_the_global_network(tiny):
-    grid = InlineGrid(client.app, tiny())
-    network = wire.pack_arrays({"w": np.arange(3, dtype=np.float32)})
+    grid = InlineGrid(app.app, tiny())
+    network = records.pack_arrays({"w": np.arange(3, dtype=np.float32)})
     messages = list(fedavg().configure_train(4, network, ConfigRecord(), grid))
     for message in messages:
         assert message.metadata.message_type == "train"
-        state, number, mu = wire.read_request(message.content)
+        state, number, mu = records.read_request(message.content)
         assert (state["w"].tolist(), number, mu) == ([0, 1, 2], 4, 0.0)
-    shared = {id(message.content[wire.ARRAYS]) for message in messages}
+    shared = {id(message.content[records.ARRAYS]) for message in messages}
     assert len(shared) == 1  # the server holds the network once, however many it asks
 
 

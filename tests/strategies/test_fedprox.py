@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord
 
-from fl import client, wire
-from fl.journal import Journal
-from fl.runtime import InlineGrid, run
+from fl.client import app
+from fl.messages import records
+from fl.server.journal import Journal
+from fl.simulation import InlineGrid, run
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
 
@@ -13,7 +14,7 @@ QUICK = {"partition.kind": "iid", "partition.clients": 50, "client.batch-size": 
 
 
 def requests(strategy: FedAvg, grid: InlineGrid) -> list:
-    network = wire.pack_arrays({"w": np.zeros(2, np.float32)})
+    network = records.pack_arrays({"w": np.zeros(2, np.float32)})
     return list(strategy.configure_train(3, network, ConfigRecord(), grid))
 
 
@@ -24,15 +25,15 @@ def test_mu_travels_with_the_request_and_nothing_else_changes(tiny, mu):
         "nodes": {partition: 2 + partition for partition in range(5)},
         "available": lambda number: range(5),
         "stream": np.random.default_rng,
-        "weight_key": wire.WEIGHT,
-        "arrays_key": wire.ARRAYS,
-        "config_key": wire.CONFIG,
-        "metrics_key": wire.METRICS,
+        "weight_key": records.WEIGHT,
+        "arrays_key": records.ARRAYS,
+        "config_key": records.CONFIG,
+        "metrics_key": records.METRICS,
     }
-    grid = InlineGrid(client.app, tiny())
+    grid = InlineGrid(app.app, tiny())
     plain = requests(FedAvg(**average), grid)
-    pulled = requests(FedProx(mu=mu, mu_key=wire.MU, **average), grid)
-    assert [wire.read_request(m.content)[1:] for m in pulled] == [(3, mu)] * 3
+    pulled = requests(FedProx(mu=mu, mu_key=records.MU, **average), grid)
+    assert [records.read_request(m.content)[1:] for m in pulled] == [(3, mu)] * 3
     assert [m.metadata.dst_node_id for m in pulled] == [m.metadata.dst_node_id for m in plain]
 
 

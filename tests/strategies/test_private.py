@@ -12,9 +12,9 @@ from flwr.serverapp import strategy as flower
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl import wire
 from fl.config import Experiment
-from fl.runtime import InlineGrid
+from fl.messages import records
+from fl.simulation import InlineGrid
 from strategies.bounds import clipped, distance
 from strategies.fedavg import FedAvg
 from strategies.private import ClientSide, ServerSide
@@ -31,12 +31,12 @@ def network(scale: float, statistic: float | None = None) -> dict[str, np.ndarra
 
 def reply(arrays, images: int, node: int = 2) -> Message:
     metrics = MetricRecord({"num-examples": images, "loss": 1.0})
-    content = {"arrays": wire.pack_arrays(arrays), "metrics": metrics}
+    content = {"arrays": records.pack_arrays(arrays), "metrics": metrics}
     return Message(RecordDict(content), node, "train")
 
 
 def average(uniform: bool = True) -> FedAvg:
-    keys = (wire.WEIGHT, wire.ARRAYS, wire.CONFIG, wire.METRICS)
+    keys = (records.WEIGHT, records.ARRAYS, records.CONFIG, records.METRICS)
     rng = np.random.default_rng
     return FedAvg(2, {0: 2, 1: 3}, lambda _: [0, 1], rng, *keys, uniform=uniform)
 
@@ -45,12 +45,12 @@ def private(kind, noise=0.0, clip=1.0, start=START):
     grid = InlineGrid(ClientApp(), Experiment())
     made = kind(average(), noise, clip, 2, COVERED, np.random.default_rng)
     config = ConfigRecord()
-    list(made.configure_train(1, wire.pack_arrays(start), config, grid))
+    list(made.configure_train(1, records.pack_arrays(start), config, grid))
     return made, config
 
 
 def mean_of(strategy, replies, number=1) -> dict[str, np.ndarray]:
-    return wire.unpack_arrays(strategy.aggregate_train(number, iter(replies))[0])
+    return records.unpack_arrays(strategy.aggregate_train(number, iter(replies))[0])
 
 
 @given(scale=st.floats(0, 100), norm=st.floats(1e-3, 100))
@@ -77,9 +77,9 @@ def test_without_noise_and_with_equal_weights_it_is_flower_s_wrapper():
     ours, _ = private(ServerSide)
     found = mean_of(ours, [reply(u, 7, 2 + i) for i, u in enumerate(updates)])
     theirs = flower.DifferentialPrivacyServerSideFixedClipping(flower.FedAvg(), 0.0, 1.0, 3)
-    theirs.current_arrays = wire.pack_arrays(START)
+    theirs.current_arrays = records.pack_arrays(START)
     expected, _ = theirs.aggregate_train(1, [reply(u, 7, 2 + i) for i, u in enumerate(updates)])
-    for name, array in wire.unpack_arrays(expected).items():
+    for name, array in records.unpack_arrays(expected).items():
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
 
 
@@ -136,8 +136,8 @@ def test_replies_are_folded_as_they_come():
 
 
 def test_only_clients_that_clip_are_told_the_norm():
-    assert private(ClientSide, clip=0.7)[1][wire.CLIP] == 0.7
-    assert wire.CLIP not in private(ServerSide)[1]
+    assert private(ClientSide, clip=0.7)[1][records.CLIP] == 0.7
+    assert records.CLIP not in private(ServerSide)[1]
 
 
 def test_a_weighted_mean_is_refused():

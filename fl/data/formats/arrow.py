@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fl.config.parsing import ConfigError
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.pixels import Stack
 from fl.data.formats.reading import need, reading
-from fl.settings import ConfigError
 
 BATCH = 1024
 """Rows taken at a time."""

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fl.config.parsing import ConfigError
 from fl.data.formats import unpickle
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.reading import reading
-from fl.settings import ConfigError
 
 _IMAGE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32

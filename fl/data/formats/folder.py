@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fl.config.parsing import ConfigError
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.pixels import ENDINGS, Stack
 from fl.data.formats.reading import TESTS, reading, test_split
-from fl.settings import ConfigError
 
 _LAYOUTS = {2: "image folder by class", 3: "image folder by domain and class"}
 

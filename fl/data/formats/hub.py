@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from fl.config.parsing import ConfigError
 from fl.data.dataset import Dataset
 from fl.data.formats import arrow
 from fl.data.formats.parts import dataset
 from fl.data.formats.reading import need, reading, test_split
-from fl.settings import ConfigError
 
 _MAJOR = 4  # older releases run a repository's own Python
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fl.config.parsing import ConfigError
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.reading import reading
-from fl.settings import ConfigError
 
 _IMAGES = re.compile(r"(emnist-[a-z]+-|)(train|t10k|test)-images[-.]idx3-ubyte(\.gz)?")
 _CHUNK = 1 << 20  # bytes unzipped at a time, straight into the array

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+from fl.config.parsing import ConfigError
 from fl.data.dataset import Dataset
 from fl.data.formats import cifar, folder, idx, npz, parquet
 from fl.data.formats.parts import among, dataset, named
 from fl.data.formats.reading import reading
-from fl.settings import ConfigError
 
 LAYOUTS = (idx, cifar, npz, parquet, folder)
 ACCEPTED = (

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
+from fl.config.parsing import ConfigError
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.reading import reading
-from fl.settings import ConfigError
 
 _NAMES = {"MedMNIST": ("{}_images", "{}_labels"), "Keras": ("x_{}", "y_{}")}
 _OWNERS = ("{}_domains", "{}_client")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from fl.config.parsing import ConfigError
 from fl.data.formats import arrow
 from fl.data.formats.parts import Found
 from fl.data.formats.reading import TESTS, need, reading, test_split
-from fl.settings import ConfigError
 
 _NAME = re.compile(rf"(train|{'|'.join(TESTS)})(?:-\d+-of-(\d+))?(?:-.*)?\.parquet")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from fl.config.parsing import ConfigError
 from fl.data.dataset import Dataset, Split
 from fl.data.formats.reading import reading
-from fl.settings import ConfigError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fl.config.parsing import ConfigError
 from fl.data.formats.reading import need, reading
-from fl.settings import ConfigError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # Pillow's other decoders are not let near the bytes

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from fl.settings import ConfigError
+from fl.config.parsing import ConfigError
 
 EXTRA = 'install fednf with its extra "data", see README'
 

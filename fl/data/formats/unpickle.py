@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from fl.config.parsing import ConfigError
 from fl.data.formats.reading import reading
-from fl.settings import ConfigError
 
 _WHOLE = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 _ORDERS = ("<", ">", "|")

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import torch
 
+from fl.config.parsing import ConfigError
 from fl.data import catalogue
 from fl.data.catalogue import Entry
 from fl.data.dataset import Dataset
@@ -25,7 +26,6 @@ from fl.data.sets.sources import Unavailable
 from fl.data.sets.sources import Watch as Watch
 from fl.data.sets.ways import WAYS as WAYS
 from fl.data.sets.ways import Hub, Packages
-from fl.settings import ConfigError
 
 _ABANDONED = 600  # seconds without a change after which a folder of a killed fetch is removed
 

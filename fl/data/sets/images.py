@@ -11,7 +11,7 @@ import torch
 from fl.data.dataset import Split
 from fl.data.names import EMOJI
 from fl.data.sets.sources import Files
-from fl.seeds import stream
+from fl.reproducibility.seeds import stream
 
 SEED = 20261121
 """Draws every split that does not come with its data."""

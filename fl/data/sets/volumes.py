@@ -8,7 +8,7 @@ import numpy as np
 from fl.data.dataset import Split
 from fl.data.sets.images import SEED, Parts, shuffled, to_split
 from fl.data.sets.sources import Files
-from fl.seeds import stream
+from fl.reproducibility.seeds import stream
 
 _SIDE = 24  # voxels of 1 mm
 _PER_LOBE = {"train": 300, "test": 100}

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from experiments import bench_cli
 from experiments.bench import harness
 from experiments.bench.jobs import job
 from experiments.bench.repetition import Failed, Repetition
+from experiments.cli import bench
 from tests.experiments.answers import refused
 
 TINY = ["--clients", "2", "--images", "5", "--rounds", "2", "--repetitions", "2"]
@@ -28,8 +28,8 @@ def made_up(monkeypatch):
         return Repetition(3.0, seconds, 2, 2 * images, (2.0, 1.5, 1.0), peak)
 
     monkeypatch.setattr(harness, "repeat", repeat)
-    monkeypatch.setattr(bench_cli, "peak", lambda: 1e11)
-    monkeypatch.setattr(bench_cli, "import_seconds", lambda: 0.25)
+    monkeypatch.setattr(bench, "peak", lambda: 1e11)
+    monkeypatch.setattr(bench, "import_seconds", lambda: 0.25)
     return failing
 
 
@@ -52,7 +52,7 @@ def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp
         ("plainnet-16", 4),
     ]
     assert report["device_import_seconds"] == 0.25
-    assert "a device imports fl.client in 0.25 s, after torch and Flower" in answer.lines
+    assert "a device imports fl.client.app in 0.25 s, after torch and Flower" in answer.lines
     case = report["jobs"][0]
     assert (case["parameters"], case["images"], case["sizes"]) == (25_578, 10, [5, 5])
     row = case["contenders"]["sequential"]
@@ -103,7 +103,7 @@ def test_every_number_of_lanes_is_a_case(fednf, made_up):
 
 
 def test_on_a_gpu_the_shares_of_the_cpu_s_peak_are_not_told(fednf, made_up, monkeypatch):
-    monkeypatch.setattr(bench_cli, "job", lambda *given: job(*given[:4]))
+    monkeypatch.setattr(bench, "job", lambda *given: job(*given[:4]))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A GPU")
     answer = fednf("bench", *TINY, "--batch-size", "2", "--device", "cuda", "--json")
     report = json.loads(answer.lines[-1])
@@ -132,14 +132,14 @@ def test_a_failed_contender_is_told_and_fails_the_bench(fednf, made_up, tmp_path
 
 
 def test_who_is_not_here_is_left_out_with_the_reason(fednf, made_up, monkeypatch):
-    row = bench_cli.CONTENDERS["pfl"]
-    monkeypatch.setitem(bench_cli.CONTENDERS, "pfl", type(row)("x", "x", needs=("no_such_one",)))
+    row = bench.CONTENDERS["pfl"]
+    monkeypatch.setitem(bench.CONTENDERS, "pfl", type(row)("x", "x", needs=("no_such_one",)))
     answer = fednf("bench", *TINY, "--batch-size", "2", "--json")
     assert "left out: pfl: no_such_one not installed" in answer.lines
     report = json.loads(answer.lines[-1])
     assert report["left_out"] == {"pfl": "no_such_one not installed"}
     raced = list(report["jobs"][0]["contenders"])
-    assert raced == [name for name in bench_cli.CONTENDERS if name in raced]
+    assert raced == [name for name in bench.CONTENDERS if name in raced]
     assert "sequential" in raced
     assert not {"pfl", "cohort-per-core-cold"} & set(raced)
     words = ["--contender", "pfl", "--contender", "loop", "--against", "loop"]

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.bench.contenders import CONTENDERS
+from experiments.bench.contenders.catalogue import CONTENDERS
+from experiments.bench.contenders.record import Record
+from experiments.bench.contenders.workload import draws
 from experiments.bench.jobs import JOBS, Size, flops_per_image, job, network
-from experiments.bench.record import Record
 from experiments.bench.repetition import repeat
-from experiments.bench.workload import draws
 from fl.config import Experiment
 from fl.data import deal, load
-from fl.engines import longest_first
+from fl.simulation.engine import longest_first
 
 ELSEWHERE = ["flower", "pfl"]
 SMALL = Size(clients=3, images=20, unequal=True, rounds=2)

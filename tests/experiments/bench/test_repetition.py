@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bench.contenders import CONTENDERS
+from experiments.bench.contenders.catalogue import CONTENDERS
 from experiments.bench.jobs import Size, job
 from experiments.bench.processes import Family
 from experiments.bench.repetition import Failed, account, repeat, surroundings

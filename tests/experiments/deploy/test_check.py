@@ -169,4 +169,4 @@ def test_the_roll_call_goes_out_with_the_code_of_a_run(tmp_path):
     ours = contents(build_fab_from_disk(check.SOURCE))
     differing = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
     assert {name for name in differing if not name.startswith(".info")} == {"pyproject.toml"}
-    assert b'"fl.roll_call:app"' in theirs["pyproject.toml"]
+    assert b'"fl.server.ping:app"' in theirs["pyproject.toml"]

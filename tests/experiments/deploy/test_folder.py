@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from experiments.deploy import folder as folders
 from fl.config import Experiment
-from fl.settings import ConfigError, read_toml
+from fl.config.parsing import ConfigError, read_toml
 from tests.experiments.answers import refused
 
 SCRIPTS = [

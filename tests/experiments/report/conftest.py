@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fl.config import Experiment
-from fl.settings import Value
+from fl.config.parsing import Value
 
 DEAL = "0" * 64
 

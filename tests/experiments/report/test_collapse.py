@@ -5,9 +5,10 @@ from itertools import product
 
 import pytest
 
-from experiments.report import collapse, skew, write
+from experiments.report import write
 from experiments.report.results import read
-from fl.settings import ConfigError
+from experiments.report.sections import collapse, skew
+from fl.config.parsing import ConfigError
 
 IID = {"partition.kind": "iid"}
 

@@ -1,11 +1,11 @@
 import pytest
 
-from experiments.report.devices import reached, time_until
 from experiments.report.page import write
 from experiments.report.results import read
-from experiments.study import Study, grid
-from fl.journal import Journal
-from fl.runtime import run
+from experiments.report.sections.devices import reached, time_until
+from experiments.studies.study import Study, grid
+from fl.server.journal import Journal
+from fl.simulation import run
 
 FLEET = {
     "client.epochs": 2,

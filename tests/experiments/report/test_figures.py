@@ -7,8 +7,10 @@ import pytest
 import torch
 from matplotlib.collections import PatchCollection
 
-from experiments.report import accuracy, figures, sheet
+from experiments.report import sheet
+from experiments.report.drawing import figures
 from experiments.report.results import read
+from experiments.report.sections import accuracy
 from fl.data import Dataset, Split
 
 CLASSES = ("a", "b", "c")

@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from experiments.report import held_out, personal, sheets
-from experiments.report.held_out import Report, Scores
+from experiments.report import sheets
 from experiments.report.page import write
 from experiments.report.results import read
+from experiments.report.sections import held_out, personal
+from experiments.report.sections.held_out import Report, Scores
 from fl.data import deal, load, share
-from fl.journal import Journal
-from fl.runtime import run
+from fl.server.journal import Journal
+from fl.simulation import run
 
 TITLE = "What local training does for each client"
 

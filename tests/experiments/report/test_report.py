@@ -10,9 +10,9 @@ import pytest
 from experiments.report import words, write
 from experiments.report.results import read
 from fl.config import Experiment
+from fl.config.parsing import ConfigError
 from fl.data import deal
-from fl.files import fingerprint
-from fl.settings import ConfigError
+from fl.reproducibility.files import fingerprint
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 

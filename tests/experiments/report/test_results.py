@@ -8,7 +8,7 @@ import pytest
 from experiments.report.labels import group
 from experiments.report.results import Spread, read
 from fl.config import Experiment, relevant
-from fl.settings import ConfigError
+from fl.config.parsing import ConfigError
 
 
 def by_name(results):
@@ -165,5 +165,5 @@ def test_a_damaged_run_is_refused_in_one_line(tmp_path, write_run, damage):
 
 
 def test_the_command_line_loads_plots_only_when_it_draws():
-    code = "import sys, experiments.cli; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, experiments.cli.main; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

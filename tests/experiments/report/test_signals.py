@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from experiments.probe import Probe
-from experiments.report import figures, profiles, propagation, signals, write
+from experiments.report import write
+from experiments.report.drawing import figures, profiles
 from experiments.report.results import read
+from experiments.report.sections import propagation, signals
 from fl.config import Experiment, Network
 from fl.nn import build
 from fl.nn.probes import measure

@@ -1,0 +1,1 @@
+"""Contenders of the bench: ways of playing the rounds of a job."""

@@ -1,0 +1,22 @@
+"""Ours: the federation that `fednf run` plays, in this process or in a process a core."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from experiments.bench.contenders.record import Record
+from fl.config import Experiment
+from fl.server.journal import Journal
+from fl.simulation import run as run_inline
+from fl.simulation.worker_pool import Team
+
+
+def run(knobs: Experiment, record: Record, workers: int = 1, team: Team | None = None) -> None:
+    """Play what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
+
+    def watch(line: dict) -> None:
+        # A round's losses and weights are on the CPU by now: a GPU has nothing left to do for it.
+        if line["round"]:
+            record(line["images"], line["train_loss"])
+
+    with TemporaryDirectory() as folder:
+        run_inline(knobs, Journal(Path(folder)), workers=workers, team=team, watch=watch)

@@ -1,0 +1,76 @@
+"""What all commands share: options, the console, and how a line or a table is printed."""
+
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError, Value, parse_settings, read_toml
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A knob; may be given many times."),
+]
+Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of knobs.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines instead of bars.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+console = Console()
+
+
+def say(text: str, on: Console = console) -> None:
+    """Print a line as it is: no wrapping, no markup."""
+    on.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def typed() -> str:
+    """Return the command that was typed, without --resume."""
+    return shlex.join(["fednf", *(word for word in sys.argv[1:] if word != "--resume")])
+
+
+def show(table: Table) -> None:
+    """Print a table; outside of a terminal it takes the width that it needs."""
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
+    """Read an experiment from a file of knobs, then from --set, which wins."""
+    return Experiment.from_flat(flat(config, settings))
+
+
+def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
+    """Read knobs, as they were given, from a file, then from --set, which wins."""
+    found = {**(read_toml(config) if config else {}), **parse_settings(settings or [])}
+    for key in found:
+        if key.startswith("run."):
+            raise ConfigError(f"{key} is for flwr run; here it is --out DIR and --resume")
+    return found
+
+
+def ray_actors() -> ModuleType:
+    """Import what trains clients on Ray, which a device does not have."""
+    try:
+        from fl.simulation import ray_pool
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'Ray is not here ({error.name}): install fednf with its extra "sim", see README'
+        ) from None
+    return ray_pool
+
+
+def plots() -> ModuleType:
+    """Import the report and its figures, which need what a device does not have."""
+    try:
+        from experiments import report
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f'plots need {error.name}: install fednf with its extra "sim", see README'
+        ) from None
+    return report

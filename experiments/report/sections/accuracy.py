@@ -1,0 +1,116 @@
+"""The two figures of every report: accuracy over rounds, and accuracy at the end."""
+
+import statistics
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from experiments.report.drawing import panels
+from experiments.report.drawing.figures import INK, MUTED, style
+from experiments.report.labels import Group
+from experiments.report.results import Results, Run
+
+
+def curves(results: Results) -> Figure:
+    """Draw test accuracy over rounds: a panel a condition, a line a contender, a band over seeds.
+
+    Where no run is finished, unfinished ones are drawn as far as they are.
+    """
+    shown = results.finished or results.runs
+    conditions = [c for c in results.conditions if any(run.condition == c for run in shown)]
+    with panels.grid([str(c) for c in conditions], height=3.1, top=0.5) as drawn:
+        for panel, condition in zip(drawn.all, conditions, strict=True):
+            runs = [run for run in shown if run.condition == condition]
+            for series in results.series:
+                look = style(series, results.series)
+                _band(panel, [run for run in runs if run.series == series], look)
+            _chance_line(panel, runs[0])
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.set_xlabel("round")
+        for panel in drawn.leftmost:
+            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            panel.set_ylabel("test accuracy")
+        drawn.legend(results.series, results.series)
+    return drawn.figure
+
+
+def dots(results: Results) -> Figure:
+    """Draw accuracy after the last round: a panel a condition, a row a contender, a dot a seed.
+
+    A thin line leads from the mean under the condition's plainer counterpart (open circle) to the
+    mean here (upright bar).
+    """
+    conditions = [c for c in results.conditions if results.column(c)]
+    plainer = {after: before for before, after in reversed(results.changes())}
+    height = 0.8 + 0.36 * len(results.series)
+    with panels.grid([str(c) for c in conditions], height) as drawn:
+        for panel, condition in zip(drawn.all, conditions, strict=True):
+            for row, series in enumerate(results.series):
+                _row(panel, row, results, (series, condition), plainer.get(condition))
+            panel.axvline(results.column(condition)[0].runs[0].chance, color=MUTED, lw=1, ls="--")
+            panel.grid(axis="x", visible=True)
+            panel.tick_params(left=False)
+            panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            panel.set_xlabel("test accuracy after the last round")
+        first = drawn.all[0]
+        first.set_yticks(range(len(results.series)), [str(series) for series in results.series])
+        first.set_ylim(len(results.series) - 0.5, -0.5)
+        first.set_xlim(0, 1.22 * max(cell.final.high for cell in results.cells.values()))
+    return drawn.figure
+
+
+def _band(panel: Axes, runs: list[Run], look: tuple[str, str]) -> None:
+    """Draw the mean of some runs over the rounds that all of them have, and from least to most."""
+    if not runs:
+        return
+    lines = list(zip(*(run.rounds for run in runs), strict=False))
+    rounds = [line[0]["round"] for line in lines]
+    accuracies = [[run["test_accuracy"] for run in line] for line in lines]
+    means = [statistics.fmean(values) for values in accuracies]
+    lows, highs = [min(v) for v in accuracies], [max(v) for v in accuracies]
+    panels.band(panel, rounds, means, (lows, highs), look)
+
+
+def _row(
+    panel: Axes, row: int, results: Results, key: tuple[Group, Group], plainer: Group | None
+) -> None:
+    cell = results.cells.get(key)
+    if cell is None:
+        return
+    color, _ = style(cell.series, results.series)
+    before = results.cells.get((cell.series, plainer)) if plainer else None
+    if before:
+        panel.plot(
+            [before.final.mean, cell.final.mean], [row, row], color=color, lw=1.1, alpha=0.55
+        )
+        panel.plot(before.final.mean, row, "o", mfc="none", mec=color, ms=6, alpha=0.8)
+    panel.plot(cell.final.mean, row, "|", color=INK, ms=13, mew=1.6)
+    panel.plot(
+        cell.final.values, [row] * cell.final.n, "o", color=color, ms=6, mec="none", alpha=0.85
+    )
+    panel.annotate(
+        f"{cell.final.mean:.1%}",
+        (1, row),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="center",
+        size=7.5,
+    )
+
+
+def _chance_line(panel: Axes, run: Run) -> None:
+    chance = run.chance
+    panel.axhline(chance, color=MUTED, lw=1, ls="--")
+    panel.set_ylim(bottom=0)
+    panel.annotate(
+        f"guessing, {chance:.0%}",
+        (1, chance),
+        (-2, -3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=MUTED,
+        size=7.5,
+    )

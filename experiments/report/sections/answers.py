@@ -1,0 +1,186 @@
+"""The sections that answer: in short, in figures, in tables, and what not to overlook."""
+
+import math
+
+from experiments.report import tables, words
+from experiments.report.markup import Html, element, prose
+from experiments.report.results import Results
+from experiments.report.sections import circumstances
+from experiments.report.sections.circumstances import Deal
+from partitions import measure
+
+
+def answer(results: Results) -> Html:
+    """Make the short answer."""
+    if not results.finished:
+        return element(
+            "section",
+            element("p", "No run is finished yet, so there is no answer."),
+            class_="answer",
+        )
+    judged = [condition for condition in results.conditions if results.column(condition)]
+    lines = [words.against_baseline(results)]
+    lines += [words.change(results, ladder[0], ladder[-1]) for ladder in results.ladders()]
+    details = [words.change(results, *pair) for pair in results.changes()]
+    details += [words.standing(results, condition) for condition in judged]
+    details = [line for line in details if line not in lines]
+    if not results.ladders():
+        lines, details = details + lines, []
+    headline = words.headline(results)
+    cautions = [words.caution(results), words.rates(results), words.still_learning(results)]
+    cautions += words.caveats(results)
+    return element(
+        "section",
+        element("h2", "The short answer"),
+        element("p", headline, class_="headline") if headline else None,
+        _listed(lines),
+        element("details", element("summary", "Condition by condition"), _listed(details))
+        if details
+        else None,
+        [element("p", prose(text), class_="caution") for text in cautions if text],
+        class_="answer",
+    )
+
+
+def _listed(lines: list[str | None]) -> Html:
+    return element("ul", [element("li", prose(line)) for line in lines if line])
+
+
+def notices(results: Results) -> list[Html]:
+    """Make a box for everything that a reader must not overlook."""
+    boxes = []
+    if results.unfinished:
+        number = f"{len(results.unfinished)} of {words.count(len(results.runs), 'run')}"
+        title = f"Unfinished, and therefore not counted: {number}."
+        boxes.append([element("p", title), tables.unfinished(results)])
+    if found := circumstances.disagreements(results.runs):
+        title = "These runs came about under different circumstances; compare them with care:"
+        boxes.append([element("p", title), element("ul", [element("li", line) for line in found])])
+    if results.repeats:
+        names = ", ".join(run.name for run in results.repeats)
+        boxes.append(
+            [element("p", f"Left out, since another run has the same knobs and seed: {names}.")]
+        )
+    return [element("aside", *box, class_="notice") for box in boxes]
+
+
+def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
+    """Make the section that answers the question: the figures, the table, and the differences."""
+    changes = tables.differences(results)
+    caption = "A dot is a seed; the bar and the number are the mean; the dashed line is guessing."
+    if results.changes():
+        caption += (
+            f" An open circle is the same {words.series_noun(results)}'s mean under the plainer "
+            "condition, so the thin line is what the change does."
+        )
+    difference = (
+        "Differences of the accuracy after the last round in percentage points, seed by seed: the "
+        "mean, and below it from the lowest to the highest seed."
+    )
+    along = (
+        "From even clients on the left to the most skewed on the right: means over seeds, bars "
+        "from the lowest to the highest seed; the dashed line is guessing."
+    )
+    return element(
+        "section",
+        element("h2", "How accurate it gets"),
+        element("figure", element("div", trend, class_="wide"), element("figcaption", along))
+        if trend
+        else None,
+        element("figure", element("div", dots, class_="wide"), element("figcaption", caption)),
+        element("h3", "After the last round"),
+        element("p", _how_to_read(results)),
+        tables.verdict(results),
+        [element("h3", "Differences"), element("p", difference), changes] if changes else None,
+    )
+
+
+def over_rounds(results: Results, curves: Html) -> Html:
+    """Make the section on how the accuracy develops."""
+    caption = (
+        "Test accuracy of the shared network after each round; round 0 is the untrained network. "
+        "Lines are means over seeds, bands reach from the lowest to the highest seed."
+    )
+    if not results.finished:
+        caption += " All of these runs are unfinished."
+    return element(
+        "section",
+        element("h2", "Accuracy over rounds"),
+        element("figure", element("div", curves, class_="wide"), element("figcaption", caption)),
+    )
+
+
+def holders(drawn: list[tuple[Deal, Html]], faults: list[str]) -> Html:
+    """Make the section on who holds which classes: the first seed openly, others folded."""
+    seeds: dict[str, int] = {}
+    for deal, _ in drawn:
+        seeds.setdefault(deal.partition, deal.seed)
+    first = [_holding(deal, svg) for deal, svg in drawn if seeds[deal.partition] == deal.seed]
+    others = [_holding(deal, svg) for deal, svg in drawn if seeds[deal.partition] != deal.seed]
+    folded = element(
+        "details",
+        element("summary", "The deals of the other seeds"),
+        element("div", others, class_="deals"),
+    )
+    missing = "A deal can't be drawn here: "
+    return element(
+        "section",
+        element("h2", "Who holds which classes"),
+        element(
+            "p",
+            "A row is a client. The area of a mark is the number of its images of a class, "
+            "relative to the largest in the same picture; bars are all of its images. The deal "
+            "depends on the seed.",
+        ),
+        element("div", first, class_="deals"),
+        folded if others else None,
+        [element("p", missing, fault, class_="muted") for fault in faults],
+    )
+
+
+def _holding(deal: Deal, svg: Html) -> Html:
+    skew = measure(deal.counts)
+    sizes = (
+        f"{skew.smallest:,} to {skew.largest:,}"
+        if skew.smallest < skew.largest
+        else f"{skew.largest:,}"
+    )
+    caption = (
+        f"{skew.clients:,} clients hold {sizes} images each (median {skew.median:,g}; Gini "
+        f"coefficient {skew.gini:.2f}, 0 is equal). A client's mix is worth "
+        f"{skew.effective_classes:.1f} of {skew.classes} classes on average, and its "
+        f"Jensen-Shannon distance from the mix of all images is {skew.distance:.2f} (0: the same, "
+        "1: no class in common)."
+    )
+    return element("figure", svg, element("figcaption", caption))
+
+
+def _how_to_read(results: Results) -> str:
+    """Say what the numbers of the verdict's table are, and how far they can be trusted."""
+    seeds = max(cell.final.n for cell in results.cells.values())
+    text = ""
+    if seeds > 1:
+        text += (
+            f"Accuracies are means over {seeds} seeds, unless said otherwise; below them, from the "
+            "lowest to the highest seed. "
+        )
+    if seeds > 1 and len(results.series) > 1:
+        text += (
+            "A green cell leads its row clearly: its worst seed is above the best seed of all "
+            "others. "
+        )
+    chosen = {run.result.get("best_chosen_by") for run in results.finished if run.result}
+    text += (
+        "The best round, in small, is the best on validation images."
+        if chosen == {"validation_accuracy"}
+        else "The best round, in small, is chosen with the test images, so it flatters; judge by "
+        "the last."
+    )
+    if images := circumstances.test_images(results.runs):
+        doubt = 196 * math.sqrt(0.25 / images)
+        text += (
+            " Besides the seed there is the choice of test images: as a statement about new "
+            f"images, an accuracy measured on {images:,} is uncertain by up to {doubt:.1f} points "
+            "either way (95%)."
+        )
+    return text

@@ -1,0 +1,155 @@
+"""The sections at the page's end: the networks, the cost, and the conditions."""
+
+from collections.abc import Mapping, Sequence
+
+from experiments.report import labels, tables
+from experiments.report.markup import Html, element, join
+from experiments.report.results import Results, Run
+from experiments.report.sections import circumstances
+from fl.config import has_batchnorm, relevant
+from fl.nn.recipes import RECIPES
+
+Experiments = Sequence[Mapping[str, object]]
+
+_TRANSDUCTIVE = (
+    "The shared network is evaluated with the statistics of batches of test images, so what it "
+    "says of an image depends on the images beside it; that does not compare with other policies."
+)
+_POLICIES = {
+    "average": "the server averages them across clients with the same weights as the parameters, "
+    "the clients' numbers of images.",
+    "pooled": "the server averages the means, and pools the variances: how far the clients' means "
+    "are apart counts.",
+    "recalibrate": "after averaging, the round's clients measure them anew on their training "
+    "images, and the server pools what they find.",
+    "local": f"they never leave a client. {_TRANSDUCTIVE}",
+    "drop": f"there are none. {_TRANSDUCTIVE}",
+}
+"""What becomes of BatchNorm's statistics, by `state.bn`; docs/batchnorm.md has more."""
+
+
+def contenders(results: Results) -> Html | None:
+    """Say what each recipe is, where recipes are known."""
+    names = dict.fromkeys(str(run.knobs.get("recipe")) for run in results.runs)
+    rows = [
+        (element("dt", RECIPES[name].label), element("dd", RECIPES[name].description))
+        for name in names
+        if name in RECIPES
+    ]
+    if not rows:
+        return None
+    intro = (
+        "A recipe fills the slots of one and the same network skeleton. A normalizer rescales "
+        "what a layer computes; BatchNorm does so with the mean and the variance of the batch, "
+        "which are rough estimates where a batch holds a few images of a few classes."
+    )
+    return element(
+        "section",
+        element("h2", "The networks"),
+        element("p", intro),
+        element("dl", [part for row in rows for part in row], class_="terms"),
+        [element("p", note) for note in _batchnorm(results.finished)],
+    )
+
+
+def cost(results: Results) -> Html:
+    """Make the section on seconds, bytes and refused replies."""
+    refused = tables.refusals(results)
+    about = (
+        "Means per run. Training is the clients' local training and the averaging, without the "
+        "evaluation; runs may have shared the machine with others, so compare seconds with care."
+    )
+    return element(
+        "section",
+        element("h2", "What it took"),
+        element("p", about),
+        tables.cost(results),
+        join(element("p", "Replies were refused, and left out of the average, because:"), refused)
+        if refused
+        else element("p", "No client's reply was refused."),
+    )
+
+
+def conditions(results: Results) -> Html:
+    """Make the section with all that is needed to judge and repeat the runs."""
+    knobs = [relevant(run.knobs) for run in results.runs]
+    varying = labels.varying(knobs)
+    found = [circumstances.of(run) for run in results.runs]
+    around = [
+        (name, _listed(found, name)) for name in dict.fromkeys(n for one in found for n in one)
+    ]
+    return element(
+        "section",
+        element("h2", "Conditions"),
+        element("h3", "Knobs that vary"),
+        tables.pairs([(key, _listed(knobs, key)) for key in varying]),
+        element("h3", "Knobs that all runs share"),
+        tables.pairs([(key, _shared(knobs, key)) for key in _keys(knobs) if key not in varying]),
+        element("h3", "Versions, machine and data"),
+        tables.pairs(around + _data(results)),
+        element("h3", "Repeat it"),
+        _command(results),
+    )
+
+
+def _keys(experiments: Experiments) -> list[str]:
+    return list(dict.fromkeys(key for experiment in experiments for key in experiment))
+
+
+def _listed(experiments: Experiments, key: str) -> str:
+    return ", ".join(_text(value) for value in labels.values(experiments, key))
+
+
+def _shared(experiments: Experiments, key: str) -> str:
+    everywhere = all(key in experiment for experiment in experiments)
+    return _listed(experiments, key) + ("" if everywhere else " (where it applies)")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _data(results: Results) -> list[tuple[str, str]]:
+    """Return the source and licence of each data set that is on this machine."""
+    found = {data.name: data for run in results.runs if (data := circumstances.data_set(run))}
+    return [
+        (f"data: {name}", f"{data.source}; licence: {data.licence}")
+        for name, data in sorted(found.items())
+    ]
+
+
+def _command(results: Results) -> Html:
+    typed = dict.fromkeys(str(run.header.get("command") or "") for run in results.runs)
+    commands = [results.command] if results.command else [command for command in typed if command]
+    if not commands:
+        return element("p", "The command was not recorded; runs.csv has all knobs of each run.")
+    again = (
+        "On one machine, with the same versions, this gives the same networks byte for byte; "
+        "runs.csv has the SHA-256 of each."
+    )
+    return join(element("pre", element("code", "\n".join(commands))), element("p", again))
+
+
+def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
+    """Say what becomes of BatchNorm's statistics, and where it had none to compute."""
+    concerned = [run for run in runs if has_batchnorm(run.knobs.get("recipe"))]
+    if not concerned:
+        return []
+    policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")
+    notes = ["BatchNorm also keeps running means and variances for use after training."]
+    notes += [f"state.bn={policy}: {_POLICIES[str(policy)]}" for policy in policies]
+    notes += [
+        f"state.fixed-from={number}: from round {number} on, clients trained by the statistics as "
+        "they were then, and nobody moved them."
+        for number in labels.values([run.knobs for run in concerned], "state.fixed-from")
+        if number
+    ]
+    single = sum(int(line["single_value_steps"]) for run in concerned for line in run.clients)
+    steps = sum(int(line["steps"]) for run in concerned for line in run.clients)
+    if steps:
+        notes.append(
+            f"In {single:,} of BatchNorm's {steps:,} training steps a layer saw a single value per "
+            "channel, which has no variance; in these steps it used its running statistics, or "
+            "where there are none, only its shift was left."
+        )
+    return notes

@@ -1,0 +1,126 @@
+"""Under which circumstances runs came about, where these disagree, and who held which classes."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+import partitions
+from experiments.report import labels, words
+from experiments.report.results import Run
+from fl.config import Experiment, relevant
+from fl.config.parsing import ConfigError, flatten
+from fl.data import Dataset, deal, load
+from fl.reproducibility.files import fingerprint
+
+
+@dataclass(frozen=True)
+class Deal:
+    """Who held which classes, in one distinct deal."""
+
+    partition: str
+    """In words."""
+    seed: int
+    counts: np.ndarray
+    """Images by client and class."""
+    classes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Its partition and seed."""
+        return f"{self.partition}, seed {self.seed}"
+
+
+def of(run: Run) -> dict[str, str]:
+    """Return the code, packages, machine and data of a run, by name in words."""
+    header = run.header
+    found: dict[str, object] = {
+        "fednf": header.get("version"),
+        "code (SHA-256)": str(header.get("code_sha256", ""))[:16],
+        "Python": header.get("python"),
+        "runtime": header.get("runtime"),
+    }
+    for table in ("packages", "machine"):
+        there = header.get(table, {})
+        if isinstance(there, Mapping):
+            found |= {key.replace("_", " "): value for key, value in flatten(there).items()}
+    if resumed := header.get("resumed"):
+        changes = [
+            f"after round {part['after_round']}: {str(part['code_sha256'])[:16]}, "
+            + ", ".join(f"{name} {version}" for name, version in part["packages"].items())
+            for part in resumed  # pyrefly: ignore
+        ]
+        found["went on with other code or packages"] = "; ".join(changes)
+    found[f"data: {run.knobs.get('data.name')} (SHA-256)"] = str(header.get("data_sha256", ""))[:16]
+    return {name: str(value) for name, value in found.items() if value not in (None, "")}
+
+
+def disagreements(runs: Iterable[Run]) -> list[str]:
+    """Say in what the circumstances of runs differ that should be alike: a line each."""
+    described = []
+    for run in runs:
+        partition = {k: v for k, v in relevant(run.knobs).items() if k.startswith("partition.")}
+        dealt = (
+            f"deal of {run.knobs.get('data.name')}, {sorted(partition.items())}, seed {run.seed}"
+        )
+        deal_sha256 = str(run.header.get("deal_sha256", ""))[:16]
+        described.append(of(run) | {dealt: deal_sha256})
+    lines = []
+    for name in labels.varying(described):
+        found = Counter(one[name] for one in described if name in one)
+        values = [f"{value} ({words.count(n, 'run')})" for value, n in sorted(found.items())]
+        lines.append(f"{name}: {', '.join(values)}")
+    return lines
+
+
+def data_set(run: Run) -> Dataset | None:
+    """Return the data of a run; None where they are unknown here or not on this machine."""
+    try:
+        return load(str(run.knobs.get("data.name")))
+    except (ConfigError, OSError):
+        return None
+
+
+def test_images(runs: Iterable[Run]) -> int | None:
+    """Return how many images the runs were tested on; None if that is not known here."""
+    sizes = {len(data.test) if (data := data_set(run)) else None for run in runs}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def deals(runs: Iterable[Run]) -> tuple[list[Deal], list[str]]:
+    """Deal the images again, once for every distinct deal of some runs.
+
+    Returns:
+        The deals, and for those that can't be repeated here a line that says why.
+    """
+    drawn: dict[str, Deal] = {}
+    faults: dict[str, None] = {}
+    for run in runs:
+        wanted = str(run.header["deal_sha256"])
+        if wanted not in drawn:
+            try:
+                drawn[wanted] = _deal(run)
+            except ConfigError as error:
+                faults[str(error)] = None
+    return list(drawn.values()), list(faults)
+
+
+def _deal(run: Run) -> Deal:
+    """Repeat a run's deal.
+
+    Raises:
+        ConfigError: the data are not here, or code or data deal differently from the run's.
+    """
+    knobs = Experiment.from_flat(run.knobs)
+    data = data_set(run)
+    if data is None:
+        raise ConfigError(f"the data set {knobs.data.name} is not on this machine")
+    parts = [part.numpy() for part in deal(knobs)]
+    name = labels.settings(run.knobs)["partition"].text
+    if fingerprint({f"{i:06}": part for i, part in enumerate(parts)}) != run.header["deal_sha256"]:
+        raise ConfigError(
+            f"{name}, seed {run.seed}: this version of fednf or of the data deals differently"
+        )
+    counts = partitions.counts(data.train.labels.numpy(), parts, len(data.classes))
+    return Deal(name, run.seed, counts, data.classes)

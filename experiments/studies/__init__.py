@@ -1,0 +1,1 @@
+"""Studies: questions, and the experiments that answer them."""

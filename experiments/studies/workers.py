@@ -1,0 +1,121 @@
+"""Experiments side by side: worker processes that are started once and take job after job."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from fl.config import Experiment
+from fl.reproducibility.determinism import settle
+from fl.server.journal import Journal
+from fl.simulation import run
+from fl.simulation.process_pool import start
+from fl.simulation.worker_pool import Team
+
+
+@dataclass(frozen=True)
+class Job:
+    """An experiment, and the folder that it is written to."""
+
+    name: str
+    experiment: Experiment
+    folder: Path
+
+
+Watch = Callable[[Job, dict], None]
+"""Is called with a job and a line of its `rounds.jsonl` as soon as a round is finished."""
+
+
+def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) -> dict[str, str]:
+    """Do jobs in worker processes, one torch thread each, and go on with those that were begun.
+
+    A job that fails, or whose process dies, costs no other job anything.
+
+    Args:
+        jobs: what to do, in this order.
+        workers: processes.
+        command: how to repeat all of it; written into every run.
+        watch: told of every finished round.
+
+    Returns:
+        Job name -> why it failed, in one line; empty where all went well.
+    """
+    settle()
+    todo, failed = deque(jobs), dict[str, str]()
+    crew = [_Worker(command) for _ in range(min(workers, len(jobs)))]
+    try:
+        while True:
+            for worker in crew:
+                if worker.job is None and todo:
+                    worker.take(todo.popleft())
+            busy = {worker.pipe: worker for worker in crew if worker.job}
+            if not busy:
+                return failed
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # pyrefly: ignore
+                if (reason := worker.hear(watch)) is not None:
+                    failed[worker.last] = reason
+            if todo:
+                crew = [w if w.job or w.process.is_alive() else _Worker(command) for w in crew]
+    finally:
+        for worker in crew:
+            worker.process.kill()
+
+
+def work_with(team: Team, jobs: Sequence[Job], command: str, watch: Watch) -> dict[str, str]:
+    """Do jobs one after another, each by all of a team; as `work_through` otherwise."""
+    outcomes = {job.name: _done(job, command, partial(watch, job), team) for job in jobs}
+    return {name: reason for name, reason in outcomes.items() if reason is not None}
+
+
+class _Worker:
+    """A process that does jobs, seen from the parent."""
+
+    def __init__(self, command: str) -> None:
+        self.process, self.pipe = start(_do_jobs, command)
+        self.job: Job | None = None
+        self.last = ""
+
+    def take(self, job: Job) -> None:
+        """Begin a job."""
+        self.job, self.last = job, job.name
+        with suppress(OSError):  # a process that is gone is heard of by `hear`
+            self.pipe.send(job)
+
+    def hear(self, watch: Watch) -> str | None:
+        """Take one message; returns why the job failed if it is about that."""
+        assert self.job is not None
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            message = f"its process died (exit code {self.process.exitcode})"
+        if isinstance(message, dict):
+            watch(self.job, message)
+            return None
+        self.job = None
+        return message
+
+
+def _do_jobs(pipe: Connection, command: str) -> None:
+    """Do jobs until the parent is gone; sends round lines, then None or why it failed."""
+    while True:
+        job = pipe.recv()
+        pipe.send(_done(job, command, pipe.send))
+
+
+def _done(
+    job: Job, command: str, watch: Callable[[dict], None], team: Team | None = None
+) -> str | None:
+    """Do a job or go on with it; returns why it failed, in one line."""
+    try:
+        journal = Journal(job.folder)
+        run(job.experiment, journal, resume=True, watch=watch, command=command, team=team)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None

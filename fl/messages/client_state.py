@@ -1,0 +1,58 @@
+"""What a client keeps from round to round: in its Flower state, and in a form for the disk."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from torch import Tensor
+
+from fl.messages.records import pack_arrays, pack_network, unpack_network
+
+_OWN = "own"
+
+
+def remember(state: RecordDict, tensors: Mapping[str, Tensor]) -> None:
+    """Keep what never leaves a client in its state, where there is any."""
+    if tensors:
+        state[_OWN] = pack_network(tensors)
+
+
+def remembered(state: RecordDict) -> dict[str, Tensor]:
+    """Return what a client has kept; nothing before its first round."""
+    if _OWN not in state:
+        return {}
+    record = state[_OWN]  # not `array_records`, which is a reference cycle
+    assert isinstance(record, ArrayRecord)
+    return unpack_network(record)
+
+
+def pack_state(state: RecordDict) -> tuple[dict[str, np.ndarray], str]:
+    """Split a client's state into numbered tensors and JSON for their names and all else."""
+    tensors: dict[str, np.ndarray] = {}
+    plain: dict[str, dict[str, object]] = {"arrays": {}, "metrics": {}, "configs": {}}
+    for key, record in state.items():
+        match record:
+            case ArrayRecord():
+                numbers = {name: str(len(tensors) + n) for n, name in enumerate(record)}
+                tensors |= {number: record[name].numpy() for name, number in numbers.items()}
+                plain["arrays"][key] = numbers
+            case MetricRecord():
+                plain["metrics"][key] = dict(record)
+            case ConfigRecord():
+                plain["configs"][key] = dict(record)
+    return tensors, json.dumps(plain, default=lambda raw: {"bytes": raw.hex()})
+
+
+def unpack_state(tensors: Mapping[str, np.ndarray], text: str) -> RecordDict:
+    """Put a client's state together again."""
+    plain = json.loads(text)
+    records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
+    for key, numbers in plain["arrays"].items():
+        records[key] = pack_arrays({name: tensors[number] for name, number in numbers.items()})
+    for values in plain["configs"].values():
+        hexed = {key: value for key, value in values.items() if isinstance(value, dict)}
+        values |= {key: bytes.fromhex(value["bytes"]) for key, value in hexed.items()}
+    records |= {key: MetricRecord(values) for key, values in plain["metrics"].items()}
+    records |= {key: ConfigRecord(values) for key, values in plain["configs"].items()}
+    return RecordDict(records)

@@ -1,0 +1,114 @@
+"""What residual networks have in common: a stem, and stages of blocks."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from torch import nn
+
+from fl.nn.layers.pools import overlapping_max
+from fl.nn.slots import Size, Slots
+
+EXPANSION = 4
+"""Channels that leave a bottleneck, over those inside (arXiv 1512.03385, table 1)."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Blocks a stage; every stage has twice the channels of the one before, on half the side."""
+
+    blocks: tuple[int, ...]
+    bottleneck: bool = False
+
+    @classmethod
+    def of_depth(cls, depth: int, named: Mapping[int, "Stages"], kind: str) -> "Stages":
+        """Return the stages of a network with as many layers with weights.
+
+        Args:
+            depth: a key of `named`, or else 6n + 2: three stages of n basic blocks.
+            named: depths that mean something else; they win where they are 6n + 2.
+            kind: of the network, for the message.
+
+        Raises:
+            ValueError: neither of the two.
+        """
+        if depth in named:
+            return named[depth]
+        blocks, rest = divmod(depth - 2, 6)
+        if blocks >= 1 and not rest:
+            return cls((blocks,) * 3)
+        below = [d for d in range(8, depth) if d in named or d % 6 == 2][-1:]
+        above = next(d for d in count(max(depth, 8)) if d in named or d % 6 == 2)
+        raise ValueError(
+            f"depth={depth} is neither 6n + 2 nor one of {', '.join(map(str, named))}, "
+            f"as a {kind} needs; try {' or '.join(map(str, [*below, above]))}"
+        )
+
+
+@dataclass(frozen=True)
+class Position:
+    """What a block is, by where it stands."""
+
+    inputs: int
+    """Channels in."""
+    outputs: int
+    """Channels out."""
+    stride: int
+    """In pixels."""
+    bottleneck: bool
+    opens: bool
+    """Whether it is the first of a stage."""
+    drop: float
+    """Share of examples for which training drops its branch."""
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether its output has another shape than its input."""
+        return self.stride != 1 or self.inputs != self.outputs
+
+    def kernels(self) -> list[tuple[int, int, int, int]]:
+        """Return inputs, outputs, side and stride of the convolutions of its branch.
+
+        In a bottleneck, the one of side 3 has the stride, as in torchvision and timm
+        (arXiv 1512.03385 has it in the first).
+        """
+        if not self.bottleneck:
+            return [
+                (self.inputs, self.outputs, 3, self.stride),
+                (self.outputs, self.outputs, 3, 1),
+            ]
+        inner = self.outputs // EXPANSION
+        return [
+            (self.inputs, inner, 1, 1),
+            (inner, inner, 3, self.stride),
+            (inner, self.outputs, 1, 1),
+        ]
+
+
+def positions(stages: Stages, size: Size) -> Iterator[Position]:
+    """Yield the blocks in order.
+
+    The first stage has `size.width` channels (inside, where it has bottlenecks) and stride 1.
+    Block l of L is dropped with probability l/L·`size.stochastic_depth`: the linear rule of
+    arXiv 1603.09382, equation 4.
+    """
+    inputs, number, total = size.width, 0, sum(stages.blocks)
+    for stage, blocks in enumerate(stages.blocks):
+        outputs = size.width * 2**stage * (EXPANSION if stages.bottleneck else 1)
+        for index in range(blocks):
+            number += 1
+            opens = index == 0
+            stride = 2 if opens and stage > 0 else 1
+            drop = size.stochastic_depth * number / total
+            yield Position(inputs, outputs, stride, stages.bottleneck, opens, drop)
+            inputs = outputs
+
+
+def stem_kernel(stride: int) -> tuple[int, int]:
+    """Return side and stride of the first convolution: 3 and the stem's; of stride 4, 7 and 2."""
+    return (7, 2) if stride == 4 else (3, stride)
+
+
+def stem_pool(slots: Slots, stride: int) -> nn.Module:
+    """Return what ends a stem: of stride 4, the pool of arXiv 1512.03385, table 1; else nothing."""
+    return overlapping_max(slots.dims) if stride == 4 else nn.Identity()

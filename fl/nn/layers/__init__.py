@@ -1,0 +1,1 @@
+"""Layers that fill the slots of networks."""

@@ -1,0 +1,171 @@
+"""What the server measures on the way: signals in networks, and how clients diverge."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+from flwr.app import ConfigRecord, Message
+
+from fl.config import Experiment
+from fl.data import load
+from fl.messages import records
+from fl.nn import fixed_statistics, probes
+from fl.nn import scalars as scalar_names
+from fl.training.parameters import FlatNetwork
+from fl.training.signals import draw, layers, measure, training_places
+
+Arrays = Mapping[str, np.ndarray]
+
+_FIGURES = [field.name for field in fields(probes.Layer)][2:]  # behind name and kind
+
+
+class Watcher:
+    """Measures the rounds of a run for the server.
+
+    The global network is measured in one batch of `training_places`, drawn by the stream (seed,
+    "signals"): the same in every round.
+
+    Args:
+        knobs: which rounds are measured.
+        network: the server's.
+    """
+
+    def __init__(self, knobs: Experiment, network: FlatNetwork) -> None:
+        self.knobs, self.network = knobs, network
+        self.parameters = [name for name, _ in network.module.named_parameters()]
+        self.scalars = sorted(scalar_names(network.module))
+        if knobs.signals.every:
+            self.batch = draw(knobs, load(knobs.data.name), training_places(knobs))
+            self.layers = [(x.name, x.kind) for x in layers(network, self.batch)]
+
+    def round(self, number: int, start: Arrays) -> "Watch":
+        """Return what watches a round.
+
+        Args:
+            number: of the round; 0 has no clients.
+            start: the network that its clients start from.
+        """
+        return Watch(self, number, start)
+
+
+class Watch:
+    """Watches one round; does nothing where it is not to be measured."""
+
+    def __init__(self, watcher: Watcher, number: int, start: Arrays) -> None:
+        self.watcher, self.number = watcher, number
+        self.due = watcher.knobs.signals.due(number, watcher.knobs.rounds)
+        self._divergence = Divergence(start, watcher.parameters, watcher.scalars)
+        self._clients: list[tuple[object, probes.Signals, dict[str, probes.Figure]]] = []
+
+    @property
+    def layers(self) -> int | None:
+        """Of how many layers every reply should bring signals; None: of none."""
+        return len(self.watcher.layers) if self.due else None
+
+    @property
+    def config(self) -> ConfigRecord:
+        """What requests say of it."""
+        return ConfigRecord({records.MEASURE: True} if self.due else {})
+
+    def over(self, replies: Iterable[Message]) -> Iterator[Message]:
+        """Yield replies as they come, and take note of each."""
+        for reply in replies:
+            if self.due:
+                self._take(reply)
+            yield reply
+
+    def lines(self) -> Iterator[dict]:
+        """Yield the round's lines, once the network is as the round has left it.
+
+        The global network's is first, then its clients' in the order of their replies, and last
+        how these diverge.
+        """
+        if not self.due:
+            return
+        module = self.watcher.network.module
+        with fixed_statistics(module, self.watcher.knobs.state.fixed_in(self.number)):
+            told = self._told(None, measure(self.watcher.network, self.watcher.batch))
+        yield {
+            **told,
+            "weights": _finite(probes.weights(module)),
+            "scalars": probes.scalars(module),
+        }
+        for partition, signals, scalars in self._clients:
+            yield {**self._told(partition, signals), "scalars": scalars}
+        if self.number:
+            yield {"round": self.number, "divergence": self._divergence.summary()}
+
+    def _take(self, reply: Message) -> None:
+        network = records.unpack_arrays(records.network_in(reply.content))
+        scalars = {name: network[name].tolist() for name in self.watcher.scalars}
+        partition = records.figures(reply.content)["partition"]
+        self._clients.append((partition, records.signals(reply.content), scalars))
+        self._divergence.add(network)
+
+    def _told(self, partition: object, signals: probes.Signals) -> dict:
+        """Return what lines about clients and about the global network have in common."""
+        layers = [
+            {"name": name, "kind": kind, **_finite(dict(zip(_FIGURES, row, strict=True)))}
+            for (name, kind), row in zip(self.watcher.layers, signals.figures.tolist(), strict=True)
+        ]
+        images = signals.images
+        return {"round": self.number, "partition": partition, "images": images, "layers": layers}
+
+
+class Divergence:
+    """How far the clients of a round come apart, in networks added one by one.
+
+    Of each learnable scalar its variance over the K clients, all weighing the same, divided by K.
+    Of the updates u_k = w_k - w_start, over all parameters and no buffers, the mean cosine of all
+    pairs. With S = Σ u_k/‖u_k‖ that is (‖S‖² - K)/(K(K - 1)), so that one vector is enough. An
+    update of length 0 has no direction and is left out. All in float64.
+
+    Args:
+        start: w_start.
+        parameters: the names of the parameters.
+        scalars: those of the learnable scalars among them.
+    """
+
+    def __init__(self, start: Arrays, parameters: Sequence[str], scalars: Sequence[str]) -> None:
+        self.start, self.parameters, self.scalars = start, parameters, scalars
+        self._clients, self._moving = 0, 0
+        self._directions: np.ndarray | float = 0.0
+        self._mean = {name: np.zeros(start[name].shape) for name in scalars}
+        self._squares = {name: np.zeros(start[name].shape) for name in scalars}
+
+    def add(self, network: Arrays) -> None:
+        """Add a client's network."""
+        self._clients += 1
+        for name in self.scalars:  # Welford's recurrence, which subtracts no large squares
+            off = network[name] - self._mean[name]
+            self._mean[name] = self._mean[name] + off / self._clients
+            self._squares[name] = self._squares[name] + off * (network[name] - self._mean[name])
+        update = np.concatenate(
+            [
+                np.subtract(network[name], self.start[name], dtype=np.float64).ravel()
+                for name in self.parameters
+            ]
+        )
+        if length := np.linalg.norm(update):
+            self._directions = self._directions + update / length
+            self._moving += 1
+
+    def summary(self) -> dict:
+        """Return the divergence; None for a cosine where fewer than two clients moved."""
+        k, together = self._moving, np.square(self._directions).sum()
+        variances = {
+            name: (s / max(self._clients, 1)).tolist() for name, s in self._squares.items()
+        }
+        return {
+            "scalar_variance": variances if self._clients else {},
+            "update_cosine": float(together - k) / (k * (k - 1)) if k > 1 else None,
+            "clients": self._clients,
+        }
+
+
+def _finite(figures: Mapping[str, object]) -> dict[str, object]:
+    """Return figures, however nested, with None for infinities and NaN."""
+    return {
+        name: _finite(value) if isinstance(value, Mapping) else records.finite(value)
+        for name, value in figures.items()
+    }

@@ -1,0 +1,223 @@
+"""The devices of a federation: who is there, what each holds, and why others are left out.
+
+A device is known by its partition id; Flower's node ids come and go. Before a round, whoever is
+connected and not known yet is asked who it is. Whoever can't be used is left out with the reason,
+and asked again later, ever more seldom, so that a device that is put right is taken again. No wait
+is without a bound.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from fl.config import Experiment
+from fl.data import Form
+from fl.messages import node_info, records
+from fl.messages.node_info import Identity
+from fl.reproducibility.provenance import code_hash
+
+ANSWER_SECONDS = 120.0
+"""How long a device may take to say who it is: to start Python and to read its images. A second
+more for each device that is asked, since a simulation asks one after another."""
+CLOCK_SECONDS = 300.0
+"""How far a device's clock may be from the server's; Flower refuses signatures older than that."""
+
+_log = logging.getLogger(__name__)
+
+
+class FederationError(RuntimeError):
+    """The devices that answered are not the federation that the experiment needs."""
+
+
+@dataclass
+class _Stranger:
+    """A node that is connected and can't be asked to train."""
+
+    reason: str
+    partition: int | None = None
+    mute: bool = False
+    """Whether it did not answer, as one that still trains for a run that was ended."""
+    failures: int = 0
+    pause: int = 0
+    """How many times it is passed over before it is asked again."""
+
+
+class Federation:
+    """Who can be asked to train.
+
+    Args:
+        grid: where the nodes are.
+        knobs: how many devices there are to be, and how long to wait for them.
+        form: of the examples that all must hold; None: that of most of those who are there first.
+    """
+
+    def __init__(self, grid: Grid, knobs: Experiment, form: Form | None = None) -> None:
+        self.grid, self.knobs, self.form = grid, knobs, form
+        self.nodes: dict[int, int] = {}
+        """Partition id -> node id of everyone who can be asked."""
+        self.members: dict[int, Identity] = {}
+        """Partition id -> what it said of itself."""
+        self._strangers: dict[int, _Stranger] = {}
+
+    def gather(self) -> None:
+        """Wait until the federation is complete, or for `devices.wait` seconds if it is not.
+
+        Raises:
+            FederationError: fewer than `devices.least` can be asked, or not all where that is 0.
+        """
+        clients = self.knobs.partition.clients
+        least = self.knobs.devices.least or clients
+        self._wait(clients, least)
+        if self.form is None:
+            self._agree()
+        if len(self.nodes) < least:
+            raise FederationError(self._shortage(least))
+
+    def ready(self) -> None:
+        """Look who is there now, and wait for `devices.least` of them, or for one.
+
+        Raises:
+            FederationError: they did not come in `devices.wait` seconds.
+        """
+        least = self.knobs.devices.least or 1
+        self._wait(least, least)
+
+    def lose(self, node: int, reason: str) -> None:
+        """Take note that a node does not answer: it is not asked to train until it does."""
+        partition = next((p for p, n in self.nodes.items() if n == node), None)
+        if partition is not None:
+            self._forget(partition)
+            self._leave_out(node, _Stranger(reason, partition))
+
+    def absent(self) -> list[dict]:
+        """Return the clients that can't be asked, and nodes that are no client, with reasons."""
+        why = {s.partition: s.reason for s in self._strangers.values()}
+        missing = [p for p in range(self.knobs.partition.clients) if p not in self.nodes]
+        lines = [{"partition": p, "reason": why.get(p, "not connected")} for p in missing]
+        return lines + [
+            {"partition": None, "reason": f"node {node}: {stranger.reason}"}
+            for node, stranger in sorted(self._strangers.items())
+            if stranger.partition is None
+        ]
+
+    def _wait(self, wanted: int, least: int) -> None:
+        deadline = time.monotonic() + self.knobs.devices.wait
+        while True:
+            begun = time.monotonic()  # asking takes time: whoever came meanwhile is looked for
+            self._look()
+            if len(self.nodes) >= wanted or self._hopeless() or begun >= deadline:
+                break
+            time.sleep(1)
+        if len(self.nodes) < least:
+            raise FederationError(self._shortage(least))
+
+    def _hopeless(self) -> bool:
+        """Return whether enough nodes are there and none of them can be used: a common cause."""
+        useless = [one for one in self._strangers.values() if not one.mute]
+        return not self.nodes and len(useless) >= self.knobs.partition.clients
+
+    def _shortage(self, least: int) -> str:
+        clients, devices = self.knobs.partition.clients, self.knobs.devices
+        missing = [str(p) for p in range(clients) if p not in self.nodes]
+        reasons = sorted({stranger.reason for stranger in self._strangers.values()})
+        return "; ".join(
+            [
+                f"{len(self.nodes)} of partition.clients={clients} devices can be asked, {least} "
+                f"are needed (devices.least={devices.least}, devices.wait={devices.wait:g} s)",
+                f"missing: {', '.join(missing[:10])}{', …' * (len(missing) > 10)}",
+                *(f"{len(self._strangers)} left out, among them: {why}" for why in reasons[:3]),
+                f"a simulation takes --federation-config num-supernodes={clients}",
+            ]
+        )
+
+    def _look(self) -> None:
+        """Part with nodes that are gone, and ask those that are new, or due again, who they are."""
+        there = set(self.grid.get_node_ids())
+        for partition in [p for p, node in self.nodes.items() if node not in there]:
+            self._forget(partition)
+        self._strangers = {n: s for n, s in self._strangers.items() if n in there}
+        known, due = set(self.nodes.values()), []
+        for node in sorted(there - known):
+            stranger = self._strangers.get(node)
+            if stranger and stranger.pause:
+                stranger.pause -= 1
+            else:
+                due.append(node)
+        if due:
+            self._ask(due)
+
+    def _ask(self, nodes: Sequence[int]) -> None:
+        questions = [Message(RecordDict(), node, records.WHO_ARE_YOU) for node in nodes]
+        patience = ANSWER_SECONDS + len(nodes)
+        replies = list(self.grid.send_and_receive(questions, timeout=patience))
+        answers = {reply.metadata.reply_to_message_id: reply for reply in replies}
+        for question in questions:
+            node = question.metadata.dst_node_id
+            self._meet(node, answers.get(question.metadata.message_id))
+
+    def _meet(self, node: int, reply: Message | None) -> None:
+        """Take a node into the federation, or leave it out."""
+        if reply is None:
+            reason = f"no answer within {ANSWER_SECONDS:.0f} s"
+            return self._leave_out(node, _Stranger(reason, mute=True))
+        try:
+            told = node_info.read(reply)
+        except ValueError as error:
+            return self._leave_out(node, _Stranger(str(error)))
+        if reason := self._unfit(told):
+            return self._leave_out(node, _Stranger(reason, self._free(told.partition)))
+        self._strangers.pop(node, None)
+        self.nodes[told.partition], self.members[told.partition] = node, told
+        return None
+
+    def _unfit(self, told: Identity) -> str | None:
+        """Say why a device can't be used; None where it can."""
+        clients, off = self.knobs.partition.clients, told.clock - time.time()
+        if told.code != code_hash():
+            return (
+                f"it runs other code ({told.code[:8]}) than the server ({code_hash()[:8]}); "
+                "see docs/flower.md for simulations, docs/devices.md for devices"
+            )
+        if not 0 <= told.partition < clients:
+            return f"it is partition {told.partition}, expected 0 to {clients - 1}"
+        if told.partition in self.nodes:
+            return f"partition {told.partition} is there already; give each device its own"
+        if not abs(off) <= CLOCK_SECONDS:  # nor is it, where its clock is no number
+            return f"its clock is {abs(off):.0f} s {'fast' if off > 0 else 'slow'}; set its time"
+        if self.form and told.form != self.form:
+            return self._other_form(told.form)
+        return None
+
+    def _other_form(self, form: Form) -> str:
+        return f"its examples are {form}, the federation's {self.form}; see data.classes"
+
+    def _agree(self) -> None:
+        """Settle the form of examples: what most devices hold, of equally many the first's."""
+        forms = Counter(self.members[p].form for p in sorted(self.members))
+        self.form = forms.most_common(1)[0][0]
+        for partition, told in sorted(self.members.items()):
+            if told.form != self.form:
+                self.lose(self.nodes[partition], self._other_form(told.form))
+
+    def _forget(self, partition: int) -> None:
+        del self.nodes[partition], self.members[partition]
+
+    def _free(self, partition: int) -> int | None:
+        """Return a partition if no member has it and it exists, else None."""
+        exists = 0 <= partition < self.knobs.partition.clients
+        return partition if exists and partition not in self.nodes else None
+
+    def _leave_out(self, node: int, stranger: _Stranger) -> None:
+        before = self._strangers.get(node)
+        stranger.failures = before.failures + 1 if before else 0
+        stranger.pause = 2 ** min(stranger.failures, 3) - 1
+        if stranger.partition is None and before:
+            stranger.partition = before.partition
+        if before is None or before.reason != stranger.reason:
+            _log.warning("left out: node %s: %s", node, stranger.reason)
+        self._strangers[node] = stranger

@@ -1,0 +1,248 @@
+"""Who trains the clients of an experiment where one machine simulates them, and how."""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError, Value
+from fl.data import deal, load
+from fl.fleet import batch_size
+from fl.reproducibility.provenance import cores
+from fl.reproducibility.seeds import torch_stream
+from fl.training import parameters
+from fl.vectorized import gpu_memory, operators
+from fl.vectorized.padding import widths
+from fl.vectorized.scheduler import by_batch
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """Up to where overhead, which lanes share, takes a step's time, and not arithmetic."""
+
+    values: float
+    """Weights of a network."""
+    images: float
+    """Images a batch; on a CPU, those up to which our operators are faster."""
+    images_of_batchnorm: float
+    """The same with BatchNorm, whose batches can't be filled up, so that few of the last ones are
+    passed together."""
+    run: int
+    """Images in a run from which tracing pays, for each size of pass."""
+    overhead: int
+    """Of a pass, in steps of one client."""
+
+
+_CPU = _Limits(values=2e6, images=32.0, images_of_batchnorm=8.0, run=25_000, overhead=1)
+"""Tracing takes, once a machine, one to four seconds a size of pass and six for our operators, for
+about half a millisecond less an image. A pass's overhead is about the arithmetic of a step in the
+networks that cohorts are for."""
+_GPU = _Limits(values=12e6, images=32.0, images_of_batchnorm=32.0, run=1_000, overhead=100)
+"""A step waits for the processor to launch its operators, 6 to 9 ms on an H100, and a recorded pass
+over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
+weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
+_MOST_LANES = 16
+"""In a process on a CPU; up to here every number of lanes is looked at."""
+_FEWEST_LANES = 3
+"""Lanes from which what they share outweighs what they cost."""
+_COMPILED_IMAGES = 100_000
+"""Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
+size of pass, for half a millisecond to five less an image."""
+_TOGETHER_BYTES = 256 * 2**20
+"""What clients of one call may take in memory, each with a request, a start and a reply."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, and why it is that one."""
+
+    knobs: Experiment
+    """The experiment with numbers in the place of `auto`."""
+    workers: int
+    """Processes; 1: this one."""
+    at_once: int
+    """How many clients' networks memory has room for."""
+    why: str
+
+    @property
+    def told(self) -> dict[str, Value]:
+        """What `experiment.json` says of it; its knobs are what a resumed run goes on with."""
+        parameters, keys = self.knobs.to_flat(), ("engine", "cohort.lanes", "cohort.level")
+        chosen = {key: parameters[key] for key in keys}
+        return {**chosen, "workers": self.workers, "why": self.why}
+
+
+def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
+    """Settle `engine`, `cohort.*` and the workers, by the experiment and the number of cores.
+
+    Never by a clock: so a run that is repeated on one machine is trained by the same engine.
+
+    Args:
+        knobs: the experiment.
+        workers: processes; None: a core each, if the run is long enough to start them.
+
+    Raises:
+        ConfigError: the network or the deal is impossible, or what a level takes is not here.
+    """
+    network = parameters.network(knobs, torch_stream(knobs.seed, "init"))
+    values, sampled = len(network.weights), knobs.sampling.clients
+    if workers is None:
+        one = _on_gpu(network) or _images(knobs) < _limits(network).run
+        workers = 1 if one else min(cores(), sampled)
+    held = _TOGETHER_BYTES // (12 * values)
+    why = _why_alone(knobs)
+    lanes = 1 if why else _asked_lanes(knobs, network, workers)
+    if why := why or _why_sequential(knobs, network, lanes, workers):
+        alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
+        return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
+    level = _level(knobs, network)
+    at_once = min(max(lanes * workers, held), sampled)
+    together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
+    return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
+
+
+def _why_alone(knobs: Experiment) -> str | None:
+    """Return why there can't be lanes; None where there can."""
+    if knobs.engine == "sequential":
+        return "asked for"
+    if knobs.network.drops:
+        return "dropout draws from each client's own stream"
+    if knobs.sampling.clients == 1:
+        return "one client a round"
+    return None
+
+
+def _why_sequential(
+    knobs: Experiment, network: parameters.FlatNetwork, lanes: int, workers: int
+) -> str | None:
+    """Return why clients are trained one after another although there can be lanes."""
+    if knobs.engine == "cohort":
+        return None
+    if knobs.sampling.clients <= workers:
+        return "a worker for every client of a round"
+    limits = _limits(network)
+    most = limits.images_of_batchnorm if by_batch(network) else limits.images
+    if knobs.client.batch_size > most:
+        return f"batches of {knobs.client.batch_size} keep a core busy"
+    if (values := len(network.weights)) > limits.values:
+        return f"{values:,} weights keep a core busy at any batch size"
+    if lanes < _FEWEST_LANES:
+        return "few clients train at a time, or few have as much to do as the largest"
+    if (images := _images(knobs)) < limits.run * _sizes(knobs):
+        return f"about {images:,.0f} images are a short run"
+    return None
+
+
+def _on_gpu(network: parameters.FlatNetwork) -> bool:
+    return network.weights.device.type == "cuda"
+
+
+def _limits(network: parameters.FlatNetwork) -> _Limits:
+    return _GPU if _on_gpu(network) else _CPU
+
+
+def _asked_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int) -> int:
+    """Return the lanes of a worker that are asked for; for `auto`, those that are done first."""
+    if knobs.cohort.lanes != "auto":
+        return knobs.cohort.lanes
+    most = _most_lanes(knobs, network, workers)
+    return _lanes(_typical_round(knobs), workers, most, _limits(network).overhead)
+
+
+def _most_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int) -> int:
+    """Return how many lanes a worker may have; on a GPU what its part of the memory holds.
+
+    Of all the card has, not of what is free: else another program there would change results.
+    """
+    if not _on_gpu(network):
+        return _MOST_LANES
+    memory = torch.cuda.get_device_properties(network.weights.device).total_memory
+    size = knobs.client.batch_size
+    form, passes = load(knobs.data.name).form, len(widths(knobs, size))
+    return gpu_memory.lanes(network, form, size, passes, memory // workers)
+
+
+def _sizes(knobs: Experiment) -> int:
+    """Return how many sizes of pass there can be, each of which is prepared by itself."""
+    tiers = {batch_size(knobs, client) for client in range(knobs.partition.clients)}
+    return sum(len(widths(knobs, size)) for size in tiers)
+
+
+def _images(knobs: Experiment) -> float:
+    """Return about how many images a run trains on, each as often as it does."""
+    share = knobs.sampling.clients / knobs.partition.clients
+    return len(load(knobs.data.name).train) * share * knobs.client.epochs * knobs.rounds
+
+
+def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
+    """Return how passes are run.
+
+    Each size of batch is compiled by itself, and with BatchNorm every client's last one has its
+    own.
+    """
+    level = knobs.cohort.level
+    if level in ("eager", "traced"):
+        return level
+    if _on_gpu(network):
+        if level == "auto":
+            return "traced"
+        raise ConfigError(
+            f"cohort.level={level}: its programs are for CPUs; on a GPU use cohort.level=traced, "
+            "which is replayed as a CUDA graph, or device=cpu"
+        )
+    reason = operators.why_not()
+    if level == "auto":
+        if reason:
+            return "traced"
+        long = _images(knobs) >= _COMPILED_IMAGES * _sizes(knobs)
+        sizes = by_batch(network) or knobs.fleet.tiers
+        return "compiled" if long and not sizes else "native"
+    if reason:
+        raise ConfigError(f"cohort.level={level}: {reason}; or use cohort.level=traced")
+    return level
+
+
+def _typical_round(knobs: Experiment) -> list[int]:
+    """Return the steps that clients of a round have: of all clients, in steps evenly through."""
+    parts = deal(knobs)
+    steps = sorted(-(-len(part) // batch_size(knobs, n)) for n, part in enumerate(parts))
+    sampled = knobs.sampling.clients
+    return [steps[(2 * n + 1) * len(steps) // (2 * sampled)] for n in range(sampled)]
+
+
+def _lanes(steps: Sequence[int], workers: int, most: int, overhead: int) -> int:
+    """Return with how many lanes a worker these clients are done first.
+
+    A pass over K lanes is taken to cost as much as K + overhead steps of one client. Of many, only
+    numbers that clients with equally many steps would fill evenly are looked at.
+    """
+    shared = longest_first(steps, workers)
+    parts = [[steps[place] for place in part] for part in shared]
+    clients = max(map(len, parts))
+    most = min(most, clients)
+    evenly = {-(-clients // turn) for turn in range(1, clients + 1)}
+    few = range(1, min(most, _MOST_LANES) + 1)
+
+    def cost(lanes: int) -> int:
+        return (lanes + overhead) * max(passes(part, lanes) for part in parts)
+
+    return min(sorted({*few, most, *(n for n in evenly if n <= most)}), key=cost)
+
+
+def passes(steps: Sequence[int], lanes: int) -> int:
+    """Return how many passes a cohort needs where whoever has most steps is begun first."""
+    parts = longest_first(steps, lanes)
+    return max(sum(steps[place] for place in part) for part in parts)
+
+
+def longest_first(steps: Sequence[int], hands: int) -> list[list[int]]:
+    """Deal clients, by their places: the largest first, each to whoever has least to do."""
+    parts: list[list[int]] = [[] for _ in range(hands)]
+    loads = [(0, hand) for hand in range(hands)]
+    for place in sorted(range(len(steps)), key=lambda place: -steps[place]):
+        load, hand = loads[0]
+        parts[hand].append(place)
+        heapq.heapreplace(loads, (load + steps[place], hand))
+    return parts

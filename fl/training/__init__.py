@@ -1,0 +1,1 @@
+"""Local training in plain PyTorch, which knows no Flower."""

@@ -1,0 +1,181 @@
+"""A network as one vector of weights: what training, penalties and norms work on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError
+from fl.data import Form, load
+from fl.nn import BatchNorm, breaks_onednn, build, forget_statistics, has_groups, scalars
+
+Vector = Float[Tensor, "*lanes weights"]
+"""All weights of a network, or one such row for every one of several: what is done to them is done
+to each row by itself."""
+
+
+def network(
+    knobs: Experiment, generator: torch.Generator, form: Form | None = None
+) -> "FlatNetwork":
+    """Build an experiment's network on its device, with initial weights from a generator.
+
+    Args:
+        knobs: the experiment.
+        generator: all randomness.
+        form: what the network is for; None: for the experiment's data set.
+
+    Raises:
+        ConfigError: the recipe, the skeleton's size or the device does not exist.
+    """
+    form = form or load(knobs.data.name).form
+    try:
+        module = build(knobs.network, knobs.recipe, form.shape, form.classes, generator)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if knobs.state.bn == "drop":
+        forget_statistics(module)
+    return FlatNetwork(module, _device(knobs.device))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Where a parameter lies in a vector of weights."""
+
+    name: str
+    start: int
+    shape: tuple[int, ...]
+
+    def of(self, vector: Vector, *shape: int) -> Tensor:
+        """Return this part of every row, as a view of the parameter's shape or of a given one."""
+        part = vector[..., self.start : self.start + prod(self.shape)]
+        return part.view((*vector.shape[:-1], *(shape or self.shape)))
+
+
+class FlatNetwork:
+    """A network whose parameters live in one vector and whose gradients live in another.
+
+    Args:
+        module: any network; its parameters become views of `weights`, in the module's order.
+        device: where it trains.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        if device.type == "cuda":  # whose thread of gradients warns where products come first
+            torch.ones((), device=device, requires_grad=True).exp().backward()
+        self.module = module.to(device)
+        self.weights = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+        self.gradient = torch.zeros_like(self.weights)
+        self.segments: list[Segment] = []
+        self.buffers = dict(module.named_buffers())
+        """All that the network's state has besides its parameters, by name."""
+        self._tensors: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
+        start = 0
+        for name, parameter in module.named_parameters():
+            segment = Segment(name, start, tuple(parameter.shape))
+            self.segments.append(segment)
+            parameter.data = segment.of(self.weights)
+            parameter.grad = segment.of(self.gradient)
+            start += parameter.numel()
+
+    @cached_property
+    def _on_cpu(self) -> tuple[Vector, dict[str, Tensor]]:
+        """Weights and tensors on the CPU: the network's own, or what goes to a GPU in one piece."""
+        if self.weights.device.type == "cpu":
+            return self.weights, self._tensors
+        weights = torch.empty_like(self.weights, device="cpu")
+        return weights, self._tensors | {part.name: part.of(weights) for part in self.segments}
+
+    @cached_property
+    def _spoilt(self) -> bool:
+        return breaks_onednn(self.module)
+
+    @contextmanager
+    def convolving(self, onednn: bool = True) -> Iterator[None]:
+        """Let convolutions be oneDNN's, or PyTorch's own, as where oneDNN would spoil memory."""
+        before = torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = before and onednn and not self._spoilt  # pyrefly: ignore
+        try:
+            yield
+        finally:
+            torch.backends.mkldnn.enabled = before
+
+    @cached_property
+    def norms(self) -> list[BatchNorm]:
+        """Its BatchNorm layers."""
+        return [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
+
+    @cached_property
+    def grouped(self) -> bool:
+        """Whether a convolution of it has groups."""
+        return has_groups(self.module)
+
+    def load(self, state: Mapping[str, Tensor | np.ndarray]) -> None:
+        """Overwrite every parameter and buffer, so that nothing of the last client stays.
+
+        Raises:
+            ValueError: the names or shapes are not this network's.
+        """
+        if state.keys() != self._tensors.keys():
+            odd = sorted(state.keys() ^ self._tensors.keys())
+            raise ValueError(f"the state's tensors are not this network's; different: {odd[:3]}")
+        weights, tensors = self._on_cpu
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                found, wanted = tuple(state[name].shape), tuple(tensor.shape)
+                if found != wanted:
+                    raise ValueError(f"{name} has shape {found}, expected {wanted}")
+                _fill(tensor, state[name])
+            self.weights.copy_(weights)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all parameters and buffers, on the CPU until the next call or change."""
+        weights, tensors = self._on_cpu
+        weights.copy_(self.weights)
+        return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of all parameters and buffers, on the CPU."""
+        return {name: tensor.clone() for name, tensor in self.tensors().items()}
+
+    def rate_factors(self, activation_lr: float) -> Vector | None:
+        """Return a factor per weight on the learning rate; None where all are 1."""
+        if activation_lr == 1:
+            return None
+        chosen = scalars(self.module)
+        return torch.cat(
+            [
+                torch.full((p.numel(),), activation_lr if name in chosen else 1.0)
+                for name, p in self.module.named_parameters()
+            ]
+        ).to(self.weights.device)
+
+
+def _fill(tensor: Tensor, values: Tensor | np.ndarray) -> None:
+    """Overwrite a tensor, with one copy also of arrays that can only be read."""
+    if isinstance(values, Tensor):
+        tensor.copy_(values)
+    elif tensor.device.type == "cpu":
+        np.copyto(tensor.detach().numpy(), values, casting="unsafe")  # as `copy_` does
+    else:
+        tensor.copy_(torch.tensor(values))
+
+
+def device_name(network: FlatNetwork) -> str:
+    """Return where a network trains: `cpu`, or the name of the GPU."""
+    device = network.weights.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: torch sees no CUDA device here; use device=cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,56 @@
+"""Signals of a network in training: the batch that is measured, and the measurement."""
+
+from dataclasses import astuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from fl.config import Experiment
+from fl.data import Batch, Dataset, batches, load, validation
+from fl.nn import probes
+from fl.reproducibility.seeds import Step, stream
+from fl.training.parameters import FlatNetwork
+
+
+def draw(
+    knobs: Experiment,
+    dataset: Dataset,
+    places: Int[Tensor, " examples"],
+    *path: Step,
+    noise: float = 0.0,
+) -> Batch:
+    """Draw the one batch that is measured, by the stream (seed, *path, "signals").
+
+    Args:
+        knobs: how many images, and how training augments them.
+        dataset: whose training images they are.
+        places: the training images to draw from; all of them where they are fewer.
+        path: of the stream.
+        noise: as `fl.data.batches`.
+    """
+    rng = stream(knobs.seed, *path, "signals")
+    chosen = places[torch.from_numpy(rng.permutation(len(places))[: knobs.signals.images])]
+    augment = knobs.data.augment
+    return next(batches(dataset, chosen, len(chosen), 1, rng, augment=augment, noise=noise))
+
+
+def layers(network: FlatNetwork, batch: Batch) -> list[probes.Layer]:
+    """Return what `fl.nn.probes.measure` does of a network in a batch, wherever that trains."""
+    inputs, labels = (tensor.to(network.weights.device) for tensor in batch)
+    with network.convolving():
+        return probes.measure(network.module, inputs, labels)
+
+
+def measure(network: FlatNetwork, batch: Batch) -> probes.Signals:
+    """Measure a network in a batch, and leave it as it is; see `fl.nn.probes`."""
+    rows = [astuple(layer)[2:] for layer in layers(network, batch)]
+    return probes.Signals(len(batch[1]), np.array(rows, np.float64))  # None becomes NaN
+
+
+def training_places(knobs: Experiment) -> Int[Tensor, " examples"]:
+    """Return where the training images are that are not kept for validation."""
+    left = torch.ones(len(load(knobs.data.name).train), dtype=torch.bool)
+    left[validation(knobs)] = False
+    return left.nonzero().flatten()

@@ -1,0 +1,230 @@
+"""One step of a client: correct the gradient, clip it, decay, and move the weights.
+
+The step works on one network's vector of weights, or on a row for each of several clients at once.
+The optimizers do the arithmetic of torch.optim without its start-up second. A round of
+micro-batches makes thousands of tiny steps, so the number of calls matters, not the number of
+multiplications: on one vector an optimizer takes one to six calls, whatever the number of layers.
+A clip changes the gradient in place and returns the norm that the whole gradient had. No value
+leaves the device, so nothing waits for it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fl.config import Client
+from fl.nn.layers.convs import StandardizedConv
+from fl.training.parameters import FlatNetwork, Vector
+
+Correction = Callable[[Vector, Vector, Vector], None]
+"""A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
+
+
+class Update:
+    """Moves weights by one step, given their gradient: w <- w - lr·d(clip(g + correction) + λw).
+
+    Args:
+        network: what the weights are of.
+        client: learning rate, optimizer, clipping, weight decay.
+        correct: the strategy's client half, or None.
+        weights: the network's own, or a row for each of several clients.
+    """
+
+    def __init__(
+        self,
+        network: FlatNetwork,
+        client: Client,
+        correct: Correction | None,
+        weights: Vector,
+    ) -> None:
+        self.weights = weights
+        self.client, self.correct = client, correct
+        self.norms = torch.zeros(weights.shape[:-1], device=weights.device)
+        self.factors = network.rate_factors(client.activation_lr)
+        self.clip = make_clip(client, network, weights)
+        self.optimizer = make_optimizer(client, weights)
+
+    @torch.inference_mode()  # in which gradients of traced passes are made
+    def __call__(self, gradient: Vector, start: Vector) -> None:
+        """Correct, clip, decay, and step; the order of torch with the penalty in the loss.
+
+        Args:
+            gradient: of the shape of the weights; it is overwritten.
+            start: the weights at the beginning of the round.
+        """
+        if self.correct is not None:
+            self.correct(gradient, self.weights, start)
+        self.norms.add_(self.clip(gradient))
+        if self.client.weight_decay:
+            gradient.add_(self.weights, alpha=self.client.weight_decay)
+        direction = self.optimizer.direction(gradient)
+        if self.factors is not None:
+            direction = direction * self.factors
+        self.weights.add_(direction, alpha=-self.client.lr)
+
+    def forget(self, lane: int) -> None:
+        """Begin anew with one of the rows."""
+        self.norms[lane] = 0
+        self.optimizer.forget(lane)
+
+
+class SGD:
+    """Stochastic gradient descent with momentum m: v <- m v + g, d = v (as torch.optim.SGD).
+
+    Args:
+        momentum: m.
+        like: the weights.
+    """
+
+    def __init__(self, momentum: float, like: Vector) -> None:
+        self.momentum = momentum
+        self.velocity = torch.zeros_like(like) if momentum else None
+
+    def direction(self, gradient: Vector) -> Vector:
+        """Return g, or with momentum the velocity; may hand the gradient's own memory back."""
+        if self.velocity is None:
+            return gradient
+        return self.velocity.mul_(self.momentum).add_(gradient)
+
+    def forget(self, lane: int) -> None:
+        """Begin anew with one of the rows."""
+        if self.velocity is not None:
+            self.velocity[lane] = 0
+
+
+class Adam:
+    """Adam (arXiv 1412.6980, algorithm 1): d = m̂ / (√v̂ + ε), β = (0.9, 0.999), ε = 1e-8.
+
+    Args:
+        like: the weights.
+    """
+
+    BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+
+    def __init__(self, like: Vector) -> None:
+        self.mean, self.square = torch.zeros_like(like), torch.zeros_like(like)
+        # Powers of β are taken in double precision, whatever the weights have.
+        self.steps = torch.zeros(*like.shape[:-1], 1, dtype=torch.float64, device=like.device)
+
+    def direction(self, gradient: Vector) -> Vector:
+        """Return the bias-corrected first moment over the root of the second."""
+        self.steps += 1
+        self.mean.lerp_(gradient, 1 - self.BETA1)
+        self.square.mul_(self.BETA2).addcmul_(gradient, gradient, value=1 - self.BETA2)
+        wanted = ((1 - self.BETA2**self.steps) ** -0.5).to(gradient.dtype)
+        root = self.square.sqrt().mul_(wanted).add_(self.EPS)
+        return self.mean.div(root).mul_((1 / (1 - self.BETA1**self.steps)).to(gradient.dtype))
+
+    def forget(self, lane: int) -> None:
+        """Begin anew with one of the rows."""
+        self.mean[lane], self.square[lane], self.steps[lane] = 0, 0, 0
+
+
+Optimizer = SGD | Adam
+"""Remembers what it needs between steps; made anew for every local round."""
+
+
+def make_optimizer(client: Client, like: Vector) -> Optimizer:
+    """Return a fresh optimizer for weights as the knobs ask for it."""
+    return SGD(client.momentum, like) if client.optimizer == "sgd" else Adam(like)
+
+
+Norm = Float[Tensor, "*lanes"]
+Clip = Callable[[Vector], Norm]
+"""Clips a gradient, every lane's by itself."""
+
+
+def make_clip(client: Client, network: FlatNetwork, weights: Vector) -> Clip:
+    """Return the clip that the knobs ask for.
+
+    Args:
+        client: the knobs.
+        network: what the weights are of.
+        weights: the network's own, or a row for each of several clients; gradients are of the same
+            shape.
+    """
+    kind, bound = client.clipping
+    if kind == "agc":
+        return AdaptiveClip(network, weights, bound)
+    return partial(by_norm, bound=bound if kind == "norm" else None)
+
+
+def by_norm(gradient: Vector, bound: float | None) -> Norm:
+    """Scale a gradient in place so that its 2-norm is at most `bound` (arXiv 1211.5063, alg. 1).
+
+    The norm is that of the whole vector; without a bound nothing is scaled. Returns the norm that
+    the gradient had.
+    """
+    norm = torch.linalg.vector_norm(gradient, dim=-1)
+    if bound is not None:
+        gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1).unsqueeze(-1))
+    return norm
+
+
+class AdaptiveClip:
+    """Adaptive gradient clipping (AGC): no unit's gradient is large beside the unit's weights.
+
+    For every unit i: where ‖G_i‖ ≥ λ·max(‖W_i‖, 1e-3), G_i becomes
+    λ·max(‖W_i‖, 1e-3)/max(‖G_i‖, 1e-6)·G_i. A unit is what makes one output: a row of a linear
+    layer, a filter of a convolution. Of a parameter that is a vector (a bias, the gains of
+    standardized weights, an activation's scalars) the whole is one unit. The last layer,
+    `classifier`, is left as it is, weights and bias; where there is none, nothing is.
+
+    What starts at 0, as the last gain of an NF-ResNet's branch, moves by 1e-3·λ a step at most: at
+    small learning rates such branches stay closed for long.
+
+    Source: arXiv 2102.06171, section 4.1, with the constants and the vectors of its authors' code.
+    Where a gain is stored as (outputs, 1, 1, 1), timm's code clips it element by element; the
+    authors' takes it for the vector that it is, and so do we.
+
+    Args:
+        network: says what the units are.
+        weights: as `make_clip`.
+        bound: λ.
+    """
+
+    WEIGHT_FLOOR, GRADIENT_FLOOR = 1e-3, 1e-6
+
+    def __init__(self, network: FlatNetwork, weights: Vector, bound: float) -> None:
+        self.bound = bound
+        layers = network.module.named_modules()
+        gains = {f"{name}.gain" for name, layer in layers if isinstance(layer, StandardizedConv)}
+        self.clipped = [
+            (segment, 1 if len(segment.shape) < 2 or segment.name in gains else segment.shape[0])
+            for segment in network.segments
+            if not segment.name.startswith("classifier.")
+        ]
+        self.units = [units for _, units in self.clipped]
+        self.weights = self._matrices(weights)
+        self._last: tuple[Vector | None, list[Tensor]] = None, []
+
+    @torch.no_grad()
+    def __call__(self, gradient: Vector) -> Norm:
+        """Clip a gradient in place and return the 2-norm that the whole of it had."""
+        if self._last[0] is not gradient:  # a network's is always in the same place
+            self._last = gradient, self._matrices(gradient)
+        gradients = self._last[1]
+        norm = torch.linalg.vector_norm(gradient, dim=-1)
+        limits = _rows(self.weights).clamp_(min=self.WEIGHT_FLOOR).mul_(self.bound)
+        norms = _rows(gradients)
+        scaled = limits / norms.clamp(min=self.GRADIENT_FLOOR)
+        factors = torch.where(norms < limits, 1.0, scaled).unsqueeze(-1).split(self.units, -2)
+        for matrix, factor in zip(gradients, factors, strict=True):
+            matrix.mul_(factor)
+        return norm
+
+    def _matrices(self, vector: Vector) -> list[Tensor]:
+        """Return the memory of a vector as one matrix a parameter, with a row a unit."""
+        return [
+            segment.of(vector, units, prod(segment.shape) // units)
+            for segment, units in self.clipped
+        ]
+
+
+def _rows(matrices: list[Tensor]) -> Float[Tensor, "*lanes units"]:
+    """Return the 2-norms of all rows of all matrices, next to one another."""
+    return torch.cat([torch.linalg.vector_norm(matrix, dim=-1) for matrix in matrices], dim=-1)

@@ -1,0 +1,76 @@
+"""The gradients of many clients in one forward and backward pass."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fl.training.parameters import FlatNetwork
+from fl.vectorized.operators import Operators, why_not
+
+Rows = Float[Tensor, "lanes weights"]
+PerLane = Float[Tensor, " lanes"]
+
+
+class Examples(NamedTuple):
+    """A batch for every lane."""
+
+    inputs: Float[Tensor, "lanes batch channels *space"]
+    labels: Int[Tensor, "lanes batch"]
+    shares: Float[Tensor, "lanes batch"]
+    """What each example counts in its lane's loss: 1 over the size of the lane's batch, and 0
+    where a place is only filled up."""
+
+
+class Gradients:
+    """Differentiates the losses of K lanes by their weights, for any network that vmap can take.
+
+    For lane k, ``L_k = Σ_b share_kb · CE(f(x_kb; w_k), y_kb)`` and ``dL_k/dw_k``. The network's own
+    weights are neither read nor changed.
+
+    Args:
+        network: f, and where in a row of weights its parameters lie.
+        native: whether our operators stand in for PyTorch's, see `fl.vectorized.operators`.
+
+    Raises:
+        RuntimeError: our operators can't be built here.
+    """
+
+    whole: ClassVar[bool] = False
+    """Whether a pass over all lanes is had for less than one over some of them."""
+
+    def __init__(self, network: FlatNetwork, native: bool = False) -> None:
+        self.module, self.segments = network.module, network.segments
+        if native and (reason := why_not()):
+            raise RuntimeError(reason)
+        self.operators = Operators if native else nullcontext
+
+    def __call__(
+        self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
+    ) -> tuple[PerLane, Rows]:
+        """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
+        parts = {s.name: s.of(weights.detach()).requires_grad_() for s in self.segments}
+        # The fused kernels of attention can't be vectorized over lanes.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self.operators():
+            losses = torch.vmap(self._loss)(parts, dict(buffers), *examples)
+            found = torch.autograd.grad(losses.sum(), list(parts.values()), materialize_grads=True)
+        return losses.detach(), torch.cat([part.reshape(len(part), -1) for part in found], dim=1)
+
+    def _loss(
+        self,
+        weights: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Tensor,
+        labels: Tensor,
+        shares: Tensor,
+    ) -> Tensor:
+        logits = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
+        # Not `F.cross_entropy`: under vmap its parts load sympy, which takes 0.7 s.
+        likely = F.log_softmax(logits, dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return -likely @ shares

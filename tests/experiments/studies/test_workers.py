@@ -1,0 +1,170 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from experiments.studies.workers import Job, work_through
+from fl.config import Experiment
+from fl.server.journal import Journal
+from fl.simulation import run
+
+QUICK = {
+    "network.depth": 3,
+    "network.width": 4,
+    "partition.kind": "iid",
+    "partition.clients": 100,
+    "sampling.clients": 2,
+    "client.batch-size": 32,
+    "rounds": 3,
+}
+LONG = {"rounds": 100_000}
+"""So many rounds that nobody waits for the end."""
+
+
+def experiment(**flat) -> Experiment:
+    return Experiment.from_flat({**QUICK, **flat})
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only for its parent to notice."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+
+
+def children(pid: int) -> list[int]:
+    """Return the worker processes of a process, without multiprocessing's own helper."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(child) for task in tasks for child in task.read_text().split()]
+    words = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in found}
+    return [child for child in found if b"resource_tracker" not in words[child]]
+
+
+def oldest() -> BaseProcess:
+    """Return the worker that was started first; their names are numbered."""
+    return min(active_children(), key=lambda worker: int(worker.name.rpartition("-")[2]))
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory):
+    """One worker killed in mid-job, one folder that holds something else, and two good jobs."""
+    root = tmp_path_factory.mktemp("work")
+    jobs = [
+        Job("killed", experiment(**LONG), root / "killed"),
+        Job("one", experiment(seed=1), root / "one"),
+        Job("occupied", experiment(), root / "occupied"),
+        Job("two", experiment(seed=2), root / "two"),
+    ]
+    (root / "occupied").mkdir()
+    (root / "occupied" / "letter.txt").write_text("dear")
+    seen: list[tuple[str, int]] = []
+
+    def watch(job: Job, line: dict) -> None:
+        seen.append((job.name, line["round"]))
+        if seen[-1] == ("killed", 2):
+            oldest().kill()  # the first job was given to the first worker
+
+    failed = work_through(jobs, 2, "fednf study mine", watch)
+    return SimpleNamespace(jobs=jobs, seen=seen, failed=failed, root=root)
+
+
+def test_a_worker_that_is_killed_costs_its_job_and_no_other(worked):
+    assert worked.failed["killed"] == "its process died (exit code -9)"
+    assert set(worked.failed) == {"killed", "occupied"}
+    assert Journal(worked.root / "killed").checkpoint().round >= 2
+    assert Journal(worked.root / "killed").result() is None
+
+
+def test_a_job_that_fails_says_why_in_one_line_and_costs_no_other(worked):
+    reason = worked.failed["occupied"]
+    assert reason.startswith("ConfigError: ")
+    assert "holds other files" in reason
+    assert len(reason.splitlines()) == 1
+    assert [path.name for path in (worked.root / "occupied").iterdir()] == ["letter.txt"]
+
+
+def test_workers_compute_what_this_process_computes(worked, tmp_path):
+    for job in worked.jobs[1::2]:
+        journal = Journal(job.folder)
+        here = run(job.experiment, Journal(tmp_path / job.name))
+        assert journal.result()["model_sha256"] == here["model_sha256"]
+        assert journal.header()["command"] == "fednf study mine"
+
+
+def test_the_watch_sees_every_round_of_every_job_in_order(worked):
+    for name in ("one", "two"):
+        assert [number for job, number in worked.seen if job == name] == [0, 1, 2, 3]
+
+
+def test_done_work_is_skipped_and_no_process_is_left(worked):
+    """The second time, the finished jobs' lines are shown, and their models are not touched."""
+    good = worked.jobs[1::2]
+    before = [(job.folder / "model.safetensors").stat() for job in good]
+    seen: list[tuple[str, int]] = []
+    failed = work_through(
+        [*good, worked.jobs[2]],
+        1,
+        "again",
+        lambda job, line: seen.append((job.name, line["round"])),
+    )
+    assert set(failed) == {"occupied"}
+    assert [(job.folder / "model.safetensors").stat() for job in good] == before
+    assert seen == [(job.name, number) for job in good for number in range(4)]
+    deadline = time.monotonic() + 10
+    while active_children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert active_children() == []
+
+
+def test_no_work_is_done_at_once():
+    assert work_through([], 4, "nothing", lambda job, line: None) == {}
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from experiments.workers import Job, work_through
+from fl.config import Experiment
+if __name__ == "__main__":
+    job = Job("long", Experiment.from_flat({flat!r}), Path({folder!r}))
+    work_through([job], 1, "x", lambda job, line: print(line["round"], flush=True))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds workers in Linux's /proc")
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
+def test_workers_end_with_their_parent_even_in_mid_round(tmp_path, kill):
+    """A worker that went on could write into a folder that the next command has resumed."""
+    flat = {**QUICK, "network.depth": 24, "network.width": 32, "client.batch-size": 1}
+    flat |= {"client.epochs": 10_000, **LONG}  # after round 0, one round without end
+    (tmp_path / "parent.py").write_text(PARENT.format(flat=flat, folder=str(tmp_path / "run")))
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    guard = threading.Timer(60, parent.kill)
+    guard.start()
+    with parent:
+        assert parent.stdout.readline() == b"0\n"
+        (worker,) = children(parent.pid)
+        parent.send_signal(kill)
+    guard.cancel()
+    deadline = time.monotonic() + 5
+    while not ended(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    orphan = not ended(worker)
+    if orphan:
+        os.kill(worker, signal.SIGKILL)
+    assert not orphan

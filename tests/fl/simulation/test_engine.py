@@ -1,0 +1,183 @@
+"""Both engines give the same run, and which one is taken follows from the experiment alone."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl.config.parsing import ConfigError
+from fl.server.journal import Journal
+from fl.simulation import run
+from fl.simulation.engine import choose, passes
+
+SMALL_STEPS = {"client.lr": 0.001, "sampling.clients": 5, "cohort.level": "eager"}
+STEPS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
+
+
+@given(STEPS, st.integers(1, 20))
+def test_passes_are_at_least_the_longest_and_a_fair_share(steps, lanes):
+    found = passes(steps, lanes)
+    assert max(steps) <= found <= sum(steps)
+    assert found * lanes >= sum(steps)
+    # List scheduling is never worse than that (Graham, 1966).
+    assert found <= math.ceil(sum(steps) / lanes + (1 - 1 / lanes) * max(steps))
+
+
+@given(STEPS)
+def test_one_lane_does_all_steps_and_a_lane_each_waits_for_the_longest(steps):
+    assert passes(steps, 1) == sum(steps)
+    assert passes(steps, len(steps)) == max(steps)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "engine", "why"),
+    [
+        ({}, "cohort", "5 lanes"),
+        ({"cohort.lanes": 7, "cohort.level": "eager"}, "cohort", "7 lanes, eager"),
+        ({"cohort.level": "compiled"}, "cohort", "5 lanes, compiled"),
+        ({"rounds": 60}, "cohort", "5 lanes, compiled"),
+        ({"rounds": 60, "recipe": "batchnorm"}, "cohort", "5 lanes, native"),
+        ({"rounds": 60, "fleet.memory": "2:0.5,4:0.5"}, "cohort", "lanes, native"),
+        ({"client.batch-size": 32}, "sequential", "about 25,000 images"),
+        # All clients hold equally many: two widths of pass. Of these unequal ones there are three.
+        ({"client.batch-size": 32, "rounds": 39}, "cohort", "lanes, native"),
+        ({"client.batch-size": 32, "rounds": 40}, "cohort", "lanes, compiled"),
+        (
+            {"client.batch-size": 32, "rounds": 59, "partition.kind": "dirichlet"},
+            "cohort",
+            "native",
+        ),
+        (
+            {"client.batch-size": 32, "rounds": 60, "partition.kind": "dirichlet"},
+            "cohort",
+            "compiled",
+        ),
+        ({"client.batch-size": 32, "rounds": 99, "recipe": "batchnorm"}, "sequential", "of 32"),
+        ({"client.batch-size": 33, "rounds": 99}, "sequential", "batches of 33"),
+        ({"client.batch-size": 32, "engine": "cohort"}, "cohort", "5 lanes"),
+        ({"engine": "sequential"}, "sequential", "asked for"),
+        ({"rounds": 4}, "sequential", "about 20,000 images"),
+        ({"rounds": 4, "engine": "cohort"}, "cohort", "5 lanes"),
+        ({"network.dropout": 0.1}, "sequential", "dropout"),
+        ({"network.dropout": 0.1, "engine": "cohort"}, "sequential", "dropout"),
+        ({"sampling.clients": 1, "rounds": 99}, "sequential", "one client a round"),
+        ({"sampling.clients": 2, "rounds": 99}, "sequential", "few clients"),
+        ({"network.depth": 8, "network.width": 200}, "sequential", "weights keep a core busy"),
+        ({"partition.kind": "quantity", "partition.alpha": 0.01}, "sequential", "as the largest"),
+    ],
+)
+def test_the_engine_follows_from_the_experiment(tiny, monkeypatch, knobs, engine, why):
+    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: None)
+    choice = choose(
+        tiny(
+            {
+                "partition.kind": "iid",
+                "partition.min-size": 1,
+                "client.batch-size": 4,
+                "sampling.clients": 5,
+                "rounds": 5,
+                **knobs,
+            }
+        )
+    )
+    assert choice.knobs.engine == engine
+    assert why in choice.why
+    assert choose(choice.knobs).knobs == choice.knobs
+
+
+@pytest.mark.parametrize(("missing", "level"), [(None, "native"), ("no C++", "traced")])
+def test_without_a_compiler_convolutions_are_pytorch_s(tiny, monkeypatch, missing, level):
+    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: missing)
+    assert choose(tiny({"engine": "cohort"})).knobs.cohort.level == level
+
+
+def test_a_level_that_cannot_be_had_is_refused(tiny, monkeypatch):
+    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: "no C++ compiler was found")
+    with pytest.raises(ConfigError, match=r"cohort\.level=native: no C"):
+        choose(tiny({"engine": "cohort", "cohort.level": "native"}))
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        pytest.param(
+            {
+                "client.batch-size": 8,
+                "strategy.kind": "fedprox",
+                "strategy.mu": 0.5,
+                "cohort.level": "auto",
+            },
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"client.clip": "agc:0.1", "client.momentum": 0.9, "cohort.level": "traced"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"client.optimizer": "adam", "client.epochs": 2, "data.augment": "crop-flip"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"partition.kind": "feature-noise", "partition.held-out": 0.2, "signals.every": 1},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"fleet.memory": "16:0.5,32:0.5"}, marks=pytest.mark.slow),
+        pytest.param({"recipe": "batchnorm"}, marks=pytest.mark.slow),
+        {"recipe": "batchnorm", "state.bn": "local"},
+        pytest.param({"recipe": "batchnorm", "state.bn": "recalibrate"}, marks=pytest.mark.slow),
+        pytest.param({"recipe": "batchnorm", "state.bn": "drop"}, marks=pytest.mark.slow),
+        pytest.param({"recipe": "batchnorm", "state.fixed-from": 2}, marks=pytest.mark.slow),
+    ],
+    ids=lambda knobs: " ".join(str(value) for value in knobs.values()),
+)
+def test_both_engines_give_the_same_run(tiny, tmp_path, knobs):
+    runs = {}
+    for engine in ("sequential", "cohort"):
+        chosen = tiny({**SMALL_STEPS, **knobs, "engine": engine})
+        runs[engine] = journal = Journal(tmp_path / engine)
+        run(chosen, journal)
+    alone, together = runs.values()
+    for mine, theirs in zip(alone.clients(), together.clients(), strict=True):
+        for figure in ("partition", "steps", "examples", "held", "batch_size", "held_out"):
+            assert mine[figure] == theirs[figure]
+        for figure in ("loss", "update_norm", "gradient_norm"):
+            assert theirs[figure] == pytest.approx(mine[figure], rel=1e-3)
+    models = [journal.checkpoint().model for journal in (alone, together)]
+    assert models[0].keys() == models[1].keys()
+    for name, mine in models[0].items():
+        np.testing.assert_allclose(models[1][name], mine, rtol=1e-3, atol=1e-5, err_msg=name)
+    assert any((models[0][name] != models[1][name]).any() for name in models[0])
+
+
+def test_a_cohort_goes_on_where_it_was_interrupted(tiny, tmp_path):
+    knobs = tiny(
+        {"recipe": "batchnorm", "state.bn": "local", "engine": "cohort", "cohort.level": "eager"}
+    )
+    whole = run(knobs, Journal(tmp_path / "whole"))
+
+    def stop(line: dict) -> None:
+        if line["round"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(knobs, Journal(tmp_path / "cut"), watch=stop)
+    resumed = run(knobs, Journal(tmp_path / "cut"), resume=True)
+    assert resumed["model_sha256"] == whole["model_sha256"]
+
+
+def test_a_run_goes_on_with_the_engine_that_it_began_with(tiny, tmp_path, monkeypatch):
+    knobs = tiny({"engine": "cohort", "rounds": 1})
+    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: "no C++ compiler was found")
+    journal = Journal(tmp_path / "run")
+    finished = run(knobs, journal)
+    taken = {"engine": "cohort", "cohort.lanes": 2, "cohort.level": "traced", "workers": 1}
+    assert journal.header()["engine"] == {**taken, "why": "2 lanes, traced"}
+    assert journal.engine() == taken
+    monkeypatch.setattr(
+        "fl.vectorized.operators.why_not", lambda: pytest.fail("no compiler is asked for")
+    )
+    assert run(knobs, journal, resume=True) == finished
+    (journal.folder / "result.json").unlink()
+    assert run(knobs, journal, resume=True)["model_sha256"] == finished["model_sha256"]

@@ -1,0 +1,14 @@
+"""Operators are built once, into a cache of the tests' own."""
+
+import pytest
+
+from fl.vectorized import operators
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        reason = operators.why_not()
+    if reason:
+        pytest.skip(reason)

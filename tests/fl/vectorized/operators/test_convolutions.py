@@ -1,0 +1,186 @@
+"""Convolutions in C++ are PyTorch's, in all the ways that they are laid out."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl.vectorized.operators import convolutions
+from tests.fl.vectorized.operators.values import error
+
+CONVOLVE = {1: F.conv1d, 2: F.conv2d}
+
+
+@st.composite
+def cases(draw):
+    """Images, weights, stride and padding, with sizes odd and even, down to maps of one pixel."""
+    kernel = draw(st.lists(st.sampled_from([1, 3, 3, 5, 7]), min_size=1, max_size=2))
+    padding = draw(st.integers(0, min(kernel) - 1))
+    sides = [draw(st.integers(max(1, side - 2 * padding), 19)) for side in kernel]
+    lanes, inputs = draw(st.integers(1, 3)), draw(st.integers(1, 6))
+    batch = draw(st.integers(1, 5) | st.sampled_from([16, 19]))  # vectors of images, and a rest
+    outputs = draw(st.integers(1, 14) | st.sampled_from([17, 33, 40]))  # of more vectors than one
+    noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    x = torch.randn(lanes, batch, inputs, *sides, generator=noise)
+    w = torch.randn(lanes, outputs, inputs, *kernel, generator=noise)
+    return x, w, draw(st.sampled_from([1, 2])), padding
+
+
+@st.composite
+def narrow_cases(draw):
+    """Small maps, which are laid out as matrices, with images for more than one, or by images."""
+    kernel, stride = draw(st.sampled_from([1, 3, 5])), draw(st.sampled_from([1, 2]))
+    padding = draw(st.integers(0, kernel - 1))
+    sides = [draw(st.integers(max(1, kernel - 2 * padding), 9)) for _ in range(2)]
+    lanes, outputs = draw(st.integers(1, 3)), draw(st.integers(1, 14) | st.sampled_from([33]))
+    batch = draw(st.integers(1, 40) | st.sampled_from([16, 32]))
+    noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    x = torch.randn(lanes, batch, 16, *sides, generator=noise)
+    w = torch.randn(lanes, outputs, 16, kernel, kernel, generator=noise)
+    return x, w, stride, padding
+
+
+def convolve(x, w, stride, padding):
+    return CONVOLVE[w.dim() - 2](x, w, None, stride, padding)
+
+
+def gradients(result, x, w):
+    """Return the gradients of a sum with unlike weights."""
+    weights = torch.arange(result.numel(), dtype=result.dtype).view(result.shape).cos()
+    return torch.autograd.grad((result * weights).sum(), (x, w))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.deferred(lambda: cases() | narrow_cases()))
+def test_results_and_gradients_are_pytorch_s_in_float64(case):
+    x, w, stride, padding = case
+    own, exact = [[t.to(dtype).requires_grad_() for t in (x, w)] for dtype in (None, torch.float64)]
+    lanes = torch.vmap(lambda x, w: convolutions.conv(x, w, None, stride, padding))
+    y = lanes(*own)
+    expected = torch.stack([convolve(*lane, stride, padding) for lane in zip(*exact, strict=True)])
+    assert error(y, expected) <= 1e-5
+    for found, wanted in zip(gradients(y, *own), gradients(expected, *exact), strict=True):
+        assert error(found, wanted) <= 1e-5
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases() | narrow_cases())
+def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
+    x, w, stride, padding = case
+    lane_conv, backward = torch.ops.fednf.lane_conv, torch.ops.fednf.lane_conv_backward
+    x, w = x[:1], w[:1]
+    alone = lane_conv(x, w, stride, padding)
+    crowd = [torch.cat([torch.full_like(t, torch.inf), t, t.neg(), t]) for t in (x, w)]
+    among = lane_conv(*crowd, stride, padding)
+    grads = backward(alone, x, w, stride, padding, True)
+    crowded = backward(among, *crowd, stride, padding, True)
+    for one, many in zip((alone, *grads), (among, *crowded), strict=True):
+        assert torch.equal(many[[1, 3]], one.expand(2, *one.shape[1:]))
+
+
+def test_lanes_may_lie_apart():
+    rows = torch.randn(3, 400)
+    w, x = rows[:, 7:187].view(3, 5, 4, 3, 3), rows[:, 190:390].view(3, 2, 4, 5, 5)
+    apart = torch.ops.fednf.lane_conv(x, w, 1, 1)
+    assert torch.equal(apart, torch.ops.fednf.lane_conv(x.contiguous(), w.contiguous(), 1, 1))
+    grad = torch.randn(3, 400)[:, 1:251].view(3, 2, 5, 5, 5)
+    found = torch.ops.fednf.lane_conv_backward(grad, x, w, 1, 1, True)
+    together = [t.contiguous() for t in (grad, x, w)]
+    for one, other in zip(
+        found, torch.ops.fednf.lane_conv_backward(*together, 1, 1, True), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.deferred(lambda: cases() | narrow_cases()), st.booleans())
+def test_a_convolution_by_standardized_weights_is_the_two(case, needs_x):
+    x, w, stride, padding = case
+    gain = torch.linspace(-1, 2, w.shape[0] * w.shape[1]).view(w.shape[:2])
+    y = torch.ops.fednf.standardized_conv(x, w, gain, 1e-5, stride, padding)
+    ready = torch.ops.fednf.standardize(w.flatten(2), gain, 1e-5).view_as(w)
+    assert error(y, torch.ops.fednf.lane_conv(x, ready, stride, padding)) <= 1e-6
+    grad = torch.arange(y.numel(), dtype=y.dtype).view(y.shape).cos()
+    found = torch.ops.fednf.standardized_conv_backward(
+        grad, x, w, gain, 1e-5, stride, padding, needs_x
+    )
+    of_x, of_ready = torch.ops.fednf.lane_conv_backward(grad, x, ready, stride, padding, needs_x)
+    of_w = torch.ops.fednf.standardize_backward(of_ready.flatten(2), w.flatten(2), gain, 1e-5)
+    for one, other in zip(found[not needs_x :], (of_x, *of_w)[not needs_x :], strict=True):
+        assert error(one.flatten(), other.flatten()) <= 1e-4
+
+
+@pytest.mark.parametrize(("of_x", "of_w"), [(0, None), (None, 0), (1, 2), (3, 0)])
+def test_what_has_no_lanes_is_the_same_in_all(of_x, of_w):
+    x, w = torch.randn(3, 4, 6, 6), torch.randn(5, 4, 3, 3)
+    lanes = [t if dim is None else torch.stack([t, t.cos()], dim)
+             for t, dim in ((x, of_x), (w, of_w))]  # fmt: skip
+    found = torch.vmap(lambda x, w: convolutions.conv(x, w, None, 2, 1), (of_x, of_w))(*lanes)
+    for n, y in enumerate(found):
+        one = [t if dim is None else t.select(dim, n)
+               for t, dim in zip(lanes, (of_x, of_w), strict=True)]  # fmt: skip
+        assert error(y, F.conv2d(*one, None, 2, 1)) <= 1e-5
+
+
+def test_the_input_of_a_network_has_no_gradient():
+    x, w = torch.randn(2, 3, 8), torch.randn(4, 3, 3, requires_grad=True)
+    (found,) = torch.autograd.grad(convolutions.conv(x, w, torch.ones(4), 1, 1).sum(), w)
+    (expected,) = torch.autograd.grad(F.conv1d(x, w, torch.ones(4), 1, 1).sum(), w)
+    assert error(found, expected) <= 1e-5
+
+
+X, W = torch.zeros(2, 4, 9, 9), torch.zeros(6, 4, 3, 3)
+
+
+def test_what_it_takes_it_says():
+    assert convolutions.supports(X, W)
+    assert convolutions.supports(X, W, stride=(2, 2), padding=[1, 1], dilation=(1, 1))
+    assert convolutions.supports(X[..., 0], W[..., 0], torch.zeros(6), 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "named"),
+    [
+        (X.double(), W.double(), {}),
+        (X, W.to("meta"), {}),
+        (X[0], W, {}),
+        (X[..., None], W[..., None], {}),
+        (X, W[..., :2], {}),
+        (X, torch.zeros(6, 4, 9, 9), {}),
+        (X[..., :2], W, {}),
+        (X, W[:, :2], {"groups": 2}),
+        (X, W, {"dilation": 2}),
+        (X, W, {"stride": 3}),
+        (X, W, {"stride": (1, 2)}),
+        (X, W, {"padding": 3}),
+        (X, W, {"padding": "same"}),
+        (X, W, {"padding": (0, 1)}),
+    ],
+)
+def test_what_it_does_not_take_it_says(x, w, named):
+    assert not convolutions.supports(x, w, **named)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "stride", "padding", "message"),
+    [
+        (X[None], W[None].double(), 1, 0, "float32 only"),
+        (X[None], W[None, :, :2], 1, 0, "got"),
+        (X[None], W[None], 3, 0, "stride is 1 or 2"),
+        (X[None], W[None], 1, 3, "padding 3"),
+        (X[None, ..., :2], W[None], 1, 0, "kernel 3 over 2"),
+        (X[None, :0], W[None], 1, 0, "none of them 0"),
+    ],
+)
+def test_bad_input_to_the_operator_is_refused(x, w, stride, padding, message):
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fednf.lane_conv(x, w, stride, padding)
+
+
+@pytest.mark.parametrize("gain", [torch.ones(1, 5), torch.ones(6), torch.ones(1, 6).double()])
+def test_a_gain_that_is_not_the_filters_is_refused(gain):
+    with pytest.raises(RuntimeError, match=r"the gain is \(K, O\), of float32; got"):
+        torch.ops.fednf.standardized_conv(X[None], W[None], gain, 1e-5, 1, 1)
+    with pytest.raises(RuntimeError, match=r"the gain \(K, R\), of float32, none empty; got"):
+        torch.ops.fednf.standardize(W[None].flatten(2), gain, 1e-5)
