@@ -1,4 +1,4 @@
-"""Signals and gradients, layer by layer, of networks as they begin and as runs leave them."""
+"""Measure activations and gradients per layer, of untrained networks and of finished runs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Batch, load
 from fl.messages import records
-from fl.nn import fixed_statistics
+from fl.nn import fixed_in, fixed_statistics
 from fl.reproducibility import determinism
 from fl.reproducibility.seeds import torch_stream
 from fl.server.app import as_shared
@@ -36,7 +36,7 @@ Subject = tuple[Experiment, Path | None]
 """What to measure: an experiment's network at initialization, or after a run's last round."""
 
 
-def beginnings(knobs: Experiment, recipes: Sequence[str], seeds: int) -> list[Subject]:
+def at_initialization(knobs: Experiment, recipes: Sequence[str], seeds: int) -> list[Subject]:
     """Return an experiment's networks before any training: each recipe, and as many seeds.
 
     Raises:
@@ -64,7 +64,7 @@ def checkpoints(folders: Sequence[Path]) -> list[Subject]:
     return [(Experiment.from_flat(Journal(folder).header()["knobs"]), folder) for folder in folders]
 
 
-def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
+def measure(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
     """Measure networks one after another, each on a batch of training images.
 
     The images are drawn as a run draws those on which it measures its shared network, so recipes
@@ -77,19 +77,19 @@ def measured(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
     Raises:
         ConfigError: there are not as many images, or a run has no checkpoint.
     """
-    determinism.settle()
+    determinism.prepare_process()
     for knobs, folder in subjects:
         network, number = _network(knobs), 0
         if folder:
             number = _restore(network, folder)
-        with fixed_statistics(network.module, knobs.state.fixed_in(number)):
+        with fixed_statistics(network.module, fixed_in(knobs.state, number)):
             layers = signals.layers(network, batch(knobs, images))
         fields = tuple(asdict(layer) for layer in layers)
         yield Probe(knobs, str(folder or ""), number, images, fields)
 
 
 def _network(knobs: Experiment) -> parameters.FlatNetwork:
-    return parameters.network(as_shared(knobs), torch_stream(knobs.seed, "init"))
+    return parameters.build_network(as_shared(knobs), torch_stream(knobs.seed, "init"))
 
 
 def _restore(network: parameters.FlatNetwork, folder: Path) -> int:

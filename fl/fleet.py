@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from fl.config import Experiment
+from fl.config.fleet import lognormal_speeds, memory_tiers
 from fl.reproducibility.seeds import stream
 
 DROPPED_OUT = "fleet: dropped out"
@@ -86,7 +87,7 @@ def round_seconds(knobs: Experiment, works: Iterable[Work]) -> float | None:
 
     Without a deadline the server does not wait for who is lost. None without `fleet.speeds`.
     """
-    if knobs.fleet.lognormal is None:
+    if lognormal_speeds(knobs.fleet.speeds) is None:
         return None
     works = list(works)
     if knobs.fleet.deadline and any(work.lost for work in works):
@@ -96,16 +97,17 @@ def round_seconds(knobs: Experiment, works: Iterable[Work]) -> float | None:
 
 def speed(knobs: Experiment, client: int) -> float | None:
     """Return a device's images a second: median · exp(σ·z), z ~ N(0, 1); None without speeds."""
-    if knobs.fleet.lognormal is None:
+    speeds = lognormal_speeds(knobs.fleet.speeds)
+    if speeds is None:
         return None
-    median, sigma = knobs.fleet.lognormal
+    median, sigma = speeds
     z = stream(knobs.seed, "fleet", "speed", client).standard_normal()
     return median * math.exp(sigma * z)
 
 
 def batch_size(knobs: Experiment, client: int) -> int:
     """Return a device's batch size: tiers of `fleet.memory` hold exact shares of all clients."""
-    tiers = knobs.fleet.tiers
+    tiers = memory_tiers(knobs.fleet.memory)
     if not tiers:
         return knobs.client.batch_size
     clients = knobs.partition.clients

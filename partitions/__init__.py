@@ -1,4 +1,4 @@
-"""How data is dealt out: labels in, index arrays out. Knows only NumPy."""
+"""Partition a data set among clients: labels in, index arrays out. Knows only NumPy."""
 
 from partitions.deal.hold_out import hold_out as hold_out
 from partitions.deal.skew import Skew as Skew

@@ -1,8 +1,8 @@
 """Label and size skew: each class is divided among the clients by a Dirichlet draw.
 
-This is the deal of Flower Datasets, to the last bit, as far as Flower Datasets answers. It
-draws anew until every client is large enough and gives up after eleven tries, which many
-clients with small alpha never pass. We then keep the last try and top up who has too little.
+This reproduces Flower Datasets' partitions bit for bit. Flower Datasets draws again until every
+client is large enough, and raises after eleven tries; with many clients and a small alpha no try
+is good enough. This function then keeps the last try and fills up the clients that are too small.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def dirichlet(
 
     With the same generator this equals, order included, flwr-datasets 0.6.1's
     ``DirichletPartitioner(clients, ..., alpha, min_size, self_balancing=False, shuffle=True)``
-    wherever that returns; where it raises after its tries, see `partitions.deal.repair`.
+    wherever that returns. Where it raises after its tries, `partitions.deal.repair` takes over.
 
     Args:
         labels: The class of each example.

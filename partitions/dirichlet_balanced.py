@@ -1,4 +1,4 @@
-"""Label skew with a brake on size skew: who has an average share gets no further class."""
+"""Label skew with limited size skew: a client with an average share gets no further class."""
 
 import numpy as np
 from jaxtyping import Int64, Integer
@@ -18,8 +18,8 @@ def dirichlet_balanced(
 ) -> list[Int64[np.ndarray, " _"]]:
     """Divide each class among the clients that have less than an average share, by Dirichlet.
 
-    Classes are dealt in ascending order. With ``p ~ Dir(alpha * 1_N)`` and s_i what client i has
-    so far of n examples, class k is divided by fractions proportional to
+    Classes are divided in ascending order. With ``p ~ Dir(alpha * 1_N)`` and s_i the number of
+    examples, of n, that client i has so far, class k is divided by fractions proportional to
     ``p_i * [s_i < n / N]``, cut as in `dirichlet`. As alpha goes to 0 each class has one owner,
     and no client two classes of at least ``n / N``; as it grows everyone gets the same share.
 

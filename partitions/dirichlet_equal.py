@@ -20,12 +20,12 @@ def dirichlet_equal(
     class has run out, q is renormalized over the others. As alpha goes to 0 a client has one
     class (more only where one ran out); as it grows, classes are drawn from the prior.
 
-    Mind the scale: alpha is shared among the classes, so that with ten even classes alpha 1
-    gives mixes about as skewed as alpha 0.1 does in `dirichlet`.
+    The scale differs from `dirichlet`: alpha is divided among the classes. With ten even classes,
+    alpha 1 gives mixes about as skewed as alpha 0.1 does in `dirichlet`.
 
-    The clients dealt last get what is left, which differs from the mixes that they drew: even
-    with the largest alpha a deal is a little more skewed than `iid`. Clients are dealt in
-    random order, so that this says nothing about a client's number.
+    The last clients get what is left, which differs from the mixes that they drew. So even with
+    the largest alpha the partition is a little more skewed than `iid`. Clients are served in
+    random order, so that a client's number does not tell whether it was among the last.
 
     Args:
         labels: The class of each example.

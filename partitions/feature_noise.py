@@ -1,4 +1,4 @@
-"""Feature skew: the same mix for everyone, and inputs that are noisier from client to client."""
+"""Feature skew: clients share one mix of classes, and inputs get noisier from client to client."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Everyone gets the same mix: a shuffled deck, cut into equal parts."""
+"""No skew: the examples are shuffled and cut into equal parts."""
 
 import numpy as np
 from jaxtyping import Int64, Integer
@@ -9,14 +9,14 @@ from partitions.deal.limits import check_clients
 def iid(
     labels: Integer[np.ndarray, " examples"], clients: int, rng: np.random.Generator
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Deal examples uniformly at random, ``n // clients`` to each client.
+    """Give each client ``n // clients`` examples, drawn uniformly at random.
 
     The first ``n % clients`` clients get one more.
 
     Args:
         labels: The class of each example; only their number matters.
         clients: How many clients, between 1 and the number of examples.
-        rng: Where the order of the deck is drawn from.
+        rng: Where the order of the examples is drawn from.
 
     Returns:
         One shuffled array of indices into ``labels`` a client; every example exactly once.

@@ -1,4 +1,4 @@
-"""#C = k: each client owns k labels, and shares each of them equally with its other owners."""
+"""Label skew by count: each client owns k labels, and the owners of a label share it equally."""
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer

@@ -1,4 +1,4 @@
-"""Label and size skew, each with a knob of its own."""
+"""Label skew and size skew, each with its own knob."""
 
 import numpy as np
 from jaxtyping import Int64, Integer

@@ -1,4 +1,4 @@
-"""Clients as they are: whose an example is, such as a writer, a device or a hospital."""
+"""Natural clients: examples are grouped by domain, such as a writer, a device or a hospital."""
 
 import numpy as np
 from jaxtyping import Int64, Integer
@@ -15,7 +15,7 @@ def natural(
     min_size: int,
     rng: np.random.Generator,
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Make a client of each domain, or of some of them, or several of each.
+    """Make one client of each domain, or of some domains, or several clients of each.
 
     With D domains that have examples, in ascending order:
 

@@ -1,4 +1,4 @@
-"""Size skew alone: clients of unequal size, each a random share of all classes."""
+"""Size skew alone: clients are of unequal size, and each gets a random share of all classes."""
 
 import numpy as np
 from jaxtyping import Int64, Integer
@@ -13,10 +13,11 @@ def quantity(
     min_size: int,
     rng: np.random.Generator,
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Cut a shuffled deck of n examples at ``floor(cumsum(p) * n)`` with ``p ~ Dir(alpha * 1_N)``.
+    """Shuffle n examples and cut them at ``floor(cumsum(p) * n)`` with ``p ~ Dir(alpha * 1_N)``.
 
-    That is `dirichlet` for a single class, examples in random order. As alpha goes to 0 one
-    client has all but what ``min_size`` leaves to the others; as it grows it becomes `iid`.
+    This equals `dirichlet` on a single class with examples in random order. As alpha goes to 0,
+    one client has all but what ``min_size`` leaves to the others. As alpha grows, the result
+    becomes `iid`.
 
     Args:
         labels: The class of each example; only their number matters.

@@ -1,4 +1,4 @@
-"""Few classes each, pathologically: examples sorted by label, cut in shards, dealt at random."""
+"""Few classes per client: examples are sorted by label and cut into shards, dealt at random."""
 
 import numpy as np
 from jaxtyping import Int64, Integer

@@ -1,13 +1,17 @@
-"""NumPy's format, in which Flower's arrays travel, written and read with fewer copies.
+"""Convert NumPy arrays to Flower's `Array` and back, with fewer copies than Flower makes.
 
-Flower's own `Array` writes and reads it by `np.save` and `np.load`, which copy a tensor twice and
-once, and read a Python literal each time: at micro-batches that is as long as some steps.
+A Flower `Array` holds the bytes of a file in NumPy's format: a header, then the values. Flower
+writes it by `np.save`, which copies the values twice, and reads it by `np.load`, which copies them
+once. Both also write or parse the header, a Python literal, once per tensor. Here packing copies
+the values once, unpacking copies nothing, and headers are cached. Only Flower's public interface
+is used.
+
+Time per tensor of 9 KiB, on one core: packing takes 15 to 20 microseconds, `ArrayRecord` and
+`Array` of Flower alone 45 to 65. About 12 of ours are spent in Flower's checks of arguments.
 """
 
 import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -15,55 +19,26 @@ from flwr.app import Array, ArrayRecord
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _STYPE = "numpy.ndarray"
-LARGE = 65_536
-"""Bytes from which a copy of an array is worth avoiding."""
-_place: ContextVar[memoryview | None] = ContextVar("place", default=None)
-"""Where large arrays are packed: what is left of the memory there."""
-
-
-@contextmanager
-def packed_into(memory: memoryview | None) -> Iterator[None]:
-    """Let large arrays be packed into memory, one behind the other, for as long as it has room.
-
-    Their `data` are views of it then, which Flower's own messages don't take: for who copies them
-    to other processes. Without memory they are bytes, as always.
-    """
-    before = _place.set(memory)
-    try:
-        yield
-    finally:
-        _place.reset(before)
+Arrays = Mapping[str, np.ndarray]
+"""The tensors of a network, or of anything else that is kept by name."""
 
 
 def pack(values: np.ndarray) -> Array:
-    """Return what `Array(values)` is, with a single copy of the values."""
+    """Return what `Array(values)` returns, with a single copy of the values."""
     if not values.flags.c_contiguous:
         return Array(values)
     dtype, shape = values.dtype, values.shape
-    data = _joined(_header(dtype, shape), values.reshape(-1).view(np.uint8).data)
-    # Without `Array.__init__`, which takes longer over what it was given than all of this.
-    array = Array.__new__(Array)
-    array.__dict__ |= {"dtype": _name(dtype), "shape": shape, "stype": _STYPE, "data": data}
-    return array
-
-
-def _joined(header: bytes, values: memoryview) -> bytes | memoryview:
-    memory, size = _place.get(), len(header) + len(values)
-    if memory is None or not LARGE <= size <= len(memory):
-        return b"".join([header, values])
-    data, rest = memory[:size], memory[size:]
-    data[: len(header)], data[len(header) :] = header, values
-    _place.set(rest)
-    return data
+    data = b"".join([_header(dtype, shape), values.reshape(-1).view(np.uint8).data])
+    return Array(dtype=_name(dtype), shape=shape, stype=_STYPE, data=data)
 
 
 _name = lru_cache(str)
-"""Of a type; NumPy puts it together every time."""
+"""The name of a type. It is cached, since NumPy builds the string anew at each call."""
 
 
 @lru_cache(maxsize=4096)
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
-    """Return the beginning of NumPy's format for values in C's order."""
+    """Return the header that NumPy's format has for values in C order."""
     file = io.BytesIO()
     described = np.lib.format.dtype_to_descr(dtype)
     header = {"descr": described, "fortran_order": False, "shape": shape}
@@ -72,7 +47,7 @@ def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
 
 
 def unpack(array: Array) -> np.ndarray:
-    """Return what `Array.numpy` returns, without a copy, and with no header read twice.
+    """Return what `Array.numpy` returns, as a read-only view of the array's bytes.
 
     Raises:
         ValueError: the bytes are not those of an array.
@@ -80,8 +55,8 @@ def unpack(array: Array) -> np.ndarray:
     data, header = array.data, begin(array)
     layout = _layout(header) if array.stype == _STYPE and header.startswith(_MAGIC) else None
     if layout is None:
-        values = array.numpy()  # refuses what is no array, objects and shapes that are none
-        if not isinstance(values, np.ndarray):  # such as an archive, which NumPy opens as well
+        values = array.numpy()  # raises for other formats, Python objects and impossible shapes
+        if not isinstance(values, np.ndarray):  # NumPy also opens archives of arrays
             raise ValueError(f"the bytes are a {type(values).__name__}, expected an array")
         return values
     shape, dtype = layout
@@ -89,21 +64,21 @@ def unpack(array: Array) -> np.ndarray:
 
 
 def begin(array: Array) -> bytes:
-    """Return the bytes before the values: two arrays that begin alike are of one type and shape."""
+    """Return the header's bytes. Arrays with equal headers have the same dtype and shape."""
     data = array.data
     return bytes(data[: 10 + int.from_bytes(data[8:10], "little")])
 
 
-def record(arrays: Mapping[str, np.ndarray]) -> ArrayRecord:
+def record(arrays: Arrays) -> ArrayRecord:
     """Return arrays as a record of packed ones."""
     packed = ArrayRecord()
-    # Not one by one: it makes the type of a function at each, to cast to, as long as `pack` takes.
-    packed.__dict__["_data"] |= {name: pack(values) for name, values in arrays.items()}
+    for name, values in arrays.items():  # the constructor with a dictionary checks each twice
+        packed[name] = pack(values)
     return packed
 
 
 def arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
-    """Return a record's arrays, which can only be read: they are its own bytes.
+    """Return a record's arrays, as read-only views of the record's bytes.
 
     Raises:
         ValueError: the bytes of one are not those of an array.
@@ -113,9 +88,10 @@ def arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=4096)
 def _layout(header: bytes) -> tuple[tuple[int, ...], np.dtype] | None:
-    """Return shape and type, as NumPy's format begins; None where NumPy has to look at the rest.
+    """Return the shape and dtype that a header states; None where `np.load` has to decide.
 
-    That is a Python literal, which takes longer to read than a small layer takes to add.
+    The header is a Python literal. Parsing it takes longer than adding a small layer, so the
+    result is cached.
     """
     read = np.lib.format.read_array_header_1_0(io.BytesIO(header[len(_MAGIC) :]))
     shape, fortran, dtype = read

@@ -1,11 +1,11 @@
 """How far an update may go: its norm, and the clip of private training (arXiv 1710.06963)."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
+from strategies.arrays import Arrays
 
 
 def distance(arrays: Arrays, start: Arrays) -> float:

@@ -1,23 +1,42 @@
 """FedAvg (arXiv 1602.05629), made repeatable: own sampling, and a mean folded as a stream."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import (
-    ArrayRecord,
-    ConfigRecord,
-    Message,
-    MessageType,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp import strategy as flower
 
 from strategies import arrays as npy
+from strategies.strategy import ARRAYS, CONFIG, METRICS, ROUND, WEIGHT, Correction, Fold, Strategy
 
 
-class FedAvg(flower.FedAvg):
+@dataclass(frozen=True)
+class Sampler:
+    """Draws the clients of a round, as a function of the round alone.
+
+    Flower's own strategies draw from Python's global generator over a set of random node ids. This
+    one draws over sorted partition ids from a stream of its own.
+    """
+
+    clients: int
+    """How many are asked in a round; all that can be asked if they are fewer."""
+    nodes: Mapping[int, int]
+    """Partition id -> Flower's node id."""
+    available: Callable[[int], Sequence[int]]
+    """Round -> sorted partition ids that can be asked."""
+    stream: Callable[[int], np.random.Generator]
+    """Round -> the generator that draws the clients of that round."""
+
+    def draw(self, server_round: int) -> list[int]:
+        """Return the nodes of a round's clients, in the order of their partition ids."""
+        there = self.available(server_round)
+        count = min(self.clients, len(there))
+        chosen = self.stream(server_round).choice(there, count, replace=False) if count else []
+        return [self.nodes[int(partition)] for partition in sorted(chosen)]
+
+
+class FedAvg(Strategy):
     """The mean of the clients' networks, weighted by their numbers of examples n_k.
 
     ``w = Σ n_k w_k / Σ n_k``, for parameters and for floating-point buffers (BatchNorm's running
@@ -25,78 +44,67 @@ class FedAvg(flower.FedAvg):
     nearest integer to its mean. Learnable scalars that are stored as logarithms are averaged as
     stored: the weighted geometric mean.
 
-    Flower's own FedAvg draws clients from Python's global generator over a set of random node ids
-    and adds replies in the order of their arrival. This one draws over sorted partition ids from a
-    stream that depends on the round alone, and adds in the order that it is given, in float64.
+    Flower's own FedAvg adds replies in the order of their arrival, in the arrays' own type. This
+    one adds them in the order that it is given, in float64.
 
     Args:
-        sample: clients asked in a round.
-        nodes: partition id -> Flower's node id.
-        available: round -> sorted partition ids that can be asked; all of them if fewer than
-            `sample`.
-        stream: round -> the generator that draws the clients of that round.
-        weight_key, arrays_key, config_key, metrics_key: the names of the weight and of records in
-            messages.
+        sampler: draws the clients of a round.
         moments: variances to be pooled -> their means (see `Mean`); all others are averaged.
         uniform: whether all clients count the same, n_k = 1, as noise for privacy presumes.
     """
 
     def __init__(
-        self,
-        sample: int,
-        nodes: Mapping[int, int],
-        available: Callable[[int], Sequence[int]],
-        stream: Callable[[int], np.random.Generator],
-        weight_key: str,
-        arrays_key: str,
-        config_key: str,
-        metrics_key: str,
-        moments: Mapping[str, str] | None = None,
-        uniform: bool = False,
+        self, sampler: Sampler, moments: Mapping[str, str] | None = None, uniform: bool = False
     ) -> None:
-        super().__init__(
-            weighted_by_key=weight_key, arrayrecord_key=arrays_key, configrecord_key=config_key
-        )
-        self.sample, self.nodes = sample, nodes
-        self.available, self.stream = available, stream
-        self.metrics_key, self.moments, self.uniform = metrics_key, moments, uniform
+        self.sampler, self.moments, self.uniform = sampler, moments, uniform
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask random clients, in the order of their partition ids; all share one record."""
-        config["server-round"] = server_round
-        content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        there = self.available(server_round)
-        count = min(self.sample, len(there))
-        chosen = self.stream(server_round).choice(there, count, replace=False) if count else []
-        return self._construct_messages(
-            content,
-            [self.nodes[int(partition)] for partition in sorted(chosen)],
-            MessageType.TRAIN,
-        )
+        config[ROUND] = server_round
+        content = RecordDict({ARRAYS: arrays, CONFIG: config})
+        nodes = self.sampler.draw(server_round)
+        return [Message(content, node, MessageType.TRAIN) for node in nodes]
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Fold replies into their mean, one at a time; (None, None) where there is none.
+    def fold(self, server_round: int) -> Fold:
+        """Begin a mean over a round's replies."""
+        return Average(self.moments, self.uniform)
 
-        Memory does not grow with the number of replies. The caller has checked them.
-        """
-        arrays, metrics = Mean(self.moments), Mean()
-        for reply in replies:
-            # Not `content.array_records`: that view is a reference cycle with the reply, which
-            # would keep it in memory until Python's collector comes by.
-            network, record = reply.content[self.arrayrecord_key], reply.content[self.metrics_key]
-            assert isinstance(network, ArrayRecord)
-            assert isinstance(record, MetricRecord)
-            weight = 1.0 if self.uniform else float(record[self.weighted_by_key])  # pyrefly: ignore
-            arrays.add(npy.arrays(network), weight)
-            metrics.add({name: np.asarray(value) for name, value in record.items()}, weight)
-        if not arrays.total:
+    @staticmethod
+    def correction(config: ConfigRecord) -> Correction | None:
+        """Return None: FedAvg's clients follow their own gradients."""
+        return None
+
+
+class Average:
+    """The mean of a round's networks and of their figures, folded one reply at a time.
+
+    Args:
+        moments: as `FedAvg`.
+        uniform: as `FedAvg`.
+    """
+
+    def __init__(self, moments: Mapping[str, str] | None, uniform: bool) -> None:
+        self.arrays, self.figures, self.uniform = Mean(moments), Mean(), uniform
+
+    def add(self, reply: Message) -> None:
+        """Add a reply."""
+        # Not `content.array_records`: that view is a reference cycle with the reply, which would
+        # keep it in memory until Python's collector comes by.
+        network, record = reply.content[ARRAYS], reply.content[METRICS]
+        assert isinstance(network, ArrayRecord)
+        assert isinstance(record, MetricRecord)
+        weight = 1.0 if self.uniform else float(record[WEIGHT])  # pyrefly: ignore
+        self.arrays.add(npy.arrays(network), weight)
+        self.figures.add({name: np.asarray(value) for name, value in record.items()}, weight)
+
+    def result(self) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the means; (None, None) where no reply was added."""
+        if not self.arrays.total:
             return None, None
-        figures = {name: float(value) for name, value in metrics.result().items()}
-        return npy.record(arrays.result()), MetricRecord(dict(figures))
+        figures = {name: float(value) for name, value in self.figures.result().items()}
+        return npy.record(self.arrays.result()), MetricRecord(dict(figures))
 
 
 _PIECE = 16_384

@@ -1,92 +1,111 @@
-"""Flower's wrappers for central differential privacy, made repeatable and streaming.
+"""Central differential privacy around a strategy (arXiv 1710.06963), repeatable and streaming.
 
-What is Flower's stays: clip every update to C, mean, add N(0, (z·C/K)²) (arXiv 1710.06963). What is
-not: its noise is from NumPy's global generator, it holds all replies of a round, it takes for K the
-clients asked rather than those in the mean, and it lets a client count by its images, for which
-that noise is too small: the mean of K clipped updates moves by C/K at most only where all count the
-same (`FedAvg(uniform=True)`).
+Every update is clipped to the norm C, the mean is taken, and N(0, (z·C/K)²) is added to it, where K
+is the number of clients in the mean. Flower's own wrappers draw the noise from NumPy's global
+generator, hold all replies of a round, take for K the clients that were asked, and let a client
+count by its images, for which that noise is too small: the mean of K clipped updates moves by C/K
+at most only where all clients count the same (`FedAvg(uniform=True)`).
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.serverapp import strategy as flower
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
 
 from strategies import arrays as npy
 from strategies.bounds import clipped
 from strategies.fedavg import FedAvg
+from strategies.strategy import ARRAYS, Correction, Fold, Strategy
+
+CLIP = "clipping_norm"
+"""The key of C in a request; Flower's own client-side wrapper uses the same."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much noise a mean gets, and where it is from."""
+
+    multiplier: float
+    """z."""
+    clip: float
+    """C, the norm to which every update is clipped."""
+    covered: Collection[str]
+    """Names of the tensors that are clipped and get noise. BatchNorm's statistics are best not
+    among them: noise would make variances negative."""
+    stream: Callable[[int], np.random.Generator]
+    """Round -> the generator of its noise."""
+
+
+class Private(Strategy):
+    """A strategy whose updates are clipped and whose mean is noisy.
+
+    Args:
+        average: what is made private; all clients must count the same in it.
+        noise: how much.
+        clips: who clips: the `client`, as the request tells it to, or the `server`, which then
+            sees updates as they are.
+
+    Raises:
+        ValueError: clients count differently.
+    """
+
+    def __init__(self, average: FedAvg, noise: Noise, clips: Literal["client", "server"]) -> None:
+        if not average.uniform:
+            raise ValueError("the noise is for a mean in which all clients count the same")
+        self.average, self.noise, self.clips = average, noise, clips
+        self._sent = ArrayRecord()
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask as the strategy within does; with the norm in the request where clients clip."""
+        self._sent = arrays
+        if self.clips == "client":
+            config[CLIP] = self.noise.clip
+        return self.average.configure_train(server_round, arrays, config, grid)
+
+    def fold(self, server_round: int) -> Fold:
+        """Begin a noisy mean over a round's replies."""
+        start = self._sent if self.clips == "server" else None
+        return _Noisy(self.average.fold(server_round), self.noise, server_round, start)
+
+    @staticmethod
+    def correction(config: ConfigRecord) -> Correction | None:
+        """Return None: privacy asks nothing of a gradient."""
+        return None
 
 
 class _Noisy:
-    """Adds noise to what a strategy makes of a round's replies.
+    """Clips replies where the server does that, and adds the round's noise to their mean."""
 
-    Args:
-        strategy: in which all clients count the same.
-        noise_multiplier: z.
-        clipping_norm: C.
-        num_sampled_clients: how many are asked in a round.
-        covered: names of the tensors that are clipped and get noise. BatchNorm's statistics are
-            best not among them: noise would make variances negative.
-        stream: round -> the generator of its noise.
-    """
+    def __init__(self, fold: Fold, noise: Noise, number: int, start: ArrayRecord | None) -> None:
+        self.fold, self.noise, self.number = fold, noise, number
+        self.start = None if start is None else npy.arrays(start)
+        self.count = 0
 
-    def __init__(
-        self,
-        strategy: FedAvg,
-        noise_multiplier: float,
-        clipping_norm: float,
-        num_sampled_clients: int,
-        covered: Collection[str],
-        stream: Callable[[int], np.random.Generator],
-    ) -> None:
-        super().__init__(strategy, noise_multiplier, clipping_norm, num_sampled_clients)  # pyrefly: ignore
-        if not strategy.uniform:
-            raise ValueError("the noise is for a mean in which all clients count the same")
-        self.average, self.covered, self.noise = strategy, covered, stream
-        self.bound, self.multiplier = clipping_norm, noise_multiplier
+    def add(self, reply: Message) -> None:
+        """Add a reply; its network is at most C from the start by then."""
+        self.count += 1
+        if self.start is not None:
+            record = reply.content[ARRAYS]
+            assert isinstance(record, ArrayRecord)
+            near = clipped(npy.arrays(record), self.start, self.noise.clip, self.noise.covered)
+            reply.content[ARRAYS] = npy.record(near)
+        self.fold.add(reply)
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Fold replies one at a time, and add the round's noise to their mean."""
-        count = 0
-
-        def counted() -> Iterator[Message]:
-            nonlocal count
-            for reply in replies:
-                count += 1
-                yield self.bounded(reply)
-
-        mean, figures = self.average.aggregate_train(server_round, counted())
-        if mean is None or not self.multiplier:
+    def result(self) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the noisy mean, and the figures as they are."""
+        mean, figures = self.fold.result()
+        if mean is None or not self.noise.multiplier:
             return mean, figures
-        rng, deviation = self.noise(server_round), self.multiplier * self.bound / count
+        rng = self.noise.stream(self.number)
+        deviation = self.noise.multiplier * self.noise.clip / self.count
         arrays = npy.arrays(mean)
-        for name in sorted(set(self.covered) & arrays.keys()):
+        for name in sorted(set(self.noise.covered) & arrays.keys()):
             exact = arrays[name].astype(np.float64)
             noisy = exact + rng.normal(0, deviation, exact.shape)
             arrays[name] = np.asarray(noisy, arrays[name].dtype)
         return npy.record(arrays), figures
-
-    def bounded(self, reply: Message) -> Message:
-        """Return a reply whose update is at most C from the network that was sent."""
-        return reply
-
-
-class ClientSide(_Noisy, flower.DifferentialPrivacyClientSideFixedClipping):
-    """Clients clip, as the request tells them; the server adds the noise."""
-
-
-class ServerSide(_Noisy, flower.DifferentialPrivacyServerSideFixedClipping):
-    """The server clips and adds the noise; it sees updates as they are."""
-
-    def bounded(self, reply: Message) -> Message:
-        """Clip a reply in its place."""
-        key = self.average.arrayrecord_key
-        record = reply.content[key]
-        assert isinstance(record, ArrayRecord)
-        found, start = map(npy.arrays, (record, self.current_arrays))
-        near = clipped(found, start, self.bound, self.covered)
-        reply.content[key] = npy.record(near)
-        return reply

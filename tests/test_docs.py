@@ -1,4 +1,4 @@
-"""What the documentation tells a reader to type can be typed."""
+"""What the documentation tells a reader to type can be typed, and what it points at exists."""
 
 import re
 import shlex
@@ -16,7 +16,14 @@ from fl.server.journal import Journal
 from fl.simulation import run
 
 ROOT = Path(fl.__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FRONT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*FRONT, *sorted((ROOT / "docs").glob("**/*.md"))]
+LINKED = [*PAGES, ROOT / "CHANGELOG.md"]
+ROOMS = ("fl", "strategies", "partitions", "experiments", "tests", "tools", "docs", "examples")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def commands(page: Path) -> list[tuple[str, ...]]:
@@ -39,8 +46,31 @@ def experiment(words: tuple[str, ...]) -> Experiment:
     return terminal.knobs(None, parsed(words)["settings"])
 
 
-TYPED = [(page.name, words) for page in PAGES for words in commands(page)]
-RUNS = [words for name, words in TYPED if name == "data.md" and "--out" in words]
+def prose(page: Path) -> str:
+    """Return a page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of a page's links and figures that are in this repository."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    lines = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+def paths(page: Path) -> list[str]:
+    """Return what a page has in backticks and looks like a path below one of our folders."""
+    quoted = re.findall(r"`([^`\s]+)`", prose(page))
+    return [text for text in quoted if re.fullmatch(rf"({'|'.join(ROOMS)})/[\w./-]*", text)]
+
+
+TYPED = [(name_of(page), words) for page in PAGES for words in commands(page)]
+RUNS = [words for name, words in TYPED if name == "docs/measurements/data.md" and "--out" in words]
 
 
 @pytest.mark.parametrize(("page", "words"), TYPED)
@@ -50,6 +80,25 @@ def test_every_command_has_options_knobs_and_data_that_exist(page, words):
         assert experiment(words).data.name in CATALOGUE
     if words[:2] == ("data", "fetch"):
         assert options["name"] in CATALOGUE
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_every_link_and_figure_is_there(page):
+    for target in links(page):
+        name, _, anchor = target.partition("#")
+        found = (page.parent / name).resolve() if name else page
+        assert found.exists(), f"{name_of(page)} points at {target}"
+        assert not anchor or anchor in headings(found), f"{name_of(page)} points at {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_path_in_backticks_exists(page):
+    missing = [path for path in paths(page) if not (ROOT / path).exists()]
+    assert not missing, f"{name_of(page)} names {', '.join(missing)}"
+
+
+def test_the_pages_that_a_newcomer_reads_have_links_and_paths():
+    assert all(links(page) and paths(page) for page in FRONT)
 
 
 def test_every_kind_of_data_has_a_run_in_micro_batches():

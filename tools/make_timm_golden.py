@@ -64,7 +64,7 @@ MODELS: dict[str, Callable[[], Fingerprint]] = {
     "dm_nfnet_f0": partial(made, "dm_nfnet_f0", (2, 3, 75, 58)),
     "dm_nfnet_f1_narrow": partial(made, "dm_nfnet_f1", (2, 3, 75, 58), **_nfnet(16)),
 }
-"""By the name of the golden file."""
+"""The models of timm by the name of the golden file."""
 
 COUNTED = ["resnet18", "resnet50", "efficientnet_b0", "nf_resnet26", "nf_resnet50"]
 COUNTED += [f"dm_nfnet_f{size}" for size in range(7)]

@@ -1,8 +1,7 @@
-"""Where a round's time goes: processor time of one process, part by part, as docs/engines.md shows.
+"""The processor time of a round, part by part; docs/measurements/engines.md shows some.
 
-``python tools/profile_round.py cnn 1 compiled`` plays rounds of a job of the bench in one process,
-and takes the time of each part while it runs; what a part contains of other parts is not counted
-to it.
+``python tools/profile_round.py cnn 1 compiled`` runs rounds of a job of the bench in one process,
+and measures each part. The time of a part does not include that of other parts within it.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
-import fl.client.app
+import fl.client.task
 import fl.server.replies
 import fl.server.rounds
 import fl.training.loop
@@ -28,25 +27,25 @@ from fl.server.journal import Journal
 from fl.simulation import run
 
 PARTS = [
-    ("passes: forward and backward", fl.vectorized.tracing.Traced, "__call__"),
-    ("batches next to each other", fl.vectorized.lanes, "_stacked"),
+    ("passes: forward and backward", fl.vectorized.tracing.TracedGradients, "__call__"),
+    ("batches next to each other", fl.vectorized.lanes, "_stack"),
     ("steps of the weights", fl.training.step.Update, "__call__"),
-    ("training, the rest", fl.vectorized.scheduler, "together"),
-    ("training, one by one", fl.vectorized.scheduler, "one_by_one"),
-    ("clients begin", fl.client.app._Local, "begin"),
-    ("clients end", fl.client.app._Local, "end"),
-    ("clients, the rest", fl.client.app, "fit"),
+    ("training, the rest", fl.vectorized.scheduler, "train_in_lanes"),
+    ("training, one by one", fl.client.task, "train_task"),
+    ("clients begin", fl.client.task.Task, "begin"),
+    ("clients end", fl.client.task.Task, "end"),
+    ("clients, the rest", fl.client.task, "answer"),
     ("replies checked", fl.server.replies.Replies, "_fault"),
     ("replies folded", strategies.fedavg.Mean, "add"),
     ("evaluation", fl.server.rounds.Rounds, "_evaluate"),
-    ("journal and checkpoint", fl.server.rounds.Rounds, "finish"),
-    ("the round, the rest", fl.server.rounds.Rounds, "play"),
+    ("journal and checkpoint", fl.server.rounds.Rounds, "_finish"),
+    ("the round, the rest", fl.server.rounds.Rounds, "run_round"),
 ]
 spent, within = defaultdict[str, float](float), [0.0]
 
 
 def watched(name: str, part: Callable) -> Callable:
-    """Return a function whose time, without that of parts within, is added to a name."""
+    """Return a function whose time, without that of parts within it, is added to a name's."""
 
     @wraps(part)
     def timed(*args, **kwargs):
@@ -71,7 +70,7 @@ def main() -> None:
     words.add_argument("level", choices=["sequential", "native", "compiled"])
     words.add_argument("--rounds", type=int, default=20)
     asked = words.parse_args()
-    engine = {"engine": "cohort", "cohort.level": asked.level, "cohort.lanes": 5}
+    engine = {"engine": "vectorized", "vectorized.level": asked.level, "vectorized.lanes": 5}
     with tempfile.TemporaryDirectory() as folder:
         knobs = job(asked.job, asked.batch_size, Size(rounds=asked.rounds), Path(folder))
         knobs = knobs.replace({"engine": "sequential"} if asked.level == "sequential" else engine)

@@ -1,1 +1,1 @@
-"""One job, timed by every way of doing it: ours, bare PyTorch loops, and other simulators."""
+"""Time one job with our engines, bare PyTorch loops and other simulators."""

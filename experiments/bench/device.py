@@ -1,4 +1,4 @@
-"""What a device pays before it trains: the import of our code, on top of what it needs anyhow."""
+"""Measure how long a device imports our code, after the packages that it needs anyhow."""
 
 import subprocess
 import sys

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 FEWEST = 3
-"""Points from which a line is not simply theirs."""
+"""The fewest points for a line; two points always lie on one."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds a round = fixed + each · clients, as near as can be in relative terms."""
+    """Seconds per round = fixed + each · clients, fitted by relative least squares."""
 
     fixed: float
     each: float
@@ -30,8 +30,8 @@ class Line:
 
 
 def title(case: Mapping) -> str:
-    """Say what a case is, but for its number of clients."""
-    width, lanes = (case["knobs"][key] for key in ("network.width", "cohort.lanes"))
+    """Name a case without its number of clients."""
+    width, lanes = (case["knobs"][key] for key in ("network.width", "vectorized.lanes"))
     shape = "" if width == "auto" else f", width {width}"
     together = "" if lanes == "auto" else f", {lanes} lanes"
     return f"{case['job']}{shape}, batch size {case['batch_size']}{together}"

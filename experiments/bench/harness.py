@@ -1,4 +1,4 @@
-"""Contenders taken in turns, and what their repetitions come to."""
+"""Run contenders in turns, and summarize their repetitions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from fl.config import Experiment
 from fl.data import deal
 
 Repeat = Callable[[str, bool], Repetition]
-"""(contender, whether to watch its memory) -> one repetition; raises `Failed`."""
+"""Runs a contender once: (name, whether to watch its memory) -> repetition; raises `Failed`."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,24 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a contender's repetitions come to."""
+    """The figures of a contender over its repetitions."""
 
     images_per_second: Spread
     seconds_per_round: Spread
     ratio: Spread | None
-    """Of rates to another contender's in the same turn; None where that one failed."""
+    """Its rate divided by the other contender's in the same turn; None where that one failed."""
     startup: Spread
     peak_bytes: int | None
     losses: tuple[float, ...]
-    """Of the first counted repetition."""
+    """Training losses of the first counted repetition."""
 
 
 def in_turns(
     contenders: Sequence[str], repetitions: int, repeat: Repeat, watch: Callable[[], None]
 ) -> tuple[dict[str, list[Repetition]], dict[str, str]]:
-    """Let contenders do a job in turns, A B C A B C: what disturbs the machine disturbs all.
+    """Run contenders on a job in turns, A B C A B C, so that a disturbance hits all of them.
 
-    The first turn warms caches up and has its memory watched; its times are not counted. A
+    The first turn fills caches and watches the memory; its times are not counted. A
     contender that fails is left out of later turns.
 
     Args:
@@ -72,7 +72,7 @@ def in_turns(
 
 
 def summaries(done: Mapping[str, Sequence[Repetition]], against: str) -> dict[str, Summary]:
-    """Return what repetitions come to, without the first turn's but for the memory."""
+    """Summarize repetitions. The first turn counts for the memory only."""
     counted = {name: found[1:] for name, found in done.items()}
     anchor = counted.get(against)
     return {
@@ -102,7 +102,7 @@ def timed(
     peak: float | None,
     watch: Callable[[], None],
 ) -> dict:
-    """Let contenders do a job in turns, and return all that is known of it, ready for JSON.
+    """Run contenders on a job in turns, and return all figures, ready for JSON.
 
     Args:
         job: what to do.

@@ -44,27 +44,27 @@ JOBS: dict[str, tuple[str, Mapping[str, Value]]] = {
         },
     ),
 }
-"""By name, which images and which network."""
+"""The images and the knobs of the network, by the job's name."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a round of a job is."""
+    """The size of a job's rounds."""
 
     clients: int = 10
-    """Clients that train in a round."""
+    """Clients per round."""
     images: int = 50
-    """Images a client; where they are unequal, their mean."""
+    """Images per client; the mean where clients are unequal."""
     unequal: bool = False
-    """Whether clients hold Dirichlet(0.3) parts of each class, or equally many of all."""
+    """Whether clients hold Dirichlet(0.3) parts of each class, rather than equal parts."""
     rounds: int = 5
-    """Rounds that are timed; one before them is not."""
+    """Timed rounds. One more round before them is not timed."""
     of: int | None = None
-    """Clients there are, of whom those of a round are drawn; None: as many as train in one."""
+    """All clients, from whom those of a round are drawn. None: as many as in a round."""
 
     @property
     def everyone(self) -> int:
-        """How many clients there are."""
+        """Number of all clients."""
         return self.of or self.clients
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ def job(
         }
     )
     deal(knobs)
-    parameters.network(knobs, torch_stream(knobs.seed, "init"))
+    parameters.build_network(knobs, torch_stream(knobs.seed, "init"))
     return knobs
 
 

@@ -1,8 +1,8 @@
-"""All processes that descend from one, whoever their parent is by now, and their memory.
+"""A process and all its descendants: find them, measure their memory, and end them.
 
-They are known by a mark in their environment, which children inherit: Ray's daemons leave their
-parent, but not their environment. Linux only; elsewhere there is no `/proc`, a family is its first
-process, and its memory is not known.
+A mark in the environment, which children inherit, identifies them: Ray's daemons leave their
+parent, but keep their environment. This needs Linux's `/proc`. Elsewhere a tree is only its first
+process, and its memory is unknown.
 """
 
 import os
@@ -17,7 +17,7 @@ _EVERY = 0.1  # seconds from one look at the memory to the next
 _GRACE = 10.0  # seconds for killed processes to go away
 
 
-class Family:
+class ProcessTree:
     """The processes that bear a mark.
 
     Args:
@@ -25,8 +25,8 @@ class Family:
     """
 
     def __init__(self, name: str) -> None:
-        self.mark = {"FEDNF_BENCH_FAMILY": name}
-        self._words = f"FEDNF_BENCH_FAMILY={name}".encode()
+        self.mark = {"FEDNF_BENCH_TREE": name}
+        self._words = f"FEDNF_BENCH_TREE={name}".encode()
 
     def members(self) -> list[Path]:
         """Return the folders in `/proc` of all that live."""
@@ -62,7 +62,7 @@ class Family:
         return most
 
     def end(self, process: subprocess.Popen) -> None:
-        """Kill the first process and all that are left of its family, and see them gone."""
+        """Kill the first process and all that are left of its tree, and see them gone."""
         process.kill()
         process.wait()
         deadline = time.monotonic() + _GRACE

@@ -1,4 +1,4 @@
-"""One contender doing one job once, in an interpreter of its own.
+"""Run one contender on one job once, in its own interpreter.
 
 As a program: ``python -m experiments.bench.repetition CONTENDER KNOBS.json ROUNDS.jsonl``.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from experiments.bench.contenders.catalogue import CONTENDERS
 from experiments.bench.contenders.record import Record
-from experiments.bench.processes import Family
+from experiments.bench.processes import ProcessTree
 from fl.config import Experiment
 
 _QUIET = {
@@ -26,22 +26,22 @@ _QUIET = {
     "RAY_worker_niceness": "0",  # not 15: else whatever else runs would starve Flower's clients
 }
 _CACHES = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
-"""Where compiled operators, traced graphs and compiled programs are kept."""
+"""The variables that name where compiled operators, traced graphs and programs are cached."""
 _LIMIT = 3600.0  # seconds; a contender that hangs must not hold up the others for ever
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """What came of it."""
+    """The figures of one repetition."""
 
     startup: float
     """Seconds from the start of the interpreter to the end of the first round."""
     seconds: float
     """Seconds from there to the end of the last."""
     rounds: int
-    """In that time."""
+    """Rounds in that time."""
     images: int
-    """Trained on in that time."""
+    """Images trained on in that time."""
     losses: tuple[float, ...]
     """Mean training loss of every round, the first among them."""
     peak_bytes: int | None
@@ -50,12 +50,12 @@ class Repetition:
 
     @property
     def images_per_second(self) -> float:
-        """Its rate."""
+        """Images per second, without the startup."""
         return self.images / self.seconds
 
     @property
     def seconds_per_round(self) -> float:
-        """The mean over its rounds."""
+        """Mean seconds per round, without the startup."""
         return self.seconds / self.rounds
 
 
@@ -64,7 +64,7 @@ class Failed(RuntimeError):
 
 
 def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) -> Repetition:
-    """Let a contender do a job in processes of its own, all of which are gone afterwards.
+    """Run a contender on a job in its own processes, and end all of them afterwards.
 
     Args:
         contender: a row of the table.
@@ -79,8 +79,8 @@ def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) 
         folder = Path(name)
         record, errors = Record(folder / "rounds.jsonl"), folder / "errors.txt"
         (folder / "knobs.json").write_text(json.dumps(job.to_flat()))
-        family = Family(str(uuid.uuid4()))
-        environment = {**os.environ, **surroundings(contender, folder), **family.mark}
+        tree = ProcessTree(str(uuid.uuid4()))
+        environment = {**os.environ, **environment_of(contender, folder), **tree.mark}
         words = ["-m", __name__, contender, str(folder / "knobs.json"), str(record.path)]
         begun = time.monotonic()
         with errors.open("wb") as file:
@@ -88,18 +88,18 @@ def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) 
                 [sys.executable, *words], env=environment, stdout=file, stderr=file
             )
         try:
-            peak = family.peak(process, _LIMIT) if watch_memory else None
+            peak = tree.peak(process, _LIMIT) if watch_memory else None
             status = process.wait(_LIMIT)
         except subprocess.TimeoutExpired:
             raise Failed(f"not finished after {_LIMIT:.0f} s") from None
         finally:
-            family.end(process)
+            tree.end(process)
         if status:
             raise Failed(_reason(errors.read_text(errors="replace"), status))
-        return account(begun, record.lines(), job.rounds, images, peak)
+        return summarize(begun, record.lines(), job.rounds, images, peak)
 
 
-def surroundings(contender: str, folder: Path) -> dict[str, str]:
+def environment_of(contender: str, folder: Path) -> dict[str, str]:
     """Return what a contender's environment has of its own; a cold one's caches are in a folder."""
     caches = {}
     if CONTENDERS[contender].cold:
@@ -107,10 +107,10 @@ def surroundings(contender: str, folder: Path) -> dict[str, str]:
     return {**_QUIET, "FLWR_HOME": str(folder), **caches}
 
 
-def account(
+def summarize(
     begun: float, lines: list[dict], rounds: int, images: int, peak: int | None
 ) -> Repetition:
-    """Return what the lines of a record come to."""
+    """Summarize the lines of a record."""
     if len(lines) != rounds:
         raise Failed(f"it finished {len(lines)} rounds of {rounds}")
     if odd := [line["images"] for line in lines if line["images"] != images]:

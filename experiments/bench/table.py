@@ -1,4 +1,4 @@
-"""What is printed of cases: tables, and the lines through them."""
+"""Print the figures of cases, and how rounds grow with the number of clients."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from experiments.cli import terminal
 from experiments.cli.terminal import say
 
 
-def tell(case: dict, against: str) -> None:
+def print_case(case: dict, against: str) -> None:
     """Print a case's table, and who failed."""
     say(
         f"{title(case)}: {case['parameters']:,} parameters, "
@@ -46,7 +46,7 @@ def tell(case: dict, against: str) -> None:
         say(f"failed: {name}: {reason}")
 
 
-def tell_growth(cases: Sequence[dict]) -> None:
+def print_growth(cases: Sequence[dict]) -> None:
     """Print how rounds grow with their clients, where there are enough numbers of them."""
     for (name, contender), (clients, line) in lines(cases).items():
         off = ", ".join(f"{n:,}: {r:+.0%}" for n, r in zip(clients, line.residuals, strict=True))

@@ -19,7 +19,7 @@ from experiments.bench.device import import_seconds
 from experiments.bench.harness import timed
 from experiments.bench.jobs import JOBS, Size, job
 from experiments.bench.machine import peak
-from experiments.bench.table import tell, tell_growth
+from experiments.bench.table import print_case, print_growth
 from experiments.cli.terminal import Json, Quiet, console, say, typed
 from fl.config.parsing import ConfigError, Value, did_you_mean
 from fl.reproducibility.files import write_whole
@@ -52,7 +52,7 @@ Device = Annotated[
 ]
 Lanes = Annotated[
     list[int] | None,
-    typer.Option("--lanes", min=1, help="Of our cohorts; may be given many times. Default: auto."),
+    typer.Option("--lanes", min=1, help="Of our engine; may be given many times. Default: auto."),
 ]
 Repetitions = Annotated[int, typer.Option("--repetitions", min=1, help="Turns that count.")]
 Clients = Annotated[
@@ -109,8 +109,8 @@ def bench(
         watch = partial(bar.advance, task)
         for name, knobs in todo:
             found.append({"job": name, **timed(knobs, racing, repetitions, against, most, watch)})
-            tell(found[-1], against)
-    tell_growth(found)
+            print_case(found[-1], against)
+    print_growth(found)
     report = {
         "command": typed(),
         "begun": begun,
@@ -138,7 +138,7 @@ def _changes(
     device: str, widths: Sequence[int] | None, lanes: Sequence[int] | None
 ) -> list[dict[str, Value]]:
     """Return in which knobs jobs differ from the table's, for every choice of those given."""
-    given = {"network.width": widths, "cohort.lanes": lanes}
+    given = {"network.width": widths, "vectorized.lanes": lanes}
     choices = [[(key, value) for value in dict.fromkeys(of)] for key, of in given.items() if of]
     return [{"device": device, **dict(choice)} for choice in product(*choices)]
 

@@ -16,7 +16,7 @@ from fl.config.parsing import ConfigError
 from fl.data import CATALOGUE, deal, fashion_mnist_small, load, write_shard
 from fl.data.catalogue import find, place, read
 from fl.data.dataset import DataNotHere
-from fl.data.sets import WAYS, Watch, fetch
+from fl.data.sets import ORIGINS, FetchProgress, fetch
 
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folders go.")]
 
@@ -78,7 +78,7 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
     if plots and out:
         title = f"{plots.partition(knobs.to_flat())}, seed {knobs.seed}"
         plots.save(plots.deal(counts, dataset.classes, title), out / "deal")
-        plots.save(plots.sheet(dataset), out / "examples")
+        plots.save(plots.contact_sheet(dataset), out / "examples")
         say(f"drawn: {out / 'deal.png'}, {out / 'examples.png'}, and both as svg")
 
 
@@ -98,7 +98,7 @@ def _here(name: str) -> str:
         return "shipped"
     if place(name).is_file():
         return _size(place(name).stat().st_size)
-    first = WAYS[name][0]
+    first = ORIGINS[name][0]
     return f"no; {_size(first.size)} to fetch" if first.size else "no; Hugging Face hub"
 
 
@@ -107,24 +107,24 @@ def _size(size: int) -> str:
 
 
 def _fetch(name: str, quiet: bool) -> None:
-    with _shown(quiet) as watch:
-        fetch(name, watch)
+    with _shown(quiet) as report:
+        fetch(name, report)
     say(f"fetched {name} from {read(find(name)).source}")
 
 
 @contextmanager
-def _shown(quiet: bool) -> Iterator[Watch]:
+def _shown(quiet: bool) -> Iterator[FetchProgress]:
     """Show what is under way: a bar for each package in a terminal, a line elsewhere."""
     seen = {}
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
     bars = console.is_terminal and not quiet
     with Progress(*columns, console=console, disable=not bars) as progress:
 
-        def watch(what: str, done: int, total: int) -> None:
+        def report(what: str, done: int, total: int) -> None:
             if what not in seen:
                 seen[what] = progress.add_task(what, total=total, visible=total > 0)
                 if not (bars and total):
                     say(f"{what}, {_size(total)}" if total else what)
             progress.update(seen[what], completed=done)
 
-        yield watch
+        yield report

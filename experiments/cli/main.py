@@ -2,9 +2,7 @@
 
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -13,7 +11,7 @@ import click
 import typer
 from rich.table import Table
 
-from experiments.cli import bench, data, deploy, probe
+from experiments.cli import bench, data, deploy, probe, study
 from experiments.cli.progress import Display
 from experiments.cli.terminal import (
     Config,
@@ -22,27 +20,24 @@ from experiments.cli.terminal import (
     Quiet,
     Settings,
     console,
-    ray_actors,
+    interrupted,
     say,
     show,
     typed,
+    worker_pool,
 )
-from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import knobs as read_knobs
 from experiments.cli.terminal import plots as load_plots
-from experiments.studies import study as studies_of
-from experiments.studies.catalogue import STUDIES
-from experiments.studies.study import Study
-from experiments.studies.workers import Job, work_through, work_with
+from experiments.studies.workers import Job
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import fashion_mnist_small
 from fl.data.sets import NotFetched
 from fl.nn.recipes import RECIPES
-from fl.reproducibility.provenance import cores
+from fl.reproducibility.errors import in_words
+from fl.server.failures import Failure, RunFailed
 from fl.server.journal import Journal
 from fl.simulation import run as run_simulation
-from fl.simulation.worker_pool import Team
 
 app = typer.Typer(
     help="Federated, normalizer-free: how networks without batch normalization train on unequal "
@@ -54,11 +49,6 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(deploy.app, name="deploy")
-
-Jobs = Annotated[
-    int | None,
-    typer.Option("--jobs", min=1, help="Runs side by side; one core each. Default: all cores."),
-]
 
 
 class Runtime(StrEnum):
@@ -75,13 +65,6 @@ def _before_every_command() -> None:
         fashion_mnist_small.fill_cache()
 
 
-@app.command()
-def demo(out: Out = None, jobs: Jobs = None, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Compare six recipes on shipped images, in two to three minutes, and write a report."""
-    _study(STUDIES["demo"]["small"](), out or Path("runs/demo"), jobs, quiet, as_json)
-
-
-@app.command()
 def run(
     config: Config = None,
     settings: Settings = None,
@@ -101,29 +84,40 @@ def run(
         ),
     ] = Runtime.inline,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            help="One process and no engine; the first exception of a client is raised as it is, "
+            "so that breakpoint() and post-mortem debugging work.",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run one experiment."""
+    if debug and (workers or runtime is Runtime.ray):
+        raise ConfigError("--debug trains in one process; leave --workers and --runtime out")
     knobs = read_knobs(config, settings)
     name = f"{knobs.recipe}_seed-{knobs.seed}"
     folder = out or Path("runs") / f"{name}_{knobs.identity[:8]}"
     journal, job = Journal(folder), Job(name, knobs, folder)
-    display = Display([job], console, quiet)
+    display = Display([job], console, quiet or debug)
     finished_before = journal.result() is not None
     try:
-        with display.shown(), _team(None, workers, runtime is Runtime.ray) as team:
+        with display.shown(), worker_pool(None, workers, runtime is Runtime.ray) as pool:
             result = run_simulation(
                 knobs,
                 journal,
                 workers=workers,
-                team=team,
+                pool=pool,
+                debug=debug,
                 resume=resume,
                 watch=lambda line: None if finished_before else display.round(job, line),
                 command=typed(),
             )
     except KeyboardInterrupt:
-        _interrupted(f"{typed()} --resume" if out else f"{typed()} --out {folder} --resume")
+        interrupted(f"{typed()} --resume" if out else f"{typed()} --out {folder} --resume")
     if finished_before:
         say(f"{folder} holds this experiment, finished; nothing was trained again")
     say(
@@ -136,56 +130,6 @@ def run(
         say(json.dumps({**result, "folder": str(folder)}))
 
 
-@app.command()
-def study(
-    name: Annotated[str, typer.Argument(help="A study by name, or a Python file with a STUDY.")],
-    scale: Annotated[str | None, typer.Option("--scale", help="small (default) or full.")] = None,
-    settings: Settings = None,
-    out: Out = None,
-    jobs: Jobs = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="ADDRESS",
-            help="A Ray cluster that all of each run's clients train on, or local: a Ray of this "
-            "machine.",
-        ),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Do all runs that a question needs, skip those that are done, and write a report."""
-    if name in STUDIES:
-        scales = STUDIES[name]
-        if scale is not None and scale not in scales:
-            raise ConfigError(f"study {name} has no scale {scale}; known: {', '.join(scales)}")
-        chosen = scales[scale or next(iter(scales))]()
-    elif not name.endswith(".py"):
-        raise ConfigError(f"no study {name}; known: {', '.join(STUDIES)}, or a Python file")
-    elif scale is not None:
-        raise ConfigError(f"--scale={scale}: a study of a file has one scale; leave it out")
-    else:
-        chosen = studies_of.from_file(Path(name))
-    if settings:
-        chosen = chosen.fixing(flat_knobs(None, settings))
-    if ray and jobs:
-        raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
-    _study(chosen, out or Path("runs") / chosen.name, jobs, quiet, as_json, ray)
-
-
-@app.command()
-def studies() -> None:
-    """List the studies."""
-    table = Table("study", "scale", "runs", "question", box=None)
-    for name, scales in STUDIES.items():
-        for scale, make in scales.items():
-            made = make()
-            table.add_row(name, scale, str(len(made.experiments)), made.question)
-    show(table)
-
-
-@app.command()
 def knobs() -> None:
     """List every knob with its default and what it does, and every recipe."""
     said = Experiment.describe()
@@ -199,7 +143,6 @@ def knobs() -> None:
     show(recipes)
 
 
-@app.command()
 def report(folder: Path, as_json: Json = False) -> None:
     """Turn the runs below a folder into tables, figures and one HTML page."""
     page = load_plots().write(folder)
@@ -208,55 +151,17 @@ def report(folder: Path, as_json: Json = False) -> None:
         say(json.dumps({"report": str(page)}))
 
 
-app.command()(probe.probe)
-app.command()(bench.bench)
-
-
-def _study(
-    chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool, ray: str | None = None
-) -> None:
-    """Do a study's runs and write its report."""
-    plots, begun = load_plots(), time.monotonic()
-    chosen.begin(out, typed())
-    work = [
-        Job(name, experiment, out / name)
-        for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
-    ]
-    display, jobs = Display(work, console, quiet), 1 if ray else jobs or cores()
-    say(f"runs: {len(work)}, at most {jobs} at a time, into {out}")
-    try:
-        with display.shown(), _team(None if ray == "local" else ray, None, bool(ray)) as team:
-            if team:
-                failed = work_with(team, work, typed(), display.round)
-            else:
-                failed = work_through(work, jobs, typed(), display.round)
-    except KeyboardInterrupt:
-        _interrupted(typed())
-    for name, reason in failed.items():
-        say(f"failed: {name}: {reason}")
-    page = str(plots.write(out)) if len(failed) < len(work) else None
-    say(f"{len(work) - len(failed)} of {len(work)} runs in {time.monotonic() - begun:.0f} s")
-    if page:
-        say(f"report: {page}")
-    if as_json:
-        say(json.dumps({"report": page, "runs": len(work), "failed": failed}))
-    if failed:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _team(address: str | None, size: int | None, wanted: bool) -> Iterator[Team | None]:
-    """Give Ray's actors, if they are wanted, and end them."""
-    if not wanted:
-        yield None
-        return
-    with closing(ray_actors().Actors(address, size)) as team:
-        yield team
-
-
-def _interrupted(again: str) -> NoReturn:
-    say(f"interrupted; every finished round is kept. Go on with: {again}")
-    raise typer.Exit(130)
+for command in (
+    study.demo,
+    run,
+    study.study,
+    study.studies,
+    report,
+    probe.probe,
+    bench.bench,
+    knobs,
+):
+    app.command()(command)
 
 
 def main() -> None:
@@ -274,8 +179,17 @@ def main() -> None:
         _stop(130, "interrupted")
     except NotFetched as error:
         _stop(1, str(error))
-    except (OSError, RuntimeError) as error:
-        _stop(1, f"{type(error).__name__}: {error}")
+    except RunFailed as error:
+        sys.stderr.write(error.trace)
+        _stop(1, str(error))
+    except Exception as error:
+        if "--debug" in sys.argv[1:]:  # as it is, for a debugger
+            raise
+        if isinstance(error, OSError):
+            _stop(1, in_words(error))
+        failure = Failure.of(error)
+        sys.stderr.write(failure.short)
+        _stop(1, f"{failure.reason} ({failure.place})")
     sys.exit(status)
 
 

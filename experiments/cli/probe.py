@@ -48,10 +48,10 @@ def probe(
     else:
         knobs = terminal.knobs(config, settings)
         names = [name.strip() for name in (recipes or knobs.recipe).split(",")]
-        subjects = probing.beginnings(knobs, names, seeds or 3)
+        subjects = probing.at_initialization(knobs, names, seeds or 3)
     found = list(
         track(
-            probing.measured(subjects, images),
+            probing.measure(subjects, images),
             "measuring",
             total=len(subjects),
             console=console,
@@ -60,7 +60,7 @@ def probe(
         )
     )
     plots.save(plots.propagation.figure(found), folder / "signals")
-    write_whole(folder / "signals.csv", plots.propagation.sheet(found))
+    write_whole(folder / "signals.csv", plots.propagation.as_csv(found))
     rows = plots.propagation.summary(found)
     terminal.show(_table(rows))
     say(f"drawn: {folder / 'signals.png'}, and as svg; every number: {folder / 'signals.csv'}")

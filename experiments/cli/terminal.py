@@ -2,9 +2,11 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,6 +14,8 @@ from rich.table import Table
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError, Value, parse_settings, read_toml
+from fl.config.renamed import modernize
+from fl.simulation.worker_pool import WorkerPool
 
 Settings = Annotated[
     list[str] | None,
@@ -47,7 +51,8 @@ def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
 
 def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
     """Read knobs, as they were given, from a file, then from --set, which wins."""
-    found = {**(read_toml(config) if config else {}), **parse_settings(settings or [])}
+    in_file = modernize(read_toml(config)) if config else {}
+    found = {**in_file, **modernize(parse_settings(settings or []))}
     for key in found:
         if key.startswith("run."):
             raise ConfigError(f"{key} is for flwr run; here it is --out DIR and --resume")
@@ -74,3 +79,19 @@ def plots() -> ModuleType:
             f'plots need {error.name}: install fednf with its extra "sim", see README'
         ) from None
     return report
+
+
+@contextmanager
+def worker_pool(address: str | None, size: int | None, wanted: bool) -> Iterator[WorkerPool | None]:
+    """Give Ray's actors, if they are wanted, and end them."""
+    if not wanted:
+        yield None
+        return
+    with closing(ray_actors().RayPool(address, size)) as pool:
+        yield pool
+
+
+def interrupted(again: str) -> NoReturn:
+    """Say how to go on after Ctrl-C, and end with status 130."""
+    say(f"interrupted; every finished round is kept. Go on with: {again}")
+    raise typer.Exit(130)

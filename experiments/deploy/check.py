@@ -1,4 +1,4 @@
-"""Whether a federation that is running is the one that was planned, device by device."""
+"""Check a running federation against its plan, device by device."""
 
 import json
 import os
@@ -19,18 +19,18 @@ from fl.server.nodes import ANSWER_SECONDS
 from fl.server.ping import FILE
 
 CLOCK_SECONDS = 5.0
-"""From here on a clock is called wrong: a faster one is refused by Flower."""
+"""A clock that is off by more seconds is reported. Flower refuses one that is too fast."""
 
 _Form = tuple[tuple[int, ...], int]  # an image's shape, and how many classes there are
 
 _ROOMS = ("fl", "strategies", "partitions")
 _WAIT = ANSWER_SECONDS + 120  # what it takes to begin, and to look for the last answers
-_SERVER, _ROLL_CALL = 'serverapp = "fl.server.app:app"', 'serverapp = "fl.server.ping:app"'
+_SERVER, _PING = 'serverapp = "fl.server.app:app"', 'serverapp = "fl.server.ping:app"'
 
 
 @dataclass
 class Device:
-    """What is known of one device."""
+    """The state of one device."""
 
     number: int
     node: str = ""
@@ -44,7 +44,7 @@ def check(folder: Path) -> list[Device]:
 
     Raises:
         ConfigError: that is no deployment's folder.
-        RuntimeError: the SuperLink does not answer, or not in time.
+        ConnectionError: the SuperLink does not answer, or not in time.
     """
     if not (folder / "run.toml").is_file() or not (folder / "server").is_dir():
         raise ConfigError(f"{folder} was not made by fednf deploy init")
@@ -55,7 +55,7 @@ def check(folder: Path) -> list[Device]:
     for device in devices:
         device.node = flower.node(device.number)
         device.status = status.get(device.node, device.status)
-    said = flower.roll_call(knobs) if "online" in status.values() else {"nodes": {}}
+    said = flower.ping(knobs) if "online" in status.values() else {"nodes": {}}
     for device in devices:
         device.told = said["nodes"].get(device.node, {})
     expected = _expected(devices, knobs)
@@ -76,7 +76,7 @@ def _problems(device: Device, said: dict, expected: _Form | None) -> Iterator[st
         return
     if "problem" in told or not told:
         problem = told.get("problem", "it came after the question; check again")
-        yield f"{problem}: it is busy or mute" if problem == "no answer" else problem
+        yield f"{problem}: it is busy or silent" if problem == "no answer" else problem
         return
     server = said["server"]
     if told["code"] != server["code"]:
@@ -135,7 +135,7 @@ class Flower:
         nodes = self._ask("supernode", "list", CONNECTION)["nodes"]
         return {str(node["node-id"]): node["status"] for node in nodes}
 
-    def roll_call(self, knobs: Experiment) -> dict:
+    def ping(self, knobs: Experiment) -> dict:
         """Submit a run that trains nobody, and return what it has written down."""
         with tempfile.TemporaryDirectory(prefix="fednf-check-") as name:
             here = Path(name)
@@ -148,8 +148,8 @@ class Flower:
             while not (here / FILE).is_file():
                 if time.monotonic() > end:
                     self._ask("stop", str(run["run-id"]), CONNECTION)
-                    raise RuntimeError(
-                        f"no roll call in {_WAIT:.0f} s; look at the SuperLink's log"
+                    raise ConnectionError(
+                        f"the ping took longer than {_WAIT:.0f} s; look at the SuperLink's log"
                     )
                 time.sleep(0.5)
             return json.loads((here / FILE).read_text(encoding="utf-8"))
@@ -160,7 +160,7 @@ class Flower:
             ignored = shutil.ignore_patterns("__pycache__", "shipped")
             shutil.copytree(SOURCE / room, folder / room, ignore=ignored)
         project = (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
-        (folder / "pyproject.toml").write_text(project.replace(_SERVER, _ROLL_CALL))
+        (folder / "pyproject.toml").write_text(project.replace(_SERVER, _PING))
         shutil.copy(SOURCE / "LICENSE", folder)
 
     def _ask(self, *words: str) -> dict:
@@ -169,7 +169,7 @@ class Flower:
         try:
             answer = json.loads(done.stdout)
         except ValueError:
-            raise RuntimeError(f"flwr {words[0]}: {done.stdout}{done.stderr}") from None
+            raise ConnectionError(f"flwr {words[0]}: {done.stdout}{done.stderr}") from None
         if not answer.get("success"):
-            raise RuntimeError(f"flwr {words[0]}: {answer.get('error-message', answer)}")
+            raise ConnectionError(f"flwr {words[0]}: {answer.get('error-message', answer)}")
         return answer

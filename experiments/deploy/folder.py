@@ -17,7 +17,7 @@ from experiments.deploy.credentials import certificates, key_pair
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError, to_toml
 from fl.data import write_shard
-from fl.server.app import rehearse
+from fl.server.app import prepare
 
 SOURCE = Path(__file__).parents[2]
 """The app that `flwr run` bundles: where pyproject.toml and the rooms are."""
@@ -77,7 +77,7 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
     if not (SOURCE / "pyproject.toml").is_file():
         raise ConfigError(f"{SOURCE} has no pyproject.toml, which flwr run needs: see README")
     if knobs.data.name != DEVICES:
-        rehearse(knobs)
+        prepare(knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))  # mode 0700
     try:
@@ -152,7 +152,7 @@ def _pinned(name: str) -> str:
 def _said_of_data(knobs: Experiment) -> dict[str, str]:
     """Return what a device's data are, and what to do where there are none."""
     if knobs.data.name == DEVICES:
-        own = "put this device's own files there, see docs/devices.md"
+        own = "put this device's own files there, see docs/guide/devices.md"
         return {"data": f"It is empty: {own}.", "fill": own}
     return {
         "data": f"It was dealt from `{knobs.data.name}`.",

@@ -1,26 +1,25 @@
-"""Flower's SuperLink, which listens to devices from everywhere and to operators from here only.
+"""Run Flower's SuperLink so that devices reach it from anywhere, and operators from here only.
 
-Flower 1.41 serves three interfaces on one port: Fleet to devices, which sign what they ask; Control
-(submit a run, register a key) and Runtime (take a run's task and its code), both without a word of
-who is asking. Whoever may submit a run executes code on every device, so here these two answer
-this machine's own addresses alone. An operator elsewhere comes by `ssh -L`.
+Flower 1.41 serves three interfaces on one port. Devices use Fleet, and sign their requests.
+Operators use Control (to submit a run or register a key) and processes use Runtime (to take a run's
+task and its code); neither of the two checks who is asking. Whoever may submit a run executes code
+on every device. Here Control and Runtime therefore answer this machine's own addresses alone. An
+operator elsewhere connects through `ssh -L`.
 """
 
 import sys
 from ipaddress import ip_address
 
-from flwr.superlink import extensions
-from flwr.superlink import main as flower
-from flwr.superlink.cli import flower_superlink
-from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fl.messages.flower_internals import guard_superlink, run_superlink
 
 FOR_DEVICES = "/v1/fleet/"
 
 
 class OperatorsFromHere:
-    """Refuses whatever is neither for devices nor from this machine."""
+    """Refuse requests that are neither for the devices' interface nor from this machine."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -40,22 +39,14 @@ def _from_here(client: tuple[str, int] | None) -> bool:
 
 
 def main() -> None:
-    """Run `flower-superlink` with that guard in front of it; without it, don't.
+    """Run `flower-superlink` with that guard in front of it, and refuse to run it without.
 
     Raises:
-        SystemExit: this Flower does not put the guard first.
+        SystemExit: this version of Flower does not put the guard first.
     """
-    theirs = extensions.get_middleware()  # outermost first
-    extensions.get_middleware = lambda: (Middleware(OperatorsFromHere), *theirs)
-    if not _is_guarded():
+    if not guard_superlink(OperatorsFromHere):
         sys.exit("this version of Flower would let anybody submit runs: install flwr 1.41")
-    flower_superlink()
-
-
-def _is_guarded() -> bool:
-    """Return whether Flower, whose private hook that is, has taken the guard in."""
-    build = getattr(flower, "_get_middleware", list)
-    return any(layer.cls is OperatorsFromHere for layer in build()[:1])
+    run_superlink()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From a folder of runs to tables, figures and one HTML page."""
 
-from experiments.report.drawing.contact import sheet as sheet
+from experiments.report.drawing.contact_sheet import contact_sheet as contact_sheet
 from experiments.report.drawing.figures import deal as deal
 from experiments.report.drawing.figures import save as save
 from experiments.report.labels import partition as partition

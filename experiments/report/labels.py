@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fl.config import relevant
 from fl.config.parsing import Value
 from fl.data import CATALOGUE
+from fl.nn import relevant
 from fl.nn.recipes import RECIPES
 
 Knobs = Mapping[str, Value]

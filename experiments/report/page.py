@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.report import sheets
+from experiments.report import csv_files
 from experiments.report.drawing import figures
 from experiments.report.markup import Html, element, inline_svg, join
 from experiments.report.results import Results, read
@@ -39,7 +39,7 @@ def write(folder: Path) -> Path:
     results = read(folder)
     measured = signals.read(results)
     page = _page(results, _body(results, measured, folder / "figures"))
-    for sheet in (sheets.runs, sheets.rounds, sheets.summary):
+    for sheet in (csv_files.runs, csv_files.rounds, csv_files.summary):
         write_whole(folder / f"{sheet.__name__}.csv", sheet(results))
     for sheet in (signals.signals, signals.divergence):
         path = folder / f"{sheet.__name__}.csv"
@@ -90,7 +90,7 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
 def _signals(results: Results, measured: list[signals.Signals], folder: Path) -> list[Html]:
     """Make the section on signals, where they were measured."""
     drawn = {key: signals.figure(measured, results, key) for key in signals.FIGURES}
-    drawn |= {key: signals.apart(measured, results, key) for key in signals.DIVERGENCES}
+    drawn |= {key: signals.divergence_figure(measured, results, key) for key in signals.DIVERGENCES}
     pictures = {
         key: _optional(folder / f"signals-{_slug(key)}", figure, signals.CAPTIONS[key])
         for key, figure in drawn.items()

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments.report.labels import Group, group
-from experiments.studies.study import STUDY
+from experiments.study import STUDY
 from fl.config.parsing import ConfigError, Value
 from fl.server.journal import EXPERIMENT, Journal
 
@@ -277,7 +277,9 @@ def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], 
     if result and not rounds:
         raise ConfigError(f"{journal.folder} has a result and no rounds; its journal is damaged")
     if rounds and rounds[0]["test_accuracy"] is None:
-        raise ConfigError(f"{journal.folder} has no test accuracies to report; see docs/devices.md")
+        raise ConfigError(
+            f"{journal.folder} has no test accuracies to report; see docs/guide/devices.md"
+        )
     return tuple(rounds), tuple(clients), result
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from experiments.studies.papers import PAPERS
 from experiments.studies.rates import LEARNING_RATES
-from experiments.studies.study import Scale, Study, each, grid
+from experiments.study import Scale, Study, each, grid
 from fl.config import Experiment
 
 _TUNING_SEED = 4

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from experiments.studies.rates import LEARNING_RATES
-from experiments.studies.study import Scale, Study, each, grid
+from experiments.study import Scale, Study, each, grid
 from fl.config import Experiment
 from fl.config.parsing import Value
 

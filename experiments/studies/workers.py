@@ -9,11 +9,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from fl.config import Experiment
-from fl.reproducibility.determinism import settle
-from fl.server.journal import Journal
+from fl.reproducibility.determinism import prepare_process
+from fl.reproducibility.errors import in_words
+from fl.server.failures import EXPECTED, Failure
+from fl.server.journal import ERRORS, Journal
 from fl.simulation import run
 from fl.simulation.process_pool import start
-from fl.simulation.worker_pool import Team
+from fl.simulation.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class Job:
     folder: Path
 
 
-Watch = Callable[[Job, dict], None]
+JobCallback = Callable[[Job, dict], None]
 """Is called with a job and a line of its `rounds.jsonl` as soon as a round is finished."""
 
 
-def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) -> dict[str, str]:
+def work_through(
+    jobs: Sequence[Job], workers: int, command: str, watch: JobCallback
+) -> dict[str, str]:
     """Do jobs in worker processes, one torch thread each, and go on with those that were begun.
 
     A job that fails, or whose process dies, costs no other job anything.
@@ -43,7 +47,7 @@ def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) 
     Returns:
         Job name -> why it failed, in one line; empty where all went well.
     """
-    settle()
+    prepare_process()
     todo, failed = deque(jobs), dict[str, str]()
     crew = [_Worker(command) for _ in range(min(workers, len(jobs)))]
     try:
@@ -65,9 +69,11 @@ def work_through(jobs: Sequence[Job], workers: int, command: str, watch: Watch) 
             worker.process.kill()
 
 
-def work_with(team: Team, jobs: Sequence[Job], command: str, watch: Watch) -> dict[str, str]:
-    """Do jobs one after another, each by all of a team; as `work_through` otherwise."""
-    outcomes = {job.name: _done(job, command, partial(watch, job), team) for job in jobs}
+def work_with(
+    pool: WorkerPool, jobs: Sequence[Job], command: str, watch: JobCallback
+) -> dict[str, str]:
+    """Do jobs one after another, each by all of a pool; as `work_through` otherwise."""
+    outcomes = {job.name: _done(job, command, partial(watch, job), pool) for job in jobs}
     return {name: reason for name, reason in outcomes.items() if reason is not None}
 
 
@@ -85,7 +91,7 @@ class _Worker:
         with suppress(OSError):  # a process that is gone is heard of by `hear`
             self.pipe.send(job)
 
-    def hear(self, watch: Watch) -> str | None:
+    def hear(self, watch: JobCallback) -> str | None:
         """Take one message; returns why the job failed if it is about that."""
         assert self.job is not None
         try:
@@ -108,14 +114,17 @@ def _do_jobs(pipe: Connection, command: str) -> None:
 
 
 def _done(
-    job: Job, command: str, watch: Callable[[dict], None], team: Team | None = None
+    job: Job, command: str, watch: Callable[[dict], None], pool: WorkerPool | None = None
 ) -> str | None:
     """Do a job or go on with it; returns why it failed, in one line."""
     try:
         journal = Journal(job.folder)
-        run(job.experiment, journal, resume=True, watch=watch, command=command, team=team)
+        run(job.experiment, journal, resume=True, watch=watch, command=command, pool=pool)
     except BrokenPipeError:
         raise
+    except EXPECTED as error:
+        return in_words(error)
     except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
+        failure = Failure.of(error)
+        return f"{failure.reason} ({failure.place}); see {job.folder / ERRORS}"
     return None

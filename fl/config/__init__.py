@@ -7,7 +7,6 @@ immutable, and an impossible one is refused when the object is made.
 
 from fl.config.devices import Devices as Devices
 from fl.config.experiment import Experiment as Experiment
-from fl.config.experiment import has_batchnorm as has_batchnorm
 from fl.config.experiment import relevant as relevant
 from fl.config.fleet import Fleet as Fleet
 from fl.config.parts import DEVICES as DEVICES
@@ -20,4 +19,5 @@ from fl.config.parts import Sampling as Sampling
 from fl.config.parts import Signals as Signals
 from fl.config.parts import State as State
 from fl.config.parts import Strategy as Strategy
+from fl.config.parts import parse_clip as parse_clip
 from fl.config.privacy import Privacy as Privacy

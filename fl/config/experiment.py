@@ -13,7 +13,6 @@ from fl.config.parsing import ConfigError, Knobs, Value, did_you_mean, flatten, 
 from fl.config.parts import (
     DEVICES,
     Client,
-    Cohort,
     Data,
     Network,
     Partition,
@@ -23,31 +22,35 @@ from fl.config.parts import (
     Signals,
     State,
     Strategy,
+    Vectorized,
 )
 from fl.config.privacy import Privacy
+from fl.config.renamed import first_spelling, modernize
 
 
 class Experiment(Knobs):
     """All that determines a result on one kind of machine, byte for byte."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    """The one seed; all randomness is a function of it and of a path."""
+    """The one seed. All randomness is a function of the seed and of a path."""
     rounds: Positive = 10
     """Communication rounds."""
     recipe: str = "zc-swish"
-    """A row of the recipes table (`fl/nn/recipes.py`): what fills the network's slots."""
+    """The recipe fills the network's slots. It is a row of the table in `fl/nn/recipes.py`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where clients train. `auto`: cuda where there is one."""
-    engine: Literal["auto", "sequential", "cohort"] = "auto"
-    """`sequential`: one client after another, the same bytes wherever it runs; `cohort`: many in
-    one program, the same up to rounding. `auto`: `cohort` where this process simulates clients and
-    they are short of work, else `sequential`; docs/engines.md."""
+    """The device that clients train on. `auto` takes cuda where there is one, else cpu."""
+    engine: Literal["auto", "sequential", "vectorized"] = "auto"
+    """How clients train. `sequential` trains one client after another and gives the same bytes
+    wherever it runs. `vectorized` trains many clients in one program; each client's result matches
+    `sequential` up to floating-point rounding. `auto` takes `vectorized` where this machine
+    simulates the clients and a step leaves a core idle, else `sequential`; see
+    docs/guide/engines.md."""
     network: Network = Network()
     data: Data = Data()
     partition: Partition = Partition()
     sampling: Sampling = Sampling()
     client: Client = Client()
-    cohort: Cohort = Cohort()
+    vectorized: Vectorized = Vectorized()
     fleet: Fleet = Fleet()
     strategy: Strategy = Strategy()
     state: State = State()
@@ -55,6 +58,16 @@ class Experiment(Knobs):
     signals: Signals = Signals()
     devices: Devices = Devices()
     run: Run = Run()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_spellings_are_read(cls, tables: object) -> object:
+        """Rename what a caller in Python spells in the old way; flat keys are new by then."""
+        if not isinstance(tables, Mapping):
+            return tables
+        parts = {key: value for key, value in tables.items() if not isinstance(value, Value)}
+        single = {key: value for key, value in tables.items() if isinstance(value, Value)}
+        return {**parts, **modernize(single)}
 
     @model_validator(mode="after")
     def _enough_clients(self) -> "Experiment":
@@ -80,7 +93,7 @@ class Experiment(Knobs):
         return self
 
     def to_flat(self) -> dict[str, Value]:
-        """Return the knobs as flat keys, in the order of this page."""
+        """Return the knobs as flat keys, in the order in which the parts declare them."""
         return flatten(self.model_dump(by_alias=True))
 
     @classmethod
@@ -90,7 +103,7 @@ class Experiment(Knobs):
         Raises:
             ConfigError: an unknown key, a wrong type or an impossible combination.
         """
-        known = Experiment().to_flat()
+        flat, known = modernize(flat), Experiment().to_flat()
         for key in flat:
             if key not in known:
                 raise ConfigError(f"unknown knob {key}; {did_you_mean(key, known)}")
@@ -105,11 +118,11 @@ class Experiment(Knobs):
         Raises:
             ConfigError: as `from_flat`.
         """
-        return self.from_flat({**self.to_flat(), **flat})
+        return self.from_flat({**self.to_flat(), **modernize(flat)})
 
     @classmethod
     def describe(cls) -> dict[str, str]:
-        """Return what this page says of every knob, by flat key."""
+        """Return the description of every knob, by flat key."""
         said: dict[str, str] = {}
         for name, field in cls.model_fields.items():
             part = field.annotation
@@ -122,16 +135,18 @@ class Experiment(Knobs):
 
     @property
     def identity(self) -> str:
-        """SHA-256 over what may bear on a result: where it is equal, results have to be equal.
+        """SHA-256 over all knobs that may change a result: equal identities give equal results.
 
-        That is all knobs but `signals.*`, `devices.*` and `run.*`.
+        That is all knobs but `signals.*`, `devices.*` and `run.*`. They are hashed as they were
+        first spelt, so that an experiment keeps its identity when a knob is renamed.
         """
-        knobs = {k: v for k, v in self.to_flat().items() if not k.startswith(_BYSTANDERS)}
+        flat = first_spelling(self.to_flat())
+        knobs = {key: value for key, value in flat.items() if not key.startswith(_BYSTANDERS)}
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
 _BYSTANDERS = ("signals.", "devices.", "run.")
-"""Parts that bear on no result."""
+"""Parts whose knobs change no result."""
 
 _MINDED: dict[object, tuple[str, ...]] = {
     "iid": (),
@@ -145,7 +160,7 @@ _MINDED: dict[object, tuple[str, ...]] = {
     "feature-noise": ("noise",),
     "natural": ("alpha", "min-size"),
 }
-"""Which knobs of a partition bear on which kind; all others of them bear on each."""
+"""The knobs that each kind of partition reads. Knobs in no row are read by every kind."""
 
 
 _UNMINDED: dict[object, tuple[str, ...]] = {
@@ -153,26 +168,20 @@ _UNMINDED: dict[object, tuple[str, ...]] = {
     "cnn": ("stochastic-depth",),
     "ffnn": ("stem-stride", "stochastic-depth"),
 }
-"""Which knobs of a network don't bear on which kind."""
-
-
-def has_batchnorm(recipe: object) -> bool:
-    """Return whether networks of a recipe have BatchNorm layers, as its name then says first."""
-    return str(recipe).startswith("batchnorm")
+"""The knobs that a kind of network ignores."""
 
 
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the flat keys that bear on a result.
+    """Return the flat keys that bear on a result, as far as that is known without the recipe.
 
     These are neither `signals.*`, `devices.*` nor `run.*`, nor those that others switch off.
+    `fl.nn.relevant` also leaves out `state.*` where the recipe has no BatchNorm layers.
     """
     idle = {key for key in knobs if key.startswith(_BYSTANDERS)}
     if (kind := knobs.get("partition.kind")) in _MINDED:
         particular = {name for names in _MINDED.values() for name in names}
         idle |= {f"partition.{name}" for name in particular.difference(_MINDED[kind])}
     idle |= {f"network.{name}" for name in _UNMINDED.get(knobs.get("network.kind"), ())}
-    if not has_batchnorm(knobs.get("recipe")):
-        idle |= {"state.bn", "state.fixed-from"}
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
     if knobs.get("privacy.kind") == "none":

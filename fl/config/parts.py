@@ -1,6 +1,7 @@
-"""The parts of an experiment: network, data, deal, clients, strategy."""
+"""The parts of an experiment: network, data, partition, clients, strategy."""
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,69 +16,73 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 DEVICES = "devices"
-"""The data set of which every device has a part and the server nothing."""
+"""The name of the data set that lies on the devices. The server has none of its examples."""
 
 CLIP = "norm:5"
-"""Gradient clipping where neither the knob nor the recipe says anything else."""
+"""Gradient clipping where both the knob and the recipe leave it open."""
 
 
 class Network(Knobs):
-    """The skeleton of the network; what fills its slots is the recipe."""
+    """The skeleton of the network. The recipe fills its slots."""
 
     kind: Literal[
         "plainnet", "cnn", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"
     ] = "plainnet"
-    """`plainnet`: convolutions in a row, no skips; `cnn`: two of them with max pools; `resnet`:
-    blocks with a skip; `resnet-v2`: with the activation in front, NF-ResNet with a recipe `nf`;
-    `nfnet`: NFNet-F0 to -F6; `efficientnet`: EfficientNet, at its `auto` B0; `ffnn`: linear layers
-    in a row on whole images; `vit`: a small vision transformer."""
+    """The network family. `plainnet`: convolutions in a row without skip connections. `cnn`: two
+    convolutions with max pooling. `resnet`: residual blocks. `resnet-v2`: pre-activation residual
+    blocks; with a recipe `nf`, NF-ResNet. `nfnet`: NFNet-F0 to -F6. `efficientnet`: EfficientNet,
+    B0 at its `auto` depth and width. `ffnn`: linear layers in a row on flattened images. `vit`: a
+    small vision transformer."""
     depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
-    """Layers with weights on the longest path; of efficientnet and vit, blocks. `auto`: 8 for
-    plainnet; 3 for cnn, its only one; 20 for resnets, which have 6n + 2 or one of 18, 34, 50, 101,
-    152 (resnet-v2: also 26), and then four stages; F0 for nfnet, which has F0 to F6; 16 for
-    efficientnet (7 or more); 11 for ffnn; 6 for vit."""
+    """Layers with weights on the longest path; blocks for efficientnet and vit. `auto`: 8 for
+    plainnet; 3 for cnn, which takes no other; 20 for resnets; F0 for nfnet, which takes F0 to F6;
+    16 for efficientnet, which takes 7 or more; 11 for ffnn; 6 for vit. Resnets take 6n + 2, or 18,
+    34, 50, 101 or 152 (resnet-v2 also 26), which have four stages."""
     width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage, which each later stage doubles; of nfnet and efficientnet those
-    of the stem, and all others in proportion; of ffnn, units of a layer; of vit, channels of a
-    token. `auto`: 16; of resnets with four stages 64, of nfnet 128, of efficientnet 32, of ffnn
-    100, of vit 192."""
+    """Channels of the first stage; each later stage doubles them. For nfnet and efficientnet,
+    channels of the stem, with all other layers in proportion. For ffnn, units of a layer; for vit,
+    channels of a token. `auto`: 64 for resnets with four stages, 128 for nfnet, 32 for
+    efficientnet, 100 for ffnn, 192 for vit, and 16 for all others."""
     init: Literal["auto", "torch", "he", "lecun"] = "auto"
-    """Initial weights: PyTorch's default, N(0, 2/fan_in), or N(0, 1/fan_in). `auto`: the recipe's
-    own, or else he, for vit lecun."""
+    """Initial weights. `torch`: PyTorch's default; `he`: N(0, 2/fan_in); `lecun`: N(0, 1/fan_in).
+    `auto` takes the recipe's own, or else `lecun` for vit and `he` for all others."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels; of vit, the side of a patch. 4 is ImageNet's, and not
-    for plainnet and cnn. `auto`: 2; of cnn 1; of vit 4; of nfnet 4, the only one that it has."""
+    """Stride of the first layers, in pixels; for vit, the side of a patch. 4 is the stride for
+    ImageNet, which plainnet and cnn don't take. `auto`: 1 for cnn, 4 for vit, 4 for nfnet, which
+    takes no other, and 2 for all others."""
     per_channel: bool = False
-    """Whether learnable activation scalars are one a channel (true) or one a layer (false)."""
+    """Whether activations learn one scalar per channel (true) or one per layer (false)."""
     dropout: Share = 0.0
-    """Share of the classifier's inputs that training zeroes."""
+    """Probability with which training zeroes each input of the classifier."""
     stochastic_depth: Share = 0.0
-    """Share of examples for which training drops the last residual branch; less for earlier. Of no
-    meaning to plainnet, cnn and ffnn."""
+    """Probability with which training drops an example's last residual branch; earlier branches
+    are dropped less often. plainnet, cnn and ffnn ignore it."""
 
     @property
     def drops(self) -> bool:
-        """Whether training draws what to drop."""
+        """Whether training uses dropout or stochastic depth."""
         return bool(self.dropout or self.stochastic_depth)
 
 
 class Data(Knobs):
-    """Which images."""
+    """The data set, and what is done with its images."""
 
     name: str = "fashion-mnist-small"
-    """A data set by name; `fednf data list` shows them. `devices`: whatever the devices hold, of
-    which the server has nothing."""
+    """The data set's name (`fednf data list` shows them all) or path. With `devices` each device
+    trains on its own files, and the server has no data."""
     classes: str = ""
-    """Where devices have files of their own: the names of all classes, in order and with commas
-    between, or how many there are. Empty: each device has all of them."""
+    """The classes where devices train on files of their own: all names in order, separated by
+    commas, or their number. Leave it empty if each device has all classes."""
     augment: Literal["none", "crop-flip"] = "none"
-    """`crop-flip`: training images are shifted by up to an eighth of a side and half mirrored."""
+    """Augmentation of training images. `crop-flip` shifts each image by up to an eighth of its
+    side and mirrors half of them."""
     validation: Share = 0.0
-    """Share of the training images that no client gets; the best round is the best on them."""
+    """Share of the training images that the server keeps from all clients. They decide which
+    round is the best."""
 
 
 class Partition(Knobs):
-    """How the training images are dealt out to clients."""
+    """How the training images are partitioned among clients."""
 
     kind: Literal[
         "iid",
@@ -91,53 +96,56 @@ class Partition(Knobs):
         "feature-noise",
         "natural",
     ] = "dirichlet"
-    """The law of the deal; docs/partitions.md has them all, and which knobs each minds."""
+    """The partitioning rule. docs/guide/partitions.md describes each, and which knobs it reads."""
     alpha: Rate = 0.3
-    """Dirichlet concentration of classes (`quantity`: of sizes): small is skewed, large is even."""
+    """Concentration of the Dirichlet distribution of classes; for `quantity`, of sizes. A small
+    value gives skewed clients, a large value even ones."""
     clients: Positive = 20
-    """How many clients there are."""
+    """Number of clients in the federation."""
     min_size: Annotated[int, Field(ge=0)] = 10
-    """The fewest images a client may hold where sizes are drawn; 0 allows empty clients."""
+    """The fewest images that a client gets where sizes are random. 0 allows empty clients."""
     quantity_alpha: Rate = 0.5
-    """Dirichlet concentration of a `mixture`'s sizes; `alpha` is that of its mixes of classes."""
+    """Concentration of the sizes in a `mixture`; `alpha` is that of its classes."""
     shards: Positive = 2
-    """Shards that a client of `shards` is dealt."""
+    """Shards per client, with `kind=shards`."""
     labels: Positive = 2
-    """Labels that a client of `label-count` owns."""
+    """Labels per client, with `kind=label-count`."""
     noise: NonNegative = 0.1
-    """`feature-noise`: variance of the last client's noise, for inputs from 0 to 1."""
+    """Variance of the noise on the last client's inputs, on a scale from 0 to 1, with
+    `kind=feature-noise`."""
     held_out: Share = 0.0
-    """Share of every client's images that it keeps from training, for personalised scores."""
+    """Share of its images that each client keeps from training, to score the shared and its own
+    network on."""
 
 
 class Sampling(Knobs):
     """Who takes part in a round."""
 
     clients: Positive = 10
-    """Clients trained in a round, drawn without replacement."""
+    """Clients per round, drawn without replacement."""
 
 
 class Client(Knobs):
-    """What a client does with its images in a round."""
+    """How a client trains on its images in a round."""
 
     batch_size: Positive = 4
-    """Images a step. The last batch of an epoch may be smaller; none is dropped."""
+    """Images per step. The last batch of an epoch may be smaller; no image is dropped."""
     epochs: Positive = 1
-    """Passes over the client's images in a round."""
+    """Passes over the client's images per round."""
     lr: Rate = 0.05
-    """Learning rate."""
+    """Learning rate of the local optimizer."""
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """The local optimizer; its state starts anew every round."""
+    """The local optimizer. Its state is reset at the beginning of every round."""
     momentum: Share = 0.0
-    """SGD's momentum; Adam ignores it and uses (0.9, 0.999)."""
+    """Momentum of SGD. Adam ignores it and uses betas (0.9, 0.999)."""
     weight_decay: NonNegative = 0.0
-    """L2 penalty λ, added to the gradient as λw for every parameter."""
+    """L2 penalty λ: λw is added to the gradient of every parameter w."""
     clip: str = "auto"
-    """Gradient clipping: `none`; `norm:C` scales a gradient whose 2-norm exceeds C down to C;
-    `agc:λ` holds every unit's gradient to λ times its weights' norm, save the classifier's;
-    `auto`: the recipe's own, or else norm:5."""
+    """Gradient clipping. `norm:C` scales a gradient whose 2-norm exceeds C down to C. `agc:λ`
+    limits the norm of every unit's gradient to λ times the norm of its weights, except in the
+    classifier. `none` clips nothing. `auto` takes the recipe's own, or else norm:5."""
     activation_lr: Rate = 1.0
-    """Factor on the learning rate of the learnable scalars of activations."""
+    """Factor on the learning rate for the learnable scalars of activations."""
 
     @field_validator("clip")
     @classmethod
@@ -154,36 +162,41 @@ class Client(Knobs):
             )
         return text
 
-    @property
-    def clipping(self) -> tuple[str, float]:
-        """Kind of clip, `none`, `norm` or `agc`, and its bound: C, λ, or ∞; of `auto`, norm 5."""
-        kind, _, bound = (CLIP if self.clip == "auto" else self.clip).partition(":")
-        return kind, float(bound or math.inf)
+
+@lru_cache(maxsize=64)
+def parse_clip(text: str) -> tuple[str, float]:
+    """Return what `client.clip` asks for: the kind (`none`, `norm`, `agc`) and the bound (C, λ, ∞).
+
+    `auto` is norm 5. A text is parsed once, since every client of every round asks for it.
+    """
+    kind, _, bound = (CLIP if text == "auto" else text).partition(":")
+    return kind, float(bound or math.inf)
 
 
-class Cohort(Knobs):
-    """How clients train together with `engine=cohort`."""
+class Vectorized(Knobs):
+    """How `engine=vectorized` trains many clients as one program."""
 
     lanes: Positive | Literal["auto"] = "auto"
-    """Clients in training at a time. `auto`: as many as the sizes of the clients keep busy, and as
-    a GPU's memory has room for."""
+    """Clients that train at the same time. `auto` takes as many as the sizes of the clients keep
+    busy, and as fit into a GPU's memory."""
     level: Literal["auto", "eager", "traced", "native", "compiled"] = "auto"
-    """How a pass is run, each in less time than the one before, but with more to prepare: `eager`,
-    by PyTorch as it comes; `traced`, as a list of operators; `native`, with our own convolutions
-    in C++ among them, which take a compiler; `compiled`, fused by PyTorch's compiler, in up to
-    minutes. `auto`: `native`, or without a C++ compiler, and on a GPU, `traced`."""
+    """How a forward and backward pass runs; each level is faster than the one before, and takes
+    longer to prepare. `eager`: by PyTorch, operator by operator. `traced`: as a list of operators.
+    `native`: the same with our own convolutions in C++, which need a compiler. `compiled`: fused
+    by PyTorch's compiler, which takes up to minutes. `auto` takes `traced` on a GPU or without a
+    C++ compiler, else `native`, or `compiled` for a long run."""
 
 
 class Strategy(Knobs):
-    """How the models of a round become one, and what that asks of a client's loss."""
+    """How the models of a round are aggregated, and what is added to a client's loss."""
 
     kind: Literal["fedavg", "fedprox"] = "fedavg"
-    """FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127)."""
+    """The method: FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127)."""
     mu: NonNegative = 0.0
-    """FedProx's μ: the client's loss gains (μ/2)·‖w − w_global‖². 0 is FedAvg."""
+    """FedProx's μ: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 is FedAvg."""
     max_norm: NonNegative = 0.0
-    """The largest ‖w_client − w_global‖ that counts, over all tensors with BatchNorm's statistics;
-    an update beyond it is refused. 0: any."""
+    """The largest ‖w_client − w_global‖ that the server accepts, taken over all tensors including
+    BatchNorm's statistics. A larger update is refused. 0 accepts any."""
 
     @model_validator(mode="after")
     def _mu_belongs_to_fedprox(self) -> "Strategy":
@@ -195,13 +208,13 @@ class Strategy(Knobs):
 
 
 class State(Knobs):
-    """What becomes of the parts of a network's state that are not parameters."""
+    """How rounds treat the network's state that is not a parameter: BatchNorm's statistics."""
 
     bn: Literal["average", "pooled", "local", "recalibrate", "drop"] = "average"
-    """BatchNorm's running statistics between rounds; docs/batchnorm.md has all five policies."""
+    """The policy for BatchNorm's running statistics between rounds; docs/design/batchnorm.md."""
     fixed_from: Annotated[int, Field(ge=0)] = 0
-    """The round from which clients train by running statistics that no longer move, as in FixBN
-    (arXiv 2303.06530); 0: never."""
+    """The first round in which clients normalize by fixed running statistics, as in FixBN (arXiv
+    2303.06530). 0 never fixes them."""
 
     @model_validator(mode="after")
     def _something_is_there_to_fix(self) -> "State":
@@ -212,31 +225,29 @@ class State(Knobs):
             )
         return self
 
-    def fixed_in(self, number: int) -> bool:
-        """Return whether statistics are fixed in the round of that number."""
-        return 0 < self.fixed_from <= number
-
 
 class Signals(Knobs):
-    """What is measured of networks on the way; not a part of what the run computes."""
+    """How often networks are measured during a run. Measuring changes no result."""
 
     every: Annotated[int, Field(ge=0)] = 0
-    """Rounds from one measurement of signals to the next; the last is measured too. 0: none."""
+    """Measure activation and gradient statistics per layer every so many rounds, and in the last.
+    0 measures nothing."""
     images: Positive = 32
-    """Training images in the one batch that is measured; a client that holds fewer takes all."""
+    """Training images in the measured batch. A client that holds fewer takes all of its own."""
 
     def due(self, number: int, rounds: int) -> bool:
-        """Return whether a round out of so many is measured."""
+        """Return whether signals are measured in round `number` of `rounds`."""
         return self.every > 0 and (number % self.every == 0 or number == rounds)
 
 
 class Run(Knobs):
-    """Where a run is written when `flwr run` starts it; not a part of what the run computes."""
+    """Where a run that `flwr run` starts is written. This changes no result."""
 
     dir: str = ""
-    """An absolute folder. Empty: a folder named by Flower's run id in the user's data directory."""
+    """The run's folder, as an absolute path. If empty, a folder named by Flower's run id in the
+    user's data directory."""
     resume: bool = False
-    """Whether to go on from the checkpoint in that folder."""
+    """Whether to resume from the checkpoint in that folder."""
 
     @field_validator("dir")
     @classmethod

@@ -4,9 +4,9 @@ from fl.data.catalogue import CATALOGUE as CATALOGUE
 from fl.data.dataset import Batch as Batch
 from fl.data.dataset import Dataset as Dataset
 from fl.data.dataset import Form as Form
+from fl.data.dataset import Share as Share
 from fl.data.dataset import Split as Split
 from fl.data.dataset import batches as batches
-from fl.data.shards import Share as Share
 from fl.data.shares import deal as deal
 from fl.data.shares import load as load
 from fl.data.shares import share as share

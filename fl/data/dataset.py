@@ -1,4 +1,4 @@
-"""A data set: examples, labels, what turns examples into inputs, and batches of them."""
+"""A data set: examples, labels, and what turns examples into inputs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,33 +141,53 @@ class Dataset:
         return self._scale_and_shift[0] * (noise * whole)
 
 
+@dataclass(frozen=True, eq=False)
+class Share:
+    """A node's images."""
+
+    dataset: Dataset
+    """Where they are."""
+    train: Int[Tensor, " _"]
+    """Places of those to train on, in the training split."""
+    held_out: Int[Tensor, " _"]
+    """Places there of those kept from training; none where the files have a split for that."""
+    noise: float
+    """Standard deviation of the noise on its inputs, on their scale from 0 to 1."""
+    source: Literal["dealt", "shard", "own"] = "dealt"
+    """Dealt here, or from a file that was written by whoever dealt, or files of its own."""
+
+    @cached_property
+    def scored(self) -> Split:
+        """Kept from training, to score networks on the client's own images."""
+        return self.dataset.test if self.source == "own" else self.dataset.train.only(self.held_out)
+
+
 Batch = tuple[Float[Tensor, "_ ..."], Int[Tensor, " _"]]
 """Inputs (batch, channels, *space) and labels (batch,); sizes differ from batch to batch."""
 
-_BLOCK = 1024  # images turned into floats at a time: few calls, and memory that stays small
+
+_BLOCK = 1024
+"""About how many images are turned into floats at a time, so that calls are few and memory is
+small."""
 
 
 def batches(
-    dataset: Dataset,
-    indices: Int[Tensor, " examples"],
+    share: Share,
     batch_size: int,
     epochs: int,
     rng: np.random.Generator,
-    *,
     augment: Literal["none", "crop-flip"] = "none",
-    noise: float = 0.0,
 ) -> Iterator[Batch]:
     """Yield every image once an epoch, in a new order each time; the last batch may be smaller.
 
     Args:
-        dataset: whose training split it is.
-        indices: which of its examples.
+        share: the node's images and their noise; its held-out images are not touched.
         batch_size: examples a batch.
-        epochs: passes over all of them.
-        rng: orders, augmentation and noise.
+        epochs: passes over all examples.
+        rng: draws orders, augmentation and noise.
         augment: what is done to images, see `fl.data.augment`.
-        noise: standard deviation of Gaussian noise, where bytes run from 0 to 1.
     """
+    dataset, indices = share.dataset, share.train
     block = batch_size * max(1, _BLOCK // batch_size)
     for _ in range(epochs):
         order = indices[torch.from_numpy(rng.permutation(len(indices)))]
@@ -176,8 +196,8 @@ def batches(
             if augment == "crop-flip":
                 images = crop_flip(images, rng)
             inputs = dataset.inputs(images)
-            if noise:
-                inputs += dataset.on_inputs(noise) * torch.from_numpy(
+            if share.noise:
+                inputs += dataset.on_inputs(share.noise) * torch.from_numpy(
                     rng.standard_normal(inputs.shape, np.float32)
                 )
             labels = dataset.train.labels[part]

@@ -1,4 +1,4 @@
-"""A node's images, and the one file in which a device has those that it was dealt.
+"""The one file in which a device has the images that it was dealt.
 
 A shard is ``shard.npz``: ``train_images``, ``train_labels``, ``held_out_images`` and
 ``held_out_labels`` as `Dataset` has them, in the order of the deal, and ``about``, a JSON text with
@@ -9,42 +9,18 @@ the same bytes as a simulated client that was dealt these images. NumPy is enoug
 
 import io
 import json
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from fl.config.parsing import ConfigError, Value
-from fl.data.dataset import Dataset, Split
+from fl.data.dataset import Dataset, Share, Split
+from fl.reproducibility.errors import in_words
 from fl.reproducibility.files import fingerprint, write_whole
 
 FILE = "shard.npz"
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """A node's images."""
-
-    dataset: Dataset
-    """Where they are."""
-    train: Int[Tensor, " _"]
-    """Places of those to train on, in the training split."""
-    held_out: Int[Tensor, " _"]
-    """Places there of those kept from training; none where the files have a split for that."""
-    noise: float
-    """Standard deviation of the noise on its inputs, on their scale from 0 to 1."""
-    source: Literal["dealt", "shard", "own"] = "dealt"
-    """Dealt here, or from a file that was written by whoever dealt, or files of its own."""
-
-    @cached_property
-    def scored(self) -> Split:
-        """Kept from training, to score networks on the client's own images."""
-        return self.dataset.test if self.source == "own" else self.dataset.train.only(self.held_out)
 
 
 def write(folder: Path, share: Share, law: dict[str, Value]) -> Path:
@@ -107,8 +83,7 @@ def read(path: Path) -> tuple[Share, dict[str, Value]]:
     except OSError as error:
         raise ConfigError(f"can't read {file}: {error.strerror or error}") from None
     except Exception as error:  # whatever a damaged zip file leads its reader to
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{file} is damaged ({why}); copy it again") from None
+        raise ConfigError(f"{file} is damaged ({in_words(error)}); copy it again") from None
 
 
 def _share(arrays: dict[str, np.ndarray], about: dict) -> Share:

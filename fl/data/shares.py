@@ -1,4 +1,4 @@
-"""Data sets by name, and who holds what: the one place that decides a client's images."""
+"""Load data sets by name, and decide which images each client holds."""
 
 import re
 from collections.abc import Mapping
@@ -15,12 +15,11 @@ import partitions
 from fl.config import DEVICES, Data, Experiment, Partition, relevant
 from fl.config.parsing import ConfigError, Value
 from fl.data import catalogue, shards
-from fl.data.dataset import DataNotHere, Dataset
-from fl.data.shards import Share
+from fl.data.dataset import DataNotHere, Dataset, Share
 from fl.reproducibility.seeds import stream
 
 Deal = tuple[Int[Tensor, " _"], ...]
-"""For every client, in order, the places of its images in the training split."""
+"""For every client, in order, the indices of its images in the training split."""
 
 
 @lru_cache(maxsize=2)
@@ -36,7 +35,8 @@ def load(name: str) -> Dataset:
     """
     if name == DEVICES:
         raise DataNotHere(
-            f"data.name={DEVICES}: the images are on devices, and none are here; docs/devices.md"
+            f"data.name={DEVICES}: the images are on devices, and none are here; "
+            "see docs/guide/devices.md"
         )
     if name in catalogue.CATALOGUE:
         return catalogue.read(catalogue.CATALOGUE[name])

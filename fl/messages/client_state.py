@@ -1,4 +1,4 @@
-"""What a client keeps from round to round: in its Flower state, and in a form for the disk."""
+"""A client's state between rounds: tensors in its Flower state, and a form for the disk."""
 
 import json
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ _OWN = "own"
 
 
 def remember(state: RecordDict, tensors: Mapping[str, Tensor]) -> None:
-    """Keep what never leaves a client in its state, where there is any."""
+    """Store the tensors that never leave a client in the client's state."""
     if tensors:
         state[_OWN] = pack_network(tensors)
 
 
 def remembered(state: RecordDict) -> dict[str, Tensor]:
-    """Return what a client has kept; nothing before its first round."""
+    """Return the tensors that `remember` stored; an empty dict before the first round."""
     if _OWN not in state:
         return {}
     record = state[_OWN]  # not `array_records`, which is a reference cycle
@@ -28,7 +28,7 @@ def remembered(state: RecordDict) -> dict[str, Tensor]:
 
 
 def pack_state(state: RecordDict) -> tuple[dict[str, np.ndarray], str]:
-    """Split a client's state into numbered tensors and JSON for their names and all else."""
+    """Split a client's state into numbered tensors, and JSON that holds names and the rest."""
     tensors: dict[str, np.ndarray] = {}
     plain: dict[str, dict[str, object]] = {"arrays": {}, "metrics": {}, "configs": {}}
     for key, record in state.items():
@@ -45,7 +45,7 @@ def pack_state(state: RecordDict) -> tuple[dict[str, np.ndarray], str]:
 
 
 def unpack_state(tensors: Mapping[str, np.ndarray], text: str) -> RecordDict:
-    """Put a client's state together again."""
+    """Rebuild a client's state from what `pack_state` returned."""
     plain = json.loads(text)
     records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {}
     for key, numbers in plain["arrays"].items():

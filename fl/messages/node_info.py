@@ -1,4 +1,4 @@
-"""Who a client says that it is, before it is asked to train: counts and versions, no examples."""
+"""What a client tells the server before training: its partition, counts and versions."""
 
 import time
 from dataclasses import dataclass
@@ -7,34 +7,35 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl.data import Form, Share
 from fl.messages import records
+from fl.reproducibility.errors import in_words
 from fl.reproducibility.provenance import code_hash, packages
 
-_LONGEST = 100
-"""Letters of a name, or names, that are listened to."""
+_MAX_LENGTH = 100
+"""The server reads at most so many characters of a name, and so many names."""
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What a client says of itself before it is asked to train."""
+class NodeInfo:
+    """A client's description of itself. It holds no examples."""
 
     partition: int
     code: str
-    """Hash of the code that it runs."""
+    """SHA-256 of the client's source code; see `fl.reproducibility.provenance.code_hash`."""
     images: int
-    """That it trains on."""
+    """Number of images that the client trains on."""
     held_out: int
-    """That it keeps to score networks."""
+    """Number of images that the client keeps to score networks."""
     form: Form
     source: str
-    """Where its images are from; see `fl.data.Share`."""
+    """Where the images are from; see `fl.data.Share`."""
     clock: float
-    """Its time, in seconds since 1970, UTC."""
+    """The client's clock, in seconds since 1970, UTC."""
     packages: tuple[str, ...]
-    """Python and the packages that bear on results, with their versions."""
+    """Python and the packages that can change results, with their versions."""
 
 
-def tell(partition: int, mine: Share) -> RecordDict:
-    """Return who a client is, which code it runs, and how much of what it holds; no examples."""
+def describe(partition: int, mine: Share) -> RecordDict:
+    """Describe this client: its partition, its code, and the kind and number of its images."""
     record: dict = {
         records.PARTITION: partition,
         "code": code_hash(),
@@ -49,27 +50,27 @@ def tell(partition: int, mine: Share) -> RecordDict:
     return RecordDict({records.CONFIG: ConfigRecord(record)})
 
 
-def read(reply: Message) -> Identity:
-    """Return what a client has said of itself.
+def read(reply: Message) -> NodeInfo:
+    """Read a client's description of itself.
 
     Raises:
-        ValueError: it failed, or says something else; the line is fit for the journal.
+        ValueError: the client failed, or the reply is no description. The message is one line.
     """
     if reply.has_error():
         raise ValueError(records.reason(reply))
     try:
         record: dict = dict(reply.content.config_records[records.CONFIG])
         shape = tuple(int(side) for side in record["shape"])
-        return Identity(
+        return NodeInfo(
             partition=int(record[records.PARTITION]),
             code=str(record["code"]),
             images=max(int(record["images"]), 0),
             held_out=max(int(record["held-out"]), 0),
             form=Form(shape, int(record["classes"])),
-            source=str(record["source"])[:_LONGEST],
+            source=str(record["source"])[:_MAX_LENGTH],
             clock=float(record["clock"]),
-            packages=tuple(str(name)[:_LONGEST] for name in record["packages"][:_LONGEST]),
+            packages=tuple(str(name)[:_MAX_LENGTH] for name in record["packages"][:_MAX_LENGTH]),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())
+        why = in_words(error)
         raise ValueError(f"it does not say who it is: {why}") from None

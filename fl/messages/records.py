@@ -8,22 +8,27 @@ signals: a number per layer and figure. Nothing else leaves a client.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from torch import Tensor
 
 from fl.nn.probes import Signals
+from fl.reproducibility.errors import writable
 from strategies import arrays as npy
+from strategies.private import CLIP
+from strategies.strategy import ARRAYS, CONFIG, METRICS, ROUND, WEIGHT
 
-ARRAYS, CONFIG, METRICS, SIGNALS = "arrays", "config", "metrics", "signals"
-ROUND, MU, CLIP = "server-round", "proximal-mu", "clipping_norm"
-"""Flower's own names, so that its strategies and ours can be exchanged."""
+SIGNALS = "signals"
 MEASURE = "measure-signals"
-WEIGHT, PARTITION = "num-examples", "partition-id"
+PARTITION = "partition-id"
 WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
+FAULT, BUG = 1000, 1001
+"""Codes of a client's error: a fault of its data or its device, and an exception that is neither.
+Flower's own codes are small."""
 
 COUNTS = (
     "batch-size",
@@ -97,17 +102,6 @@ def signals(content: RecordDict) -> Signals:
     return Signals(int(record[IMAGES]), np.array([record[key] for key in LAYER]).T)  # pyrefly: ignore
 
 
-def wants_clip(content: RecordDict) -> float | None:
-    """Return the norm to which a request asks to clip the update; None where it does not."""
-    config = _record(content, CONFIG, ConfigRecord)
-    return float(_number(config, CLIP)) if CLIP in config else None
-
-
-def wants_signals(content: RecordDict) -> bool:
-    """Return whether a request asks for signals."""
-    return bool(_record(content, CONFIG, ConfigRecord).get(MEASURE, False))
-
-
 def figures(content: RecordDict) -> dict:
     """Return a reply's figures under the names that the journal uses; None for one not finite."""
     return {
@@ -116,22 +110,66 @@ def figures(content: RecordDict) -> dict:
     }
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a server asks of a client."""
+
+    network: Mapping[str, np.ndarray]
+    """The global network."""
+    config: ConfigRecord
+
+    @property
+    def round(self) -> int:
+        """The round that the request is of."""
+        return int(_number(self.config, ROUND))
+
+    @property
+    def clip(self) -> float | None:
+        """The norm to which the update is to be clipped; None where it is not."""
+        return float(_number(self.config, CLIP)) if CLIP in self.config else None
+
+    @property
+    def measures(self) -> bool:
+        """Whether the reply should bring signals."""
+        return bool(self.config.get(MEASURE, False))
+
+
+def read_request(content: RecordDict) -> Request:
+    """Return what a server asks.
+
+    Raises:
+        ValueError: it is no request.
+    """
+    return Request(unpack_arrays(network_in(content)), _record(content, CONFIG, ConfigRecord))
+
+
 def read_round(content: RecordDict) -> int:
-    """Return the round that a request is of."""
-    return int(_number(_record(content, CONFIG, ConfigRecord), ROUND))
+    """Return the round that a request is of, without reading its network."""
+    return Request({}, _record(content, CONFIG, ConfigRecord)).round
 
 
-def read_request(content: RecordDict) -> tuple[dict[str, np.ndarray], int, float]:
-    """Return what a server asks: the global network, the round, and μ (0 where it sends none)."""
-    config = _record(content, CONFIG, ConfigRecord)
-    mu = _number(config, MU) if MU in config else 0.0
-    network = unpack_arrays(network_in(content))
-    return network, read_round(content), float(mu)
+def failure(message: Message, code: int, reason: str, trace: str = "") -> Message:
+    """Answer a message with an error: one line, and below it the traceback that is to be told."""
+    line = " ".join(reason.split())
+    text = writable(f"{line}\n{trace}" if trace else line)
+    return Message(Error(code, text), reply_to=message)
 
 
 def reason(reply: Message) -> str:
     """Return in one line why a client answers with an error."""
-    return " ".join((reply.error.reason or "").split()) or f"error {reply.error.code}"
+    return _parted(reply)[0] or f"error {reply.error.code}"
+
+
+def trace(reply: Message) -> str:
+    """Return the traceback of a client's error; empty where it tells none."""
+    return _parted(reply)[1]
+
+
+def _parted(reply: Message) -> tuple[str, str]:
+    """Return the line and the traceback of an error; one that is not ours has no traceback."""
+    text = reply.error.reason or ""
+    line, _, trace = text.partition("\n") if reply.error.code in (FAULT, BUG) else (text, "", "")
+    return " ".join(line.split()), trace
 
 
 def network_in(content: RecordDict) -> ArrayRecord:

@@ -2,34 +2,38 @@
 
 from fl.nn.layers.activations import scalars
 from fl.nn.layers.convs import breaks_onednn, has_groups
-from fl.nn.layers.noise import seed_noise, train_without_noise
+from fl.nn.layers.noise import Noise, seed_noise, train_without_noise
 from fl.nn.layers.normalizers import (
     BatchNorm,
+    fixed_in,
     fixed_statistics,
     forget_statistics,
     moments,
     statistics,
 )
-from fl.nn.networks import SKELETONS, build, settled
+from fl.nn.networks import SKELETONS, build, resolve_auto
 from fl.nn.recipe import Place, Recipe
-from fl.nn.recipes import RECIPES, find
+from fl.nn.recipes import RECIPES, find, relevant
 
 __all__ = [
     "RECIPES",
     "SKELETONS",
     "BatchNorm",
+    "Noise",
     "Place",
     "Recipe",
     "breaks_onednn",
     "build",
     "find",
+    "fixed_in",
     "fixed_statistics",
     "forget_statistics",
     "has_groups",
     "moments",
+    "relevant",
+    "resolve_auto",
     "scalars",
     "seed_noise",
-    "settled",
     "statistics",
     "train_without_noise",
 ]

@@ -26,9 +26,9 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
     and activations keep the constants that they were made with.
 
     Args:
-        network: filled in place.
+        network: is filled in place.
         scheme: one of the three.
-        generator: all randomness; it moves on.
+        generator: draws all weights, and moves on.
     """
     *_, classifier = (layer for layer in network.modules() if isinstance(layer, WEIGHED))
     for layer in network.modules():

@@ -1,4 +1,4 @@
-"""From knobs to a network with its initial weights."""
+"""Builds the network that the knobs describe, with its initial weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,24 +27,27 @@ from fl.nn.slots import Size, Slots
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A family of networks, and what `auto` means to it."""
+    """A family of networks, and what the knobs' `auto` means for it."""
 
     make: Callable[[Slots, Sequence[int], int, Size], nn.Module]
     """(slots, shape of an example, classes, size) -> network."""
     depth: int | str
+    """The depth that `auto` stands for."""
     width: Callable[[int], int]
-    """Depth -> width."""
+    """Returns the width that `auto` stands for, given the depth."""
     stem_stride: int = 2
+    """The stem stride that `auto` stands for."""
     stem_strides: tuple[int, ...] = (1, 2, 4)
-    """What there is to choose from."""
+    """The stem strides that the family can have."""
     variants: tuple[str, ...] = ()
-    """What `network.depth` may be, by number; empty where it is a number itself."""
+    """The names that `network.depth` may have, in order of depth; empty where it is a number."""
     native: type[nn.Module] = nn.ReLU
-    """Its paper's activation."""
+    """The activation of the family's paper."""
     init: Scheme = "he"
+    """The initial weights that `auto` stands for, unless the recipe has its own."""
 
     def number(self, depth: int | str) -> int:
-        """Return what `Size.depth` is for a depth that `_check_depth` lets through."""
+        """Return `Size.depth` for a depth that `_check_depth` accepts."""
         return self.variants.index(depth) if isinstance(depth, str) else depth
 
 
@@ -73,17 +76,17 @@ SKELETONS: dict[str, Skeleton] = {
 """Every family by the name that the knob `network.kind` takes."""
 
 
-def settled(knobs: Experiment) -> Experiment:
+def resolve_auto(knobs: Experiment) -> Experiment:
     """Return an experiment with numbers in the place of every `auto` that is about its network.
 
-    What is given counts, then what the recipe's row has, then what the skeleton has.
+    A value that is given takes precedence, then that of the recipe, then that of the skeleton.
 
     Raises:
         ValueError: an unknown recipe, or a recipe, a depth or a stem stride that does not fit the
             skeleton.
     """
     row = find(knobs.recipe)
-    size = _settled(knobs.network, knobs.recipe)
+    size = _resolved(knobs.network, knobs.recipe)
     flat: dict[str, Value] = {
         "network.depth": size.depth,
         "network.width": size.width,
@@ -108,18 +111,18 @@ def build(
     is neither read nor moved.
 
     Args:
-        network: the skeleton; `auto` is settled as in `settled`.
+        network: the skeleton; `auto` is resolved as in `resolve_auto`.
         recipe: a row of `RECIPES` that fits it.
         shape: (channels, *space) of an example: one dimension of space for signals, two for
             images, three for volumes.
-        classes: how many classes there are.
-        generator: fills the weights; it moves on.
+        classes: the number of classes.
+        generator: draws the weights, and moves on.
 
     Raises:
         ValueError: an unknown recipe, one that does not fit, or a depth, width or stem stride
             that the skeleton can't have.
     """
-    network = _settled(network, recipe)
+    network = _resolved(network, recipe)
     skeleton = SKELETONS[network.kind]
     slots = Slots(find(recipe), len(shape) - 1, network.per_channel, skeleton.native)
     net = skeleton.make(slots, shape, classes, _size(network))
@@ -127,7 +130,7 @@ def build(
     return net
 
 
-def _settled(network: Network, recipe: str) -> Network:
+def _resolved(network: Network, recipe: str) -> Network:
     """Return a network's knobs without `auto`."""
     row, skeleton = find(recipe), SKELETONS[network.kind]
     _check_fit(row, recipe, network.kind)

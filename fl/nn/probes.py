@@ -1,4 +1,4 @@
-"""Signal propagation: what every place of a network carries, forward and backward, in one batch.
+"""Signal propagation: statistics of all outputs and gradients of a network in one batch.
 
 The figures are those of signal propagation plots (arXiv 2101.08692, section 3), with the gradients
 that the poster adds to them (Dewyse, JKU Linz, 2025; code MT_Normalizer_free_Neural_Nets,
@@ -48,10 +48,10 @@ _SLOTS: tuple[Kind, ...] = ("norm", "activation")
 
 @dataclass(frozen=True)
 class Layer:
-    """What one place of a network carried in one batch, and the gradient that came back to it."""
+    """Statistics of one layer's output in one batch, and of the gradient with regard to it."""
 
     name: str
-    """Of the module, as in `named_modules()`."""
+    """Name of the module, as in `named_modules()`."""
     kind: Kind
     """Convolution or linear layer, norm, activation, or where a residual branch is merged."""
     acsm: float
@@ -63,30 +63,30 @@ class Layer:
     gradient_acv: float
     """ACV of that gradient."""
     branch_acv: float | None
-    """Of a merge: ACV of the residual branch that goes into it."""
+    """ACV of the residual branch that goes into a merge; None for other kinds."""
     dead: float | None
-    """Of an activation: share of channels whose output is the same all over the batch; None where
-    a channel has one value only."""
+    """Share of an activation's channels whose output is constant over the batch; None for other
+    kinds, and where a channel has one value only."""
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What was measured of a network in one batch."""
+    """The measurements of a network in one batch."""
 
     images: int
-    """In the batch."""
+    """How many images the batch has."""
     figures: np.ndarray
-    """(layers, 6): of each layer, in order of execution, the figures of `Layer` in its
-    order; NaN where it has none."""
+    """The figures of `Layer`, in its order, for each layer in order of execution: (layers, 6), NaN
+    where a layer has none."""
 
 
 def measure(
     network: nn.Module, inputs: Float[Tensor, "batch ..."], labels: Int[Tensor, " batch"]
 ) -> list[Layer]:
-    """Measure a network in one batch, and leave it as it was found.
+    """Measure a network in one batch, and leave it unchanged.
 
-    It goes forward and backward once in training mode, so a norm by batch statistics takes those
-    of this batch, but without `Noise`. The loss is the mean cross-entropy. Parameters and their
+    There is one forward and one backward pass in training mode, without `Noise`; a norm by batch
+    statistics takes those of this batch. The loss is the mean cross-entropy. Parameters and their
     gradients, buffers, counters, modes, hooks and torch's generators are afterwards as before,
     also where the network raises.
 
@@ -96,9 +96,9 @@ def measure(
         labels: its classes.
 
     Returns:
-        A reading per call of a convolution, linear layer, norm, activation or merge, in the order
-        of execution. What is called `norm` or `activation` is that, whatever its class, and its
-        parts are not read; an `nn.Identity` is none.
+        A row for each call of a convolution, linear layer, norm, activation or merge, in the order
+        of execution. A module named `norm` or `activation` counts as such, whatever its class, and
+        its parts are not measured; an `nn.Identity` is not measured, either.
     """
     readings: list[_Reading] = []
     with torch.enable_grad(), _as_found(network), ExitStack() as hooks:
@@ -118,7 +118,7 @@ def measure(
 def weights(network: nn.Module) -> dict[str, dict[str, float]]:
     """Return mean and standard deviation over all weights of every convolution and linear layer.
 
-    They are of the parameters as they learn, also where a layer standardizes them before use. The
+    They are those of the stored parameters, also where a layer standardizes them before use. The
     deviation is divided by the count.
     """
     found = {
@@ -141,20 +141,21 @@ def scalars(network: nn.Module) -> dict[str, Figure]:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What the forward pass tells of a layer; figures are tensors, to be read all at once."""
+    """The figures of a layer's forward pass, as tensors, so that all can be read at once."""
 
     name: str
     kind: Kind
     channels_last: bool
     figures: Tensor
-    """ACSM, ACV, the branch's ACV, the dead share; NaN for what a kind does not have."""
+    """ACSM, ACV, the branch's ACV and the dead share; NaN where a kind has no such figure."""
     edge: GradientEdge
-    """The output's place in the graph, which a later change in place leaves as it is."""
+    """The output's place in the graph of autograd, which does not move when a later layer changes
+    the output in place."""
 
 
 @dataclass(frozen=True)
 class _Hook:
-    """Takes a reading when a module has been called."""
+    """Measures a module's output after each call."""
 
     name: str
     kind: Kind
@@ -171,7 +172,7 @@ class _Hook:
 
 
 def _layers(readings: Sequence[_Reading], gradients: Sequence[Tensor | None]) -> list[Layer]:
-    """Put forward and backward figures together."""
+    """Join forward and backward figures."""
     rows = []
     for reading, gradient in zip(readings, gradients, strict=True):
         if gradient is None:  # the loss does not depend on this output
@@ -198,7 +199,7 @@ def _layers(readings: Sequence[_Reading], gradients: Sequence[Tensor | None]) ->
 
 
 def _kind(name: str, module: nn.Module) -> Kind | None:
-    """Return what a module is, by the slot that it fills or else by its class."""
+    """Return a module's kind, by the slot that it fills or else by its class."""
     *outer, last = name.split(".")
     if isinstance(module, nn.Identity) or not set(outer).isdisjoint(_SLOTS):
         return None
@@ -215,7 +216,8 @@ def _within(x: Tensor, channels_last: bool) -> list[int]:
 def _moments(x: Tensor, channels_last: bool) -> tuple[Tensor, Tensor]:
     """Return ACSM and ACV, in a tenth of the time of `torch.var_mean`.
 
-    Signals that vanish or explode with depth have squares beyond float32: these take doubles.
+    Signals that vanish or explode with depth have squares beyond float32, so these are summed in
+    float64.
     """
     mean = x.mean(_within(x, channels_last), keepdim=True)
     centered = (x - mean).reshape(-1)
@@ -239,7 +241,7 @@ def _unknown(x: Tensor) -> Tensor:
 
 @contextmanager
 def _as_found(network: nn.Module) -> Iterator[None]:
-    """Undo what a pass in training mode changes: attributes such as modes, buffers, generators."""
+    """Restore afterwards what a pass in training mode changes: attributes, buffers, generators."""
     attributes = [(module, dict(vars(module))) for module in network.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}

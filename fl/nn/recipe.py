@@ -1,4 +1,4 @@
-"""What a recipe is: for every kind of slot in a skeleton, the layer that fills it."""
+"""A recipe: for every kind of slot in a skeleton, the layer that fills it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from fl.nn.layers.merges import Add, Merge, product
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a network a slot is."""
+    """The position of a slot in a network, as far as layers depend on it."""
 
     channels: int
     """Channels C of the inputs (batch, C, *space)."""
     per_channel: bool = False
     """Whether learnable scalars are one a channel."""
     native: type[nn.Module] = nn.ReLU
-    """The activation that the skeleton's own paper has there."""
+    """The activation that the skeleton's own paper has at this place."""
     tokens: bool = False
     """Whether space is a sequence of tokens, as in a transformer."""
 
@@ -30,31 +30,34 @@ Slot = Callable[[Place], nn.Module]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What fills the slots of a network."""
+    """The layers that fill the slots of a network."""
 
     label: str
-    """Its name in plots."""
+    """The recipe's name in plots."""
     description: str
-    """One sentence."""
+    """One sentence for reports."""
     norm: Slot
-    """In the place of a normalizer."""
+    """Makes the normalizer, or what replaces it."""
     activation: Slot
-    """In the place of an activation."""
+    """Makes the activation."""
     fits: frozenset[str]
-    """The skeletons, as `network.kind` names them, that it can fill."""
+    """The skeletons, as `network.kind` names them, that the recipe can fill."""
+    batchnorm: bool = False
+    """Whether its networks have `fl.nn.BatchNorm` layers, to which the knobs `state.*` apply."""
     caveat: str = ""
-    """What of it is not in its paper; empty where nothing is."""
+    """What about the recipe differs from its paper; empty where nothing does."""
     bias: bool = True
     """Whether convolutions have a bias; a norm with a shift makes it redundant."""
     conv: Callable[[Kernel], nn.Module] = plain
-    """In the place of a convolution."""
+    """Makes the convolution."""
     merge: type[Merge] = Add
-    """Where a residual branch and its shortcut meet."""
+    """Merges a residual branch with its shortcut."""
     excite: Callable[[Tensor, Tensor], Tensor] = product
-    """(signal, gate in (0, 1)) -> signal, in squeeze-and-excitation."""
+    """Applies a gate in (0, 1) to a signal, in squeeze-and-excitation: (signal, gate) -> signal."""
     alpha: float | None = None
-    """Weight of a residual branch, whose input is then divided by its expected spread."""
+    """Weight of a residual branch, whose input is then divided by its expected spread; None: 1, and
+    nothing is divided."""
     init: Scheme | None = None
-    """Initial weights for `network.init=auto`; None leaves them to the skeleton."""
+    """Initial weights for `network.init=auto`; None: the skeleton's."""
     clip: str | None = None
-    """Gradient clipping for `client.clip=auto`; None: as for all others."""
+    """Gradient clipping for `client.clip=auto`; None: `fl.config.parts.CLIP`."""

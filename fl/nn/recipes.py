@@ -1,10 +1,12 @@
-"""The table of contenders: a recipe is a row that says what fills a skeleton's slots."""
+"""The table of recipes: a row says which layers fill a skeleton's slots."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import nn
 
-from fl.config.parsing import did_you_mean
+from fl import config
+from fl.config.parsing import Value, did_you_mean
 from fl.nn.layers.activations import GALU, SALU, SWALU, ZCSwish
 from fl.nn.layers.convs import scaled_standardized, standardized
 from fl.nn.layers.merges import MagnitudePreserving, magnitude_preserving_product
@@ -13,15 +15,15 @@ from fl.nn.layers.squashing import derf, dyt
 from fl.nn.recipe import Place, Recipe
 
 PLAIN = frozenset({"plainnet", "cnn", "resnet", "resnet-v2", "efficientnet"})
-"""Skeletons that any layer behind a convolution fits."""
+"""Skeletons for layers that only need a convolution in front of them."""
 RESIDUAL = PLAIN - {"plainnet", "cnn"}
-"""Those of them in which branches merge."""
+"""Those of `PLAIN` that have residual branches."""
 DENSE = PLAIN | {"ffnn"}
-"""Skeletons for what does without convolutions and without space, too."""
+"""Skeletons for layers that need neither convolutions nor space."""
 ANYWHERE = DENSE | {"vit"}
-"""And tokens."""
+"""Skeletons for layers that also work on tokens."""
 SCALED = frozenset({"plainnet", "resnet-v2", "nfnet"})
-"""Skeletons in which an activation's output goes into a convolution, which can make up for it."""
+"""Skeletons in which an activation's output goes into a convolution that can rescale it."""
 
 
 def _nothing(place: Place) -> nn.Module:
@@ -77,6 +79,7 @@ RECIPES: dict[str, Recipe] = {
         norm=lambda place: BatchNorm(place.channels),
         activation=_native,
         fits=ANYWHERE,
+        batchnorm=True,
         bias=False,
     ),
     "batchnorm-no-affine": Recipe(
@@ -87,6 +90,7 @@ RECIPES: dict[str, Recipe] = {
         norm=lambda place: BatchNorm(place.channels, affine=False),
         activation=_native,
         fits=DENSE,
+        batchnorm=True,
         bias=False,
     ),
     "groupnorm": Recipe(
@@ -259,3 +263,17 @@ def find(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     raise ValueError(f"recipe={name} does not exist; {did_you_mean(name, RECIPES)}")
+
+
+def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the flat keys that bear on a result.
+
+    These are the keys of `fl.config.relevant` but `state.bn` and `state.fixed-from` where the
+    recipe has no BatchNorm layers. Of a recipe that is not in the table, as in the folder of an old
+    run, that is not known, and they are kept.
+    """
+    found = config.relevant(knobs)
+    row = RECIPES.get(str(knobs.get("recipe")))
+    if row is None or row.batchnorm:
+        return found
+    return {key: v for key, v in found.items() if key not in ("state.bn", "state.fixed-from")}

@@ -1,4 +1,4 @@
-"""A skeleton's slots: what a recipe puts into each, for the dimensions at hand."""
+"""A skeleton's slots: makes the layers that a recipe puts into each."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -13,57 +13,54 @@ from fl.nn.recipe import Place, Recipe
 
 @dataclass(frozen=True)
 class Slots:
-    """Makes the layers of a network as its recipe has them."""
+    """Makes the layers of a network by its recipe."""
 
     recipe: Recipe
+    """The recipe whose layers are made."""
     dims: int = 2
     """Dimensions of space, 1 to 3."""
     per_channel: bool = False
-    """As `fl.config.Network.per_channel`."""
+    """Whether learnable scalars are one a channel, as `fl.config.Network.per_channel`."""
     native: type[nn.Module] = nn.ReLU
     """The activation of the skeleton's own paper."""
 
     @property
     def gain(self) -> float:
-        """γ of the activation, where weights are standardized to make use of it; else 1."""
+        """γ of the activation if the recipe standardizes weights, which then use it; else 1."""
         if self.recipe.conv is plain:
             return 1.0
         return gain(self.recipe.activation(Place(1, native=self.native)))
 
-    def conv(
-        self,
-        inputs: int,
-        outputs: int,
-        side: int,
-        stride: int = 1,
-        *,
-        groups: int = 1,
-        gain: float | None = None,
-        same: bool = False,
-    ) -> nn.Module:
-        """Return a convolution; sides of the image become ⌈side / stride⌉ pixels.
+    def kernel(
+        self, inputs: int, outputs: int, side: int, stride: int = 1, *, groups: int = 1
+    ) -> Kernel:
+        """Return the dimensions of a convolution, with the recipe's bias and γ = 1.
 
         Args:
             inputs: channels in.
             outputs: channels out.
-            side: of the kernel in pixels; odd.
+            side: side of the kernel in pixels; odd.
             stride: in pixels.
             groups: groups of channels that do not see each other.
-            gain: γ for standardized weights; None: that of the recipe's activation.
-            same: as `fl.nn.layers.convs.Kernel`.
         """
-        bias = self.recipe.bias
-        factor = self.gain if gain is None else gain
-        return self.recipe.conv(
-            Kernel(self.dims, inputs, outputs, side, stride, groups, bias, factor, same)
-        )
+        return Kernel(self.dims, inputs, outputs, side, stride, groups, self.recipe.bias)
+
+    def conv(
+        self, inputs: int, outputs: int, side: int, stride: int = 1, *, groups: int = 1
+    ) -> nn.Module:
+        """Return a convolution whose standardized weights have the γ of the recipe's activation.
+
+        Sides of the image become ⌈side / stride⌉ pixels. Arguments as `kernel`.
+        """
+        kernel = self.kernel(inputs, outputs, side, stride, groups=groups)
+        return self.recipe.conv(replace(kernel, gain=self.gain))
 
     def norm(self, channels: int, *, tokens: bool = False) -> nn.Module:
-        """Return what stands in the place of a normalizer, of tokens or of all else."""
+        """Return the recipe's normalizer, or what replaces it."""
         return self.recipe.norm(replace(self._place(channels), tokens=tokens))
 
     def activation(self, channels: int) -> nn.Module:
-        """Return what stands in the place of an activation."""
+        """Return the recipe's activation."""
         return self.recipe.activation(self._place(channels))
 
     def conv_norm(
@@ -87,10 +84,10 @@ class Slots:
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is: the knobs `network.*`, with `auto` settled."""
+    """How large a network is: the knobs `network.*`, with `auto` resolved."""
 
     depth: int
-    """Of an nfnet, n of Fn."""
+    """Layers; for an nfnet, n of Fn."""
     width: int
     stem_stride: int
     dropout: float = 0.0

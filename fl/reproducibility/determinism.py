@@ -1,4 +1,4 @@
-"""What a process that trains asks of the libraries beneath it."""
+"""Configure PyTorch, the C library and the garbage collector in a process that trains."""
 
 import ctypes
 import gc
@@ -15,8 +15,8 @@ its heap."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
-def settle() -> None:
-    """Let this process train: on one thread, with its memory kept between steps.
+def prepare_process() -> None:
+    """Prepare this process for training: one thread, and memory that is kept between steps.
 
     On one thread small steps are faster, and results don't depend on the number of cores. Memory
     that goes back to the kernel after every step has to be cleared again before the next one: of a
@@ -40,8 +40,8 @@ def _keep_memory() -> None:
 
 
 @contextmanager
-def unwatched() -> Iterator[None]:
-    """Hide what there is from Python's garbage collector, also from that of forks.
+def hidden_from_gc() -> Iterator[None]:
+    """Hide all present objects from Python's garbage collector, here and in forks.
 
     In the middle of a round it would look at 200,000 to 350,000 objects of libraries, none of which
     go: 0.1 s each time. What somebody else has hidden stays so.

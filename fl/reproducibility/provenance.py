@@ -1,4 +1,4 @@
-"""What a result depends on besides its knobs: our code, the packages and the machine."""
+"""Describe what a result depends on besides its knobs: code, packages and machine."""
 
 import hashlib
 import os

@@ -1,37 +1,36 @@
-"""The server: asks clients, folds their replies into the next network, and keeps the journal."""
+"""The server: what a run needs before its first round, and what it leaves after the last."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
 import platformdirs
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import Strategy
 
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Dataset, deal, load
-from fl.fleet import available
-from fl.messages import records
-from fl.nn import moments, settled
-from fl.reproducibility import determinism
+from fl.messages import client_state
+from fl.nn import moments, resolve_auto
+from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.files import fingerprint
 from fl.reproducibility.provenance import conditions
 from fl.reproducibility.seeds import stream, torch_stream
-from fl.server.journal import Journal, model_sha256
-from fl.server.nodes import Federation
-from fl.server.rounds import Played, Rounds
-from fl.training import parameters
-from strategies import private
-from strategies.fedavg import FedAvg
-from strategies.fedprox import FedProx
+from fl.server.journal import Checkpoint, Found, Journal
+from fl.server.nodes import Nodes
+from fl.server.opening import opened
+from fl.server.result import summarize
+from fl.server.rounds import RoundCallback, Rounds, Runtime, Setting
+from fl.training.parameters import FlatNetwork, build_network, device_name
+from strategies import STRATEGIES
+from strategies.fedavg import Sampler
+from strategies.private import Noise, Private
+from strategies.strategy import Strategy
 
 app = ServerApp()
-
-Watch = Callable[[dict], None]
-"""Is called with every line of `rounds.jsonl`, also with those of rounds that were resumed."""
 
 
 @app.main()
@@ -40,22 +39,23 @@ def main(grid: Grid, context: Context) -> None:
     knobs = Experiment.from_flat(context.run_config)
     default = platformdirs.user_data_path("fednf") / "runs" / str(context.run_id)
     journal = Journal(Path(knobs.run.dir) if knobs.run.dir else default)
-    serve(grid, knobs, journal, resume=knobs.run.resume, started_by={"command": "flwr run"})
+    started_by = {"command": "flwr run"}
+    serve(Runtime(grid), knobs, journal, resume=knobs.run.resume, started_by=started_by)
 
 
 def serve(
-    grid: Grid,
+    runtime: Runtime,
     knobs: Experiment,
     journal: Journal,
     *,
     resume: bool = False,
-    watch: Watch = lambda line: None,
+    watch: RoundCallback = lambda line: None,
     started_by: Mapping[str, object],
 ) -> dict:
     """Run an experiment on a grid, from the start or from its checkpoint, and return its result.
 
     Args:
-        grid: where the clients are.
+        runtime: where the clients are.
         knobs: what to run.
         journal: where to write it.
         resume: whether an unfinished run in that folder may be gone on with.
@@ -65,84 +65,81 @@ def serve(
     Raises:
         ConfigError: the knobs, the data or the folder don't allow it; nothing was written.
         FederationError: too few devices can be asked.
+        RunFailed: a simulation has a bug, or no reply could be used in any round.
     """
-    determinism.settle()
-    journal.check(knobs, resume)
-    if result := journal.result():
-        for line in journal.rounds():
-            watch(line)
-        return result
-    federation, dataset = _gathered(grid, knobs)
-    network = parameters.network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
-    surroundings = {**started_by, **conditions(), **_data_conditions(knobs), **_brought(federation)}
-    surroundings["trained_on"] = parameters.device_name(network)
-    surroundings["auto"] = _settled(knobs)
-    pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
-    strategy = _private(knobs, federation, _strategy(knobs, federation, pooled), network)
-    rounds = Rounds(grid, knobs, journal, network, strategy, federation, dataset)
-    with journal.alone():
-        journal.check(knobs, resume)  # again: another process may have been here meanwhile
-        journal.begin(knobs, surroundings)
-        return _play(rounds, journal, watch)
+    prepare_process()
+    with opened(journal, knobs, resume) as found:
+        if found.result:
+            return replay(journal, found, watch)
+        prepared = prepare(knobs)
+        return play(OpenRun(prepared, journal, found, started_by), runtime, watch)
 
 
-def rehearse(knobs: Experiment) -> None:
-    """Do all of an experiment that can fail for its knobs, without a client and without a file.
+@dataclass(frozen=True)
+class Prepared:
+    """What an experiment needs that can fail for its knobs, without a client and without a file."""
+
+    knobs: Experiment
+    dataset: Dataset | None
+    """None where devices bring all data."""
+    network: FlatNetwork | None
+    """With initial weights; None where devices say what it is for."""
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run whose folder is open."""
+
+    prepared: Prepared
+    journal: Journal
+    found: Found
+    """What the folder held when it was opened."""
+    started_by: Mapping[str, object]
+    """How to repeat it."""
+
+
+def prepare(knobs: Experiment) -> Prepared:
+    """Load an experiment's data, deal them, and build its network.
 
     Raises:
         ConfigError: the network, its device, the data or the deal are impossible.
     """
-    parameters.network(knobs, torch_stream(knobs.seed, "init"))
-    deal(knobs)
-
-
-def _gathered(grid: Grid, knobs: Experiment) -> tuple[Federation, Dataset]:
-    """Return the federation, complete, and what the server has of its data.
-
-    Raises:
-        ConfigError: the knobs are impossible, which is found before anybody is waited for.
-        FederationError: too few devices can be asked.
-    """
     if knobs.data.name == DEVICES:
-        federation = Federation(grid, knobs)
-        federation.gather()
-        assert federation.form is not None
-        return federation, Dataset.nothing(DEVICES, federation.form)
-    rehearse(knobs)
+        return Prepared(knobs, None, None)
     dataset = load(knobs.data.name)
-    federation = Federation(grid, knobs, dataset.form)
-    federation.gather()
-    return federation, dataset
+    deal(knobs)
+    return Prepared(knobs, dataset, _network(knobs, dataset))
 
 
-def _play(rounds: Rounds, journal: Journal, watch: Watch) -> dict:
-    """Play the rounds that are missing, and write the result."""
-    behind: list[Played] = []
-    """The last round, until it is permanent."""
+def replay(journal: Journal, found: Found, watch: RoundCallback) -> dict:
+    """Tell of the rounds of a finished run, and return its result."""
+    assert found.result is not None
+    for line in journal.rounds():
+        watch(line)
+    return found.result
 
-    def catch_up() -> None:
-        if behind:
-            watch(rounds.finish(behind.pop()))
 
-    checkpoint = journal.checkpoint()
-    if checkpoint is None:
-        first = rounds.begin()
-        number, model = 0, first.model
-        behind.append(first)
-    else:
-        rounds.restore(checkpoint)
-        number, model = checkpoint.round, checkpoint.model
+def play(run: OpenRun, runtime: Runtime, watch: RoundCallback) -> dict:
+    """Play the rounds that are missing, write the result, and return it; see `serve`."""
+    knobs, journal, found = run.prepared.knobs, run.journal, run.found
+    dataset = run.prepared.dataset
+    nodes = Nodes(runtime.grid, knobs, dataset.form if dataset else None)
+    nodes.gather()
+    if dataset is None:
+        assert nodes.form is not None
+        dataset = Dataset.nothing(DEVICES, nodes.form)
+    network = run.prepared.network or _network(knobs, dataset)
+    told = {**run.started_by, **conditions(), **_data_conditions(knobs, dataset), **_brought(nodes)}
+    told |= {"trained_on": device_name(network), "auto": _resolved(knobs)}
+    strategy = _strategy(knobs, nodes, network)
+    rounds = Rounds(Setting(knobs, network, dataset, strategy), nodes, journal, runtime, watch)
+    journal.begin(knobs, told, found)
+    if found.checkpoint:
+        _restore(rounds.setting, found.checkpoint, journal, runtime)
         for line in journal.rounds():
             watch(line)
-    try:
-        while number < rounds.knobs.rounds:
-            number += 1
-            played = rounds.play(number, model, catch_up)
-            model = played.model
-            behind.append(played)
-    finally:
-        catch_up()
-    result = _result(journal.rounds(), model)
+    model = rounds.play(found.checkpoint)
+    result = summarize(journal.rounds(), model)
     journal.finish(result, model)
     return result
 
@@ -153,43 +150,30 @@ def as_shared(knobs: Experiment) -> Experiment:
     return knobs.replace(without) if knobs.state.bn == "local" else knobs
 
 
-def _strategy(knobs: Experiment, federation: Federation, pooled: Mapping[str, str]) -> FedAvg:
-    """Return the strategy that the knobs name; it pools these variances with their means."""
-    average = {
-        "sample": knobs.sampling.clients,
-        "nodes": federation.nodes,
-        "available": lambda number: [
-            client for client in available(knobs, number) if client in federation.nodes
-        ],
-        "stream": lambda number: stream(knobs.seed, "sampling", "round", number),
-        "weight_key": records.WEIGHT,
-        "arrays_key": records.ARRAYS,
-        "config_key": records.CONFIG,
-        "metrics_key": records.METRICS,
-        "moments": pooled,
-        "uniform": knobs.privacy.kind != "none",
-    }
-    match knobs.strategy.kind:
-        case "fedavg":
-            return FedAvg(**average)
-        case "fedprox":
-            return FedProx(mu=knobs.strategy.mu, mu_key=records.MU, **average)
-        case unknown:
-            assert_never(unknown)
+def _network(knobs: Experiment, dataset: Dataset) -> FlatNetwork:
+    """Build the network that clients share, with its initial weights."""
+    return build_network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
 
 
-def _private(
-    knobs: Experiment, federation: Federation, average: FedAvg, network: parameters.FlatNetwork
-) -> Strategy:
-    """Return a strategy as private as the knobs want it.
+def _strategy(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Strategy:
+    """Return the strategy that the knobs name, as private as they want it.
 
     Raises:
         ConfigError: the noise could be repeated by devices that hold images of their own.
     """
-    privacy = knobs.privacy
+    sampler = Sampler(
+        clients=knobs.sampling.clients,
+        nodes=nodes.nodes,
+        available=nodes.available,
+        stream=partial(stream, knobs.seed, "sampling", "round"),
+    )
+    kind, privacy = STRATEGIES[knobs.strategy.kind], knobs.privacy
+    own = {name: getattr(knobs.strategy, name) for name in kind.options}
+    pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
+    average = kind(sampler, moments=pooled, uniform=privacy.kind != "none", **own)
     if privacy.kind == "none":
         return average
-    if privacy.noise_from == "seed" and privacy.noise and _brought(federation):
+    if privacy.noise_from == "seed" and privacy.noise and not nodes.simulated:
         raise ConfigError(
             "privacy.noise-from=seed: all devices know the seed and could take the noise off; set "
             "privacy.noise-from=system"
@@ -200,29 +184,38 @@ def _private(
             return np.random.default_rng()
         return stream(knobs.seed, "privacy", "round", number)
 
-    kind = private.ServerSide if privacy.kind == "server" else private.ClientSide
     covered = {part.name for part in network.segments}
-    sampled = knobs.sampling.clients
-    return kind(average, privacy.noise, privacy.clip, sampled, covered, noise)
+    return Private(average, Noise(privacy.noise, privacy.clip, covered, noise), privacy.kind)
 
 
-def _settled(knobs: Experiment) -> dict[str, object]:
-    """Return what became of the knobs that were left to the recipe and the skeleton."""
-    given = knobs.to_flat()
-    return {key: value for key, value in settled(knobs).to_flat().items() if given[key] != value}
-
-
-def _data_conditions(knobs: Experiment) -> dict[str, object]:
-    """Return the fingerprints of the data and of the deal, and the accuracy of guessing.
+def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime: Runtime) -> None:
+    """Give clients the states that they had when the checkpoint was written.
 
     Raises:
-        ConfigError: the data can't be dealt like that.
+        ConfigError: the run needs such states, and its runtime has kept none.
     """
+    written = checkpoint.clients
+    local = setting.knobs.state.bn == "local" and setting.network.norms
+    if local and journal.clients() and not written:
+        raise ConfigError(
+            "state.bn=local: this checkpoint has no clients' statistics, since Flower keeps "
+            "them and forgets them with the run; start anew in another folder"
+        )
+    saved = {partition: journal.client_state(partition, n) for partition, n in written.items()}
+    runtime.restore_states({p: client_state.unpack_state(*state) for p, state in saved.items()})
+
+
+def _resolved(knobs: Experiment) -> dict[str, object]:
+    """Return what became of the knobs that were left to the recipe and the skeleton."""
+    given, chosen = knobs.to_flat(), resolve_auto(knobs).to_flat()
+    return {key: value for key, value in chosen.items() if given[key] != value}
+
+
+def _data_conditions(knobs: Experiment, dataset: Dataset) -> dict[str, object]:
+    """Return the fingerprints of the data and of the deal, and the accuracy of guessing."""
     if knobs.data.name == DEVICES:
         return dict.fromkeys(("data_sha256", "deal_sha256", "chance"))
-    dataset = load(knobs.data.name)
-    parts = deal(knobs)
-    labels = dataset.test.labels
+    parts, labels = deal(knobs), dataset.test.labels
     return {
         "data_sha256": dataset.fingerprint,
         "deal_sha256": fingerprint({f"{i:06}": part.numpy() for i, part in enumerate(parts)}),
@@ -230,57 +223,10 @@ def _data_conditions(knobs: Experiment) -> dict[str, object]:
     }
 
 
-def _brought(federation: Federation) -> dict[str, object]:
+def _brought(nodes: Nodes) -> dict[str, object]:
     """Return who has brought images of what form; nothing of a simulation, where nobody has."""
-    if all(told.source == "dealt" for told in federation.members.values()):
+    if nodes.simulated:
         return {}
     keys = ("partition", "source", "images", "held_out", "packages")
-    members = [federation.members[partition] for partition in sorted(federation.members)]
+    members = [nodes.members[partition] for partition in sorted(nodes.members)]
     return {"devices": [{key: getattr(told, key) for key in keys} for told in members]}
-
-
-def _result(lines: list[dict], model: Mapping[str, np.ndarray]) -> dict:
-    """Sum a run up."""
-    chosen_by, best = _best(lines)
-    total = {
-        key: sum(line[key] for line in lines)
-        for key in (
-            "images",
-            "train_seconds",
-            "eval_seconds",
-            "bytes_up",
-            "bytes_down",
-            "single_value_steps",
-        )
-    }
-    return {
-        "rounds": lines[-1]["round"],
-        "final_accuracy": lines[-1]["test_accuracy"],
-        "final_loss": lines[-1]["test_loss"],
-        "best_accuracy": best.get("test_accuracy"),
-        "best_round": best.get("round"),
-        "best_chosen_by": chosen_by,
-        "personal_accuracy_held_out": lines[-1]["personal_accuracy_held_out"],
-        "model_sha256": model_sha256(model),
-        "refused": sum(len(line["refused"]) for line in lines),
-        "simulated_seconds": _simulated(lines),
-        "images_per_second": total["images"] / max(total["train_seconds"], 1e-9),
-        **total,
-    }
-
-
-def _best(lines: list[dict]) -> tuple[str | None, dict]:
-    """Return by what the best round is chosen, and its line; nothing where the server can't tell.
-
-    Held-out images of devices don't do: other devices in each round have others.
-    """
-    for chosen_by in ("validation_accuracy", "test_accuracy"):
-        if lines[0][chosen_by] is not None:
-            return chosen_by, max(lines, key=lambda line: line[chosen_by])
-    return None, {}
-
-
-def _simulated(lines: list[dict]) -> float | None:
-    """Return the simulated seconds of all rounds; None without a simulated clock."""
-    rounds = [line["simulated_seconds"] for line in lines if line["round"]]
-    return None if None in rounds else sum(rounds)

@@ -3,16 +3,16 @@
 A run is a folder: ``experiment.json`` (what was asked, under which conditions), ``rounds.jsonl``
 and ``clients.jsonl`` (a line per round, and per client and round), ``signals.jsonl`` (what was
 measured of networks, where it was asked for), ``checkpoint.safetensors`` (the state after the last
-finished round), and at the end ``model.safetensors`` and ``result.json``.
+finished round), ``errors/`` (tracebacks of clients, if there were any), and at the end
+``model.safetensors`` and ``result.json``.
 
 The checkpoint is the commit point: it is replaced in one step, after the lines that it covers have
 reached the disk. Whatever lies past it, because a process died in between, is cut off on resume.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,25 +21,26 @@ from safetensors.numpy import save
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.config.renamed import modernize_header
+from fl.reproducibility.errors import in_words
 from fl.reproducibility.files import (
     append_lines,
     fingerprint,
-    locked,
     read_lines,
     read_tensors,
-    remove_leftovers,
     write_whole,
 )
+from strategies.arrays import Arrays
 
 _FIXED = ("data_sha256", "deal_sha256")  # conditions under which alone a run may go on
 _CODE = ("code_sha256", "packages")  # conditions whose change is written down
 
-Arrays = Mapping[str, np.ndarray]
 Line = Mapping[str, object]
 
 EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
 CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
 CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
+ERRORS = "errors"
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,26 @@ class Checkpoint:
     round: int
     """Rounds that are finished; the sampler's position, since it draws by the round's number."""
     model: Arrays
-    strategy: Arrays = field(default_factory=dict)
-    """Tensors that the strategy keeps between rounds."""
     clients: Mapping[int, int] = field(default_factory=dict)
     """Partition id -> the round in which that client's saved state was written."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds of a run."""
+
+    header: dict = field(default_factory=dict)
+    """`experiment.json`; empty before it is written."""
+    checkpoint: Checkpoint | None = None
+    """Of a run that is begun and not finished."""
+    result: dict | None = None
+    """Of a finished run."""
+
+    @property
+    def engine(self) -> dict:
+        """What was chosen of engine and workers at the run's beginning; nothing before."""
+        told = self.header.get("engine", {})
+        return {key: value for key, value in told.items() if key != "why"}
 
 
 class Journal:
@@ -65,66 +82,21 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def check(self, knobs: Experiment, resume: bool) -> None:
-        """Refuse a folder in which this experiment can't be written; writes nothing.
-
-        Raises:
-            ConfigError: it holds other files, another experiment, or an unfinished run that
-                `resume` was not asked to go on with.
-        """
-        nearest = next(path for path in (self.folder, *self.folder.parents) if path.exists())
-        if not nearest.is_dir():
-            raise ConfigError(f"{nearest} is a file; choose another folder")
-        if not (os.access(nearest, os.W_OK) or self.result()):
-            raise ConfigError(f"{nearest} can't be written to; choose another folder")
-        if nearest != self.folder:
-            return
-        if not (self.folder / EXPERIMENT).exists():
-            # A process that died before its first file was whole leaves a hidden temporary one.
-            if any(not path.match(f".{EXPERIMENT}-*.part") for path in self.folder.iterdir()):
-                raise ConfigError(f"{self.folder} holds other files; choose an empty folder")
-            return
-        there = self.header()["knobs"]
-        for key, value in knobs.to_flat().items():
-            if not key.startswith(("run.", "devices.")) and there.get(key) != value:
-                raise ConfigError(
-                    f"{self.folder} holds another experiment: {key}={there.get(key)} there, "
-                    f"{value} here; choose another folder"
-                )
-        if not (resume or self.result() or not self.checkpoint()):
-            raise ConfigError(f"{self.folder} holds an unfinished run; add --resume to go on")
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep other processes from writing to the folder; a process that dies gives it free.
-
-        Raises:
-            ConfigError: another process is writing to it.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as lock:
-            try:
-                lock.enter_context(locked(self.folder))
-            except BlockingIOError:
-                raise ConfigError(
-                    f"another process is writing to {self.folder}; wait for it, or choose another "
-                    "folder"
-                ) from None
-            for folder in (self.folder, self.folder / "clients"):
-                remove_leftovers(folder)
-            yield
-
-    def begin(self, knobs: Experiment, conditions: Line) -> None:
+    def begin(self, knobs: Experiment, conditions: Line, found: Found) -> None:
         """Write down what is asked; on resume, what is not as it was in the first part.
+
+        Args:
+            knobs: the experiment.
+            conditions: under which it is run.
+            found: what the folder holds of it.
 
         Raises:
             ConfigError: data or deal differ from what the checkpoint was trained on.
         """
-        header = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
-        checkpoint = self.checkpoint()
+        written = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
+        checkpoint, there = found.checkpoint, found.header
         self._cut(checkpoint)
         if checkpoint:
-            there = self.header()
             for key in _FIXED:
                 if there[key] != conditions[key]:
                     raise ConfigError(
@@ -135,8 +107,8 @@ class Journal:
             if all(former[key] == conditions[key] for key in _CODE):
                 return
             now = {"after_round": checkpoint.round, **{key: conditions[key] for key in _CODE}}
-            header = {**there, "resumed": [*there.get("resumed", []), now]}
-        write_whole(self.folder / EXPERIMENT, json.dumps(header, indent=1) + "\n")
+            written = {**there, "resumed": [*there.get("resumed", []), now]}
+        write_whole(self.folder / EXPERIMENT, json.dumps(written, indent=1) + "\n")
 
     def header(self) -> dict:
         """Return what `experiment.json` says.
@@ -149,14 +121,7 @@ class Journal:
             header = json.loads(path.read_text(encoding="utf-8"))
             dict(header["knobs"])
             tuple(str(header[key]) for key in ("identity", *_FIXED, *_CODE))
-            return header
-
-    def engine(self) -> dict:
-        """Return what was settled of engine and workers at a run's beginning; nothing before."""
-        if not (self.folder / EXPERIMENT).exists():
-            return {}
-        told = self.header().get("engine", {})
-        return {key: value for key, value in told.items() if key != "why"}
+            return modernize_header(header)
 
     def rounds(self) -> list[dict]:
         """Return the lines of `rounds.jsonl`, oldest first."""
@@ -198,11 +163,15 @@ class Journal:
             "clients": {str(k): v for k, v in checkpoint.clients.items()},
         }
         tensors = {f"model/{name}": array for name, array in checkpoint.model.items()}
-        tensors |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
         write_whole(
             self.folder / CHECKPOINT, save(tensors, metadata={"checkpoint": json.dumps(header)})
         )
         self._sweep(checkpoint)
+
+    def keep_error(self, number: int, whose: str, text: str) -> None:
+        """Keep the traceback of an exception in a round: of the `server`, or of `client-N`."""
+        path = self.folder / ERRORS / f"round-{number}-{whose}.txt"
+        write_whole(path, text.encode("utf-8", "backslashreplace"))
 
     def checkpoint(self) -> Checkpoint | None:
         """Return the state after the last finished round; None before the first commit."""
@@ -215,7 +184,6 @@ class Journal:
             return Checkpoint(
                 round=int(header["round"]),
                 model=_under("model/", tensors),
-                strategy=_under("strategy/", tensors),
                 clients={int(k): int(v) for k, v in header["clients"].items()},
             )
 
@@ -264,6 +232,9 @@ class Journal:
                 write_whole(self.folder / name, "".join(json.dumps(x) + "\n" for x in lines))
         if checkpoint:
             self._sweep(checkpoint)
+        for path in (self.folder / ERRORS).glob("round-*.txt"):
+            if int(path.name.split("-")[1]) > covered:
+                path.unlink()
 
     def _sweep(self, checkpoint: Checkpoint) -> None:
         """Remove client states that the checkpoint does not list."""
@@ -287,7 +258,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = in_words(error)
         raise ConfigError(f"{path} is damaged: {what}; choose another folder") from None
 
 

@@ -1,6 +1,6 @@
 """What the server measures on the way: signals in networks, and how clients diverge."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -9,17 +9,16 @@ from flwr.app import ConfigRecord, Message
 from fl.config import Experiment
 from fl.data import load
 from fl.messages import records
-from fl.nn import fixed_statistics, probes
+from fl.nn import fixed_in, fixed_statistics, probes
 from fl.nn import scalars as scalar_names
 from fl.training.parameters import FlatNetwork
 from fl.training.signals import draw, layers, measure, training_places
-
-Arrays = Mapping[str, np.ndarray]
+from strategies.arrays import Arrays
 
 _FIGURES = [field.name for field in fields(probes.Layer)][2:]  # behind name and kind
 
 
-class Watcher:
+class SignalMonitor:
     """Measures the rounds of a run for the server.
 
     The global network is measured in one batch of `training_places`, drawn by the stream (seed,
@@ -34,45 +33,45 @@ class Watcher:
         self.knobs, self.network = knobs, network
         self.parameters = [name for name, _ in network.module.named_parameters()]
         self.scalars = sorted(scalar_names(network.module))
-        if knobs.signals.every:
-            self.batch = draw(knobs, load(knobs.data.name), training_places(knobs))
-            self.layers = [(x.name, x.kind) for x in layers(network, self.batch)]
+        self.batch = draw(knobs, load(knobs.data.name), training_places(knobs))
+        self.layers = [(x.name, x.kind) for x in layers(network, self.batch)]
 
-    def round(self, number: int, start: Arrays) -> "Watch":
-        """Return what watches a round.
+    def round(self, number: int, start: Arrays) -> "RoundSignals | None":
+        """Return what measures a round; None where it is not to be measured.
 
         Args:
             number: of the round; 0 has no clients.
             start: the network that its clients start from.
         """
-        return Watch(self, number, start)
+        due = self.knobs.signals.due(number, self.knobs.rounds)
+        return RoundSignals(self, number, start) if due else None
 
 
-class Watch:
-    """Watches one round; does nothing where it is not to be measured."""
+class RoundSignals:
+    """The signals of one round."""
 
-    def __init__(self, watcher: Watcher, number: int, start: Arrays) -> None:
-        self.watcher, self.number = watcher, number
-        self.due = watcher.knobs.signals.due(number, watcher.knobs.rounds)
-        self._divergence = Divergence(start, watcher.parameters, watcher.scalars)
+    def __init__(self, monitor: SignalMonitor, number: int, start: Arrays) -> None:
+        self.monitor, self.number = monitor, number
+        self._divergence = Divergence(start, monitor.parameters, monitor.scalars)
         self._clients: list[tuple[object, probes.Signals, dict[str, probes.Figure]]] = []
 
     @property
-    def layers(self) -> int | None:
-        """Of how many layers every reply should bring signals; None: of none."""
-        return len(self.watcher.layers) if self.due else None
+    def layers(self) -> int:
+        """Of how many layers every reply should bring signals."""
+        return len(self.monitor.layers)
 
     @property
     def config(self) -> ConfigRecord:
         """What requests say of it."""
-        return ConfigRecord({records.MEASURE: True} if self.due else {})
+        return ConfigRecord({records.MEASURE: True})
 
-    def over(self, replies: Iterable[Message]) -> Iterator[Message]:
-        """Yield replies as they come, and take note of each."""
-        for reply in replies:
-            if self.due:
-                self._take(reply)
-            yield reply
+    def take(self, reply: Message) -> None:
+        """Take note of a client's reply."""
+        network = records.unpack_arrays(records.network_in(reply.content))
+        scalars = {name: network[name].tolist() for name in self.monitor.scalars}
+        partition = records.figures(reply.content)["partition"]
+        self._clients.append((partition, records.signals(reply.content), scalars))
+        self._divergence.add(network)
 
     def lines(self) -> Iterator[dict]:
         """Yield the round's lines, once the network is as the round has left it.
@@ -80,11 +79,9 @@ class Watch:
         The global network's is first, then its clients' in the order of their replies, and last
         how these diverge.
         """
-        if not self.due:
-            return
-        module = self.watcher.network.module
-        with fixed_statistics(module, self.watcher.knobs.state.fixed_in(self.number)):
-            told = self._told(None, measure(self.watcher.network, self.watcher.batch))
+        module = self.monitor.network.module
+        with fixed_statistics(module, fixed_in(self.monitor.knobs.state, self.number)):
+            told = self._told(None, measure(self.monitor.network, self.monitor.batch))
         yield {
             **told,
             "weights": _finite(probes.weights(module)),
@@ -95,18 +92,11 @@ class Watch:
         if self.number:
             yield {"round": self.number, "divergence": self._divergence.summary()}
 
-    def _take(self, reply: Message) -> None:
-        network = records.unpack_arrays(records.network_in(reply.content))
-        scalars = {name: network[name].tolist() for name in self.watcher.scalars}
-        partition = records.figures(reply.content)["partition"]
-        self._clients.append((partition, records.signals(reply.content), scalars))
-        self._divergence.add(network)
-
     def _told(self, partition: object, signals: probes.Signals) -> dict:
         """Return what lines about clients and about the global network have in common."""
         layers = [
             {"name": name, "kind": kind, **_finite(dict(zip(_FIGURES, row, strict=True)))}
-            for (name, kind), row in zip(self.watcher.layers, signals.figures.tolist(), strict=True)
+            for (name, kind), row in zip(self.monitor.layers, signals.figures.tolist(), strict=True)
         ]
         images = signals.images
         return {"round": self.number, "partition": partition, "images": images, "layers": layers}

@@ -17,9 +17,11 @@ from flwr.serverapp import Grid
 
 from fl.config import Experiment
 from fl.data import Form
+from fl.fleet import available
 from fl.messages import node_info, records
-from fl.messages.node_info import Identity
+from fl.messages.node_info import NodeInfo
 from fl.reproducibility.provenance import code_hash
+from fl.server.failures import Failure, RunFailed
 
 ANSWER_SECONDS = 120.0
 """How long a device may take to say who it is: to start Python and to read its images. A second
@@ -30,24 +32,26 @@ CLOCK_SECONDS = 300.0
 _log = logging.getLogger(__name__)
 
 
-class FederationError(RuntimeError):
+class FederationError(RunFailed):
     """The devices that answered are not the federation that the experiment needs."""
 
 
 @dataclass
-class _Stranger:
+class UnavailableNode:
     """A node that is connected and can't be asked to train."""
 
     reason: str
     partition: int | None = None
-    mute: bool = False
+    trace: str = ""
+    """The traceback of a simulated client's exception."""
+    silent: bool = False
     """Whether it did not answer, as one that still trains for a run that was ended."""
     failures: int = 0
     pause: int = 0
     """How many times it is passed over before it is asked again."""
 
 
-class Federation:
+class Nodes:
     """Who can be asked to train.
 
     Args:
@@ -60,9 +64,9 @@ class Federation:
         self.grid, self.knobs, self.form = grid, knobs, form
         self.nodes: dict[int, int] = {}
         """Partition id -> node id of everyone who can be asked."""
-        self.members: dict[int, Identity] = {}
+        self.members: dict[int, NodeInfo] = {}
         """Partition id -> what it said of itself."""
-        self._strangers: dict[int, _Stranger] = {}
+        self._unavailable: dict[int, UnavailableNode] = {}
 
     def gather(self) -> None:
         """Wait until the federation is complete, or for `devices.wait` seconds if it is not.
@@ -76,7 +80,7 @@ class Federation:
         if self.form is None:
             self._agree()
         if len(self.nodes) < least:
-            raise FederationError(self._shortage(least))
+            raise self._shortage(least)
 
     def ready(self) -> None:
         """Look who is there now, and wait for `devices.least` of them, or for one.
@@ -87,22 +91,31 @@ class Federation:
         least = self.knobs.devices.least or 1
         self._wait(least, least)
 
-    def lose(self, node: int, reason: str) -> None:
+    def mark_unavailable(self, node: int, reason: str) -> None:
         """Take note that a node does not answer: it is not asked to train until it does."""
         partition = next((p for p, n in self.nodes.items() if n == node), None)
         if partition is not None:
             self._forget(partition)
-            self._leave_out(node, _Stranger(reason, partition))
+            self._leave_out(node, UnavailableNode(reason, partition))
+
+    def available(self, number: int) -> list[int]:
+        """Return the clients, sorted, that can be asked in a round and are there."""
+        return [client for client in available(self.knobs, number) if client in self.nodes]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether all clients are dealt their images here, so that none is a device."""
+        return all(told.source == "dealt" for told in self.members.values())
 
     def absent(self) -> list[dict]:
         """Return the clients that can't be asked, and nodes that are no client, with reasons."""
-        why = {s.partition: s.reason for s in self._strangers.values()}
+        why = {s.partition: s.reason for s in self._unavailable.values()}
         missing = [p for p in range(self.knobs.partition.clients) if p not in self.nodes]
         lines = [{"partition": p, "reason": why.get(p, "not connected")} for p in missing]
         return lines + [
-            {"partition": None, "reason": f"node {node}: {stranger.reason}"}
-            for node, stranger in sorted(self._strangers.items())
-            if stranger.partition is None
+            {"partition": None, "reason": f"node {node}: {unavailable.reason}"}
+            for node, unavailable in sorted(self._unavailable.items())
+            if unavailable.partition is None
         ]
 
     def _wait(self, wanted: int, least: int) -> None:
@@ -114,38 +127,40 @@ class Federation:
                 break
             time.sleep(1)
         if len(self.nodes) < least:
-            raise FederationError(self._shortage(least))
+            raise self._shortage(least)
 
     def _hopeless(self) -> bool:
         """Return whether enough nodes are there and none of them can be used: a common cause."""
-        useless = [one for one in self._strangers.values() if not one.mute]
+        useless = [one for one in self._unavailable.values() if not one.silent]
         return not self.nodes and len(useless) >= self.knobs.partition.clients
 
-    def _shortage(self, least: int) -> str:
+    def _shortage(self, least: int) -> FederationError:
         clients, devices = self.knobs.partition.clients, self.knobs.devices
         missing = [str(p) for p in range(clients) if p not in self.nodes]
-        reasons = sorted({stranger.reason for stranger in self._strangers.values()})
-        return "; ".join(
+        reasons = sorted({unavailable.reason for unavailable in self._unavailable.values()})
+        traces = [one.trace for one in self._unavailable.values() if one.trace]
+        text = "; ".join(
             [
                 f"{len(self.nodes)} of partition.clients={clients} devices can be asked, {least} "
                 f"are needed (devices.least={devices.least}, devices.wait={devices.wait:g} s)",
                 f"missing: {', '.join(missing[:10])}{', …' * (len(missing) > 10)}",
-                *(f"{len(self._strangers)} left out, among them: {why}" for why in reasons[:3]),
+                *(f"{len(self._unavailable)} left out, among them: {why}" for why in reasons[:3]),
                 f"a simulation takes --federation-config num-supernodes={clients}",
             ]
         )
+        return FederationError(text, Failure(text, traces[0], bug=True).short if traces else "")
 
     def _look(self) -> None:
         """Part with nodes that are gone, and ask those that are new, or due again, who they are."""
         there = set(self.grid.get_node_ids())
         for partition in [p for p, node in self.nodes.items() if node not in there]:
             self._forget(partition)
-        self._strangers = {n: s for n, s in self._strangers.items() if n in there}
+        self._unavailable = {n: s for n, s in self._unavailable.items() if n in there}
         known, due = set(self.nodes.values()), []
         for node in sorted(there - known):
-            stranger = self._strangers.get(node)
-            if stranger and stranger.pause:
-                stranger.pause -= 1
+            unavailable = self._unavailable.get(node)
+            if unavailable and unavailable.pause:
+                unavailable.pause -= 1
             else:
                 due.append(node)
         if due:
@@ -164,24 +179,25 @@ class Federation:
         """Take a node into the federation, or leave it out."""
         if reply is None:
             reason = f"no answer within {ANSWER_SECONDS:.0f} s"
-            return self._leave_out(node, _Stranger(reason, mute=True))
+            return self._leave_out(node, UnavailableNode(reason, silent=True))
         try:
             told = node_info.read(reply)
         except ValueError as error:
-            return self._leave_out(node, _Stranger(str(error)))
+            trace = records.trace(reply) if reply.has_error() else ""
+            return self._leave_out(node, UnavailableNode(str(error), trace=trace))
         if reason := self._unfit(told):
-            return self._leave_out(node, _Stranger(reason, self._free(told.partition)))
-        self._strangers.pop(node, None)
+            return self._leave_out(node, UnavailableNode(reason, self._free(told.partition)))
+        self._unavailable.pop(node, None)
         self.nodes[told.partition], self.members[told.partition] = node, told
         return None
 
-    def _unfit(self, told: Identity) -> str | None:
+    def _unfit(self, told: NodeInfo) -> str | None:
         """Say why a device can't be used; None where it can."""
         clients, off = self.knobs.partition.clients, told.clock - time.time()
         if told.code != code_hash():
             return (
                 f"it runs other code ({told.code[:8]}) than the server ({code_hash()[:8]}); "
-                "see docs/flower.md for simulations, docs/devices.md for devices"
+                "see docs/guide/flower.md for simulations, docs/guide/devices.md for devices"
             )
         if not 0 <= told.partition < clients:
             return f"it is partition {told.partition}, expected 0 to {clients - 1}"
@@ -202,7 +218,7 @@ class Federation:
         self.form = forms.most_common(1)[0][0]
         for partition, told in sorted(self.members.items()):
             if told.form != self.form:
-                self.lose(self.nodes[partition], self._other_form(told.form))
+                self.mark_unavailable(self.nodes[partition], self._other_form(told.form))
 
     def _forget(self, partition: int) -> None:
         del self.nodes[partition], self.members[partition]
@@ -212,12 +228,12 @@ class Federation:
         exists = 0 <= partition < self.knobs.partition.clients
         return partition if exists and partition not in self.nodes else None
 
-    def _leave_out(self, node: int, stranger: _Stranger) -> None:
-        before = self._strangers.get(node)
-        stranger.failures = before.failures + 1 if before else 0
-        stranger.pause = 2 ** min(stranger.failures, 3) - 1
-        if stranger.partition is None and before:
-            stranger.partition = before.partition
-        if before is None or before.reason != stranger.reason:
-            _log.warning("left out: node %s: %s", node, stranger.reason)
-        self._strangers[node] = stranger
+    def _leave_out(self, node: int, unavailable: UnavailableNode) -> None:
+        before = self._unavailable.get(node)
+        unavailable.failures = before.failures + 1 if before else 0
+        unavailable.pause = 2 ** min(unavailable.failures, 3) - 1
+        if unavailable.partition is None and before:
+            unavailable.partition = before.partition
+        if before is None or before.reason != unavailable.reason:
+            _log.warning("left out: node %s: %s", node, unavailable.reason)
+        self._unavailable[node] = unavailable

@@ -17,7 +17,7 @@ from fl.reproducibility.files import write_whole
 from fl.reproducibility.provenance import code_hash, packages
 from fl.server.nodes import ANSWER_SECONDS
 
-FILE = "roll-call.json"
+FILE = "ping.json"
 
 app = ServerApp()
 _log = logging.getLogger(__name__)
@@ -25,15 +25,15 @@ _log = logging.getLogger(__name__)
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Ask all that are connected, and write `roll-call.json` into `run.dir`."""
+    """Ask all that are connected, and write `ping.json` into `run.dir`."""
     knobs = Experiment.from_flat(context.run_config)
     here = {"code": code_hash(), "packages": packages()}
-    said = {"server": here, "nodes": call(grid)}
+    said = {"server": here, "nodes": ask_all(grid)}
     write_whole(Path(knobs.run.dir) / FILE, json.dumps(said, indent=1))
     _log.info("%d nodes", len(said["nodes"]))
 
 
-def call(grid: Grid) -> dict[str, dict]:
+def ask_all(grid: Grid) -> dict[str, dict]:
     """Return what every node says of itself, or why it does not, by the node's id.
 
     `clock_off` is by how many seconds at least its clock is wrong: what can't be explained by the

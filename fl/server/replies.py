@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.common.constant import ErrorCode
 
 from fl.messages import records
+from fl.messages.flower_internals import NODE_IS_GONE
+from fl.reproducibility.errors import in_words
+from fl.server.failures import Failure
 from strategies import arrays as npy
 from strategies.bounds import distance
-
-_GONE = (ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE)
-"""What a SuperLink answers for a node that is gone, or never fetched its message."""
 
 
 @dataclass
@@ -36,6 +35,8 @@ class Replies:
     refused: list[dict] = field(default_factory=list)
     silent: dict[int, str] = field(default_factory=dict)
     """Nodes that did not reply, or are gone."""
+    failures: dict[int, Failure] = field(default_factory=dict)
+    """Partition id -> the exception that the client answered with."""
     bytes_up: int = 0
 
     def good(self, replies: Iterable[Message], sent: Sequence[Message]) -> Iterator[Message]:
@@ -64,10 +65,10 @@ class Replies:
             else:
                 node = sent[place].metadata.dst_node_id
                 self.silent[node] = f"no reply within {self.seconds:.0f} s"
-                self.lose({node: self.silent[node]})
+                self.refuse({node: self.silent[node]})
 
-    def lose(self, reasons: Mapping[int, str]) -> None:
-        """Take note of nodes that will not reply, and why."""
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """Take note of nodes whose replies are missing or useless, and why."""
         self.refused += [
             {"partition": self.partition_of[node], "reason": reason}
             for node, reason in reasons.items()
@@ -85,6 +86,15 @@ class Replies:
             "personal_accuracy_held_out": self._own_accuracy("personal_correct"),
         }
 
+    def take_over(self, others: "Replies", what: str) -> None:
+        """Add the faults and the bytes of replies about something else to the round's account."""
+        self.bytes_up += others.bytes_up
+        self.silent |= others.silent
+        self.failures |= others.failures
+        self.refused += [
+            {**refusal, "reason": f"{what}: {refusal['reason']}"} for refusal in others.refused
+        ]
+
     def _own_accuracy(self, right: str) -> float | None:
         """Return the accuracy on all clients' held-out images; None where there are none."""
         total = sum(account["held_out"] for account in self.accounts)
@@ -97,7 +107,7 @@ class Replies:
             found = fault(reply, self.like, partition, **expected)
             return found or self._too_far(reply)
         except Exception as error:
-            return " ".join(f"it can't be read: {type(error).__name__}: {error}".split())
+            return f"it can't be read: {in_words(error)}"
 
     def _too_far(self, reply: Message) -> str | None:
         if not (self.most and self.trained):
@@ -115,13 +125,17 @@ class Replies:
     def _checked(self, request: Message, reply: Message) -> Iterator[Message]:
         node, sender = request.metadata.dst_node_id, reply.metadata.src_node_id
         if reply.has_error():
-            if reply.error.code in _GONE:
+            if reply.error.code in NODE_IS_GONE:
                 self.silent[node] = records.reason(reply)
+            elif reply.error.code in (records.FAULT, records.BUG):
+                bug = reply.error.code == records.BUG
+                failure = Failure(records.reason(reply), records.trace(reply), bug)
+                self.failures[self.partition_of[node]] = failure
         elif (sender, reply.metadata.run_id) != (node, request.metadata.run_id):
-            self.lose({node: f"the reply is node {sender}'s, of run {reply.metadata.run_id}"})
+            self.refuse({node: f"the reply is node {sender}'s, of run {reply.metadata.run_id}"})
             return
         if reason := self._fault(reply, self.partition_of[node]):
-            self.lose({node: reason})
+            self.refuse({node: reason})
             return
         self.bytes_up += records.size(records.network_in(reply.content))
         self.accounts.append(records.figures(reply.content))
@@ -207,7 +221,7 @@ def _odd_tensors(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
         try:
             found = npy.unpack(array)
         except Exception as error:
-            return f"{name} can't be read: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+            return f"{name} can't be read: {in_words(error)}"
         if npy.begin(array) != npy.begin(like[name]):
             wanted = npy.unpack(like[name])
             if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):

@@ -1,224 +1,279 @@
-"""One round after another: ask clients, check and fold their replies, evaluate, commit."""
+"""One round after another: select, train, check and aggregate, evaluate, commit."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from fl import fleet
 from fl.config import Experiment
-from fl.config.parsing import ConfigError
 from fl.data import Dataset, Split, validation
 from fl.messages import client_state, records
-from fl.nn import moments, statistics
-from fl.server.journal import Checkpoint, Journal
-from fl.server.monitor import Watch, Watcher
-from fl.server.nodes import Federation
+from fl.nn import fixed_in, moments, statistics
+from fl.server.failures import nobody_trained
+from fl.server.journal import ERRORS, Arrays, Checkpoint, Journal
+from fl.server.monitor import RoundSignals, SignalMonitor
+from fl.server.nodes import Nodes
 from fl.server.replies import Replies
-from fl.training import loop, parameters
+from fl.training.loop import evaluate
+from fl.training.parameters import FlatNetwork
 from strategies.fedavg import Mean
+from strategies.strategy import Strategy
+
+RoundCallback = Callable[[dict], None]
+"""Is called with every line of `rounds.jsonl`, also with those of rounds that were resumed."""
 
 
-@runtime_checkable
-class KeepsClientStates(Protocol):
-    """A grid whose clients' states live in this process and can be saved with a checkpoint."""
+class Runtime:
+    """The place where clients run: Flower's Grid, and what it offers a server besides.
+
+    This one offers nothing besides, as real devices do. Simulations override it.
+
+    Args:
+        grid: carries messages.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    @property
+    def grid(self) -> Grid:
+        """What carries messages to clients and back."""
+        return self._grid
 
     def changed_states(self) -> Mapping[int, RecordDict]:
         """Return the states, by partition id, of clients that trained since the last call."""
-        ...
+        return {}
 
     def restore_states(self, states: Mapping[int, RecordDict]) -> None:
         """Give clients, by partition id, the states that they had."""
-        ...
 
+    def when_busy(self, finish: Callable[[], None]) -> None:
+        """Call what finishes a round: at once, or while clients are at work on the next."""
+        finish()
 
-@runtime_checkable
-class WorksAhead(Protocol):
-    """A grid whose clients begin when they are asked, not when their replies are read."""
-
-    def at_work(self, messages: Iterable[Message]) -> AbstractContextManager[Iterator[Message]]:
-        """Give what `send_and_receive` gives; clients are at work by then, and none is after."""
-        ...
+    def flush(self) -> None:
+        """Call what was put off and is still to be called."""
 
 
 @dataclass(frozen=True)
-class Played:
-    """A round whose clients are done; it is neither evaluated nor permanent."""
+class Selected:
+    """The clients of a round."""
 
-    model: Mapping[str, np.ndarray]
+    sent: Sequence[Message]
+    """The requests to those that are not lost by the fleet's schedule."""
+    works: Sequence[fleet.Work]
+    """What the schedule says of everyone who was asked."""
+    replies: Replies
+    present: Mapping[str, object]
+    """How many could be asked, and why the others couldn't."""
+
+    def summary(self) -> dict:
+        """Return the round's figures that come from its clients, once their replies are in."""
+        return {"asked": len(self.works), **self.replies.summary(), **self.present}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A round whose clients are done. It is neither evaluated nor permanent."""
+
+    model: Arrays
     line: dict
-    accounts: list[dict]
-    watch: Watch
+    accounts: Sequence[dict] = ()
+    """Of every client whose reply was used."""
+    signals: RoundSignals | None = None
+    states: Mapping[int, RecordDict] = field(default_factory=dict)
+    """What clients remember, of those that changed it in this round."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What does not change in the rounds of a run."""
+
+    knobs: Experiment
+    network: FlatNetwork
+    """The server's; it holds whatever was evaluated last."""
+    dataset: Dataset
+    strategy: Strategy
 
 
 class Rounds:
-    """Plays rounds, each from the network of the one before, and makes them permanent.
+    """Plays rounds, each from the network of the one before.
 
-    The second can be done while clients are at the next round: `play` calls somebody who does it,
-    at a time when all that is lost with this process is a round that nobody was told of.
+    Args:
+        setting: what they have in common.
+        nodes: who can be asked.
+        journal: where rounds become permanent.
+        runtime: what clients run on.
+        watch: is told of every round once it is permanent.
     """
 
     def __init__(
         self,
-        grid: Grid,
-        knobs: Experiment,
+        setting: Setting,
+        nodes: Nodes,
         journal: Journal,
-        network: parameters.FlatNetwork,
-        strategy: Strategy,
-        federation: Federation,
-        dataset: Dataset,
+        runtime: Runtime,
+        watch: RoundCallback,
     ) -> None:
-        self.grid, self.knobs, self.journal = grid, knobs, journal
-        self.network, self.strategy = network, strategy
-        self.federation, self.dataset = federation, dataset
-        self.watcher = Watcher(knobs, network)
-        self.validation = self.dataset.train.only(validation(knobs))
+        self.setting, self.knobs, self.network = setting, setting.knobs, setting.network
+        self.dataset, self.strategy = setting.dataset, setting.strategy
+        self.nodes, self.journal, self.runtime, self.watch = nodes, journal, runtime, watch
+        self.monitor = SignalMonitor(self.knobs, self.network) if self.knobs.signals.every else None
+        self.validation = self.dataset.train.only(validation(self.knobs))
         self.written: dict[int, int] = {}
         """As of a `Checkpoint`."""
 
-    def begin(self) -> Played:
-        """Return the initial network as round 0."""
+    def play(self, checkpoint: Checkpoint | None) -> Arrays:
+        """Play the rounds that are missing, and return the network after the last."""
+        if checkpoint is None:
+            number, model = 0, self._begin()
+        else:
+            number, model = checkpoint.round, checkpoint.model
+            self.written = dict(checkpoint.clients)
+        try:
+            while number < self.knobs.rounds:
+                number += 1
+                model = self.run_round(number, model)
+        finally:
+            self.runtime.flush()
+        return model
+
+    def run_round(self, number: int, start: Arrays) -> Arrays:
+        """Play one round from the network that the last one left, and return the next network."""
+        begun = time.perf_counter()
+        self.nodes.ready()
+        # Select.
+        signals = self.monitor.round(number, start) if self.monitor else None
+        selected = self._select(number, start, signals)
+        replies, sent = selected.replies, selected.sent
+        # Train, check and aggregate: each reply as it comes, in the order of the requests.
+        fold = self.strategy.fold(number)
+        with closing(self._answers(sent)) as coming:
+            for reply in replies.good(coming, sent):
+                if signals:
+                    signals.take(reply)
+                fold.add(reply)
+        mean, figures = fold.result()
+        model = records.unpack_arrays(mean) if mean is not None else start
+        model, measured = self._recalibrated(number, model, replies)
+        self._tell_failures(number, replies)
+        line = {
+            "round": number,
+            "train_loss": records.finite(figures["loss"]) if figures is not None else None,
+            **selected.summary(),
+            "train_seconds": time.perf_counter() - begun,
+            "simulated_seconds": fleet.round_seconds(self.knobs, selected.works),
+            "bytes_down": records.size(replies.like) * (len(sent) + measured),
+        }
+        for node, reason in replies.silent.items():
+            self.nodes.mark_unavailable(node, reason)
+        # Evaluate and commit: at once, or while clients are at the next round.
+        states = self.runtime.changed_states()
+        trained = Trained(model, line, replies.accounts, signals, states)
+        self.runtime.when_busy(partial(self._finish, trained))
+        return model
+
+    def _select(self, number: int, start: Arrays, signals: RoundSignals | None) -> Selected:
+        """Let the strategy ask clients, and leave out whom the fleet's schedule loses."""
+        arrays, present = records.pack_arrays(start), self._present()
+        config = signals.config if signals else ConfigRecord()
+        grid = self.nodes.grid
+        messages = list(self.strategy.configure_train(number, arrays, config, grid))
+        replies = self._replies(arrays, layers=signals.layers if signals else None)
+        receivers = [message.metadata.dst_node_id for message in messages]
+        works = [self._work(replies.partition_of[node], number) for node in receivers]
+        lost = {node: work.lost for node, work in zip(receivers, works, strict=True) if work.lost}
+        replies.refuse(lost)
+        sent = [message for message in messages if message.metadata.dst_node_id not in lost]
+        return Selected(sent, works, replies, present)
+
+    def _begin(self) -> Arrays:
+        """Make round 0 of the initial network, and return it."""
         model = records.unpack_arrays(records.pack_network(self.network.state()))
         line = {"round": 0, "train_loss": None, "asked": 0}
         line |= self._replies(records.pack_arrays(model)).summary()
         line |= self._present()
         line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
-        return Played(model, line, [], self.watcher.round(0, model))
+        signals = self.monitor.round(0, model) if self.monitor else None
+        self.runtime.when_busy(partial(self._finish, Trained(model, line, signals=signals)))
+        return model
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Give clients the states that they had when the checkpoint was written."""
-        local = self.network.norms and self.knobs.state.bn == "local"
-        if local and self.journal.clients() and not checkpoint.clients:
-            raise ConfigError(
-                "state.bn=local: this checkpoint has no clients' statistics, since Flower keeps "
-                "them and forgets them with the run; start anew in another folder"
-            )
-        self.written = dict(checkpoint.clients)
-        if isinstance(self.grid, KeepsClientStates):
-            states = {
-                partition: client_state.unpack_state(*self.journal.client_state(partition, written))
-                for partition, written in checkpoint.clients.items()
-            }
-            self.grid.restore_states(states)
-
-    def play(
-        self, number: int, start: Mapping[str, np.ndarray], meanwhile: Callable[[], None]
-    ) -> Played:
-        """Play a round.
-
-        Args:
-            number: of the round.
-            start: the network as the round before has left it.
-            meanwhile: is called as soon as clients are at work; where nobody is before replies are
-                read, or somebody may have to be waited for, first of all.
-        """
-        if not isinstance(self.grid, WorksAhead):
-            meanwhile()
-        begun = time.perf_counter()
-        self.federation.ready()
-        present = self._present()
-        arrays = records.pack_arrays(start)
-        watch = self.watcher.round(number, start)
-        messages = list(self.strategy.configure_train(number, arrays, watch.config, self.grid))
-        replies = self._replies(arrays, layers=watch.layers)
-        asked = {node: replies.partition_of[node] for node in map(_receiver, messages)}
-        works = {node: self._work(partition, number) for node, partition in asked.items()}
-        replies.lose({node: work.lost for node, work in works.items() if work.lost})
-        sent = [message for message in messages if not works[_receiver(message)].lost]
-        with self._asked(sent, meanwhile) as coming:
-            mean, figures = self.strategy.aggregate_train(
-                number, watch.over(replies.good(coming, sent))
-            )
-        model = records.unpack_arrays(mean) if mean is not None else start
-        sent_down = records.size(arrays) * len(sent)
-        state = self.knobs.state
-        if state.bn == "recalibrate" and replies.accounts and not state.fixed_in(number):
-            model = self._recalibrated(number, model, replies)
-            sent_down += records.size(arrays) * len(replies.accounts)
-        line = {
-            "round": number,
-            "train_loss": records.finite(figures["loss"]) if figures is not None else None,
-            "asked": len(messages),
-            **replies.summary(),
-            **present,
-            "train_seconds": time.perf_counter() - begun,
-            "simulated_seconds": fleet.round_seconds(self.knobs, works.values()),
-            "bytes_down": sent_down,
-        }
-        for node, reason in replies.silent.items():
-            self.federation.lose(node, reason)
-        return Played(model, line, replies.accounts, watch)
-
-    def finish(self, played: Played) -> dict:
-        """Evaluate a round and make it permanent; returns its line."""
-        line = {"round": played.line["round"], **self._evaluate(played.model), **played.line}
+    def _finish(self, trained: Trained) -> None:
+        """Evaluate a round, make it permanent, and tell of it."""
+        number = trained.line["round"]
+        line = {"round": number, **self._evaluate(trained.model), **trained.line}
         line["seconds"] = line["train_seconds"] + line["eval_seconds"]
-        states, number = self._states(), line["round"]
+        lines = list(trained.signals.lines()) if trained.signals else []
+        states = {p: client_state.pack_state(state) for p, state in trained.states.items()}
         self.written |= dict.fromkeys(states, number)
-        checkpoint = Checkpoint(number, played.model, clients=dict(self.written))
-        numbered = [{**account, "round": number} for account in played.accounts]
-        self.journal.commit(line, numbered, checkpoint, states, played.watch.lines())
-        return line
+        checkpoint = Checkpoint(number, trained.model, clients=dict(self.written))
+        accounts = [{**account, "round": number} for account in trained.accounts]
+        self.journal.commit(line, accounts, checkpoint, states, lines)
+        self.watch(line)
 
-    @contextmanager
-    def _asked(
-        self, sent: Sequence[Message], meanwhile: Callable[[], None]
-    ) -> Iterator[Iterable[Message]]:
-        """Ask clients, and let somebody use the time until they reply."""
-        if not (sent and isinstance(self.grid, WorksAhead)):
-            meanwhile()
-            yield self._answers(sent) if sent else ()
-            return
-        with self.grid.at_work(sent) as coming:
-            meanwhile()
-            yield coming
-
-    def _answers(self, sent: Sequence[Message]) -> Iterable[Message]:
-        return self.grid.send_and_receive(sent, timeout=self.knobs.devices.reply)
+    def _answers(self, messages: Sequence[Message]) -> Generator[Message]:
+        """Send messages, and yield replies as they come."""
+        if messages:
+            reply = self.knobs.devices.reply
+            yield from self.nodes.grid.send_and_receive(messages, timeout=reply)
 
     def _replies(self, like: ArrayRecord, **expected: object) -> Replies:
-        partition_of = {node: partition for partition, node in self.federation.nodes.items()}
+        partition_of = {node: partition for partition, node in self.nodes.nodes.items()}
         bounds = {"seconds": self.knobs.devices.reply, "most": self.knobs.strategy.max_norm}
         return Replies(like, partition_of, **bounds, **expected)  # pyrefly: ignore
 
     def _present(self) -> dict:
         """Return how many clients can be asked, and why the others can't."""
-        return {"devices": len(self.federation.nodes), "left_out": self.federation.absent()}
-
-    def _recalibrated(
-        self, number: int, model: Mapping[str, np.ndarray], replies: Replies
-    ) -> dict[str, np.ndarray]:
-        """Return a network with BatchNorm's statistics as the round's clients now measure them."""
-        module = self.network.module
-        like = records.pack_arrays({name: model[name] for name in statistics(module)})
-        config = ConfigRecord({records.ROUND: number})
-        content = RecordDict({records.ARRAYS: records.pack_arrays(model), records.CONFIG: config})
-        asked = [self.federation.nodes[account["partition"]] for account in replies.accounts]
-        questions = [Message(content, node, records.RECALIBRATE) for node in asked]
-        measured, pooled = self._replies(like, trained=False), Mean(moments(module))
-        for reply in measured.good(self._answers(questions), questions):
-            arrays = records.unpack_arrays(records.network_in(reply.content))
-            pooled.add(arrays, float(measured.accounts[-1]["held"]))
-        replies.bytes_up += measured.bytes_up
-        replies.silent |= measured.silent
-        replies.refused += [
-            {**refusal, "reason": f"statistics: {refusal['reason']}"}
-            for refusal in measured.refused
-        ]
-        return {**model, **(pooled.result() if pooled.total else {})}
+        return {"devices": len(self.nodes.nodes), "left_out": self.nodes.absent()}
 
     def _work(self, partition: int, number: int) -> fleet.Work:
         """Return what the fleet's schedule says of a client."""
-        images = self.federation.members[partition].images
+        images = self.nodes.members[partition].images
         return fleet.work(self.knobs, partition, number, max(images, 1))
 
-    def _evaluate(self, model: Mapping[str, np.ndarray]) -> dict:
+    def _tell_failures(self, number: int, replies: Replies) -> None:
+        """Keep the tracebacks of clients; of a simulation that has a bug, end it.
+
+        Raises:
+            RunFailed: this is a simulation, no client could train, and exceptions are why.
+        """
+        useless = self.nodes.simulated and not replies.accounts
+        for partition, failure in replies.failures.items():
+            if failure.bug or useless:
+                text = failure.trace or failure.reason
+                self.journal.keep_error(number, f"client-{partition}", text)
+        if useless and replies.failures:
+            raise nobody_trained(number, replies.failures, self.journal.folder / ERRORS)
+
+    def _recalibrated(self, number: int, model: Arrays, replies: Replies) -> tuple[Arrays, int]:
+        """With `state.bn=recalibrate`, let the round's clients measure BatchNorm's statistics.
+
+        Returns the network with their statistics pooled, and how many clients were asked.
+        """
+        state = self.knobs.state
+        if state.bn != "recalibrate" or not replies.accounts or fixed_in(state, number):
+            return model, 0
+        module = self.network.module
+        like = records.pack_arrays({name: model[name] for name in statistics(module)})
+        config = ConfigRecord({records.ROUND: number})
+        arrays = records.pack_arrays(model)
+        content = RecordDict({records.ARRAYS: arrays, records.CONFIG: config})
+        asked = [self.nodes.nodes[account["partition"]] for account in replies.accounts]
+        questions = [Message(content, node, records.RECALIBRATE) for node in asked]
+        measured, pooled = self._replies(like, trained=False), Mean(moments(module))
+        with closing(self._answers(questions)) as coming:
+            for reply in measured.good(coming, questions):
+                arrays = records.unpack_arrays(records.network_in(reply.content))
+                pooled.add(arrays, float(measured.accounts[-1]["held"]))
+        replies.take_over(measured, "statistics")
+        return {**model, **(pooled.result() if pooled.total else {})}, len(asked)
+
+    def _evaluate(self, model: Arrays) -> dict:
         """Return the figures of a network on the server's images, and the seconds it took."""
         start = time.perf_counter()
         self.network.load(model)
@@ -235,17 +290,5 @@ class Rounds:
         """Return the mean loss in nats and the accuracy on a split; None without examples."""
         if not len(split):
             return None, None
-        loss, correct = loop.evaluate(self.network, self.dataset, split)
+        loss, correct = evaluate(self.network, self.dataset, split)
         return loss, correct / len(split)
-
-    def _states(self) -> dict[int, tuple[Mapping[str, np.ndarray], str]]:
-        """Return what the clients of this round want to remember, ready to be written."""
-        if not isinstance(self.grid, KeepsClientStates):
-            return {}
-        return {
-            p: client_state.pack_state(state) for p, state in self.grid.changed_states().items()
-        }
-
-
-def _receiver(message: Message) -> int:
-    return message.metadata.dst_node_id

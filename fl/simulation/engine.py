@@ -1,6 +1,5 @@
 """Who trains the clients of an experiment where one machine simulates them, and how."""
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,11 +10,11 @@ from fl.config.parsing import ConfigError, Value
 from fl.data import deal, load
 from fl.fleet import batch_size
 from fl.reproducibility.provenance import cores
-from fl.reproducibility.seeds import torch_stream
+from fl.server.app import Prepared
+from fl.simulation.schedule import longest_first, passes
 from fl.training import parameters
 from fl.vectorized import gpu_memory, operators
-from fl.vectorized.padding import widths
-from fl.vectorized.scheduler import by_batch
+from fl.vectorized.padding import padded_sizes
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class _Limits:
 _CPU = _Limits(values=2e6, images=32.0, images_of_batchnorm=8.0, run=25_000, overhead=1)
 """Tracing takes, once a machine, one to four seconds a size of pass and six for our operators, for
 about half a millisecond less an image. A pass's overhead is about the arithmetic of a step in the
-networks that cohorts are for."""
+networks that lanes are for."""
 _GPU = _Limits(values=12e6, images=32.0, images_of_batchnorm=32.0, run=1_000, overhead=100)
 """A step waits for the processor to launch its operators, 6 to 9 ms on an H100, and a recorded pass
 over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
@@ -69,24 +68,27 @@ class Choice:
     @property
     def told(self) -> dict[str, Value]:
         """What `experiment.json` says of it; its knobs are what a resumed run goes on with."""
-        parameters, keys = self.knobs.to_flat(), ("engine", "cohort.lanes", "cohort.level")
+        parameters, keys = self.knobs.to_flat(), ("engine", "vectorized.lanes", "vectorized.level")
         chosen = {key: parameters[key] for key in keys}
         return {**chosen, "workers": self.workers, "why": self.why}
 
 
-def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
-    """Settle `engine`, `cohort.*` and the workers, by the experiment and the number of cores.
+def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
+    """Settle `engine`, `vectorized.*` and the workers, by the experiment and the number of cores.
 
     Never by a clock: so a run that is repeated on one machine is trained by the same engine.
 
     Args:
-        knobs: the experiment.
+        prepared: the experiment, with its data and its network.
         workers: processes; None: a core each, if the run is long enough to start them.
 
     Raises:
-        ConfigError: the network or the deal is impossible, or what a level takes is not here.
+        ConfigError: devices bring the data, or what a level takes is not here.
     """
-    network = parameters.network(knobs, torch_stream(knobs.seed, "init"))
+    knobs, network = prepared.knobs, prepared.network
+    if network is None:
+        load(knobs.data.name)  # which says why there are no data here
+        raise AssertionError
     values, sampled = len(network.weights), knobs.sampling.clients
     if workers is None:
         one = _on_gpu(network) or _images(knobs) < _limits(network).run
@@ -95,11 +97,11 @@ def choose(knobs: Experiment, workers: int | None = 1) -> Choice:
     why = _why_alone(knobs)
     lanes = 1 if why else _asked_lanes(knobs, network, workers)
     if why := why or _why_sequential(knobs, network, lanes, workers):
-        alone = {"engine": "sequential", "cohort.lanes": 1, "cohort.level": "eager"}
+        alone = {"engine": "sequential", "vectorized.lanes": 1, "vectorized.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
     level = _level(knobs, network)
     at_once = min(max(lanes * workers, held), sampled)
-    together = {"engine": "cohort", "cohort.lanes": lanes, "cohort.level": level}
+    together = {"engine": "vectorized", "vectorized.lanes": lanes, "vectorized.level": level}
     return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
 
 
@@ -118,12 +120,12 @@ def _why_sequential(
     knobs: Experiment, network: parameters.FlatNetwork, lanes: int, workers: int
 ) -> str | None:
     """Return why clients are trained one after another although there can be lanes."""
-    if knobs.engine == "cohort":
+    if knobs.engine == "vectorized":
         return None
     if knobs.sampling.clients <= workers:
         return "a worker for every client of a round"
     limits = _limits(network)
-    most = limits.images_of_batchnorm if by_batch(network) else limits.images
+    most = limits.images_of_batchnorm if network.norms else limits.images
     if knobs.client.batch_size > most:
         return f"batches of {knobs.client.batch_size} keep a core busy"
     if (values := len(network.weights)) > limits.values:
@@ -145,8 +147,8 @@ def _limits(network: parameters.FlatNetwork) -> _Limits:
 
 def _asked_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int) -> int:
     """Return the lanes of a worker that are asked for; for `auto`, those that are done first."""
-    if knobs.cohort.lanes != "auto":
-        return knobs.cohort.lanes
+    if knobs.vectorized.lanes != "auto":
+        return knobs.vectorized.lanes
     most = _most_lanes(knobs, network, workers)
     return _lanes(_typical_round(knobs), workers, most, _limits(network).overhead)
 
@@ -160,14 +162,17 @@ def _most_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int
         return _MOST_LANES
     memory = torch.cuda.get_device_properties(network.weights.device).total_memory
     size = knobs.client.batch_size
-    form, passes = load(knobs.data.name).form, len(widths(knobs, size))
-    return gpu_memory.lanes(network, form, size, passes, memory // workers)
+    form, passes = load(knobs.data.name).form, len(padded_sizes(knobs, size))
+    before = network.state()  # looking at a pass moves statistics
+    lanes = gpu_memory.lanes_that_fit(network, form, size, passes, memory // workers)
+    network.load(before)
+    return lanes
 
 
 def _sizes(knobs: Experiment) -> int:
     """Return how many sizes of pass there can be, each of which is prepared by itself."""
     tiers = {batch_size(knobs, client) for client in range(knobs.partition.clients)}
-    return sum(len(widths(knobs, size)) for size in tiers)
+    return sum(len(padded_sizes(knobs, size)) for size in tiers)
 
 
 def _images(knobs: Experiment) -> float:
@@ -182,25 +187,25 @@ def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
     Each size of batch is compiled by itself, and with BatchNorm every client's last one has its
     own.
     """
-    level = knobs.cohort.level
+    level = knobs.vectorized.level
     if level in ("eager", "traced"):
         return level
     if _on_gpu(network):
         if level == "auto":
             return "traced"
         raise ConfigError(
-            f"cohort.level={level}: its programs are for CPUs; on a GPU use cohort.level=traced, "
-            "which is replayed as a CUDA graph, or device=cpu"
+            f"vectorized.level={level}: its programs are for CPUs; on a GPU use "
+            "vectorized.level=traced, which is replayed as a CUDA graph, or device=cpu"
         )
-    reason = operators.why_not()
+    reason = operators.unavailable_reason()
     if level == "auto":
         if reason:
             return "traced"
         long = _images(knobs) >= _COMPILED_IMAGES * _sizes(knobs)
-        sizes = by_batch(network) or knobs.fleet.tiers
+        sizes = network.norms or knobs.fleet.tiers
         return "compiled" if long and not sizes else "native"
     if reason:
-        raise ConfigError(f"cohort.level={level}: {reason}; or use cohort.level=traced")
+        raise ConfigError(f"vectorized.level={level}: {reason}; or use vectorized.level=traced")
     return level
 
 
@@ -229,20 +234,3 @@ def _lanes(steps: Sequence[int], workers: int, most: int, overhead: int) -> int:
         return (lanes + overhead) * max(passes(part, lanes) for part in parts)
 
     return min(sorted({*few, most, *(n for n in evenly if n <= most)}), key=cost)
-
-
-def passes(steps: Sequence[int], lanes: int) -> int:
-    """Return how many passes a cohort needs where whoever has most steps is begun first."""
-    parts = longest_first(steps, lanes)
-    return max(sum(steps[place] for place in part) for part in parts)
-
-
-def longest_first(steps: Sequence[int], hands: int) -> list[list[int]]:
-    """Deal clients, by their places: the largest first, each to whoever has least to do."""
-    parts: list[list[int]] = [[] for _ in range(hands)]
-    loads = [(0, hand) for hand in range(hands)]
-    for place in sorted(range(len(steps)), key=lambda place: -steps[place]):
-        load, hand = loads[0]
-        parts[hand].append(place)
-        heapq.heapreplace(loads, (load + steps[place], hand))
-    return parts

@@ -4,20 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
-from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from fl.client import app as client
+from fl.client import task
 from fl.config import Experiment
-from fl.simulation.flower_internals import SERVER_NODE, act_as_server, number_message
+from fl.messages.flower_internals import SERVER_NODE, Run, act_as_server, number_message
+from fl.reproducibility.errors import in_words
+from fl.server.rounds import Runtime
 
-Question = tuple[Message, Context]
+Request = tuple[Message, Context]
 """A request, and the context of the client that it is for."""
 
 
-class SimulatedGrid(Grid, ABC):
+class SimulatedGrid(Grid, Runtime, ABC):
     """Nodes that are simulated; who does their work is for subclasses to say.
 
     Each client keeps its Flower context, and so its state, for as long as the grid lives.
@@ -44,8 +45,13 @@ class SimulatedGrid(Grid, ABC):
         self._changed: set[int] = set()
         self._remembering: set[int] = set()
 
+    @property
+    def grid(self) -> Grid:
+        """What carries messages: this object itself."""
+        return self
+
     @abstractmethod
-    def answers(self, questions: Sequence[Question]) -> Iterator[Message]:
+    def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
         """Yield a reply per request, in any order, and leave clients' contexts as they then are."""
 
     @property
@@ -67,11 +73,11 @@ class SimulatedGrid(Grid, ABC):
         """Yield a reply per message; `timeout` is ignored, since a simulated client is not lost."""
         yield from self._heard(self.answers(self._asked(messages)))
 
-    def _asked(self, messages: Iterable[Message]) -> list[Question]:
-        questions = [(m, self.contexts[m.metadata.dst_node_id]) for m in messages]
-        for message, _ in questions:
+    def _asked(self, messages: Iterable[Message]) -> list[Request]:
+        requests = [(m, self.contexts[m.metadata.dst_node_id]) for m in messages]
+        for message, _ in requests:
             number_message(message, next(self._numbers))
-        return questions
+        return requests
 
     def _heard(self, answers: Iterable[Message]) -> Iterator[Message]:
         for reply in answers:
@@ -113,41 +119,42 @@ class SimulatedGrid(Grid, ABC):
 
 
 class InlineGrid(SimulatedGrid):
-    """Replies come in the order of the requests.
+    """Clients in this process. Replies come in the order of the requests.
 
-    A client is trained when its reply is asked for, so at most one reply is in memory; a cohort,
-    when the first of its replies is.
+    A client is trained when its reply is asked for, so at most one reply is in memory; where
+    several are asked at once, when the first of their replies is.
 
     Args:
-        app: the client app.
         knobs: the run config that clients see.
-        cohort: how many clients at a time are asked to train by `fit`; 1: each by `app`.
+        app: what answers each request by itself; None: `fl.client.task.answer`.
+        at_once: how many clients at a time are asked, without an app.
+        catch: whether an exception of a client is its answer. Else it is raised as it is.
     """
 
-    def __init__(self, app: ClientApp, knobs: Experiment, cohort: int = 1) -> None:
+    def __init__(
+        self,
+        knobs: Experiment,
+        app: ClientApp | None = None,
+        at_once: int = 1,
+        catch: bool = True,
+    ) -> None:
         super().__init__(knobs)
-        self.app, self.cohort = app, cohort
+        self.app, self.at_once, self.catch = app, at_once, catch
 
-    def answers(self, questions: Sequence[Question]) -> Iterator[Message]:
+    def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
         """Yield a reply per request, in their order."""
-        for begin in range(0, len(questions), self.cohort):
-            together = questions[begin : begin + self.cohort]
-            yield from trained(together) if self.cohort > 1 else called(self.app, together)
+        if self.app is not None:
+            yield from called(self.app, requests)
+            return
+        for begin in range(0, len(requests), self.at_once):
+            messages, contexts = zip(*requests[begin : begin + self.at_once], strict=True)
+            yield from task.answer(messages, contexts, catch=self.catch)
 
 
-def trained(questions: Sequence[Question]) -> Iterator[Message]:
-    """Train clients together; of another request, answer each as its app does."""
-    if any(message.metadata.message_type != MessageType.TRAIN for message, _ in questions):
-        yield from called(client.app, questions)
-    else:
-        yield from client.fit(*zip(*questions, strict=True))
-
-
-def called(app: ClientApp, questions: Sequence[Question]) -> Iterator[Message]:
+def called(app: ClientApp, requests: Sequence[Request]) -> Iterator[Message]:
     """Call an app for each request; an error is an answer."""
-    for message, context in questions:
+    for message, context in requests:
         try:
             yield app(message, context)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            yield Message(Error(0, reason), reply_to=message)
+            yield Message(Error(0, in_words(error)), reply_to=message)

@@ -1,8 +1,11 @@
-"""Worker processes of this machine, one thread each; requests and replies are in shared memory."""
+"""Worker processes on this machine, with one thread each.
+
+Requests and replies pass through shared memory, chunks and everything small through pipes.
+`fl.simulation.shared_memory` says how long its buffers live.
+"""
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -15,26 +18,26 @@ from multiprocessing.process import BaseProcess
 import torch
 from flwr.app import RecordDict
 
-from fl.reproducibility.determinism import settle
-from fl.simulation.pickling import work
-from fl.simulation.shared_memory import NO_ROOM, Reader, Slab, Told, send
-from fl.simulation.worker_pool import Heard
-from strategies import arrays as npy
+from fl.reproducibility.determinism import prepare_process
+from fl.simulation.pickling import Pieces, unpack
+from fl.simulation.shared_memory import NOWHERE, Location, Reader, SharedBuffer, send
+from fl.simulation.worker_pool import WorkerReply, train_chunk
 
 
 def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
-    """Start a process that calls `target(pipe, *arguments)`, and return it with our end.
+    """Start a process that calls `target(pipe, *arguments)`; returns it and our end of the pipe.
 
-    It has one torch thread, leaves Ctrl-C to its parent, and ends as soon as that is gone, even in
-    mid-work: a worker that went on would be in the way of whoever resumes.
+    The process has one torch thread and ignores Ctrl-C, which its parent handles. It ends as soon
+    as its parent does, even in the middle of its work: if it went on, it would hold the pipes and
+    memory of a run that somebody may be resuming.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when a fresh interpreter loads torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fresh interpreter reads it as it loads torch
     processes = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     ours, theirs = processes.Pipe()
-    resource_tracker.ensure_running()  # one for all: who comes later finds it
+    resource_tracker.ensure_running()  # here, so that all processes share one
     given = (target, theirs, *arguments)
     process = processes.Process(target=_begin, args=given, daemon=True)  # pyrefly: ignore
-    # A child inherits it from its first instruction on.
+    # A child inherits the handler, so there is no moment in which Ctrl-C would end it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.start()
@@ -45,11 +48,12 @@ def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess,
 
 
 def _can_fork() -> bool:
-    """Return whether a copy of this process is one that works.
+    """Return whether a fork of this process would work.
 
-    It has all that is loaded here, at once and in the same memory, but only the thread that
-    forks. Python's own threads are used to that; those of other libraries, such as pools for
-    arithmetic, are waited for in vain, and a GPU's context can't be copied.
+    A fork starts at once and shares the memory of all that is loaded here, but it has only the
+    thread that forked. Threads that Python started allow for that. Threads of other libraries,
+    such as pools for arithmetic, do not: the fork would wait for them for ever. Nor can a GPU's
+    context be forked.
     """
     if sys.platform != "linux" or torch.cuda.is_initialized():
         return False
@@ -58,7 +62,7 @@ def _can_fork() -> bool:
 
 
 def _begin(target: Callable[..., None], pipe: Connection, *arguments: object) -> None:
-    # What a terminal's bars have put in their place belongs to the parent.
+    # A progress bar of the parent may have replaced them.
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -72,52 +76,53 @@ def _end_with_the_parent() -> None:
     os._exit(1)
 
 
-class Processes:
-    """A team of processes, see `fl.simulation.worker_pool.Team`; to be closed.
+class ProcessPool:
+    """A pool of processes, see `fl.simulation.worker_pool.WorkerPool`; the caller closes it.
 
     Args:
-        size: how many.
+        size: the number of processes.
     """
 
-    runtime = "inline"  # they are ours, and end with us
+    runtime = "inline"  # as with one process: nothing but this program runs
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._slab, self._told, self._request = Slab(), NO_ROOM, b""
+        self._buffer, self._location = SharedBuffer(), NOWHERE
+        self._request: Pieces = []
         self._workers = [_Worker() for _ in range(size)]
         self._busy: set[int] = set()
 
-    def tell(self, request: bytes) -> None:
-        """Hand a request over to all."""
-        self._told, self._request = self._slab.write([request]), request
+    def broadcast(self, request: Pieces) -> None:
+        """Write a request to shared memory, once for all workers, and replace those that died."""
+        self._location, self._request = self._buffer.write(request), request
         for number, worker in enumerate(self._workers):
             if worker.process.is_alive():
-                worker.ask(self._told, request)
+                worker.broadcast(self._location, request)
             else:
                 worker.close()
                 self._replace(number)
 
-    def give(self, worker: int, parcel: bytes) -> None:
-        """Hand a parcel over."""
+    def submit(self, worker: int, chunk: bytes) -> None:
+        """Send an idle worker a chunk."""
         self._busy.add(worker)
-        self._workers[worker].give(parcel)
+        self._workers[worker].submit(chunk)
 
-    def hear(self) -> Heard:
-        """Wait for a worker that is done; one that is dead is replaced."""
+    def wait(self) -> WorkerReply:
+        """Wait until any busy worker is done or dead; one that is dead is replaced."""
         pipes = {self._workers[number].pipe: number for number in self._busy}
         pipe = wait(list(pipes))[0]
         number = pipes[pipe]  # pyrefly: ignore
         self._busy.remove(number)
         worker = self._workers[number]
         try:
-            return Heard(number, worker.read())
-        except (EOFError, OSError):
-            why = worker.close()
+            return WorkerReply(number, worker.receive())
+        except (EOFError, OSError):  # the pipe's other end is closed: the process has ended
+            reason = worker.close()
         self._replace(number)
-        return Heard(number, why=why)
+        return WorkerReply(number, reason=reason)
 
-    def drop(self) -> None:
-        """End whoever still works; the next request finds another in its place."""
+    def cancel(self) -> None:
+        """End all busy workers; the next broadcast starts others in their places."""
         for number in self._busy:
             self._workers[number].close()
         self._busy.clear()
@@ -125,43 +130,43 @@ class Processes:
     def _replace(self, number: int) -> None:
         self._workers[number] = _Worker()
         if self._request:
-            self._workers[number].ask(self._told, self._request)
+            self._workers[number].broadcast(self._location, self._request)
 
     def processes(self) -> list[int]:
-        """Return their process ids."""
+        """Return the process ids."""
         return [worker.process.pid or 0 for worker in self._workers]
 
     def close(self) -> None:
-        """End them: they hold nothing that would be lost."""
+        """Kill the processes, which hold nothing that would be lost, and unlink the memory."""
         for worker in self._workers:
             worker.close()
-        self._slab.close()
+        self._buffer.close()
 
 
 class _Worker:
-    """A process, seen from the parent."""
+    """A worker process, as its parent sees it."""
 
     def __init__(self) -> None:
-        self.process, self.pipe = start(_answer)
+        self.process, self.pipe = start(_serve)
         self.reader = Reader()
 
-    def ask(self, told: Told, request: bytes) -> None:
-        """Say where the request is that parcels refer to from now on."""
-        with suppress(OSError):  # a process that is gone is heard of by `hear`
+    def broadcast(self, location: Location, request: Pieces) -> None:
+        """Tell where the request is that the next chunks refer to."""
+        with suppress(OSError):  # `ProcessPool.wait` finds out that the process has ended
             self.pipe.send(None)
-            send(self.pipe, told, [request])
+            send(self.pipe, location, request)
 
-    def give(self, parcel: bytes) -> None:
-        """Hand a parcel over."""
+    def submit(self, chunk: bytes) -> None:
+        """Send a chunk."""
         with suppress(OSError):
-            self.pipe.send(parcel)
+            self.pipe.send(chunk)
 
-    def read(self) -> memoryview:
-        """Return what the process wrote last."""
+    def receive(self) -> memoryview:
+        """Return the replies to a chunk."""
         return self.reader.receive(self.pipe)
 
     def close(self) -> str:
-        """End the process, and return how it ended."""
+        """End the process and unlink its memory; returns its exit code in words."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
@@ -169,17 +174,21 @@ class _Worker:
         return f"exit code {self.process.exitcode}"
 
 
-def _answer(pipe: Connection) -> None:
-    """Answer parcels, with two slabs in turn: the parent may still read the last when it gives."""
-    settle()
-    request, requests, slabs = RecordDict(), Reader(), [Slab(), Slab()]
+def _serve(pipe: Connection) -> None:
+    """Train chunks as they come through a pipe: what a worker process does.
+
+    Replies are written to two buffers in turn. The parent may still read the one of the last chunk
+    while this process works on the next, but has read it before it submits the next but one.
+    """
+    prepare_process()
+    request, reader, buffers = RecordDict(), Reader(), [SharedBuffer(), SharedBuffer()]
     while True:
-        parcel = pipe.recv()
-        if parcel is None:
-            with requests.receive(pipe) as told:
-                request = pickle.loads(told)
+        chunk = pipe.recv()
+        if chunk is None:  # a broadcast
+            with reader.receive(pipe) as packed:
+                request = unpack(packed)
         else:
-            with npy.packed_into(slabs[0].place()):  # one copy of a network less
-                pieces = work(parcel, request)
-            send(pipe, slabs[0].write(pieces), pieces)
-            slabs.reverse()
+            replies = train_chunk(chunk, request)
+            send(pipe, buffers[0].write(replies), replies)
+            del replies  # the networks would stay in memory while the next chunk is trained
+            buffers.reverse()

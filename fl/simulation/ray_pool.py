@@ -1,11 +1,10 @@
-"""Workers as Ray actors, on this machine or on those of a cluster.
+"""Workers that are Ray actors, on this machine or on the machines of a cluster.
 
-A module of its own, since Ray is no part of what a device installs.
+Only this module of `fl` imports Ray, which devices do not install.
 """
 
 import logging
 import os
-import pickle
 import re
 import socket
 
@@ -18,25 +17,26 @@ from ray.exceptions import RayActorError, RayError
 from fl.config.parsing import ConfigError
 from fl.reproducibility import determinism
 from fl.reproducibility.provenance import code_hash
-from fl.simulation.pickling import work
-from fl.simulation.worker_pool import Heard
+from fl.simulation.pickling import Pieces, unpack
+from fl.simulation.worker_pool import WorkerReply, train_chunk
 
 _ANSWER_SECONDS = 10.0
-"""How long a cluster may take to answer."""
+"""How long a cluster may take to accept a connection."""
 _CONNECT_SECONDS = 60.0
-"""How long the actors of a cluster may take to say which code they run."""
+"""How long the actors of a cluster may take to start and report which code they run."""
 
 
-class Actors:
-    """A team of Ray actors, see `fl.simulation.worker_pool.Team`; to be closed.
+class RayPool:
+    """A pool of Ray actors, see `fl.simulation.worker_pool.WorkerPool`; the caller closes it.
 
     A round's request is put into Ray's object store once, and every machine fetches it once. An
-    actor that dies, alone or with its machine, is replaced wherever there is a machine.
+    actor that dies, alone or with its machine, is replaced by one on any machine that is left.
 
     Args:
-        address: a running cluster's, as `ray.init` takes it; None: that of the environment variable
-            `RAY_ADDRESS` or, without it, a Ray of this machine that ends with the team.
-        size: how many; None: one for each core that the cluster has.
+        address: the address of a running cluster, as `ray.init` takes it. None stands for the
+            environment variable `RAY_ADDRESS` or, without it, for a Ray of this machine that ends
+            with the pool.
+        size: the number of actors; None: one for each core of the cluster.
 
     Raises:
         ConfigError: there is no cluster at that address, or its machines run other code.
@@ -46,8 +46,8 @@ class Actors:
 
     def __init__(self, address: str | None = None, size: int | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 else: behind everything that runs
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it warns without
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own default is 15
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns
         self._ours = not ray.is_initialized()
         if self._ours:
             _connect(address)
@@ -62,33 +62,35 @@ class Actors:
             self.close()
             raise
 
-    def tell(self, request: bytes) -> None:
-        """Put a request where all machines find it."""
-        self._request = ray.put(np.frombuffer(request, np.uint8))  # pyrefly: ignore
+    def broadcast(self, request: Pieces) -> None:
+        """Put a request into the object store, and replace the actors that were ended."""
+        # Ray stores arrays without another copy, and bytes with one.
+        packed = np.frombuffer(b"".join(request), np.uint8)
+        self._request = ray.put(packed)  # pyrefly: ignore
         self._number += 1
         for worker in self._dead:
             self._actors[worker] = _start(cores=0)
         self._dead.clear()
 
-    def give(self, worker: int, parcel: bytes) -> None:
-        """Hand a parcel over."""
-        answers = self._actors[worker].answer.remote(self._number, self._request, parcel)
-        self._busy[answers] = worker
+    def submit(self, worker: int, chunk: bytes) -> None:
+        """Send an idle actor a chunk."""
+        replies = self._actors[worker].train.remote(self._number, self._request, chunk)
+        self._busy[replies] = worker
 
-    def hear(self) -> Heard:
-        """Wait for an actor that is done; one that is dead is replaced."""
+    def wait(self) -> WorkerReply:
+        """Wait until any busy actor is done or dead; one that is dead is replaced."""
         (done, *_), _ = ray.wait(list(self._busy))
         worker = self._busy.pop(done)
         try:
-            return Heard(worker, memoryview(ray.get(done)))
+            return WorkerReply(worker, memoryview(ray.get(done)))
         except RayError as error:
             ray.kill(self._actors[worker])
-            # Asks for no core of its own: that of the dead may have gone with its machine.
+            # It reserves no core, since that of the dead one may have gone with its machine.
             self._actors[worker] = _start(cores=0)
-            return Heard(worker, why=str(error).splitlines()[0])
+            return WorkerReply(worker, reason=str(error).splitlines()[0])
 
-    def drop(self) -> None:
-        """End whoever still works; the next request finds another in its place."""
+    def cancel(self) -> None:
+        """End all busy actors; the next broadcast starts others in their places."""
         for worker in self._busy.values():
             ray.kill(self._actors[worker])
             self._dead.add(worker)
@@ -99,7 +101,7 @@ class Actors:
         return self._actors[worker].process.remote()
 
     def close(self) -> None:
-        """End the actors, and Ray if it is ours."""
+        """End the actors, and Ray if this pool started it."""
         for actor in self._actors:
             ray.kill(actor)
         if self._ours:
@@ -130,7 +132,7 @@ def _connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         if place := re.fullmatch(r"([^/]+):(\d+)", address):
-            # Ray itself would try for minutes.
+            # Ray itself would try for minutes to reach a cluster that is not there.
             socket.create_connection((place[1], int(place[2])), _ANSWER_SECONDS).close()
         ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:
@@ -138,27 +140,27 @@ def _connect(address: str | None) -> None:
         raise ConfigError(f"no Ray cluster at {address}: {reason}") from None
 
 
-class _Answering:
-    """An actor that answers parcels."""
+class _Worker:
+    """An actor: a worker process of Ray's, somewhere in the cluster."""
 
     def __init__(self) -> None:
-        determinism.settle()
+        determinism.prepare_process()
         self.number, self.request = 0, RecordDict()
 
     def code(self) -> str:
-        """Return the hash of the code that it runs."""
+        """Return the hash of the code that this actor runs."""
         return code_hash()
 
     def process(self) -> int:
-        """Return its process id."""
+        """Return the process id."""
         return os.getpid()
 
-    def answer(self, number: int, request: np.ndarray, parcel: bytes) -> np.ndarray:
-        """Answer a parcel, given its request and the number of that."""
-        if number != self.number:
-            self.number, self.request = number, pickle.loads(request.data)
-        return np.frombuffer(b"".join(work(parcel, self.request)), np.uint8)
+    def train(self, number: int, request: np.ndarray, chunk: bytes) -> np.ndarray:
+        """Train a chunk, given what was broadcast and the broadcast's number."""
+        if number != self.number:  # read once, however many chunks of the round come here
+            self.number, self.request = number, unpack(request.data)
+        return np.frombuffer(b"".join(train_chunk(chunk, self.request)), np.uint8)
 
 
 def _start(cores: int) -> ActorHandle:
-    return ray.remote(num_cpus=cores)(_Answering).remote()  # pyrefly: ignore
+    return ray.remote(num_cpus=cores)(_Worker).remote()  # pyrefly: ignore

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
-from fl.client.app import app as client_app
 from fl.config import Experiment
-from fl.reproducibility.determinism import settle, unwatched
+from fl.reproducibility.determinism import hidden_from_gc, prepare_process
 from fl.reproducibility.provenance import cores
-from fl.server import app as server
-from fl.server.journal import Journal
-from fl.simulation import engine
+from fl.server.app import OpenRun, play, prepare, replay
+from fl.server.failures import EXPECTED, Failure
+from fl.server.journal import Found, Journal
+from fl.server.opening import opened
+from fl.server.rounds import RoundCallback
+from fl.simulation.engine import Choice, choose
 from fl.simulation.grid import InlineGrid, SimulatedGrid
-from fl.simulation.process_pool import Processes
-from fl.simulation.worker_pool import Team, TeamGrid
+from fl.simulation.process_pool import ProcessPool
+from fl.simulation.worker_pool import PoolGrid, WorkerPool
 
 
 def run(
@@ -20,9 +23,10 @@ def run(
     journal: Journal,
     *,
     workers: int | None = 1,
-    team: Team | None = None,
+    pool: WorkerPool | None = None,
+    debug: bool = False,
     resume: bool = False,
-    watch: server.Watch = lambda line: None,
+    watch: RoundCallback = lambda line: None,
     command: str = "",
 ) -> dict:
     """Run an experiment on this machine and return its result; see `fl.server.app.serve`.
@@ -32,37 +36,60 @@ def run(
         journal: where to write it.
         workers: processes that train its clients; 1: this one; None: as it began, and at its
             beginning as `fl.simulation.engine` thinks best. Other than 1, the program's own file
-            has to be importable (``if __name__ == "__main__":``), as always with `multiprocessing`.
-        team: who trains its clients instead, and goes on to live.
+            has to be importable (``if __name__ == "__main__":``), as always with
+            `multiprocessing`.
+        pool: who trains its clients instead, and goes on to live.
+        debug: train clients in this process, one after another, and raise the first exception of
+            one as it is, so that a debugger stops where it came from.
         resume: whether an unfinished run in that folder may be gone on with, as it began.
         watch: called after every round.
         command: how to repeat it, for `experiment.json`.
     """
-    settle()  # before anything starts a pool of threads, which would forbid forks
-    journal.check(knobs, resume)
-    begun, finished = journal.engine(), journal.result()
-    # Of another machine, maybe, or of a cluster; runs from before there were workers had none.
+    prepare_process()  # before anything starts a pool of threads, which would forbid forks
+    with opened(journal, knobs, resume) as found:
+        if found.result:
+            return replay(journal, found, watch)
+        begun, recorded = _begun(found)
+        if debug:
+            begun, workers, pool = {"engine": "sequential"}, 1, None
+        asked = pool.size if pool else workers or recorded
+        prepared = prepare(knobs)
+        choice = choose(replace(prepared, knobs=knobs.replace(begun)), asked)
+        started_by = {
+            "command": command,
+            "runtime": pool.runtime if pool else "inline",
+            "engine": choice.told,
+        }
+        this = OpenRun(prepared, journal, found, started_by)
+        with hidden_from_gc(), _grid(choice, pool, debug) as grid:
+            try:
+                return play(this, grid, watch)
+            except Exception as error:
+                if not (debug or isinstance(error, EXPECTED)):
+                    number = len(journal.rounds())
+                    journal.keep_error(number, "server", Failure.of(error).trace)
+                raise
+
+
+def _begun(found: Found) -> tuple[dict, int | None]:
+    """Return the engine with which a run began, as knobs, and its workers; it goes on with them.
+
+    A run that began on another machine, or on a cluster, may have had more workers than there are
+    cores here. Runs from before there were workers had one.
+    """
+    begun = found.engine
     recorded = min(begun.pop("workers", 1), cores()) if begun else None
-    # A run goes on as it began, and a finished one needs no engine.
-    settled = knobs.replace({**begun, "engine": "sequential"} if finished else begun)
-    asked = team.size if team else workers or recorded
-    choice = engine.choose(settled, 1 if finished else asked)
-    started_by = {
-        "command": command,
-        "runtime": team.runtime if team else "inline",
-        "engine": choice.told,
-    }
-    with unwatched(), _grid(choice, team) as grid:
-        return server.serve(grid, knobs, journal, resume=resume, watch=watch, started_by=started_by)
+    return begun, recorded
 
 
 @contextmanager
-def _grid(choice: engine.Choice, team: Team | None) -> Iterator[SimulatedGrid]:
-    if team:
-        yield TeamGrid(choice, team)
+def _grid(choice: Choice, pool: WorkerPool | None, debug: bool) -> Iterator[SimulatedGrid]:
+    """Give the grid on which a choice is carried out."""
+    if pool:
+        yield PoolGrid(choice, pool)
     elif choice.workers == 1:
-        cohort = choice.at_once if choice.knobs.engine == "cohort" else 1
-        yield InlineGrid(client_app, choice.knobs, cohort)
+        at_once = choice.at_once if choice.knobs.engine == "vectorized" else 1
+        yield InlineGrid(choice.knobs, at_once=at_once, catch=not debug)
     else:
-        with closing(Processes(choice.workers)) as processes:
-            yield TeamGrid(choice, processes)
+        with closing(ProcessPool(choice.workers)) as processes:
+            yield PoolGrid(choice, processes)

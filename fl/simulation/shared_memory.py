@@ -1,120 +1,115 @@
-"""Bytes that one process writes and others read, in memory that they share."""
+"""Shared memory in which one process writes bytes that others read.
+
+A `SharedBuffer` belongs to the process that writes it. Readers are told through a pipe where the
+bytes are, by a `Location`, and open that memory by its name once. The writer writes the same
+memory again and again, so readers may use what they were told of only as long as the protocol of
+the two says. `fl.simulation.process_pool` uses two kinds:
+
+* The parent has one for the round's request. It is written while no worker is busy.
+* Each worker has two for its replies and writes them in turn. The parent hands a worker its next
+  chunk before it reads the last reply; meanwhile the worker writes the other buffer. The parent
+  has read a reply before it waits for the next one, so two are enough.
+
+Whoever writes a buffer unlinks it, when it grows or is closed. If a worker is killed, it can't:
+then its parent unlinks all buffers that it was told of (`Reader.take_over`). A buffer that a
+worker made and died before telling stays until Python's resource tracker, a process that all of
+them share, ends after the last of them and unlinks it. The same happens to all buffers if the
+parent is killed.
+"""
 
 import os
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
-
-import numpy as np
+from typing import NamedTuple
 
 from fl.simulation.pickling import Pieces
 
-Told = tuple[str, int, str]
-"""Where a slab's bytes are: the memory's name, their number, and the name of one that is gone."""
-NO_ROOM: Told = "", 0, ""
-"""They are nowhere: the machine has too little memory that can be shared."""
+
+class Location(NamedTuple):
+    """Where a buffer's bytes are."""
+
+    name: str
+    """The name of the memory."""
+    size: int
+    """The number of bytes, from its beginning on."""
+    replaced: str = ""
+    """The name of the memory that it takes the place of, which the reader can close."""
 
 
-_held: list[SharedMemory] = []
+NOWHERE = Location("", 0)
+"""The machine has too little memory that can be shared; the bytes go through the pipe."""
 
 
-class Slab:
-    """Memory that is written again and again, by one process."""
+class SharedBuffer:
+    """Memory that one process writes again and again; it grows where needed."""
 
     def __init__(self) -> None:
         self.memory: SharedMemory | None = None
 
-    def write(self, pieces: Pieces) -> Told:
-        """Put pieces one behind the other, and say where; nothing is written where is no room.
-
-        Views of what this memory was, which it no longer is, become bytes.
-        """
-        gone, size = "", sum(map(len, pieces))
-        there = self._there(pieces)
-        if not there:  # some may be views of other parts of this memory, or of what is given back
-            pieces[:] = [bytes(piece) for piece in pieces]
+    def write(self, pieces: Pieces) -> Location:
+        """Write pieces one behind the other, and return where; `NOWHERE` if there is no room."""
+        size, replaced = sum(map(len, pieces)), ""
         if self.memory is None or self.memory.size < size:
-            if size > _room():
-                return NO_ROOM
-            gone = self.close()
+            if size > _free_bytes():
+                return NOWHERE
+            replaced = self.close()
             self.memory = SharedMemory(create=True, size=size)
         end = 0
         for piece in pieces:
             begin, end = end, end + len(piece)
-            if not (there and isinstance(piece, memoryview)):
-                self.memory.buf[begin:end] = piece  # pyrefly: ignore
-        return self.memory.name, size, gone
-
-    def place(self) -> memoryview | None:
-        """Return its memory, for who packs what is to be written; None where there is none yet."""
-        return self.memory.buf if self.memory else None
-
-    def _there(self, pieces: Pieces) -> bool:
-        """Return whether all views among pieces are of the part of this memory that they go to."""
-        if self.memory is None or self.memory.size < sum(map(len, pieces)):
-            return False
-        end = _address(self.memory.buf)  # pyrefly: ignore
-        for piece in pieces:
-            begin, end = end, end + len(piece)
-            if isinstance(piece, memoryview) and begin != _address(piece):
-                return False
-        return True
+            self.memory.buf[begin:end] = piece  # pyrefly: ignore
+        return Location(self.memory.name, size, replaced)
 
     def close(self) -> str:
-        """Give the memory back, and return its name; who reads it still has it."""
+        """Unlink the memory, and return its name. Readers that have opened it still have it."""
         if self.memory is None:
             return ""
-        name, memory, self.memory = self.memory.name, self.memory, None
-        try:
-            memory.close()
-        except BufferError:  # of what was packed into it not all is gone
-            _held.append(memory)
+        name = self.memory.name
+        self.memory.close()
         with suppress(FileNotFoundError):
-            memory.unlink()
+            self.memory.unlink()
+        self.memory = None
         return name
 
 
-def _address(memory: memoryview) -> int:
-    return np.frombuffer(memory, np.uint8).ctypes.data
-
-
-def send(pipe: Connection, told: Told, pieces: Pieces) -> None:
-    """Say through a pipe where pieces are; those that are nowhere go through it themselves."""
-    pipe.send(told)
-    if told == NO_ROOM:
+def send(pipe: Connection, location: Location, pieces: Pieces) -> None:
+    """Tell a reader where pieces were written; those that are nowhere are sent themselves."""
+    pipe.send(location)
+    if location == NOWHERE:
         pipe.send_bytes(b"".join(pieces))
 
 
 class Reader:
-    """The slabs of another process, as they are told of through a pipe."""
+    """The buffers of another process, opened as their locations come through a pipe."""
 
     def __init__(self) -> None:
-        self.slabs: dict[str, SharedMemory] = {}
+        self.buffers: dict[str, SharedMemory] = {}
 
     def receive(self, pipe: Connection) -> memoryview:
-        """Return the bytes that were sent, as they are until that slab is written again."""
-        name, size, gone = told = pipe.recv()
-        if told == NO_ROOM:
+        """Return the bytes that were sent. They change when their writer writes that buffer."""
+        location: Location = pipe.recv()
+        if location == NOWHERE:
             return memoryview(pipe.recv_bytes())
-        if gone in self.slabs:
-            with suppress(BufferError):
-                self.slabs.pop(gone).close()
-        if name not in self.slabs:
-            self.slabs[name] = SharedMemory(name)
-        return self.slabs[name].buf[:size]  # pyrefly: ignore
+        if location.replaced in self.buffers:
+            with suppress(BufferError):  # somebody holds a view of it; it is closed with that
+                self.buffers.pop(location.replaced).close()
+        if location.name not in self.buffers:
+            self.buffers[location.name] = SharedMemory(location.name)
+        return self.buffers[location.name].buf[: location.size]  # pyrefly: ignore
 
     def take_over(self) -> None:
-        """Give all of it back, of a process that is gone."""
-        for slab in self.slabs.values():
+        """Unlink and close all buffers of a process that has ended."""
+        for buffer in self.buffers.values():
             with suppress(FileNotFoundError):
-                slab.unlink()
-            with suppress(BufferError):  # somebody still reads; it goes with the reader
-                slab.close()
+                buffer.unlink()
+            with suppress(BufferError):
+                buffer.close()
 
 
-def _room() -> int:
-    """Return the bytes that can be shared; containers often have few, and more is a crash."""
+def _free_bytes() -> int:
+    """Return how many bytes can be shared. Containers often have few, and writing more crashes."""
     with suppress(AttributeError, FileNotFoundError):
         place = os.statvfs("/dev/shm")
         return place.f_bavail * place.f_frsize

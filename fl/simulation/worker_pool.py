@@ -1,200 +1,264 @@
-"""Clients whose work is shared between workers, in processes or on the machines of a cluster."""
+"""The clients of a round, trained by a pool of workers: processes, or actors on a cluster.
 
-import pickle
+`PoolGrid` cuts a round's requests into chunks. A worker trains one chunk at a time (`train_chunk`).
+What all requests of a round share, the global network and the configuration, is broadcast to all
+workers once; a chunk holds the rest. `Dispatch` decides which worker gets which chunk and when.
+The order in which replies come back has no influence on results, since the server sorts them.
+"""
+
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol, runtime_checkable
 
-from flwr.app import Context, Error, Message, MessageType
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 
-from fl.client import app
+from fl.client import task
 from fl.data import share
 from fl.fleet import work
 from fl.messages import records
-from fl.nn import settled
-from fl.simulation import pickling
-from fl.simulation.engine import Choice, longest_first
-from fl.simulation.grid import Question, SimulatedGrid, called
-from fl.simulation.pickling import Answer
+from fl.messages.flower_internals import restore_message
+from fl.nn import resolve_auto
+from fl.server.failures import Failure, RunFailed
+from fl.simulation.engine import Choice
+from fl.simulation.grid import Request, SimulatedGrid
+from fl.simulation.pickling import Pieces, pack, unpack
+from fl.simulation.pipeline import Pipeline
+from fl.simulation.schedule import longest_first
 
 _TRIES = 2
-"""How many workers may die of a parcel."""
+"""How many workers may die while they train a chunk, before it is cut up or its client refused."""
+Chunk = Sequence[Request]
+"""The requests that a worker is given at a time."""
 
 
 @dataclass(frozen=True)
-class Heard:
-    """News of a worker: it has answered its parcel or, without answers, died of it."""
+class WorkerReply:
+    """What became of a worker's chunk: its replies or, without them, the reason why it died."""
 
     worker: int
-    answers: memoryview | None = None
-    why: str = ""
-    """What became of it, in one line."""
+    replies: memoryview | None = None
+    """What `train_chunk` returned, as one piece."""
+    reason: str = ""
+    """How the worker ended, in one line."""
 
 
 @runtime_checkable
-class Team(Protocol):
+class WorkerPool(Protocol):
     """Workers, numbered from 0. One that dies is replaced by another of its number."""
 
     size: int
     runtime: str
-    """What `experiment.json` calls it."""
+    """The name of this kind of pool in `experiment.json`."""
 
-    def tell(self, request: bytes) -> None:
-        """Give all workers the request that parcels refer to; none is busy, none is dead after."""
+    def broadcast(self, request: Pieces) -> None:
+        """Give all workers, none of which is busy, what the next chunks have in common."""
         ...
 
-    def give(self, worker: int, parcel: bytes) -> None:
-        """Give an idle worker a parcel."""
+    def submit(self, worker: int, chunk: bytes) -> None:
+        """Give an idle worker a chunk."""
         ...
 
-    def hear(self) -> Heard:
-        """Wait for news of any busy worker; answers stay valid until its next but one."""
+    def wait(self) -> WorkerReply:
+        """Wait until any busy worker is done or dead; it is idle then.
+
+        The replies stay valid until this returns the next but one reply of the same worker.
+        """
         ...
 
-    def drop(self) -> None:
-        """Forget all parcels that are not answered, whatever it takes."""
+    def cancel(self) -> None:
+        """Drop all chunks that are at work; the workers that have them are ended."""
         ...
 
 
-class TeamGrid(SimulatedGrid):
-    """Replies come as they are ready; how many wait in memory depends on room, not on clients.
+class PoolGrid(SimulatedGrid):
+    """A grid whose clients are trained by a pool; replies come in the order in which they finish.
+
+    How many replies wait in memory is bounded by `choice.at_once`, not by the number of clients.
 
     Args:
         choice: how clients are trained.
-        team: who trains them.
+        pool: the workers.
     """
 
-    def __init__(self, choice: Choice, team: Team) -> None:
+    def __init__(self, choice: Choice, pool: WorkerPool) -> None:
         super().__init__(choice.knobs)
-        self.knobs, self.at_once = settled(choice.knobs), choice.at_once
-        self.lanes = choice.knobs.engine == "cohort"
-        self.team = team
+        self.knobs, self.at_once = resolve_auto(choice.knobs), choice.at_once
+        self.lanes = choice.knobs.engine == "vectorized"
+        self.pool, self.pipeline = pool, Pipeline()
 
-    def answers(self, questions: Sequence[Question]) -> Iterator[Message]:
-        """Yield a reply per request, in the order in which they are ready."""
-        if not questions or questions[0][0].metadata.message_type == records.WHO_ARE_YOU:
-            yield from called(app.app, questions)  # sooner answered than handed over
+    def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
+        """Yield a reply per request. If the caller stops early, the pool's work is cancelled."""
+        if not requests:
             return
-        with self._at_work(questions) as replies:
-            yield from replies
-
-    @contextmanager
-    def at_work(self, messages: Iterable[Message]) -> Iterator[Iterator[Message]]:
-        """Let workers begin, and give what `send_and_receive` gives."""
-        with self._at_work(self._asked(messages)) as replies:
-            yield self._heard(replies)
-
-    @contextmanager
-    def _at_work(self, questions: Sequence[Question]) -> Iterator[Iterator[Message]]:
-        dealt, ahead = self._dealt(questions)
-        waiting, busy = list(range(len(dealt))), dict[int, int]()
-        self.team.tell(pickle.dumps(questions[0][0].content, pickle.HIGHEST_PROTOCOL))
+        if requests[0][0].metadata.message_type == records.WHO_ARE_YOU:
+            # Takes less time here than the way to a worker.
+            yield from task.answer(*zip(*requests, strict=True))
+            return
+        dispatch = Dispatch(self.pool, *self._chunks(requests))
         try:
-            self._hand_out(dealt, ahead, waiting, busy)
-            yield self._shared(dealt, ahead, waiting, busy)
+            dispatch.start()
+            self.pipeline.flush()  # every worker is busy, and this process is free for other work
+            yield from dispatch.replies()
         finally:
-            self.team.drop()
+            self.pool.cancel()
 
-    def _dealt(self, questions: Sequence[Question]) -> tuple[list[Sequence[Question]], int]:
-        """Return parcels, and how many may be begun before the oldest of them is done.
+    def when_busy(self, finish: Callable[[], None]) -> None:
+        """Put what finishes a round off until workers are at the next."""
+        self.pipeline.when_busy(finish)
 
-        Whoever has most to do is begun first, so that no worker is left alone at the end: among
-        all clients, where memory holds all of their replies.
+    def flush(self) -> None:
+        """Do what was put off."""
+        self.pipeline.flush()
+
+    def _chunks(self, requests: Sequence[Request]) -> tuple[list[Chunk], int]:
+        """Cut requests into chunks, and return how far workers may be ahead, see `Dispatch`.
+
+        Clients with most steps come first, so that no worker is left alone at the end with a long
+        one. Where memory can't hold the replies of all clients, this order holds only within
+        windows of as many as it can.
         """
-        steps = [self._steps(*question) for question in questions]
-        size, at_once = self.team.size, max(self.at_once, self.team.size)
-        parts: list[list[int]] = []
-        for begin in range(0, len(questions), at_once):
-            window = range(begin, min(begin + at_once, len(questions)))
-            hands = size if self.lanes else len(window)
-            dealt = longest_first([steps[place] for place in window], hands)
-            parts += [[window[place] for place in part] for part in dealt if part]
-        ahead = len(parts) if at_once >= len(questions) else 2 * size
-        return [[questions[place] for place in part] for part in parts], ahead
-
-    def _shared(
-        self,
-        dealt: list[Sequence[Question]],
-        ahead: int,
-        waiting: list[int],
-        busy: dict[int, int],
-    ) -> Iterator[Message]:
-        """Let workers answer parcels, each in turn as a worker is free."""
-        died, answered, why = Counter[int](), False, ""
-        while busy:
-            heard, lost = self.team.hear(), None
-            number = busy.pop(heard.worker)
-            if heard.answers is None:
-                lost, why = self._again(dealt, number, waiting, died), heard.why
-            self._hand_out(dealt, ahead, waiting, busy)  # before we read: nobody has to wait
-            if heard.answers is not None:
-                yield from self._read(dealt[number], heard.answers)
-                answered = True
-            elif lost:
-                yield _unanswered(lost, why)
-        if not answered:
-            raise RuntimeError(f"no worker lives long enough to answer: {why}")
-
-    def _hand_out(
-        self,
-        dealt: Sequence[Sequence[Question]],
-        ahead: int,
-        waiting: list[int],
-        busy: dict[int, int],
-    ) -> None:
-        """Give idle workers what is next."""
-        request = dealt[0][0][0].content
-        for worker in range(self.team.size):
-            if worker not in busy and waiting:
-                oldest = min([waiting[0], *busy.values()])
-                if waiting[0] < oldest + ahead:
-                    busy[worker] = heappop(waiting)
-                    self.team.give(worker, b"".join(pickling.pack(dealt[busy[worker]], request)))
-
-    def _again(
-        self,
-        dealt: list[Sequence[Question]],
-        number: int,
-        waiting: list[int],
-        died: Counter[int],
-    ) -> Question | None:
-        """Let a parcel of which a worker died be done again, at last client by client.
-
-        Returns the question of the client whose fault it then is.
-        """
-        died[number] += 1
-        if died[number] < _TRIES:
-            heappush(waiting, number)
-        elif len(dealt[number]) == 1:
-            return dealt[number][0]
-        else:
-            for question in dealt[number]:
-                heappush(waiting, len(dealt))
-                died[len(dealt)] = _TRIES - 1
-                dealt.append([question])
-        return None
-
-    def _read(self, questions: Sequence[Question], answers: memoryview) -> Iterator[Message]:
-        with answers:  # let go of as soon as it is read: its memory may be gone then
-            found: list[Answer] | str = pickling.unpack(answers, questions[0][0].content)
-        if isinstance(found, str):
-            raise RuntimeError(f"in a worker: {found}")
-        for (_, context), (reply, state) in zip(questions, found, strict=True):
-            context.state = state
-            yield reply
+        steps = [self._steps(*request) for request in requests]
+        size, at_once = self.pool.size, max(self.at_once, self.pool.size)
+        chunks: list[Chunk] = []
+        for begin in range(0, len(requests), at_once):
+            window = range(begin, min(begin + at_once, len(requests)))
+            # Lanes want all of a worker's clients at once. Without lanes each is a chunk.
+            parts = size if self.lanes else len(window)
+            dealt = longest_first([steps[place] for place in window], parts)
+            chunks += [[requests[window[place]] for place in part] for part in dealt if part]
+        return chunks, len(chunks) if at_once >= len(requests) else 2 * size
 
     def _steps(self, message: Message, context: Context) -> int:
         if message.metadata.message_type != MessageType.TRAIN:
             return 1
         partition = int(context.node_config["partition-id"])
         images = len(share(context.node_config, self.knobs).train)
-        return work(self.knobs, partition, records.read_round(message.content), images).steps(
-            images
-        )
+        number = records.read_round(message.content)
+        return work(self.knobs, partition, number, images).steps(images)
 
 
-def _unanswered(question: Question, why: str) -> Message:
-    return Message(Error(0, f"{_TRIES} workers died of it: {why}"), reply_to=question[0])
+class Dispatch:
+    """Hands the chunks of one round to the workers of a pool, and collects their replies.
+
+    A chunk whose worker dies is handed out once more. If that worker dies, too, the chunk is cut
+    into its clients, each of which has one try left, alone. A client whose worker dies then is
+    refused with the reason. So a client that kills its worker costs nobody else anything.
+
+    Args:
+        pool: the workers; all are idle.
+        chunks: at least one. They are begun in this order.
+        ahead: how many chunks may be begun from the oldest on that is not done. The server takes
+            replies in the order of requests, so the others' replies wait for it in memory.
+    """
+
+    def __init__(self, pool: WorkerPool, chunks: Sequence[Chunk], ahead: int) -> None:
+        self.pool, self.chunks, self.ahead = pool, list(chunks), ahead
+        self.waiting = list(range(len(chunks)))
+        """The numbers of chunks that nobody has, as a heap: the lowest comes first."""
+        self.busy: dict[int, int] = {}
+        """Worker -> the number of the chunk that it has."""
+        self.deaths = Counter[int]()
+        """The number of a chunk -> how many workers have died of it."""
+        self.shared = chunks[0][0][0].content
+        """What is broadcast: the content of the first request, and nearly always of all."""
+
+    def start(self) -> None:
+        """Broadcast what chunks share, and give every worker its first chunk."""
+        self.pool.broadcast(pack(self.shared))
+        self._hand_out()
+
+    def replies(self) -> Iterator[Message]:
+        """Yield a reply per request, as they come, and update the clients' contexts.
+
+        Raises:
+            RunFailed: all workers have died, or one met an error that is not of one client.
+        """
+        any_replied, reason = False, ""
+        while self.busy:
+            reply = self.pool.wait()
+            number, refused = self.busy.pop(reply.worker), None
+            if reply.replies is None:
+                refused, reason = self._retry(number), reply.reason
+            self._hand_out()  # before the reply is read, so that the worker need not wait for that
+            if reply.replies is not None:
+                yield from _read_replies(self.chunks[number], reply.replies)
+                any_replied = True
+            elif refused:
+                error = Error(0, f"{_TRIES} workers died while they trained it: {reason}")
+                yield Message(error, reply_to=refused[0])
+        if not any_replied:
+            raise RunFailed(f"no worker lived long enough to reply: {reason}")
+
+    def _hand_out(self) -> None:
+        """Give idle workers the next chunks, as far ahead as is allowed."""
+        for worker in range(self.pool.size):
+            if worker not in self.busy and self.waiting:
+                oldest = min([self.waiting[0], *self.busy.values()])
+                if self.waiting[0] < oldest + self.ahead:
+                    number = self.busy[worker] = heappop(self.waiting)
+                    self.pool.submit(worker, pack_chunk(self.chunks[number], self.shared))
+
+    def _retry(self, number: int) -> Request | None:
+        """Put a chunk whose worker died back; returns its only request if it has no try left."""
+        chunk = self.chunks[number]
+        self.deaths[number] += 1
+        if self.deaths[number] < _TRIES:
+            heappush(self.waiting, number)
+        elif len(chunk) == 1:
+            return chunk[0]
+        else:
+            for request in chunk:
+                alone = len(self.chunks)
+                self.chunks.append([request])
+                self.deaths[alone] = _TRIES - 1
+                heappush(self.waiting, alone)
+        return None
+
+
+def pack_chunk(chunk: Chunk, shared: RecordDict) -> bytes:
+    """Write a chunk without the content that its requests share with all others of the round."""
+    parts = [
+        (message.metadata, None if message.content is shared else message.content, context)
+        for message, context in chunk
+    ]
+    return b"".join(pack(parts))
+
+
+def unpack_chunk(packed: bytes, shared: RecordDict) -> Chunk:
+    """Read a chunk, and put the shared content back."""
+    return [
+        (restore_message(metadata, shared if own is None else own), context)
+        for metadata, own, context in unpack(packed)
+    ]
+
+
+def train_chunk(packed: bytes, shared: RecordDict) -> Pieces:
+    """Train the clients of a chunk: this is what a worker does.
+
+    Args:
+        packed: the chunk.
+        shared: what was broadcast.
+
+    Returns:
+        A reply and the state of each client, packed. An error of a single client is a reply. Any
+        other error, such as a network that can't be built, is packed as a `Failure` instead.
+    """
+    try:
+        chunk = unpack_chunk(packed, shared)
+        replies = task.answer(*zip(*chunk, strict=True))
+    except Exception as error:
+        return pack(Failure.of(error))
+    states = [context.state for _, context in chunk]
+    return pack(list(zip(replies, states, strict=True)))
+
+
+def _read_replies(chunk: Chunk, packed: memoryview) -> Iterator[Message]:
+    with packed:  # released as soon as it is read, since the worker will write that memory again
+        found: list[tuple[Message, RecordDict]] | Failure = unpack(packed)
+    if isinstance(found, Failure):
+        raise RunFailed(f"in a worker: {found.reason} ({found.place})", found.short)
+    for (_, context), (reply, state) in zip(chunk, found, strict=True):
+        context.state = state
+        yield reply

@@ -6,6 +6,7 @@ A batch of one image is an ordinary batch.
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fl.config import Client
 from fl.data import Batch, Dataset, Split
-from fl.nn import train_without_noise
+from fl.nn import fixed_statistics, train_without_noise
 from fl.training.parameters import FlatNetwork
 from fl.training.step import Correction, Update
 
@@ -76,6 +77,65 @@ def train(
         single_value_steps=max((norm.single_value_steps for norm in network.norms), default=0),
         seconds=time.perf_counter() - begun,
     )
+
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+@runtime_checkable
+class Begun(Protocol):
+    """A client's round that has begun: the network holds its start."""
+
+    @property
+    def batches(self) -> Iterator[Batch]:
+        """The client's batches."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol[Result_co]):
+    """What is asked of one client in a round, whatever engine trains it."""
+
+    @property
+    def steps(self) -> int:
+        """How many batches there will be."""
+        ...
+
+    def begin(self, network: FlatNetwork) -> Begun:
+        """Load the client's start into a network."""
+        ...
+
+    def end(self, network: FlatNetwork, begun: Any, outcome: Outcome) -> Result_co:
+        """Make a result of what the network has become."""
+        ...
+
+    def fail(self, error: Exception) -> Result_co:
+        """Make a result of an error."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """How clients that are alike train."""
+
+    client: Client
+    correct: Correction | None = None
+    """The strategy's client half."""
+    fixed: bool = False
+    """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
+
+
+def train_task(network: FlatNetwork, task: Task[Result], how: Training) -> Result:
+    """Train one client by `train`, and return its result; raises whatever goes wrong."""
+    try:
+        begun = task.begin(network)
+        with fixed_statistics(network.module, how.fixed):
+            outcome = train(network, begun.batches, how.client, how.correct)
+        return task.end(network, begun, outcome)
+    except SystemExit as error:  # it would end this process, with whatever status
+        stopped = RuntimeError("the code of a client called sys.exit")
+        raise stopped.with_traceback(error.__traceback__) from None
 
 
 def _pays(inputs: Tensor, grouped: bool) -> bool:

@@ -1,4 +1,4 @@
-"""A network as one vector of weights: what training, penalties and norms work on."""
+"""A network as one vector of weights, on which training, penalties and norms work."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Form, load
-from fl.nn import BatchNorm, breaks_onednn, build, forget_statistics, has_groups, scalars
+from fl.nn import BatchNorm, Noise, breaks_onednn, build, forget_statistics, has_groups, scalars
 
 Vector = Float[Tensor, "*lanes weights"]
-"""All weights of a network, or one such row for every one of several: what is done to them is done
-to each row by itself."""
+"""All weights of a network, or one such row for each of several networks. Functions of a `Vector`
+treat each row by itself."""
 
 
-def network(
+def build_network(
     knobs: Experiment, generator: torch.Generator, form: Form | None = None
 ) -> "FlatNetwork":
     """Build an experiment's network on its device, with initial weights from a generator.
 
     Args:
         knobs: the experiment.
-        generator: all randomness.
-        form: what the network is for; None: for the experiment's data set.
+        generator: draws the initial weights.
+        form: shape and classes of the examples; None: those of the experiment's data set.
 
     Raises:
         ConfigError: the recipe, the skeleton's size or the device does not exist.
@@ -46,7 +46,7 @@ def network(
 
 @dataclass(frozen=True)
 class Segment:
-    """Where a parameter lies in a vector of weights."""
+    """The part of a vector of weights that holds one parameter."""
 
     name: str
     start: int
@@ -67,14 +67,16 @@ class FlatNetwork:
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
-        if device.type == "cuda":  # whose thread of gradients warns where products come first
+        # The first backward pass on a GPU warns if it begins with a product of matrices, so one
+        # of a single number goes before it.
+        if device.type == "cuda":
             torch.ones((), device=device, requires_grad=True).exp().backward()
         self.module = module.to(device)
         self.weights = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
         self.gradient = torch.zeros_like(self.weights)
         self.segments: list[Segment] = []
         self.buffers = dict(module.named_buffers())
-        """All that the network's state has besides its parameters, by name."""
+        """The network's buffers, such as running statistics, by name."""
         self._tensors: dict[str, Tensor] = dict(module.state_dict(keep_vars=True))
         start = 0
         for name, parameter in module.named_parameters():
@@ -86,38 +88,43 @@ class FlatNetwork:
 
     @cached_property
     def _on_cpu(self) -> tuple[Vector, dict[str, Tensor]]:
-        """Weights and tensors on the CPU: the network's own, or what goes to a GPU in one piece."""
+        """Weights and tensors on the CPU: the network's own, or copies to load a GPU from."""
         if self.weights.device.type == "cpu":
             return self.weights, self._tensors
         weights = torch.empty_like(self.weights, device="cpu")
         return weights, self._tensors | {part.name: part.of(weights) for part in self.segments}
 
     @cached_property
-    def _spoilt(self) -> bool:
+    def _breaks_onednn(self) -> bool:
         return breaks_onednn(self.module)
 
     @contextmanager
     def convolving(self, onednn: bool = True) -> Iterator[None]:
-        """Let convolutions be oneDNN's, or PyTorch's own, as where oneDNN would spoil memory."""
+        """Use oneDNN's convolutions, or PyTorch's own, as always where oneDNN has a bug."""
         before = torch.backends.mkldnn.enabled
-        torch.backends.mkldnn.enabled = before and onednn and not self._spoilt  # pyrefly: ignore
+        torch.backends.mkldnn.enabled = before and onednn and not self._breaks_onednn  # pyrefly: ignore
         try:
             yield
         finally:
             torch.backends.mkldnn.enabled = before
 
     @cached_property
+    def drops(self) -> bool:
+        """Whether training drops something at random."""
+        return any(isinstance(layer, Noise) for layer in self.module.modules())
+
+    @cached_property
     def norms(self) -> list[BatchNorm]:
-        """Its BatchNorm layers."""
+        """The network's BatchNorm layers."""
         return [layer for layer in self.module.modules() if isinstance(layer, BatchNorm)]
 
     @cached_property
     def grouped(self) -> bool:
-        """Whether a convolution of it has groups."""
+        """Whether a convolution of the network has groups."""
         return has_groups(self.module)
 
     def load(self, state: Mapping[str, Tensor | np.ndarray]) -> None:
-        """Overwrite every parameter and buffer, so that nothing of the last client stays.
+        """Overwrite every parameter and buffer, so that nothing of the last client remains.
 
         Raises:
             ValueError: the names or shapes are not this network's.
@@ -135,7 +142,7 @@ class FlatNetwork:
             self.weights.copy_(weights)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all parameters and buffers, on the CPU until the next call or change."""
+        """Return all parameters and buffers on the CPU; valid until the next call or change."""
         weights, tensors = self._on_cpu
         weights.copy_(self.weights)
         return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
@@ -158,7 +165,7 @@ class FlatNetwork:
 
 
 def _fill(tensor: Tensor, values: Tensor | np.ndarray) -> None:
-    """Overwrite a tensor, with one copy also of arrays that can only be read."""
+    """Overwrite a tensor by one copy, also where an array is read-only."""
     if isinstance(values, Tensor):
         tensor.copy_(values)
     elif tensor.device.type == "cpu":
@@ -168,7 +175,7 @@ def _fill(tensor: Tensor, values: Tensor | np.ndarray) -> None:
 
 
 def device_name(network: FlatNetwork) -> str:
-    """Return where a network trains: `cpu`, or the name of the GPU."""
+    """Return the name of the device that a network trains on: `cpu`, or the name of the GPU."""
     device = network.weights.device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 

@@ -1,4 +1,4 @@
-"""Signals of a network in training: the batch that is measured, and the measurement."""
+"""Signals of a network in training: the batch in which it is measured, and the measurement."""
 
 from dataclasses import astuple
 
@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from fl.config import Experiment
-from fl.data import Batch, Dataset, batches, load, validation
+from fl.data import Batch, Dataset, Share, batches, load, validation
 from fl.nn import probes
 from fl.reproducibility.seeds import Step, stream
 from fl.training.parameters import FlatNetwork
@@ -26,18 +26,19 @@ def draw(
     Args:
         knobs: how many images, and how training augments them.
         dataset: whose training images they are.
-        places: the training images to draw from; all of them where they are fewer.
-        path: of the stream.
-        noise: as `fl.data.batches`.
+        places: which training images to draw from; where they are fewer than asked for, all are
+            taken.
+        path: the stream's path.
+        noise: as in `fl.data.Share`.
     """
     rng = stream(knobs.seed, *path, "signals")
     chosen = places[torch.from_numpy(rng.permutation(len(places))[: knobs.signals.images])]
-    augment = knobs.data.augment
-    return next(batches(dataset, chosen, len(chosen), 1, rng, augment=augment, noise=noise))
+    drawn = Share(dataset, train=chosen, held_out=places[:0], noise=noise)
+    return next(batches(drawn, len(chosen), 1, rng, knobs.data.augment))
 
 
 def layers(network: FlatNetwork, batch: Batch) -> list[probes.Layer]:
-    """Return what `fl.nn.probes.measure` does of a network in a batch, wherever that trains."""
+    """Return what `fl.nn.probes.measure` returns, for a network on any device."""
     inputs, labels = (tensor.to(network.weights.device) for tensor in batch)
     with network.convolving():
         return probes.measure(network.module, inputs, labels)
@@ -50,7 +51,7 @@ def measure(network: FlatNetwork, batch: Batch) -> probes.Signals:
 
 
 def training_places(knobs: Experiment) -> Int[Tensor, " examples"]:
-    """Return where the training images are that are not kept for validation."""
+    """Return the places of the training images that are not kept for validation."""
     left = torch.ones(len(load(knobs.data.name).train), dtype=torch.bool)
     left[validation(knobs)] = False
     return left.nonzero().flatten()

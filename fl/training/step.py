@@ -1,11 +1,11 @@
 """One step of a client: correct the gradient, clip it, decay, and move the weights.
 
-The step works on one network's vector of weights, or on a row for each of several clients at once.
-The optimizers do the arithmetic of torch.optim without its start-up second. A round of
+A step works on one network's vector of weights, or on a row for each of several clients at once.
+The optimizers do the arithmetic of torch.optim, whose import takes a second. A round of
 micro-batches makes thousands of tiny steps, so the number of calls matters, not the number of
 multiplications: on one vector an optimizer takes one to six calls, whatever the number of layers.
-A clip changes the gradient in place and returns the norm that the whole gradient had. No value
-leaves the device, so nothing waits for it.
+A clip changes the gradient in place and returns the norm that the whole gradient had before. No
+value is read from the device, so the processor never waits for a GPU.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fl.config import Client
+from fl.config import Client, parse_clip
 from fl.nn.layers.convs import StandardizedConv
 from fl.training.parameters import FlatNetwork, Vector
 
@@ -28,7 +28,7 @@ class Update:
     """Moves weights by one step, given their gradient: w <- w - lr·d(clip(g + correction) + λw).
 
     Args:
-        network: what the weights are of.
+        network: the network whose weights are moved.
         client: learning rate, optimizer, clipping, weight decay.
         correct: the strategy's client half, or None.
         weights: the network's own, or a row for each of several clients.
@@ -48,12 +48,15 @@ class Update:
         self.clip = make_clip(client, network, weights)
         self.optimizer = make_optimizer(client, weights)
 
-    @torch.inference_mode()  # in which gradients of traced passes are made
+    @torch.inference_mode()  # because gradients of traced passes are inference tensors
     def __call__(self, gradient: Vector, start: Vector) -> None:
-        """Correct, clip, decay, and step; the order of torch with the penalty in the loss.
+        """Correct, clip, decay, and step.
+
+        The order is that of PyTorch for a loss with the penalty in it: clipping sees the corrected
+        gradient, but not weight decay.
 
         Args:
-            gradient: of the shape of the weights; it is overwritten.
+            gradient: has the shape of the weights, and is overwritten.
             start: the weights at the beginning of the round.
         """
         if self.correct is not None:
@@ -67,7 +70,7 @@ class Update:
         self.weights.add_(direction, alpha=-self.client.lr)
 
     def forget(self, lane: int) -> None:
-        """Begin anew with one of the rows."""
+        """Reset the sum of norms and the optimizer's state of one row, for another client."""
         self.norms[lane] = 0
         self.optimizer.forget(lane)
 
@@ -85,13 +88,13 @@ class SGD:
         self.velocity = torch.zeros_like(like) if momentum else None
 
     def direction(self, gradient: Vector) -> Vector:
-        """Return g, or with momentum the velocity; may hand the gradient's own memory back."""
+        """Return g, or with momentum the velocity; the result may be `gradient` itself."""
         if self.velocity is None:
             return gradient
         return self.velocity.mul_(self.momentum).add_(gradient)
 
     def forget(self, lane: int) -> None:
-        """Begin anew with one of the rows."""
+        """Reset one row, for another client."""
         if self.velocity is not None:
             self.velocity[lane] = 0
 
@@ -107,7 +110,7 @@ class Adam:
 
     def __init__(self, like: Vector) -> None:
         self.mean, self.square = torch.zeros_like(like), torch.zeros_like(like)
-        # Powers of β are taken in double precision, whatever the weights have.
+        # Powers of β are computed in float64, whatever type the weights have.
         self.steps = torch.zeros(*like.shape[:-1], 1, dtype=torch.float64, device=like.device)
 
     def direction(self, gradient: Vector) -> Vector:
@@ -120,12 +123,12 @@ class Adam:
         return self.mean.div(root).mul_((1 / (1 - self.BETA1**self.steps)).to(gradient.dtype))
 
     def forget(self, lane: int) -> None:
-        """Begin anew with one of the rows."""
+        """Reset one row, for another client."""
         self.mean[lane], self.square[lane], self.steps[lane] = 0, 0, 0
 
 
 Optimizer = SGD | Adam
-"""Remembers what it needs between steps; made anew for every local round."""
+"""An optimizer holds its state between steps. Every local round makes a new one."""
 
 
 def make_optimizer(client: Client, like: Vector) -> Optimizer:
@@ -134,8 +137,9 @@ def make_optimizer(client: Client, like: Vector) -> Optimizer:
 
 
 Norm = Float[Tensor, "*lanes"]
+"""The 2-norm of a gradient, for each lane."""
 Clip = Callable[[Vector], Norm]
-"""Clips a gradient, every lane's by itself."""
+"""Clips a gradient in place, each lane's by itself, and returns the norms before."""
 
 
 def make_clip(client: Client, network: FlatNetwork, weights: Vector) -> Clip:
@@ -143,11 +147,11 @@ def make_clip(client: Client, network: FlatNetwork, weights: Vector) -> Clip:
 
     Args:
         client: the knobs.
-        network: what the weights are of.
-        weights: the network's own, or a row for each of several clients; gradients are of the same
+        network: the network whose weights are moved.
+        weights: the network's own, or a row for each of several clients; gradients have the same
             shape.
     """
-    kind, bound = client.clipping
+    kind, bound = parse_clip(client.clip)
     if kind == "agc":
         return AdaptiveClip(network, weights, bound)
     return partial(by_norm, bound=bound if kind == "norm" else None)
@@ -166,10 +170,10 @@ def by_norm(gradient: Vector, bound: float | None) -> Norm:
 
 
 class AdaptiveClip:
-    """Adaptive gradient clipping (AGC): no unit's gradient is large beside the unit's weights.
+    """Adaptive gradient clipping (AGC) bounds each unit's gradient relative to its weights.
 
     For every unit i: where ‖G_i‖ ≥ λ·max(‖W_i‖, 1e-3), G_i becomes
-    λ·max(‖W_i‖, 1e-3)/max(‖G_i‖, 1e-6)·G_i. A unit is what makes one output: a row of a linear
+    λ·max(‖W_i‖, 1e-3)/max(‖G_i‖, 1e-6)·G_i. A unit is the weights of one output: a row of a linear
     layer, a filter of a convolution. Of a parameter that is a vector (a bias, the gains of
     standardized weights, an activation's scalars) the whole is one unit. The last layer,
     `classifier`, is left as it is, weights and bias; where there is none, nothing is.
@@ -179,7 +183,7 @@ class AdaptiveClip:
 
     Source: arXiv 2102.06171, section 4.1, with the constants and the vectors of its authors' code.
     Where a gain is stored as (outputs, 1, 1, 1), timm's code clips it element by element; the
-    authors' takes it for the vector that it is, and so do we.
+    authors' code treats it as a vector, and so does this one.
 
     Args:
         network: says what the units are.
@@ -205,7 +209,8 @@ class AdaptiveClip:
     @torch.no_grad()
     def __call__(self, gradient: Vector) -> Norm:
         """Clip a gradient in place and return the 2-norm that the whole of it had."""
-        if self._last[0] is not gradient:  # a network's is always in the same place
+        # The views are kept for the next step: a network's gradient is always the same tensor.
+        if self._last[0] is not gradient:
             self._last = gradient, self._matrices(gradient)
         gradients = self._last[1]
         norm = torch.linalg.vector_norm(gradient, dim=-1)

@@ -1,7 +1,7 @@
-"""Flat graphs compiled ahead of time into programs, which the user's cache keeps.
+"""Traced graphs compiled ahead of time (AOTInductor) into programs, kept in the user's cache.
 
-A program is found again by the graph that it was made of. PyTorch's compiler is called once on a
-machine: who comes meanwhile waits.
+A program's folder is named by a hash of its graph and of all else that it depends on. PyTorch's
+compiler runs once for each on a machine: a process that needs the same program meanwhile waits.
 """
 
 import fcntl
@@ -19,58 +19,54 @@ import platformdirs
 import torch
 from torch import Tensor
 
-from fl.vectorized.graph_cache import Graph, Program, form
+from fl.vectorized.graph_cache import Graph, Program, signature
 from fl.vectorized.operators.library import compiler, processor
+from fl.vectorized.torch_internals import compile_package, load_package
 
-# Inductor's own place for what it compiles on the way is a folder for temporary files.
+# By default, Inductor puts what it compiles on the way into the folder for temporary files.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", str(platformdirs.user_cache_path("fednf") / "inductor")
 )
 _OPTIONS = {"custom_op_default_layout_constraint": "flexible_layout"}
-"""Our operators take any layout; else each would get a copy of its own of what two of them use."""
+"""Settings of the compiler. Our operators take tensors of any layout; without this one the compiler
+would copy an argument that two of them use, once for each."""
 
 
-def compiled(graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
-    """Return a program that does what a graph does, for tensors of the same forms as these.
+def compile_ahead_of_time(graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
+    """Return a program that does what a graph does, for tensors of the same shapes and types.
 
-    It takes them contiguous, and does not look whether they are.
+    It takes contiguous tensors, and does not check that they are.
 
     Args:
         graph: what to do.
-        arguments: what it is called with.
+        arguments: tensors like those that it is called with.
     """
-    folder = _place(graph, arguments)
-    with _alone(folder):
+    folder = _program_folder(graph, arguments)
+    with _locked(folder):
         try:
-            loader = _load(folder)
-        except RuntimeError:  # there is none, or none that this machine can load
+            run = load_package(folder)
+        except RuntimeError:  # there is none, or this machine can't load it
             shutil.rmtree(folder, ignore_errors=True)
             _compile(graph, arguments, folder)
-            loader = _load(folder)
-    return lambda *arguments: loader.run(list(arguments))
+            run = load_package(folder)
+    return lambda *arguments: run(list(arguments))
 
 
-def _load(folder: Path) -> torch._C._aoti.AOTIModelPackageLoader:
-    # Not `torch._inductor.aoti_load_package`: that unpacks a copy into the folder for temporary
-    # files, where it stays if the process is killed, and its program reads JSON at every call.
-    return torch._C._aoti.AOTIModelPackageLoader(str(folder), "model", False, 1, -1)
-
-
-def _place(graph: Graph, arguments: tuple[Tensor, ...]) -> Path:
-    """Return where the program of this graph, PyTorch, compiler and processor is."""
+def _program_folder(graph: Graph, arguments: tuple[Tensor, ...]) -> Path:
+    """Return the folder of a program; it depends on graph, PyTorch, compiler and processor."""
     digest = hashlib.sha256(graph.code.encode())
     for name, constant in sorted(graph.constants.items()):
-        digest.update(f"{name} {form(constant)}".encode())
+        digest.update(f"{name} {signature(constant)}".encode())
         digest.update(constant.numpy(force=True).tobytes())
-    forms = [form(argument) for argument in arguments]
+    signatures = [signature(argument) for argument in arguments]
     made_by = torch.__version__, _OPTIONS, torch.get_num_threads(), *compiler(), processor()
-    digest.update(f"{forms} {made_by}".encode())
+    digest.update(f"{signatures} {made_by}".encode())
     return platformdirs.user_cache_path("fednf") / f"pass-{digest.hexdigest()[:16]}"
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process makes a program of that name."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait until no other process compiles the program of this folder, and keep others out."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -78,14 +74,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _compile(graph: Graph, arguments: tuple[Tensor, ...], folder: Path) -> None:
-    """Make a program and put it into a folder, whole or not at all."""
+    """Compile a program and put it into a folder, whole or not at all."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as made, warnings.catch_warnings():
-        # PyTorch's exporter warns of what it does itself.
+        # PyTorch's exporter triggers deprecation warnings of its own.
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
         program = torch.export.export(graph.module(), arguments)
         package = Path(made) / "pass.pt2"
-        with torch._functorch.config.patch(_OPTIONS):
-            torch._inductor.aoti_compile_and_package(program, package_path=str(package))
+        compile_package(program, package, _OPTIONS)
         with zipfile.ZipFile(package) as file:
             file.extractall(Path(made) / "pass")
         (Path(made) / "pass").rename(folder)

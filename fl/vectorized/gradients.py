@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fl.training.parameters import FlatNetwork
-from fl.vectorized.operators import Operators, why_not
+from fl.vectorized.operators import Operators, unavailable_reason
 
 Rows = Float[Tensor, "lanes weights"]
 PerLane = Float[Tensor, " lanes"]
@@ -23,31 +23,44 @@ class Examples(NamedTuple):
 
     inputs: Float[Tensor, "lanes batch channels *space"]
     labels: Int[Tensor, "lanes batch"]
-    shares: Float[Tensor, "lanes batch"]
-    """What each example counts in its lane's loss: 1 over the size of the lane's batch, and 0
-    where a place is only filled up."""
+    example_weights: Float[Tensor, "lanes batch"]
+    """The weight of each example in its lane's loss: 1 over the size of the lane's batch, and 0 for
+    an example that only pads the batch."""
+
+
+@runtime_checkable
+class LaneGradients(Protocol):
+    """Differentiates the losses of lanes by their weights: `Gradients` and `TracedGradients`."""
+
+    prefers_all_lanes: ClassVar[bool]
+    """Whether a pass over all lanes is faster than one over some of them."""
+
+    def __call__(
+        self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
+    ) -> tuple[PerLane, Rows]:
+        """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
+        ...
 
 
 class Gradients:
     """Differentiates the losses of K lanes by their weights, for any network that vmap can take.
 
-    For lane k, ``L_k = Σ_b share_kb · CE(f(x_kb; w_k), y_kb)`` and ``dL_k/dw_k``. The network's own
-    weights are neither read nor changed.
+    For lane k, ``L_k = Σ_b share_kb · CE(f(x_kb; w_k), y_kb)`` and ``dL_k/dw_k``, where share_kb is
+    the example's weight. The network's own weights are neither read nor changed.
 
     Args:
         network: f, and where in a row of weights its parameters lie.
-        native: whether our operators stand in for PyTorch's, see `fl.vectorized.operators`.
+        native: whether our operators replace PyTorch's, see `fl.vectorized.operators`.
 
     Raises:
         RuntimeError: our operators can't be built here.
     """
 
-    whole: ClassVar[bool] = False
-    """Whether a pass over all lanes is had for less than one over some of them."""
+    prefers_all_lanes: ClassVar[bool] = False
 
     def __init__(self, network: FlatNetwork, native: bool = False) -> None:
         self.module, self.segments = network.module, network.segments
-        if native and (reason := why_not()):
+        if native and (reason := unavailable_reason()):
             raise RuntimeError(reason)
         self.operators = Operators if native else nullcontext
 
@@ -56,9 +69,11 @@ class Gradients:
     ) -> tuple[PerLane, Rows]:
         """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
         parts = {s.name: s.of(weights.detach()).requires_grad_() for s in self.segments}
-        # The fused kernels of attention can't be vectorized over lanes.
+        # Fused kernels of attention have no rule for vmap, so attention is plain products.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self.operators():
             losses = torch.vmap(self._loss)(parts, dict(buffers), *examples)
+            # A lane's loss depends on its own weights only, so the gradient of the sum of losses
+            # has every lane's own gradient in its row. Parameters that no loss depends on get 0.
             found = torch.autograd.grad(losses.sum(), list(parts.values()), materialize_grads=True)
         return losses.detach(), torch.cat([part.reshape(len(part), -1) for part in found], dim=1)
 
@@ -68,9 +83,10 @@ class Gradients:
         buffers: Mapping[str, Tensor],
         inputs: Tensor,
         labels: Tensor,
-        shares: Tensor,
+        example_weights: Tensor,
     ) -> Tensor:
+        """Return the loss of one lane; `torch.vmap` adds the dimension of lanes."""
         logits = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
         # Not `F.cross_entropy`: under vmap its parts load sympy, which takes 0.7 s.
         likely = F.log_softmax(logits, dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return -likely @ shares
+        return -likely @ example_weights

@@ -7,21 +7,21 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fl.config import Client
 from fl.data import Batch
+from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
-from fl.training.step import Correction, Update
-from fl.vectorized.gradients import Examples, Gradients
+from fl.training.step import Update
+from fl.vectorized.gradients import Examples, LaneGradients
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What has come together in a lane since its client began."""
+    """What has been summed up in a lane since its client began."""
 
     loss: float
-    """Of every batch's loss times its size."""
+    """The sum over batches of the batch's mean loss times its size."""
     gradient_norm: float
-    """Of every step's."""
+    """The sum over steps of the gradient's norm."""
     update_norm: float
     """‖w - w_start‖₂."""
 
@@ -30,38 +30,37 @@ class Lanes:
     """K rows of weights, buffers and optimizer state.
 
     Args:
-        network: of which they are; clients are loaded from it and saved to it.
-        client: how all of them train.
-        correct: the strategy's client half, or None.
+        network: the network whose weights the rows are; clients are loaded from it and saved to it.
+        how: how all of them train. Where BatchNorm takes the statistics of a batch, the examples
+            of a batch influence each other. Then no batch is padded, and only batches of one size
+            can be in one pass.
         gradients: the program of this network.
         lanes: K.
-        widths: to how many images batches are filled up, see `fl.vectorized.padding`; the last is the
-            size of all batches but a client's last.
-        by_batch: whether examples of a batch bear on each other, as with BatchNorm, so that only
-            batches of one size can be taken together.
+        padded_sizes: the sizes to which batches are padded, ascending, see `fl.vectorized.padding`;
+            the last is the batch size of all batches but a client's last one.
     """
 
     def __init__(
         self,
         network: FlatNetwork,
-        client: Client,
-        correct: Correction | None,
-        gradients: Gradients,
+        how: Training,
+        gradients: LaneGradients,
         lanes: int,
-        widths: Sequence[int],
-        by_batch: bool,
+        padded_sizes: Sequence[int],
     ) -> None:
-        self.network, self.gradients = network, gradients
-        self.widths, self.by_batch = widths, by_batch
+        self.network, self.gradients, self.padded_sizes = network, gradients, padded_sizes
+        self.by_batch = bool(network.norms) and not how.fixed
         self.weights = network.weights.expand(lanes, -1).clone()
-        self.start, self.parts = self.weights.clone(), torch.zeros_like(self.weights)
+        self.everyone = list(range(lanes))
+        self.start = self.weights.clone()
+        self.collected = torch.zeros_like(self.weights)
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
-        self.update = Update(network, client, correct, self.weights)
+        self.update = Update(network, how.client, how.correct, self.weights)
         self.losses = torch.zeros_like(self.update.norms)
 
     @torch.no_grad()
     def load(self, lane: int) -> None:
-        """Begin with what the network holds."""
+        """Begin a client in a lane, with the weights and buffers that the network holds."""
         self.weights[lane] = self.start[lane] = self.network.weights
         self.losses[lane] = 0
         for name, buffer in self.network.buffers.items():
@@ -70,7 +69,7 @@ class Lanes:
 
     @torch.no_grad()
     def save(self, lane: int) -> Sums:
-        """Write a row to the network, and return what has come together in it."""
+        """Write a lane's weights and buffers to the network, and return the lane's sums."""
         self.network.weights.copy_(self.weights[lane])
         for name, buffer in self.network.buffers.items():
             buffer.copy_(self.buffers[name][lane])
@@ -78,84 +77,129 @@ class Lanes:
         return Sums(float(self.losses[lane]), float(self.update.norms[lane]), float(moved))
 
     def step(self, batches: Mapping[int, Batch]) -> list[int]:
-        """Move these lanes by one step each, and return those where BatchNorm saw single values."""
-        starved: list[int] = []
-        gradient = self.parts
+        """Move some lanes by one step each.
+
+        Args:
+            batches: a batch for each of these lanes, in the order of lanes. The others are idle:
+                what is in their rows changes and means nothing.
+
+        Returns:
+            The lanes in which a BatchNorm layer saw one value a channel.
+        """
+        single_value: list[int] = []
+        gradient = self.collected
         if len(batches) < len(self.weights):
-            gradient.zero_()  # those of empty lanes, which mind weight decay alone
-        for lanes in self._taken_together(batches):
+            gradient.zero_()  # the update moves idle rows, too: by weight decay alone
+        for lanes in self._passes(batches):
             for norm in self.network.norms:
                 norm.single_value_steps = 0
+            own = [batches[lane] for lane in lanes]
             with self.network.convolving():
-                gradient = self._differentiate(lanes, [batches[lane] for lane in lanes])
+                if lanes == self.everyone:  # then this is the only pass of the step
+                    gradient = self._differentiate_all(own)
+                else:
+                    self._differentiate_some(lanes, own)
             if any(norm.single_value_steps for norm in self.network.norms):
-                starved += lanes
+                single_value += lanes
         self.update(gradient, self.start)
-        return starved
+        return single_value
 
-    def _taken_together(self, batches: Mapping[int, Batch]) -> list[list[int]]:
-        """Return the lanes of one pass each."""
+    def _passes(self, batches: Mapping[int, Batch]) -> list[list[int]]:
+        """Return the lanes of each pass that the step takes."""
         if not self.by_batch:
             return [list(batches)]
         sizes = {lane: labels.shape[0] for lane, (_, labels) in batches.items()}
-        together = set(sizes.values())
-        return [[lane for lane in batches if sizes[lane] == size] for size in together]
+        different = set(sizes.values())
+        return [[lane for lane in batches if sizes[lane] == size] for size in different]
 
-    def _differentiate(self, lanes: list[int], batches: Sequence[Batch]) -> Tensor:
-        """Move the buffers of these lanes, add to their losses, and return where gradients are.
+    def _differentiate_all(self, batches: Sequence[Batch]) -> Tensor:
+        """Pass over all lanes: move their buffers, add to their losses, and return gradients.
 
-        Those of all lanes are where the pass left them; else those of these are now in `parts`.
+        Nothing is copied: the pass reads `weights` and moves `buffers` where they are, and the
+        gradients that are returned are in the pass's own memory, valid until the next pass. The
+        update overwrites them there.
         """
-        sizes = tuple(labels.shape[0] for _, labels in batches)  # `len` of a tensor takes longer
-        everyone = list(range(len(self.weights)))
-        if lanes == everyone:  # the rule; what follows costs copies
-            examples = _stacked(batches, sizes, self._width(sizes), self.weights)
-            losses, gradient = self.gradients(self.weights, self.buffers, examples)
-            self.losses.addcmul_(losses, _counts(sizes, losses.dtype, losses.device))
-            return gradient
-        smaller = self.by_batch and max(sizes) < self.widths[-1]
-        rows = everyone if self.gradients.whole and not smaller else lanes
-        taken = dict(zip(lanes, batches, strict=True))
-        # An idle lane is given somebody's batch, and what comes of it is left alone.
-        padded = [taken.get(lane, batches[0]) for lane in rows]
-        filled = tuple(labels.shape[0] for _, labels in padded)
-        examples = _stacked(padded, filled, self._width(sizes), self.weights)
+        sizes = _sizes(batches)
+        examples = _stack(batches, sizes, self._padded_size(sizes), self.weights)
+        losses, gradient = self.gradients(self.weights, self.buffers, examples)
+        self.losses.addcmul_(losses, _counts(sizes, losses.dtype, losses.device))
+        return gradient
+
+    def _differentiate_some(self, lanes: list[int], batches: Sequence[Batch]) -> None:
+        """Pass over some lanes: move their buffers, add to their losses, and collect gradients.
+
+        Buffers of the pass are copies, because idle lanes may take part, and theirs must not move;
+        those of `lanes` are copied back. Weights are copied where the pass has fewer rows than
+        there are lanes. Gradients of `lanes` are copied to their rows of `collected`, because the
+        update takes the rows of all lanes at once, and each pass of a step fills some of them.
+        """
+        sizes = _sizes(batches)
+        padded_size = self._padded_size(sizes)
+        rows = self._rows(lanes, max(sizes))
+        given = dict(zip(lanes, batches, strict=True))
+        # An idle lane is given the batch of a busy one, and its results are dropped.
+        filled = [given.get(lane, batches[0]) for lane in rows]
+        examples = _stack(filled, _sizes(filled), padded_size, self.weights)
         buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
-        weights = self.weights if rows == everyone else self.weights[rows]
+        weights = self.weights if rows == self.everyone else self.weights[rows]
         losses, gradient = self.gradients(weights, buffers, examples)
         at = [rows.index(lane) for lane in lanes]
-        self.parts[lanes] = gradient[at]
+        self.collected[lanes] = gradient[at]
         self.losses[lanes] += losses[at] * _counts(sizes, losses.dtype, losses.device)
         for name, buffer in buffers.items():
             self.buffers[name][lanes] = buffer[at]
-        return self.parts
 
-    def _width(self, sizes: Sequence[int]) -> int:
-        """Return to how many images batches of these sizes are filled up."""
-        most = max(sizes)
-        return most if self.by_batch else next(w for w in self.widths if w >= most)
+    def _rows(self, lanes: list[int], largest: int) -> list[int]:
+        """Return the rows that a pass for these lanes takes: their own, or those of all lanes.
 
+        A traced pass is for all lanes, so it is faster to let idle lanes take part. With BatchNorm
+        a short last batch has a size of its own, for which tracing does not pay.
+        """
+        short = self.by_batch and largest < self.padded_sizes[-1]
+        return self.everyone if self.gradients.prefers_all_lanes and not short else lanes
 
-def _stacked(batches: Sequence[Batch], sizes: tuple[int, ...], most: int, like: Tensor) -> Examples:
-    """Put batches next to each other, each filled up with its last example to one size."""
-
-    def together(parts: Sequence[Tensor]) -> Tensor:
-        filled = [_filled(part, most - size) for part, size in zip(parts, sizes, strict=True)]
-        # Without waiting for a GPU: what comes from ordinary memory is copied before this returns.
-        return torch.stack(filled).contiguous().to(like.device, non_blocking=True)
-
-    inputs, labels = map(together, zip(*batches, strict=True))
-    return Examples(inputs, labels, _shares(sizes, most, like.dtype, like.device))
+    def _padded_size(self, sizes: Sequence[int]) -> int:
+        """Return the size to which batches of these sizes are padded."""
+        largest = max(sizes)
+        return largest if self.by_batch else next(s for s in self.padded_sizes if s >= largest)
 
 
-def _filled(part: Tensor, missing: int) -> Tensor:
+def _sizes(batches: Sequence[Batch]) -> tuple[int, ...]:
+    return tuple(labels.shape[0] for _, labels in batches)  # `len` of a tensor takes longer
+
+
+def _stack(
+    batches: Sequence[Batch], sizes: tuple[int, ...], padded_size: int, like: Tensor
+) -> Examples:
+    """Stack batches along a dimension of lanes, each padded with copies of its last example.
+
+    Args:
+        batches: one for every lane.
+        sizes: of the batches.
+        padded_size: of all of them in the result.
+        like: a tensor of the type and on the device that the lanes' weights have.
+    """
+
+    def stack(parts: Sequence[Tensor]) -> Tensor:
+        padded = [_pad(part, padded_size - size) for part, size in zip(parts, sizes, strict=True)]
+        # Without waiting for a GPU. That is safe: from pageable memory, the source is read before
+        # this returns.
+        return torch.stack(padded).contiguous().to(like.device, non_blocking=True)
+
+    inputs, labels = map(stack, zip(*batches, strict=True))
+    return Examples(inputs, labels, _example_weights(sizes, padded_size, like.dtype, like.device))
+
+
+def _pad(part: Tensor, missing: int) -> Tensor:
     return torch.cat([part, part[-1:].expand(missing, *part.shape[1:])]) if missing else part
 
 
-# Most passes of a run have the sizes of the one before.
+# Cached, because most passes of a run have the sizes of the one before.
 @lru_cache(maxsize=64)
-def _shares(sizes: tuple[int, ...], most: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    rows = [[1 / size] * size + [0.0] * (most - size) for size in sizes]
+def _example_weights(
+    sizes: tuple[int, ...], padded_size: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    rows = [[1 / size] * size + [0.0] * (padded_size - size) for size in sizes]
     return torch.tensor(rows, dtype=dtype, device=device)
 
 

@@ -1,4 +1,8 @@
-"""To how many images the batches of lanes are filled up, so that they can be passed together."""
+"""Padded batch sizes: lanes step together, so their batches are brought to one size.
+
+A batch that is shorter than others in its step is padded with copies of its last example that have
+weight 0 in the loss. Every padded size is traced and compiled by itself, so there are few of them.
+"""
 
 from functools import lru_cache
 
@@ -6,21 +10,21 @@ from fl.config import Experiment
 from fl.data import share
 from fl.fleet import batch_size
 
-_STEP = 8
-"""Images by which widths differ where there are many: each is prepared by itself."""
+_MULTIPLE = 8
+"""Padded sizes are multiples of this where clients' last batches have many different sizes."""
 
 
-def steps(size: int) -> tuple[int, ...]:
+def multiples_of_eight(size: int) -> tuple[int, ...]:
     """Return the multiples of eight below a batch size, and the size itself."""
-    return *range(_STEP, size, _STEP), size
+    return *range(_MULTIPLE, size, _MULTIPLE), size
 
 
 @lru_cache(maxsize=8)
-def widths(knobs: Experiment, size: int) -> tuple[int, ...]:
-    """Return how wide passes of clients with batches of `size` are, the narrowest first.
+def padded_sizes(knobs: Experiment, size: int) -> tuple[int, ...]:
+    """Return the sizes to which batches of clients with batch size `size` are padded, ascending.
 
-    As wide as their batches, if that makes no more of them, as where all clients hold equally many
-    images; else those of `steps` that there is a batch for.
+    Short last batches are padded to their exact size if only a few sizes occur, as where all
+    clients hold equally many images; otherwise to the next of `multiples_of_eight`.
     """
     clients = range(knobs.partition.clients)
     held = [
@@ -28,6 +32,9 @@ def widths(knobs: Experiment, size: int) -> tuple[int, ...]:
         for client in clients
         if batch_size(knobs, client) == size
     ]
-    sizes = {images % size for images in held} - {0} | {size}
-    used = {next(step for step in steps(size) if step >= images) for images in sizes}
-    return tuple(sorted(sizes if len(sizes) == len(used) else used))
+    exact = {images % size for images in held} - {0} | {size}
+    multiples = {
+        next(multiple for multiple in multiples_of_eight(size) if multiple >= images)
+        for images in exact
+    }
+    return tuple(sorted(exact if len(exact) == len(multiples) else multiples))

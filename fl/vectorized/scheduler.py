@@ -2,157 +2,152 @@
 
 At micro-batches a step is mostly overhead, and the overhead of one client is as large as that of
 many. So K lanes hold K clients' weights as rows, and one forward and backward pass, vectorized
-over lanes, serves them all. A lane whose client is done takes the next one. What a client ends
-with is what `fl.training.loop.train` would have given it, up to the rounding of sums.
+over lanes, serves them all. A lane whose client is done takes the next one. Each client's result
+matches training it alone by `fl.training.loop.train`, up to floating-point rounding.
 """
 
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic
 
-from fl.config import Client
-from fl.data import Batch
+from fl.config import Experiment
+from fl.data import Batch, Form
 from fl.nn import fixed_statistics
-from fl.training.loop import Outcome, train
+from fl.reproducibility.errors import in_words
+from fl.training.loop import Begun, Outcome, Result, Task, Training, train_task
 from fl.training.parameters import FlatNetwork
-from fl.training.step import Correction
-from fl.vectorized.gradients import Gradients
+from fl.vectorized.gradients import Gradients, LaneGradients
 from fl.vectorized.lanes import Lanes
-from fl.vectorized.padding import steps
-
-Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
+from fl.vectorized.padding import padded_sizes
 
 
-@runtime_checkable
-class Task(Protocol[Result_co]):
-    """What is asked of one client: its start, its batches, and what is made of the outcome."""
+def train_together(
+    network: FlatNetwork,
+    tasks: Mapping[int, Task[Result]],
+    how: Training,
+    knobs: Experiment,
+    form: Form,
+    size: int,
+) -> dict[int, Result]:
+    """Train clients of one kind in lanes, and return their results under their places.
 
-    @property
-    def steps(self) -> int:
-        """How many batches there will be."""
-        ...
-
-    def begin(self, network: FlatNetwork) -> Iterable[Batch]:
-        """Load the client's start into a network, and return its batches."""
-        ...
-
-    def end(self, network: FlatNetwork, outcome: Outcome) -> Result_co:
-        """Make a result of what the network has become."""
-        ...
-
-    def fail(self, error: Exception) -> Result_co:
-        """Make a result of an error."""
-        ...
-
-
-@dataclass(frozen=True)
-class Training:
-    """How all clients of a cohort train."""
-
-    client: Client
-    correct: Correction | None = None
-    """The strategy's client half."""
-    fixed: bool = False
-    """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
-    widths: tuple[int, ...] | None = None
-    """To how many images their batches are filled up; None: by `fl.vectorized.padding.steps`."""
+    Args:
+        network: the one of this process.
+        tasks: by place.
+        how: they all train.
+        knobs: of the experiment; `vectorized.lanes` is a number.
+        form: of the examples.
+        size: of a batch; a client's last may be smaller.
+    """
+    places, waiting = list(tasks), list(tasks.values())
+    lanes = int(knobs.vectorized.lanes)
+    name = f"{knobs.network}, {knobs.recipe}, {form}, fixed={how.fixed}"
+    gradients = _gradients(network, name, lanes, knobs.vectorized.level)
+    padded = padded_sizes(knobs, size)
+    done = train_in_lanes(network, waiting, how, gradients, lanes, padded)
+    return {places[place]: result for place, result in done}
 
 
-def by_batch(network: FlatNetwork) -> bool:
-    """Return whether examples of a batch bear on each other, unless statistics are fixed."""
-    return bool(network.norms)
+@lru_cache(maxsize=2)
+def _gradients(network: FlatNetwork, name: str, lanes: int, level: str) -> LaneGradients:
+    """Return what differentiates lanes of a network, of which a name says all that it may bake in.
+
+    It is made of the network as it is, so statistics that are fixed from a round on take another.
+    """
+    if level in ("auto", "eager"):
+        return Gradients(network)
+    from fl.vectorized.tracing import TracedGradients  # loads a compiler; eager lanes need none
+
+    native, compiled = level in ("native", "compiled"), level == "compiled"
+    return TracedGradients(network, native, lanes, compiled, name)
 
 
-def one_by_one(network: FlatNetwork, task: Task[Result], how: Training) -> Result:
-    """Train one client by `fl.training.loop.train`, and return its result."""
-    try:
-        batches = task.begin(network)
-        with fixed_statistics(network.module, how.fixed):
-            outcome = train(network, batches, how.client, how.correct)
-        return task.end(network, outcome)
-    except Exception as error:
-        return task.fail(error)
-
-
-def together(
+def train_in_lanes(
     network: FlatNetwork,
     tasks: Sequence[Task[Result]],
     how: Training,
-    gradients: Gradients,
+    gradients: LaneGradients,
     lanes: int,
+    padded_sizes: tuple[int, ...],
 ) -> Iterator[tuple[int, Result]]:
-    """Train clients in lanes; yield (place of a task, its result) as soon as each is done.
+    """Train clients in lanes; yield (index of a task, its result) as soon as each is done.
 
-    An error in a pass can't be laid to one client: those in lanes are then trained one by one,
-    with a warning.
+    An error in a pass can't be attributed to one client. The clients in lanes are then trained
+    one by one, with a warning.
 
     Args:
         network: holds one client at a time, while it begins and ends.
-        tasks: who has most steps is begun first, so that no one is left alone at the end.
-        how: the same for all.
+        tasks: the clients. Those with most steps begin first, so that at the end few lanes idle.
+        how: how all of them train.
         gradients: the program of this network.
         lanes: K.
+        padded_sizes: the sizes to which batches are padded, see `fl.vectorized.padding`.
     """
-    waiting = sorted(range(len(tasks)), key=lambda place: -tasks[place].steps)
-    lanes = lanes if gradients.whole else min(lanes, len(tasks))
-    cohort = _Cohort[Result](network, how, gradients, lanes)
-    while waiting or cohort.seats:
-        while waiting and cohort.free:
-            place = waiting.pop(0)
+    waiting = sorted(range(len(tasks)), key=lambda index: -tasks[index].steps)
+    # More lanes than clients are of use only to a program that was traced for so many.
+    lanes = lanes if gradients.prefers_all_lanes else min(lanes, len(tasks))
+    rows = _make_lanes(network, how, gradients, lanes, padded_sizes)
+    occupied = _OccupiedLanes[Result](network, how.fixed, rows)
+    while waiting or occupied.seats:
+        while waiting and occupied.free:
+            index = waiting.pop(0)
             try:
-                cohort.take(place, tasks[place])
+                occupied.take(index, tasks[index])
             except Exception as error:
-                yield place, tasks[place].fail(error)
+                yield index, tasks[index].fail(error)
+        done, reason = [], ""
         try:
-            done = cohort.train_until_one_is_done()
-        except Exception as error:
-            alone = [seat.place for seat in cohort.seats.values()]
-            reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"{len(alone)} clients train one by one: {reason}", stacklevel=2)
-            cohort.seats.clear()
-            yield from ((place, one_by_one(network, tasks[place], how)) for place in alone)
-            continue
+            done = occupied.train_until_one_is_done()
+        except (Exception, SystemExit) as error:
+            reason = in_words(error)
         for lane in done:
-            yield cohort.end(lane)
+            yield occupied.end(lane)
+        if reason:  # no longer in the exception: each client's own would be chained to it
+            alone = [seat.index for seat in occupied.seats.values()]
+            warnings.warn(f"{len(alone)} clients train one by one: {reason}", stacklevel=2)
+            occupied.seats.clear()
+            for index in alone:
+                yield index, _train_alone(network, tasks[index], how)
+
+
+def _train_alone(network: FlatNetwork, task: Task[Result], how: Training) -> Result:
+    try:
+        return train_task(network, task, how)
+    except Exception as error:
+        return task.fail(error)
 
 
 @dataclass
 class _Seat(Generic[Result]):
     """A client in a lane."""
 
-    place: int
+    index: int
+    """The client's place among the tasks."""
     task: Task[Result]
-    batches: Iterator[Batch]
+    begun: Begun
     batch: Batch | None
-    """That of the next step; None where there are no more."""
+    """The batch of the next step; None where there are no more."""
     steps: int = 0
     examples: int = 0
     single_value_steps: int = 0
     seconds: float = 0.0
-    """Its share of the time that passes took."""
+    """The client's share of the time of its steps: a step's time, divided by the clients in it."""
 
 
-# Making them takes as long as a step; what is left in them is overwritten as clients are taken.
-@lru_cache(maxsize=1)
-def _lanes(network: FlatNetwork, how: Training, gradients: Gradients, count: int) -> Lanes:
-    """Return lanes for clients that train like that; the last ones again where those do."""
-    together = by_batch(network) and not how.fixed
-    widths = how.widths or steps(how.client.batch_size)
-    return Lanes(network, how.client, how.correct, gradients, count, widths, together)
+# Lanes are used again by the next call, because making them takes as long as a step. That is safe:
+# `Lanes.load` overwrites all that the last client has left in a lane.
+_make_lanes = lru_cache(maxsize=1)(Lanes)
 
 
-class _Cohort(Generic[Result]):
-    """Clients in lanes."""
+class _OccupiedLanes(Generic[Result]):
+    """Lanes, and which client is in which of them."""
 
-    def __init__(
-        self, network: FlatNetwork, how: Training, gradients: Gradients, lanes: int
-    ) -> None:
-        self.network, self.fixed = network, how.fixed
-        self.lanes, self.count = _lanes(network, how, gradients, lanes), lanes
+    def __init__(self, network: FlatNetwork, fixed: bool, lanes: Lanes) -> None:
+        self.network, self.fixed = network, fixed
+        self.lanes, self.count = lanes, len(lanes.weights)
         self.seats: dict[int, _Seat[Result]] = {}
 
     @property
@@ -160,14 +155,14 @@ class _Cohort(Generic[Result]):
         """The empty lanes."""
         return [lane for lane in range(self.count) if lane not in self.seats]
 
-    def take(self, place: int, task: Task[Result]) -> None:
+    def take(self, index: int, task: Task[Result]) -> None:
         """Begin a client in an empty lane."""
-        lane, batches = self.free[0], iter(task.begin(self.network))
+        lane, begun = self.free[0], task.begin(self.network)
         self.lanes.load(lane)
-        self.seats[lane] = _Seat(place, task, batches, next(batches, None))
+        self.seats[lane] = _Seat(index, task, begun, next(begun.batches, None))
 
     def train_until_one_is_done(self) -> list[int]:
-        """Step all lanes until some have no more batches; returns those."""
+        """Step all occupied lanes until some have no more batches; return those."""
         self.network.module.train()
         with fixed_statistics(self.network.module, self.fixed):
             while not (done := [n for n, seat in self.seats.items() if seat.batch is None]):
@@ -177,18 +172,18 @@ class _Cohort(Generic[Result]):
     def _step(self) -> None:
         begun = time.perf_counter()
         taken = dict(sorted((n, seat.batch) for n, seat in self.seats.items()))
-        starved = self.lanes.step(taken)  # pyrefly: ignore
+        single_value = self.lanes.step(taken)  # pyrefly: ignore
         for lane, seat in self.seats.items():
             seat.steps += 1
             seat.examples += taken[lane][1].shape[0]  # pyrefly: ignore
-            seat.single_value_steps += lane in starved
-            seat.batch = next(seat.batches, None)
+            seat.single_value_steps += lane in single_value
+            seat.batch = next(seat.begun.batches, None)
         share = (time.perf_counter() - begun) / len(self.seats)
         for seat in self.seats.values():
             seat.seconds += share
 
     def end(self, lane: int) -> tuple[int, Result]:
-        """Empty a lane and return its client's place and result."""
+        """Empty a lane, and return its client's index and result."""
         seat = self.seats.pop(lane)
         try:
             sums = self.lanes.save(lane)
@@ -201,6 +196,6 @@ class _Cohort(Generic[Result]):
                 single_value_steps=seat.single_value_steps,
                 seconds=seat.seconds,
             )
-            return seat.place, seat.task.end(self.network, outcome)
+            return seat.index, seat.task.end(self.network, seat.begun, outcome)
         except Exception as error:
-            return seat.place, seat.task.fail(error)
+            return seat.index, seat.task.fail(error)

@@ -1,9 +1,16 @@
-"""The pass over all lanes as one flat graph, compiled or not."""
+"""The pass over all lanes, traced: one flat list of operators, run without looking for them.
+
+`Gradients` finds its operators anew in every pass, through modules, vmap and autograd, which at
+micro-batches takes longer than the operators do. `TracedGradients` holds a `Gradients`, records the
+operators of one of its passes with `make_fx`, and from then on runs these. Before a program is
+used, its results are compared with those of the `Gradients` that it was traced from.
+"""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -12,21 +19,15 @@ from torch.fx import GraphModule
 
 from fl.training.parameters import FlatNetwork
 from fl.vectorized import graph_cache
-from fl.vectorized.aot import compiled
-from fl.vectorized.cuda_graphs import recorded
+from fl.vectorized.aot import compile_ahead_of_time
+from fl.vectorized.cuda_graphs import record
 from fl.vectorized.gradients import Examples, Gradients, PerLane, Rows
 from fl.vectorized.graph_cache import Graph, Program
+from fl.vectorized.verification import difference
 
-_TOLERANCE, _ROUNDING = 1e-3, 1e-5
-"""How far a graph's results may be from those that it was made from: the gradients of a parameter
-relative to their largest, and to the largest of the whole network, which some have only rounding
-errors of."""
-_HASHED = "fl.", "torch."
-"""Where classes are from whose code is in the name of a graph that is kept."""
-_AWAY = 0.01
-"""Standard deviation of what is added to weights and inputs where that is looked at."""
-_PLACES = 4
-"""At how many a graph is looked at before it is taken to be wrong."""
+_HASHED_PACKAGES = "fl.", "torch."
+"""A graph is cached only if the classes of all layers are from these packages. The name of a cached
+graph depends on their code or version, so a change of any other layer would go unnoticed."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +35,30 @@ class _Pass:
     """A pass for one shape of batches."""
 
     run: Program
-    """(weights, inputs, labels, shares, *buffers) -> losses, gradients, *new buffers."""
-    starved: tuple[int, ...]
-    """As of a `Graph`."""
+    """(weights, inputs, labels, example weights, *buffers) -> losses, gradients, *new buffers."""
+    single_value_steps: tuple[int, ...]
+    """How often BatchNorm layers see one value a channel, as in `Graph`."""
 
 
-class Traced(Gradients):
+class TracedGradients:
     """Gradients by graphs that are traced when they are first needed, one for each batch size.
 
-    Only a pass over all lanes is traced; a pass over some of them is taken as `Gradients` takes it.
-    A graph holds the operators of the forward and of the backward pass, without what finds them:
-    vmap, autograd and modules, which at micro-batches take longer than the operators. None of
-    autograd's rules is left to the compiler, which has dropped hand-written ones. A graph whose
-    first results are not those of `Gradients` is not used, with a warning; one that can't be
-    compiled, or on a GPU recorded, serves as it is, with another.
+    Only a pass over all lanes is traced; a pass over some of them is left to `Gradients`. A graph
+    holds the operators of the forward and of the backward pass. The compiler is given both, and
+    needs none of autograd's rules, because it has dropped hand-written ones. A graph whose first
+    results differ from those of `Gradients` is not used, with a warning. One that can't be
+    compiled, or on a GPU recorded, is run operator by operator, with another warning.
 
     Args:
         network: as `Gradients`.
         native: as `Gradients`.
-        lanes: how many are all.
+        lanes: how many lanes there are.
         compiled: whether PyTorch's compiler fuses the operators of a graph.
-        name: what the network is, so that the user's cache can keep graphs; empty: it doesn't.
+        name: identifies the network, so that graphs can be kept in the user's cache; empty: they
+            are not kept.
     """
 
-    whole: ClassVar[bool] = True
+    prefers_all_lanes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -67,125 +68,112 @@ class Traced(Gradients):
         compiled: bool,
         name: str = "",
     ) -> None:
-        super().__init__(network, native)
+        self.eager = Gradients(network, native)
         self.lanes, self.compiled = lanes, compiled
-        ours = all(type(m).__module__.startswith(_HASHED) for m in network.module.modules())
-        self.name = f"{name}, native={native}, compiled={compiled}" if name and ours else ""
-        self.norms = network.norms
-        self.used: dict[torch.Size, _Pass | None] = {}
+        layers = network.module.modules()
+        hashed = all(type(layer).__module__.startswith(_HASHED_PACKAGES) for layer in layers)
+        self.name = f"{name}, native={native}, compiled={compiled}" if name and hashed else ""
+        self.norms, self.segments = network.norms, network.segments
+        self.passes: dict[torch.Size, _Pass | None] = {}
+        """The pass for each shape of inputs; None where the traced pass is not used."""
 
-    @torch.no_grad()
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
     ) -> tuple[PerLane, Rows]:
         """Return what `Gradients` returns, and move the buffers as it does."""
+        if len(weights) != self.lanes:
+            return self.eager(weights, buffers, examples)
         shape = examples.inputs.shape
-        if len(weights) == self.lanes and shape not in self.used:
-            self.used[shape] = self._checked(weights, buffers, examples)
-        graph = self.used.get(shape) if len(weights) == self.lanes else None
-        if graph is None:
-            return super().__call__(weights, buffers, examples)
-        # In this mode our operators are not asked for what autograd would need: Python, each time.
+        if shape not in self.passes:
+            problems: list[str] = []
+            with torch.no_grad():
+                self.passes[shape] = self._prepare(weights, buffers, examples, problems)
+            for problem in dict.fromkeys(problems):
+                warnings.warn(f"the traced pass is not {problem}", stacklevel=2)
+        if (prepared := self.passes[shape]) is None:
+            return self.eager(weights, buffers, examples)
+        # Outside of inference mode PyTorch would ask our operators' Python code, each time, what
+        # autograd needs of them.
         with torch.inference_mode():
-            losses, gradients, *moved = graph.run(weights, *examples, *buffers.values())
-        for buffer, value in zip(buffers.values(), moved, strict=True):
-            buffer.copy_(value)
-        for norm, count in zip(self.norms, graph.starved, strict=True):
+            losses, gradients, *moved = prepared.run(weights, *examples, *buffers.values())
+            # A graph has no side effects, so what `Gradients` changes in place is changed here.
+            for buffer, value in zip(buffers.values(), moved, strict=True):
+                buffer.copy_(value)
+        for norm, count in zip(self.norms, prepared.single_value_steps, strict=True):
             norm.single_value_steps += count
         return losses, gradients
 
-    def _checked(
-        self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
+    def _prepare(
+        self,
+        weights: Rows,
+        buffers: Mapping[str, Tensor],
+        examples: Examples,
+        problems: list[str],
     ) -> _Pass | None:
-        """Return a graph for batches like these; None, with a warning, where it is no good."""
-        names, arguments = list(buffers), (weights, *examples, *buffers.values())
+        """Return a pass for batches like these, by a cached graph if there is a good one.
 
-        def usable(graph: Graph) -> _Pass:
-            run = self._program(graph, arguments)
-            if wrong := self._wrong(run, names, arguments):
+        What could not be done is added to `problems`; None is returned where no graph is right.
+        """
+        arguments = weights, *examples, *buffers.values()
+        eager = partial(self._run_eagerly, list(buffers))
+
+        def checked(graph: Graph) -> _Pass:
+            run = self._program(graph, arguments, problems)
+            if wrong := difference(run, eager, arguments, self.segments):
                 raise ArithmeticError(f"it differs in {wrong}")
-            if len(graph.starved) != len(self.norms):
-                raise ValueError(f"{len(graph.starved)} layers, not {len(self.norms)}")
-            return _Pass(run, graph.starved)
+            if len(graph.single_value_steps) != len(self.norms):
+                raise ValueError(f"{len(graph.single_value_steps)} layers, not {len(self.norms)}")
+            return _Pass(run, graph.single_value_steps)
 
-        place = graph_cache.place(self.name, arguments)
-        with suppress(Exception):  # of a graph that is not there, or no good, there is a new one
-            return usable(graph_cache.kept(place))
+        path = graph_cache.path_for(self.name, arguments)
+        with suppress(Exception):  # a graph that is missing or wrong is traced anew
+            return checked(graph_cache.load(path))
         try:
-            graph = self._traced(names, arguments)
-            found = usable(graph)
+            graph = self._trace(eager, arguments)
+            found = checked(graph)
         except Exception as error:
-            warnings.warn(f"the traced pass is not used: {_told(error)}", stacklevel=3)
+            problems.append(f"used: {_one_line(error)}")
             return None
         if self.name:
-            with suppress(Exception):  # it serves this process all the same
-                graph.keep(place)
+            with suppress(Exception):  # a graph that can't be kept serves this process all the same
+                graph.save(path)
         return found
 
-    def _program(self, graph: Graph, arguments: tuple[Tensor, ...]) -> Program:
-        """Return what runs a graph: the list itself where there is no better, with a warning."""
+    def _program(self, graph: Graph, arguments: tuple[Tensor, ...], problems: list[str]) -> Program:
+        """Return what runs a graph fastest; its own list of operators where that fails."""
         run, on_gpu = graph.module(), arguments[0].device.type == "cuda"
         if not self.compiled and not on_gpu:
             return run
         try:
-            return compiled(graph, arguments) if self.compiled else recorded(run, arguments)
+            return (
+                compile_ahead_of_time(graph, arguments) if self.compiled else record(run, arguments)
+            )
         except Exception as error:
             better = "compiled" if self.compiled else "recorded"
-            warnings.warn(f"the traced pass is not {better}: {_told(error)}", stacklevel=5)
+            problems.append(f"{better}: {_one_line(error)}")
             return run
 
-    def _wrong(self, run: Program, names: list[str], arguments: tuple[Tensor, ...]) -> str | None:
-        """Name what a program gets wrong; None where it is right.
+    def _trace(self, eager: Program, arguments: tuple[Tensor, ...]) -> Graph:
+        """Record the operators of an eager pass, and how often BatchNorm layers see single values.
 
-        A wrong one is wrong everywhere. A right one can differ where rounding takes an input of
-        ReLU to the other side of its kink: by a percent of a gradient, for a single one of them.
+        Layers count that in Python, which a graph doesn't contain. It depends on shapes only.
         """
-        wrong = None
-        for number in range(_PLACES):
-            place = _somewhere(arguments, number)
-            wrong = self._differing(run(*place), self._pass(names, *place))
-            if wrong is None:
-                break
-        return wrong
-
-    def _differing(self, found: Sequence[Tensor], expected: Sequence[Tensor]) -> str | None:
-        """Name the first result that is not as expected; None where all are."""
-        pairs = {s.name: (s.of(found[1]), s.of(expected[1])) for s in self.segments}
-        pairs["the losses"] = found[0], expected[0]
-        pairs |= {
-            f"buffer {n}": pair for n, pair in enumerate(zip(found, expected, strict=True)) if n > 1
-        }
-        slack = _ROUNDING * _largest(expected[1])
-        for name, (mine, theirs) in pairs.items():
-            bound = _TOLERANCE * _largest(theirs) + slack
-            if not torch.allclose(mine, theirs, rtol=0, atol=bound, equal_nan=True):
-                return name
-        return None
-
-    def _traced(self, names: list[str], arguments: tuple[Tensor, ...]) -> Graph:
-        from torch.fx.experimental.proxy_tensor import make_fx  # loads a second's worth of algebra
+        from torch.fx.experimental.proxy_tensor import make_fx  # takes a second: it loads sympy
 
         before = [norm.single_value_steps for norm in self.norms]
-        graph = make_fx(lambda *a: self._pass(names, *a), tracing_mode="fake")(*arguments)
-        _tidy(graph)
-        starved = []
+        graph = make_fx(lambda *a: eager(*a), tracing_mode="fake")(*arguments)
+        _simplify(graph)
+        single_value_steps = []
         for norm, count in zip(self.norms, before, strict=True):
-            starved.append(norm.single_value_steps - count)
+            single_value_steps.append(norm.single_value_steps - count)
             norm.single_value_steps = count
-        return Graph.of(graph, starved)
+        return Graph.of(graph, single_value_steps)
 
-    def _pass(
-        self,
-        names: list[str],
-        weights: Tensor,
-        inputs: Tensor,
-        labels: Tensor,
-        shares: Tensor,
-        *buffers: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """Do a pass without changing anything."""
+    def _run_eagerly(self, names: list[str], *arguments: Tensor) -> tuple[Tensor, ...]:
+        """Do a pass without changing its arguments: moved buffers are returned, last."""
+        weights, inputs, labels, example_weights, *buffers = arguments
         moved = {name: b.clone() for name, b in zip(names, buffers, strict=True)}
-        found = super().__call__(weights, moved, Examples(inputs, labels, shares))
+        found = self.eager(weights, moved, Examples(inputs, labels, example_weights))
         return *found, *moved.values()
 
 
@@ -195,47 +183,23 @@ _VIEWS = (
     torch.ops.aten.permute.default,
     torch.ops.aten.view.default,
 )
-"""What modules and vmap leave behind, often of a tensor as it was."""
+"""Operators that modules and vmap leave in a graph, often where they change nothing."""
 
 
-def _tidy(graph: GraphModule) -> None:
-    """Take out what does nothing, and what nobody uses."""
+def _simplify(graph: GraphModule) -> None:
+    """Remove views that change neither shape nor strides, and operators whose results go unused."""
     for node in graph.graph.nodes:
         if node.target in _VIEWS:
             before, after = (n.meta["val"] for n in (node.args[0], node))
             if before.shape == after.shape and before.stride() == after.stride():
                 node.replace_all_uses_with(node.args[0])
         if node.target is torch.ops.aten.view.default:
-            # Kernels may lay a result out otherwise than was foretold when it was traced.
+            # A kernel may return another memory layout than was predicted when the graph was
+            # traced. Of such a tensor there may be no view, and `reshape` then copies it.
             node.target = torch.ops.aten.reshape.default
     graph.graph.eliminate_dead_code()
     graph.recompile()
 
 
-def _told(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _largest(values: Tensor) -> float:
-    """Return the largest of the finite ones; 0 where there is none."""
-    return float(values.abs().nan_to_num(nan=0, posinf=0).max())
-
-
-def _somewhere(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
-    """Return arguments near these at which the gradient is not a matter of rounding.
-
-    At the start it can be: standardized weights make 0 of an image's even ground, and it is for
-    rounding errors to say on which side of ReLU's kink that is. Lanes are alike there, too. And
-    nearly every second pass of 32 images has an input of ReLU that close to 0, so in every lane one
-    image counts.
-    """
-    weights, inputs, labels, shares, *buffers = arguments
-    noise = torch.Generator().manual_seed(number)
-    moved = (
-        t + _AWAY * torch.randn(t.shape, generator=noise).to(t.device, t.dtype)
-        for t in (weights, inputs)
-    )
-    lanes = torch.arange(len(shares), device=shares.device)
-    counts = torch.zeros_like(shares)
-    counts[lanes, (lanes + number) % shares.shape[1]] = 1
-    return *moved, labels, counts, *buffers

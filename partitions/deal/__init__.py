@@ -1,1 +1,1 @@
-"""What the laws of partition share."""
+"""What the kinds of partition share: hand-out, repair, checks, hold-out and measures of skew."""

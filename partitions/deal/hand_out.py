@@ -1,4 +1,4 @@
-"""From how many examples of each class a client gets, to which ones."""
+"""Turn counts per class and client into index arrays."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Examples that a client keeps from training, to score the model on its own data."""
+"""Split each client's examples into those to train on and those held out for scoring."""
 
 import numpy as np
 from jaxtyping import Int64

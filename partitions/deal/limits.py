@@ -1,4 +1,4 @@
-"""What cannot be dealt out is refused here, in one line that names the knob to turn."""
+"""Refuse impossible partitions, in one line that names the knob to change."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Nobody too small, in bounded work: a few draws, and then the largest clients give."""
+"""Ensure a minimum size in bounded time: draw a few times, then take from the largest clients."""
 
 import heapq
 from collections.abc import Callable
@@ -20,7 +20,8 @@ def deal_out(
 ) -> list[Int64[np.ndarray, " _"]]:
     """Deal by the first draw that is large enough, or by the last of `TRIES` and `top_up`.
 
-    Sources draw until nobody is too small, which many clients with a small alpha never pass.
+    The sources draw until no client is too small. With many clients and a small alpha that may
+    never end.
 
     Args:
         by_class: The indices of all examples, grouped by class.

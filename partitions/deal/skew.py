@@ -1,4 +1,4 @@
-"""How skewed a deal is: who has how many of what, and four figures about it."""
+"""Measure how skewed a partition is: counts per client and class, and four figures."""
 
 from dataclasses import dataclass
 
@@ -69,7 +69,7 @@ def counts(
 
 
 def measure(counts: Int64[np.ndarray, "clients classes"]) -> Skew:
-    """Say in figures how skewed a deal is.
+    """Measure how skewed a partition is.
 
     With ``p_i`` the mix of client i, ``g`` that of all examples, ``m = (p_i + g) / 2`` and
     ``KL`` in bits, the distance is ``sqrt((KL(p_i, m) + KL(g, m)) / 2)``; the effective number

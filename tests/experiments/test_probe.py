@@ -32,7 +32,7 @@ def test_the_sheet_has_every_number_that_measure_gives(fednf, tmp_path):
     assert (answer.status, answer.err) == (0, "")
     rows = numbers(tmp_path / "p" / "signals.csv")
     knobs = Experiment.from_flat({**TINY, "recipe": "batchnorm", "seed": 2})
-    network = parameters.network(knobs, torch_stream(2, "init")).module
+    network = parameters.build_network(knobs, torch_stream(2, "init")).module
     expected = measure(network, *probe.batch(knobs, 8))
     found = [row for row in rows if (row["recipe"], row["seed"]) == ("batchnorm", "2")]
     assert [row["place"] for row in found] == [str(i + 1) for i in range(len(expected))]
@@ -146,7 +146,7 @@ def test_images_are_training_images_that_are_not_kept_for_validation():
 
 def test_recipes_with_one_seed_see_the_same_images():
     knobs = Experiment.from_flat(TINY)
-    subjects = probe.beginnings(knobs, ["none", "swish", "none"], seeds=2)
+    subjects = probe.at_initialization(knobs, ["none", "swish", "none"], seeds=2)
     assert [(k.recipe, k.seed) for k, _ in subjects] == [
         ("none", 1),
         ("none", 2),

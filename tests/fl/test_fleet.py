@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from fl import fleet
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.server.failures import RunFailed
 from fl.server.journal import Journal
 from fl.simulation import run
 
@@ -156,10 +157,15 @@ def test_the_journal_shows_who_did_how_much(tiny, tmp_path):
 
 
 def test_a_round_in_which_the_fleet_loses_everybody_is_survived(tiny, tmp_path):
+    """Both rounds are played and kept, and then the run says that nothing was trained."""
     journal = Journal(tmp_path)
-    result = run(tiny({"fleet.dropout": 1.0}), journal)
-    assert (result["images"], result["refused"], result["bytes_down"]) == (0, 4, 0)
-    assert {line["test_accuracy"] for line in journal.rounds()} == {result["final_accuracy"]}
+    with pytest.raises(RunFailed, match=r"4 were refused.*fleet: dropped out"):
+        run(tiny({"fleet.dropout": 1.0}), journal)
+    lines = journal.rounds()
+    assert [line["asked"] for line in lines] == [0, 2, 2]
+    assert {(line["images"], line["bytes_down"]) for line in lines} == {(0, 0)}
+    assert len({line["test_accuracy"] for line in lines}) == 1
+    assert journal.result() is None
 
 
 def test_nobody_may_be_there_at_all(tiny, tmp_path):

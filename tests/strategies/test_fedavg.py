@@ -8,12 +8,11 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fl.client import app
 from fl.messages import records
+from fl.messages.flower_internals import act_as_server
 from fl.reproducibility.seeds import stream
 from fl.simulation import InlineGrid
-from fl.simulation.flower_internals import act_as_server
-from strategies.fedavg import FedAvg
+from strategies.fedavg import FedAvg, Sampler
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 WEIGHTS = st.integers(1, 10_000)
@@ -21,17 +20,9 @@ WEIGHTS = st.integers(1, 10_000)
 
 def fedavg(sample=2, nodes=None, seed=1, available=None, **options) -> FedAvg:
     nodes = nodes or {0: 10, 1: 11, 2: 12}
-    return FedAvg(
-        sample,
-        nodes,
-        available or (lambda number: sorted(nodes)),
-        lambda number: stream(seed, "sampling", number),
-        records.WEIGHT,
-        records.ARRAYS,
-        records.CONFIG,
-        records.METRICS,
-        **options,
-    )
+    there = available or (lambda number: sorted(nodes))
+    sampler = Sampler(sample, nodes, there, lambda number: stream(seed, "sampling", number))
+    return FedAvg(sampler, **options)
 
 
 def reply(network: dict[str, np.ndarray], weight: float, **figures: float) -> Message:
@@ -209,13 +200,13 @@ def test_everybody_is_asked_about_equally_often():
 
 
 def test_a_request_carries_the_round_and_the_global_network(tiny):
-    grid = InlineGrid(app.app, tiny())
+    grid = InlineGrid(tiny())
     network = records.pack_arrays({"w": np.arange(3, dtype=np.float32)})
     messages = list(fedavg().configure_train(4, network, ConfigRecord(), grid))
     for message in messages:
         assert message.metadata.message_type == "train"
-        state, number, mu = records.read_request(message.content)
-        assert (state["w"].tolist(), number, mu) == ([0, 1, 2], 4, 0.0)
+        request = records.read_request(message.content)
+        assert (request.network["w"].tolist(), request.round) == ([0, 1, 2], 4)
     shared = {id(message.content[records.ARRAYS]) for message in messages}
     assert len(shared) == 1  # the server holds the network once, however many it asks
 

@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord
 
-from fl.client import app
 from fl.messages import records
 from fl.server.journal import Journal
 from fl.simulation import InlineGrid, run
-from strategies.fedavg import FedAvg
-from strategies.fedprox import FedProx
+from strategies.fedavg import FedAvg, Sampler
+from strategies.fedprox import MU, FedProx
 
 QUICK = {"partition.kind": "iid", "partition.clients": 50, "client.batch-size": 8}
 """100 images a client: enough steps to drift from the global network."""
@@ -20,20 +19,13 @@ def requests(strategy: FedAvg, grid: InlineGrid) -> list:
 
 @pytest.mark.parametrize("mu", [0.0, 0.25])
 def test_mu_travels_with_the_request_and_nothing_else_changes(tiny, mu):
-    average = {
-        "sample": 3,
-        "nodes": {partition: 2 + partition for partition in range(5)},
-        "available": lambda number: range(5),
-        "stream": np.random.default_rng,
-        "weight_key": records.WEIGHT,
-        "arrays_key": records.ARRAYS,
-        "config_key": records.CONFIG,
-        "metrics_key": records.METRICS,
-    }
-    grid = InlineGrid(app.app, tiny())
-    plain = requests(FedAvg(**average), grid)
-    pulled = requests(FedProx(mu=mu, mu_key=records.MU, **average), grid)
-    assert [records.read_request(m.content)[1:] for m in pulled] == [(3, mu)] * 3
+    nodes = {partition: 2 + partition for partition in range(5)}
+    sampler = Sampler(3, nodes, lambda number: range(5), np.random.default_rng)
+    grid = InlineGrid(tiny())
+    plain = requests(FedAvg(sampler), grid)
+    pulled = requests(FedProx(sampler, mu=mu), grid)
+    found = [records.read_request(m.content) for m in pulled]
+    assert [(request.round, request.config[MU]) for request in found] == [(3, mu)] * 3
     assert [m.metadata.dst_node_id for m in pulled] == [m.metadata.dst_node_id for m in plain]
 
 

@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as flower
 from hypothesis import given
@@ -16,8 +16,8 @@ from fl.config import Experiment
 from fl.messages import records
 from fl.simulation import InlineGrid
 from strategies.bounds import clipped, distance
-from strategies.fedavg import FedAvg
-from strategies.private import ClientSide, ServerSide
+from strategies.fedavg import FedAvg, Sampler
+from strategies.private import CLIP, Noise, Private
 
 COVERED = {"w", "b"}
 START = {"w": np.ones((2, 3), np.float32), "b": np.zeros(2, np.float32)}
@@ -36,14 +36,13 @@ def reply(arrays, images: int, node: int = 2) -> Message:
 
 
 def average(uniform: bool = True) -> FedAvg:
-    keys = (records.WEIGHT, records.ARRAYS, records.CONFIG, records.METRICS)
-    rng = np.random.default_rng
-    return FedAvg(2, {0: 2, 1: 3}, lambda _: [0, 1], rng, *keys, uniform=uniform)
+    sampler = Sampler(2, {0: 2, 1: 3}, lambda _: [0, 1], np.random.default_rng)
+    return FedAvg(sampler, uniform=uniform)
 
 
-def private(kind, noise=0.0, clip=1.0, start=START):
-    grid = InlineGrid(ClientApp(), Experiment())
-    made = kind(average(), noise, clip, 2, COVERED, np.random.default_rng)
+def private(clips, noise=0.0, clip=1.0, start=START):
+    grid = InlineGrid(Experiment(), ClientApp())
+    made = Private(average(), Noise(noise, clip, COVERED, np.random.default_rng), clips)
     config = ConfigRecord()
     list(made.configure_train(1, records.pack_arrays(start), config, grid))
     return made, config
@@ -74,7 +73,7 @@ def test_distance_is_the_norm_of_all_tensors_together():
 
 def test_without_noise_and_with_equal_weights_it_is_flower_s_wrapper():
     updates = [network(0.2), network(5.0), network(30.0)]
-    ours, _ = private(ServerSide)
+    ours, _ = private("server")
     found = mean_of(ours, [reply(u, 7, 2 + i) for i, u in enumerate(updates)])
     theirs = flower.DifferentialPrivacyServerSideFixedClipping(flower.FedAvg(), 0.0, 1.0, 3)
     theirs.current_arrays = records.pack_arrays(START)
@@ -84,7 +83,7 @@ def test_without_noise_and_with_equal_weights_it_is_flower_s_wrapper():
 
 
 def test_a_client_counts_the_same_however_many_images_it_says_it_has():
-    ours, _ = private(ServerSide, clip=1e6)
+    ours, _ = private("server", clip=1e6)
     found = mean_of(ours, [reply(network(1.0), 1), reply(network(2.0), 10**6, 3)])
     for name, array in found.items():
         middle = (network(1.0)[name] + network(2.0)[name]) / 2
@@ -92,15 +91,15 @@ def test_a_client_counts_the_same_however_many_images_it_says_it_has():
 
 
 def test_an_update_of_nothing_is_no_division_by_zero():
-    ours, _ = private(ServerSide)
+    ours, _ = private("server")
     np.testing.assert_array_equal(mean_of(ours, [reply(START, 1)])["w"], START["w"])
 
 
-@pytest.mark.parametrize("kind", [ServerSide, ClientSide])
-def test_noise_is_a_function_of_the_round_and_of_the_replies_in_the_mean(kind):
+@pytest.mark.parametrize("clips", ["server", "client"])
+def test_noise_is_a_function_of_the_round_and_of_the_replies_in_the_mean(clips):
     def noise(number, replies):
         start = {"w": np.zeros((100, 100), np.float32), "b": np.zeros(2, np.float32)}
-        ours, _ = private(kind, noise=3.0, clip=0.5, start=start)
+        ours, _ = private(clips, noise=3.0, clip=0.5, start=start)
         return mean_of(ours, [reply(start, 1, 2 + i) for i in range(replies)], number)["w"]
 
     one = noise(1, 2)
@@ -114,13 +113,13 @@ def test_noise_is_a_function_of_the_round_and_of_the_replies_in_the_mean(kind):
 
 
 def test_statistics_of_batchnorm_are_neither_clipped_nor_noised():
-    ours, _ = private(ServerSide, noise=9.0, start={**START, "running_var": np.float32([1])})
+    ours, _ = private("server", noise=9.0, start={**START, "running_var": np.float32([1])})
     found = mean_of(ours, [reply(network(9.0, 0.5), 1), reply(network(8.0, 1.5), 1, 3)])
     assert found["running_var"].tolist() == [1.0]
 
 
 def test_replies_are_folded_as_they_come():
-    ours, _ = private(ServerSide)
+    ours, _ = private("server")
     alive = []
 
     def coming():
@@ -136,16 +135,15 @@ def test_replies_are_folded_as_they_come():
 
 
 def test_only_clients_that_clip_are_told_the_norm():
-    assert private(ClientSide, clip=0.7)[1][records.CLIP] == 0.7
-    assert records.CLIP not in private(ServerSide)[1]
+    assert private("client", clip=0.7)[1][CLIP] == 0.7
+    assert CLIP not in private("server")[1]
 
 
 def test_a_weighted_mean_is_refused():
     with pytest.raises(ValueError, match="count the same"):
-        ServerSide(average(uniform=False), 1.0, 1.0, 2, COVERED, np.random.default_rng)
+        Private(average(uniform=False), Noise(1.0, 1.0, COVERED, np.random.default_rng), "server")
 
 
 def test_no_reply_is_no_network_and_no_noise():
-    ours, _ = private(ServerSide, noise=1.0)
+    ours, _ = private("server", noise=1.0)
     assert ours.aggregate_train(1, []) == (None, None)
-    assert isinstance(ours.current_arrays, ArrayRecord)

@@ -1,1 +1,1 @@
-"""Contenders of the bench: ways of playing the rounds of a job."""
+"""The contenders of the bench: ways to run the rounds of a job."""

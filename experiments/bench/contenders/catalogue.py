@@ -1,4 +1,4 @@
-"""The table of contenders: each is a way of playing the rounds of a job."""
+"""The table of contenders. Each contender is a way to run the rounds of a job."""
 
 import importlib
 import importlib.util
@@ -16,18 +16,19 @@ class Contender:
     """One way to do a job."""
 
     about: str
-    """In a few words."""
+    """What it is, in a few words."""
     module: str
-    """In `experiments.bench`, with a `run(knobs, record)` that plays all rounds of a job and
-    records each when it is finished; not imported before that, as others may need others."""
+    """Its module in `experiments.bench.contenders`. The function `run(knobs, record)` there runs
+    all rounds of a job and records each one. The module is imported only to run, since other
+    contenders' packages may be missing."""
     needs: Sequence[str] = ()
-    """Packages that it can't do without."""
+    """Packages that it needs."""
     knobs: Mapping[str, Value] = field(default_factory=dict)
-    """Of ours, in which it differs from the job, such as the engine."""
+    """Our knobs in which it differs from the job, such as the engine."""
     cold: bool = False
-    """Whether it finds the user's cache empty every time; it is then run only where it is named."""
+    """Whether it starts with an empty cache every time. It then runs only where it is named."""
     movable: bool = False
-    """Whether it trains where the job's `device` says; all others train on the CPU."""
+    """Whether it trains on the job's `device`. All others train on the CPU."""
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages that it needs."""
@@ -39,7 +40,7 @@ class Contender:
         return f"{' and '.join(absent)} not installed" if absent else None
 
     def run(self, job: Experiment, record: Record) -> None:
-        """Play the job's rounds in this process."""
+        """Run the job's rounds in this process."""
         module = importlib.import_module(f"experiments.bench.contenders.{self.module}")
         module.run(job.replace(self.knobs), record)
 
@@ -54,45 +55,45 @@ CONTENDERS: dict[str, Contender] = {
     "traced": Contender(
         "fednf, clients in lanes, PyTorch's operators, one process",
         "ours",
-        knobs={"engine": "cohort", "cohort.level": "traced"},
+        knobs={"engine": "vectorized", "vectorized.level": "traced"},
         movable=True,
     ),
-    "cohort": Contender(
+    "vectorized": Contender(
         "fednf, clients in lanes, our convolutions, one process",
         "ours",
-        knobs={"engine": "cohort", "cohort.level": "native"},
+        knobs={"engine": "vectorized", "vectorized.level": "native"},
     ),
     "compiled": Contender(
         "fednf, the same, compiled",
         "ours",
-        knobs={"engine": "cohort", "cohort.level": "compiled"},
+        knobs={"engine": "vectorized", "vectorized.level": "compiled"},
     ),
     "sequential-per-core": Contender(
         "fednf, one client after another, a process a core",
         "ours_per_core",
         knobs={"engine": "sequential"},
     ),
-    "cohort-per-core": Contender(
+    "vectorized-per-core": Contender(
         "fednf, clients in lanes, our convolutions, a process a core",
         "ours_per_core",
-        knobs={"engine": "cohort", "cohort.level": "native"},
+        knobs={"engine": "vectorized", "vectorized.level": "native"},
     ),
     "compiled-per-core": Contender(
         "fednf, the same, compiled",
         "ours_per_core",
-        knobs={"engine": "cohort", "cohort.level": "compiled"},
+        knobs={"engine": "vectorized", "vectorized.level": "compiled"},
     ),
-    "cohort-per-core-cold": Contender(
-        "fednf, cohort-per-core on a machine that never ran it",
+    "vectorized-per-core-cold": Contender(
+        "fednf, vectorized-per-core on a machine that never ran it",
         "ours_per_core",
-        knobs={"engine": "cohort", "cohort.level": "native"},
+        knobs={"engine": "vectorized", "vectorized.level": "native"},
         cold=True,
     ),
-    "cohort-on-ray": Contender(
+    "vectorized-on-ray": Contender(
         "fednf, clients in lanes, our convolutions, a Ray actor a core",
         "ours_on_ray",
         needs=("ray",),
-        knobs={"engine": "cohort", "cohort.level": "native"},
+        knobs={"engine": "vectorized", "vectorized.level": "native"},
     ),
     "loop": Contender("bare PyTorch, one process, one thread", "loop"),
     "loop-per-core": Contender("bare PyTorch, a process a core", "loop_per_core"),
@@ -100,4 +101,4 @@ CONTENDERS: dict[str, Contender] = {
     "flower": Contender("stock Flower, Ray, a core a client", "flower", needs=("ray",)),
     "pfl": Contender("pfl-research, torchrun, a process a core", "pfl_research", needs=("pfl",)),
 }
-"""By name; a row more is a contender more."""
+"""The contenders by name. To add one, add a row."""

@@ -12,7 +12,7 @@ from experiments.bench.contenders.record import Record
 from experiments.bench.contenders.workload import draws, workload
 from fl.config import Experiment
 from fl.reproducibility.provenance import cores
-from fl.simulation.engine import longest_first
+from fl.simulation.schedule import longest_first
 
 
 def run(knobs: Experiment, record: Record) -> None:

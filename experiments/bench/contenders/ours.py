@@ -1,4 +1,4 @@
-"""Ours: the federation that `fednf run` plays, in this process or in a process a core."""
+"""Ours: what `fednf run` does, in this process or in one process per core."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,11 +7,13 @@ from experiments.bench.contenders.record import Record
 from fl.config import Experiment
 from fl.server.journal import Journal
 from fl.simulation import run as run_inline
-from fl.simulation.worker_pool import Team
+from fl.simulation.worker_pool import WorkerPool
 
 
-def run(knobs: Experiment, record: Record, workers: int = 1, team: Team | None = None) -> None:
-    """Play what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
+def run(
+    knobs: Experiment, record: Record, workers: int = 1, pool: WorkerPool | None = None
+) -> None:
+    """Run what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
 
     def watch(line: dict) -> None:
         # A round's losses and weights are on the CPU by now: a GPU has nothing left to do for it.
@@ -19,4 +21,4 @@ def run(knobs: Experiment, record: Record, workers: int = 1, team: Team | None =
             record(line["images"], line["train_loss"])
 
     with TemporaryDirectory() as folder:
-        run_inline(knobs, Journal(Path(folder)), workers=workers, team=team, watch=watch)
+        run_inline(knobs, Journal(Path(folder)), workers=workers, pool=pool, watch=watch)

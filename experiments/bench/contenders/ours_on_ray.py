@@ -6,10 +6,10 @@ from experiments.bench.contenders import ours
 from experiments.bench.contenders.record import Record
 from fl.config import Experiment
 from fl.reproducibility.provenance import cores
-from fl.simulation.ray_pool import Actors
+from fl.simulation.ray_pool import RayPool
 
 
 def run(knobs: Experiment, record: Record) -> None:
-    """Play what a user gets, on a Ray that is started for it."""
-    with closing(Actors(size=min(cores(), knobs.sampling.clients))) as team:
-        ours.run(knobs, record, team=team)
+    """Run what a user gets, on a Ray that is started for it."""
+    with closing(RayPool(size=min(cores(), knobs.sampling.clients))) as pool:
+        ours.run(knobs, record, pool=pool)

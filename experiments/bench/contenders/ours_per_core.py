@@ -7,5 +7,5 @@ from fl.reproducibility.provenance import cores
 
 
 def run(knobs: Experiment, record: Record) -> None:
-    """Play what a user gets."""
+    """Run what a user gets."""
     ours.run(knobs, record, min(cores(), knobs.sampling.clients))

@@ -1,4 +1,4 @@
-"""When rounds were finished, as contenders tell it, whatever process they tell it from."""
+"""A record of when each round was finished, which any process of a contender can write."""
 
 import json
 import time
@@ -13,13 +13,13 @@ class Record:
     path: Path
 
     def __call__(self, images: int, loss: float) -> None:
-        """Say that a round is finished: how many images it trained on, and their mean loss."""
+        """Record a finished round: how many images it trained on, and their mean loss."""
         line = {"at": time.monotonic(), "images": images, "loss": loss}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def lines(self) -> list[dict]:
-        """Return what was said, round by round."""
+        """Return the recorded rounds."""
         if not self.path.exists():
             return []
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]

@@ -6,8 +6,7 @@ from experiments.report import labels, tables
 from experiments.report.markup import Html, element, join
 from experiments.report.results import Results, Run
 from experiments.report.sections import circumstances
-from fl.config import has_batchnorm, relevant
-from fl.nn.recipes import RECIPES
+from fl.nn import RECIPES, relevant
 
 Experiments = Sequence[Mapping[str, object]]
 
@@ -25,7 +24,7 @@ _POLICIES = {
     "local": f"they never leave a client. {_TRANSDUCTIVE}",
     "drop": f"there are none. {_TRANSDUCTIVE}",
 }
-"""What becomes of BatchNorm's statistics, by `state.bn`; docs/batchnorm.md has more."""
+"""What becomes of BatchNorm's statistics, by `state.bn`; docs/design/batchnorm.md has more."""
 
 
 def contenders(results: Results) -> Html | None:
@@ -132,7 +131,8 @@ def _command(results: Results) -> Html:
 
 def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     """Say what becomes of BatchNorm's statistics, and where it had none to compute."""
-    concerned = [run for run in runs if has_batchnorm(run.knobs.get("recipe"))]
+    rows = [(run, RECIPES.get(str(run.knobs.get("recipe")))) for run in runs]
+    concerned = [run for run, row in rows if row and row.batchnorm]
     if not concerned:
         return []
     policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")

@@ -9,9 +9,10 @@ import numpy as np
 import partitions
 from experiments.report import labels, words
 from experiments.report.results import Run
-from fl.config import Experiment, relevant
+from fl.config import Experiment
 from fl.config.parsing import ConfigError, flatten
 from fl.data import Dataset, deal, load
+from fl.nn import relevant
 from fl.reproducibility.files import fingerprint
 
 

@@ -7,11 +7,11 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from experiments.probe import Probe
-from experiments.report import sheets, words
+from experiments.report import csv_files, words
 from experiments.report.drawing import panels, profiles
 from experiments.report.drawing.figures import MUTED, style
 from experiments.report.labels import Group, group
-from fl.nn import settled
+from fl.nn import resolve_auto
 
 Row = Mapping[str, str | float | None]
 Cells = Mapping[tuple[Group, Group], Sequence[Probe]]
@@ -51,9 +51,9 @@ def figure(probes: Sequence[Probe]) -> Figure:
     return drawn.figure
 
 
-def sheet(probes: Sequence[Probe]) -> str:
+def as_csv(probes: Sequence[Probe]) -> str:
     """Return every number as CSV: a row a network and layer, in order of execution."""
-    return sheets.as_csv(
+    return csv_files.as_csv(
         {
             **_whose(series, condition, probe),
             "recipe": probe.knobs.recipe,
@@ -107,7 +107,7 @@ def _known(value: float) -> float | None:
 def _about(found: Cells) -> str:
     """Say in a line what was measured: what all networks have in common, and how many there are."""
     probes = [probe for networks in found.values() for probe in networks]
-    sizes = [settled(probe.knobs).network for probe in probes]
+    sizes = [resolve_auto(probe.knobs).network for probe in probes]
     told = [
         {size.kind for size in sizes},
         {f"depth {size.depth}" for size in sizes},

@@ -8,7 +8,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report import sheets, words
+from experiments.report import csv_files, words
 from experiments.report.drawing import panels, profiles
 from experiments.report.drawing.figures import style
 from experiments.report.drawing.profiles import Layers
@@ -139,7 +139,7 @@ def figure(found: Sequence[Signals], results: Results, key: str) -> Figure | Non
     return drawn.figure
 
 
-def apart(found: Sequence[Signals], results: Results, key: str) -> Figure | None:
+def divergence_figure(found: Sequence[Signals], results: Results, key: str) -> Figure | None:
     """Draw how far clients are apart over rounds: a panel a condition; None where nothing is known.
 
     Args:
@@ -176,7 +176,7 @@ def section(
     Args:
         found: of `read`; not empty.
         results: all runs.
-        pictures: of `figure` and `apart`, by key; None where there is none.
+        pictures: of `figure` and `divergence_figure`, by key; None where there is none.
     """
     depth = [_drawn(pictures[key], key) for key in FIGURES]
     between = [_drawn(pictures[key], key) for key in DIVERGENCES if pictures[key]]
@@ -193,7 +193,7 @@ def section(
 
 def signals(found: Sequence[Signals]) -> str:
     """Return the figures by depth as CSV: a row a network and station, of the rounds drawn."""
-    return sheets.as_csv(
+    return csv_files.as_csv(
         {**_whose(one.run), "round": number, "partition": partition, "station": place, **layer}
         for one in found
         for number in _rounds(found, one.run.condition)
@@ -204,12 +204,12 @@ def signals(found: Sequence[Signals]) -> str:
 
 def divergence(found: Sequence[Signals]) -> str:
     """Return how far clients are apart as CSV: a row a run and round."""
-    return sheets.as_csv(
+    return csv_files.as_csv(
         {
             **_whose(one.run),
             "round": number,
             "clients": line["clients"],
-            **{key: _apart(line, key) for key in DIVERGENCES},
+            **{key: _divergence_of(line, key) for key in DIVERGENCES},
         }
         for one in found
         for number, line in one.divergence.items()
@@ -269,11 +269,11 @@ def _networks(one: Signals, number: int) -> list[tuple[int | str, Layers]]:
 
 def _over_rounds(one: Signals, key: str) -> dict[int, float]:
     """Return a figure of how far clients are apart by round, where it is known."""
-    values = {number: _apart(line, key) for number, line in sorted(one.divergence.items())}
+    values = {number: _divergence_of(line, key) for number, line in sorted(one.divergence.items())}
     return {number: value for number, value in values.items() if value is not None}
 
 
-def _apart(line: Mapping, key: str) -> float | None:
+def _divergence_of(line: Mapping, key: str) -> float | None:
     """Return a figure of a round's divergence; None where it is not finite or not there."""
     if key == "update_cosine":
         return line[key]

@@ -14,7 +14,7 @@ import numpy as np
 from fl.config.parsing import ConfigError
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.pixels import Stack
-from fl.data.formats.reading import need, reading
+from fl.data.formats.reading import import_optional, reading
 
 BATCH = 1024
 """Rows taken at a time."""
@@ -87,7 +87,7 @@ def _image(rows: Rows) -> str:
 
 
 def _is_image(kind: Any) -> bool:
-    types = need("pyarrow").types
+    types = import_optional("pyarrow").types
     if types.is_struct(kind):
         return any(field.name == "bytes" and _is_image(field.type) for field in kind)
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
@@ -102,7 +102,7 @@ def _label(rows: Rows) -> str:
             f"columns: {', '.join(rows.schema.names)}"
         )
     kind = rows.schema.field(name).type
-    if not need("pyarrow").types.is_integer(kind):
+    if not import_optional("pyarrow").types.is_integer(kind):
         raise ConfigError(f"{rows.where}: column {name} is {kind}, expected whole numbers 0 to K-1")
     return name
 
@@ -120,7 +120,8 @@ def _names(rows: Rows, column: str) -> tuple[str, ...] | None:
 def _cells(batch: Any, column: str, where: str) -> Any:
     with reading(where):
         cells = batch.column(column)
-        return cells.field("bytes") if need("pyarrow").types.is_struct(cells.type) else cells
+        types = import_optional("pyarrow").types
+        return cells.field("bytes") if types.is_struct(cells.type) else cells
 
 
 def _full(batch: Any, column: str, where: str) -> Any:
@@ -132,7 +133,7 @@ def _full(batch: Any, column: str, where: str) -> Any:
 
 def _owner(cells: Any, names: tuple[str, ...] | None) -> np.ndarray:
     """Return owners as numbers if they are plain numbers, otherwise as text."""
-    arrow = need("pyarrow")
+    arrow = import_optional("pyarrow")
     if not arrow.types.is_integer(cells.type):
         return np.array(cells.cast(arrow.string()).to_pylist(), dtype=np.str_)
     numbers = cells.to_numpy(zero_copy_only=False)

@@ -8,7 +8,7 @@ from fl.config.parsing import ConfigError
 from fl.data.dataset import Dataset
 from fl.data.formats import arrow
 from fl.data.formats.parts import dataset
-from fl.data.formats.reading import need, reading, test_split
+from fl.data.formats.reading import import_optional, reading, test_split
 
 _MAJOR = 4  # older releases run a repository's own Python
 
@@ -21,7 +21,7 @@ def hub(repo: str) -> Dataset:
     Raises:
         ConfigError: no package, no such data set, no connection, or columns that don't fit.
     """
-    package = need("datasets", f'pip install "datasets>={_MAJOR}"')
+    package = import_optional("datasets", f'pip install "datasets>={_MAJOR}"')
     if int(package.__version__.partition(".")[0]) < _MAJOR:
         raise ConfigError(
             f"datasets {package.__version__} may run a repository's code: "

@@ -8,7 +8,7 @@ from pathlib import Path
 from fl.config.parsing import ConfigError
 from fl.data.formats import arrow
 from fl.data.formats.parts import Found
-from fl.data.formats.reading import TESTS, need, reading, test_split
+from fl.data.formats.reading import TESTS, import_optional, reading, test_split
 
 _NAME = re.compile(rf"(train|{'|'.join(TESTS)})(?:-\d+-of-(\d+))?(?:-.*)?\.parquet")
 
@@ -44,7 +44,7 @@ def _rows(files: list[Path]) -> arrow.Rows:
         match = _NAME.fullmatch(file.name)
         if match and match[2] and int(match[2]) != len(files):
             raise ConfigError(f"{file}: {len(files)} of {int(match[2])} files of the split found")
-    parquet = need("pyarrow.parquet")
+    parquet = import_optional("pyarrow.parquet")
     count, schema = 0, None
     for file in files:
         with reading(str(file)):
@@ -56,7 +56,7 @@ def _rows(files: list[Path]) -> arrow.Rows:
 def _pieces(files: list[Path], columns: list[str]) -> Iterator[arrow.Piece]:
     for file in files:
         first = 0
-        with reading(str(file)), need("pyarrow.parquet").ParquetFile(file) as opened:
+        with reading(str(file)), import_optional("pyarrow.parquet").ParquetFile(file) as opened:
             for batch in opened.iter_batches(arrow.BATCH, columns=columns):
                 yield str(file), first, batch
                 first += len(batch)

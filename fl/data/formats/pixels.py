@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fl.config.parsing import ConfigError
-from fl.data.formats.reading import need, reading
+from fl.data.formats.reading import import_optional, reading
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # Pillow's other decoders are not let near the bytes
@@ -22,7 +22,7 @@ class Stack:
     """Images of one size and mode, decoded one after another into an array made once."""
 
     def __init__(self, count: int) -> None:
-        self._pillow = need("PIL.Image")
+        self._pillow = import_optional("PIL.Image")
         self._count = count
         self._filled = 0
         self._images = np.empty((0, 1, 1, 1), np.uint8)

@@ -33,7 +33,7 @@ def reading(where: str) -> Iterator[None]:
         raise ConfigError(f"can't read {where}: {why}") from None
 
 
-def need(module: str, install: str = EXTRA) -> ModuleType:
+def import_optional(module: str, install: str = EXTRA) -> ModuleType:
     """Import a module that only some formats need.
 
     Raises:

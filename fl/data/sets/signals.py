@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 
 from fl.data.sets.images import Parts, shuffled, to_split
-from fl.data.sets.sources import Files
+from fl.data.sets.packages import Files
 
 _LENGTH, _STEP = 100, 50  # samples at 50 Hz: windows of 2 s, one a second
 _ARRAYS = {

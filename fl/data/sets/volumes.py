@@ -7,7 +7,7 @@ import numpy as np
 
 from fl.data.dataset import Split
 from fl.data.sets.images import SEED, Parts, shuffled, to_split
-from fl.data.sets.sources import Files
+from fl.data.sets.packages import Files
 from fl.reproducibility.seeds import stream
 
 _SIDE = 24  # voxels of 1 mm

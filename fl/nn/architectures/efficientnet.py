@@ -15,18 +15,18 @@ from fl.nn.slots import Size, Slots, linear
 
 
 class Stage(NamedTuple):
-    """A row of B0's table."""
+    """A row of the table of B0's stages."""
 
     expansion: int
-    """Channels inside a block, by those of its input."""
+    """Channels inside a block, over those of its input."""
     side: int
-    """Of the depthwise kernel, in pixels."""
+    """Side of the depthwise kernel, in pixels."""
     stride: int
-    """Of the first block, in pixels."""
+    """Stride of the first block, in pixels."""
     channels: int
-    """Channels out."""
+    """Channels that leave the stage."""
     repeats: int
-    """Blocks."""
+    """How many blocks there are."""
 
 
 B0 = (

@@ -3,6 +3,8 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from fl.nn.layers.squeeze import SqueezeExcite
 from fl.nn.slots import Size, Slots, linear
 
 VARIANTS = ("F0", "F1", "F2", "F3", "F4", "F5", "F6")
-"""By number: what `network.depth` may be."""
+"""The values that `network.depth` may have; Fn is at index n."""
 BLOCKS = (1, 2, 6, 3)
 """Blocks a stage of F0; Fn has n + 1 times as many."""
 CHANNELS = (2, 4, 12, 12)
@@ -48,6 +50,19 @@ def doubled_product(x: Tensor, gate: Tensor) -> Tensor:
     return x * (2 * gate)
 
 
+class Dimensions(NamedTuple):
+    """The dimensions of a block."""
+
+    inputs: int
+    """Channels in."""
+    outputs: int
+    """Channels out."""
+    group: int
+    """Channels of a group; divides half of the outputs."""
+    stride: int
+    """Stride of the first convolution of side 3, in pixels."""
+
+
 class Block(nn.Module):
     """merge(shortcut, branch(out)) with out = γ·f(x) / spread, and merge = skip + α·g·branch.
 
@@ -58,25 +73,14 @@ class Block(nn.Module):
 
     Args:
         slots: what fills them.
-        inputs: channels in.
-        outputs: channels out.
-        group: channels of a group; divides half of the outputs.
-        stride: of the first convolution of side 3, in pixels.
+        dimensions: channels and stride.
         spread: the expected standard deviation of x.
         drop: share of examples for which training drops the branch.
     """
 
-    def __init__(
-        self,
-        slots: Slots,
-        inputs: int,
-        outputs: int,
-        group: int,
-        stride: int,
-        spread: float,
-        drop: float,
-    ):
+    def __init__(self, slots: Slots, dimensions: Dimensions, spread: float, drop: float):
         super().__init__()
+        inputs, outputs, group, stride = dimensions
         inner = outputs // 2
         groups = inner // group
         self.spread = spread
@@ -161,7 +165,8 @@ def _conv(
     slots: Slots, inputs: int, outputs: int, side: int, stride: int = 1, groups: int = 1
 ) -> nn.Module:
     """Return a convolution with γ = 1: it is in the activations."""
-    return slots.conv(inputs, outputs, side, stride, groups=groups, gain=1.0, same=True)
+    kernel = slots.kernel(inputs, outputs, side, stride, groups=groups)
+    return slots.recipe.conv(replace(kernel, same=True))
 
 
 def _stem(slots: Slots, inputs: int, width: int) -> nn.Sequential:
@@ -184,7 +189,8 @@ def _blocks(slots: Slots, size: Size) -> nn.Sequential:
             opens = index == 0
             stride = 2 if opens and stage > 0 else 1
             drop = size.stochastic_depth * len(blocks) / total
-            blocks.append(Block(slots, inputs, outputs, size.width, stride, spread, drop))
+            dimensions = Dimensions(inputs, outputs, size.width, stride)
+            blocks.append(Block(slots, dimensions, spread, drop))
             spread = math.hypot(1.0 if opens else spread, slots.recipe.alpha)  # pyrefly: ignore
             inputs = outputs
     return blocks

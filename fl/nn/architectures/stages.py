@@ -18,7 +18,9 @@ class Stages:
     """Blocks a stage; every stage has twice the channels of the one before, on half the side."""
 
     blocks: tuple[int, ...]
+    """How many blocks each stage has."""
     bottleneck: bool = False
+    """Whether blocks are bottlenecks."""
 
     @classmethod
     def of_depth(cls, depth: int, named: Mapping[int, "Stages"], kind: str) -> "Stages":
@@ -26,8 +28,8 @@ class Stages:
 
         Args:
             depth: a key of `named`, or else 6n + 2: three stages of n basic blocks.
-            named: depths that mean something else; they win where they are 6n + 2.
-            kind: of the network, for the message.
+            named: depths with stages of their own; they take precedence where they are 6n + 2.
+            kind: name of the network, for the message.
 
         Raises:
             ValueError: neither of the two.
@@ -47,23 +49,24 @@ class Stages:
 
 @dataclass(frozen=True)
 class Position:
-    """What a block is, by where it stands."""
+    """What is particular to a block at its position in the network."""
 
     inputs: int
     """Channels in."""
     outputs: int
     """Channels out."""
     stride: int
-    """In pixels."""
+    """Stride of the block, in pixels."""
     bottleneck: bool
+    """Whether it is a bottleneck of three convolutions; else it is a basic block of two."""
     opens: bool
-    """Whether it is the first of a stage."""
+    """Whether the block is the first of a stage."""
     drop: float
-    """Share of examples for which training drops its branch."""
+    """Share of examples for which training drops the block's branch."""
 
     @property
     def reshapes(self) -> bool:
-        """Whether its output has another shape than its input."""
+        """Whether the block's output has another shape than its input."""
         return self.stride != 1 or self.inputs != self.outputs
 
     def kernels(self) -> list[tuple[int, int, int, int]]:

@@ -1,8 +1,8 @@
 """Activations with learnable scalars: ZC-Swish, and the SALU family of SaluNet.
 
-Everything is written in plain differentiable operations: they survive vmap, compilation and
-double precision, which hand-written autograd functions do not always do. At micro-batches a
-step costs what its dispatched operations cost, so forward passes have as few as we found.
+Everything is written in plain differentiable operations, because these work under vmap, compilation
+and double precision, which hand-written autograd functions do not always do. At micro-batches the
+time of a step is that of dispatching its operations, so forward passes have as few as we found.
 """
 
 import math
@@ -22,7 +22,7 @@ Form = Literal["anchored", "gated", "shifted"]
 class Activation(nn.Module):
     """An elementwise function all of whose parameters are learnable scalars.
 
-    Being one is what makes `client.activation-lr` apply to a module: see `scalars`.
+    The knob `client.activation-lr` applies to the parameters of this class: see `scalars`.
 
     Args:
         channels: channels C of the inputs (batch, C, *space); read only if `per_channel`.
@@ -45,7 +45,8 @@ def _all(*tensors: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
 def zc_swish(x: Tensor, center: Tensor, log_beta: Tensor, scale: Tensor) -> Tensor:
     """Return ``(g/β)·[silu(βx - βc) - silu(-βc)]``, the `anchored` form of `ZCSwish`.
 
-    This function, `salu` and `swalu` are such that a `TorchFunctionMode` can do them otherwise.
+    A `TorchFunctionMode`, such as `fl.vectorized.operators.Operators`, can replace this function,
+    `salu` and `swalu`.
 
     Shapes: x (batch, C, *space); c, log β and g () or (C,); the result as x.
     """
@@ -96,7 +97,7 @@ class ZCSwish(Activation):
         per_channel: as `Activation`; what the paper does is unknown.
         center: initial c, in units of x (`shifted`: of f). None: -1, and for `shifted` the mean
             of Swish over N(0, 1), 0.2066, so that f has mean 0. The initial β and g are 1.
-        form: which of the three.
+        form: one of the three.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What stands in a recipe's slot for convolutions; weights are left to `initialize`."""
+"""Convolutions that recipes choose from. Initial weights are left to `fl.nn.initialization`."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fl.nn.layers.unset import unset
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-"""By dimensions of space: signals, images, volumes."""
+"""PyTorch's convolutions by the dimensions of space: for signals, images and volumes."""
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -25,12 +25,13 @@ class Kernel:
     outputs: int
     """Channels out."""
     side: int
-    """Of the kernel, in pixels; odd."""
+    """Side of the kernel, in pixels; odd."""
     stride: int = 1
-    """In pixels."""
+    """Stride in pixels."""
     groups: int = 1
     """Groups of channels that do not see each other."""
     bias: bool = True
+    """Whether there is a bias for each channel out."""
     gain: float = 1.0
     """γ: what the activation in front takes from a standard deviation; see `fl.nn.layers.gains`."""
     same: bool = False
@@ -70,7 +71,7 @@ class StandardizedConv(nn.Module):
     `scaled=False`, s = g = 1: weight standardization as of arXiv 1903.10520, section 3.
 
     Args:
-        kernel: its shape and γ.
+        kernel: the convolution's shape and γ.
         scaled: whether γ, N and g_i scale the standardized weights.
 
     Raises:
@@ -135,9 +136,9 @@ def standardized(kernel: Kernel) -> nn.Module:
 def breaks_onednn(network: nn.Module) -> bool:
     """Return whether oneDNN gets the gradient of a convolution of a network wrong.
 
-    Where kernels of side 1 with strides see fewer channels than a vector has numbers (8, with
-    AVX-512 16), and maps have their channels last in memory, as images of one channel may seem to,
-    oneDNN 3.12 writes beyond what is its own: gradients are wrong, or the process ends
+    oneDNN 3.12 writes beyond its own memory where kernels of side 1 with strides see fewer channels
+    than a vector has numbers (8, with AVX-512 16), and maps have their channels last in memory, as
+    images of one channel may seem to. Then gradients are wrong, or the process ends
     (uxlfoundation/oneDNN#6035, open; with PyTorch 2.13.0 and 4 or 7 channels it ended here).
     """
     return any(
@@ -148,7 +149,7 @@ def breaks_onednn(network: nn.Module) -> bool:
 
 
 def _kernel(layer: nn.Module) -> Kernel | None:
-    """Return the shape of a layer's convolution; None where it is none."""
+    """Return the shape of a convolution; None where the layer is none."""
     if isinstance(layer, StandardizedConv):
         return layer.kernel
     if not isinstance(layer, tuple(CONVOLUTIONS.values())):

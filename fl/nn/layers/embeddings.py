@@ -1,4 +1,4 @@
-"""What tells a transformer's tokens where they are."""
+"""Position embeddings for the tokens of a transformer."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ class PositionEmbedding(nn.Module):
     Source: arXiv 2010.11929, equation 1.
 
     Args:
-        channels: of a token.
+        channels: channels of a token.
         tokens: positions in a sequence.
     """
 
@@ -22,5 +22,5 @@ class PositionEmbedding(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels tokens"]
     ) -> Float[Tensor, "batch channels tokens"]:
-        """Return x with every token's position in it."""
+        """Return x + E."""
         return x + self.weight

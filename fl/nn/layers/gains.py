@@ -1,4 +1,4 @@
-"""What activations take from the spread of a standard normal input, and how to give it back."""
+"""Gains of activations: the factor γ that gives γ·f(x) variance 1 for standard normal x."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""How a residual branch and its shortcut become one, and how a gate is put on a signal."""
+"""Merges of a residual branch with its shortcut, and products of a signal with a gate."""
 
 from abc import ABC, abstractmethod
 
@@ -13,9 +13,9 @@ Gate = Float[Tensor, "batch channels *#space"]
 
 
 class Merge(nn.Module, ABC):
-    """Makes one signal of a shortcut's and a residual branch's, which training drops at times.
+    """Merges a shortcut with a residual branch, which training may drop.
 
-    Probes look for its kind: they see the branch as it is before it is dropped or weighed.
+    `fl.nn.probes` looks for this class: it measures branches before they are dropped or weighted.
 
     Args:
         rate: share of examples for which training drops the branch.
@@ -32,7 +32,7 @@ class Merge(nn.Module, ABC):
 
     @abstractmethod
     def join(self, skip: Signal, branch: Signal) -> Signal:
-        """Return the merged signal of what is left of the branch."""
+        """Return the merged signal, given the branch after some examples of it were dropped."""
 
 
 class Add(Merge):

@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth that draw from a given generator, never from torch's global one."""
+"""Dropout and stochastic depth that draw from a given generator, not from torch's global one."""
 
 from abc import ABC, abstractmethod
 
@@ -27,7 +27,7 @@ class Noise(nn.Module, ABC):
 
     @property
     def kept_scale(self) -> float:
-        """What survivors are multiplied by."""
+        """The factor on values that are not zeroed."""
         return 1 / (1 - self.rate)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class StochasticDepth(Noise):
 
     @property
     def kept_scale(self) -> float:
-        """What surviving branches are multiplied by."""
+        """The factor on branches that are not dropped."""
         return super().kept_scale if self.rescale else 1.0
 
     def mask_shape(self, x: Tensor) -> tuple[int, ...]:
@@ -76,14 +76,14 @@ class StochasticDepth(Noise):
 
 
 def seed_noise(module: nn.Module, generator: torch.Generator) -> None:
-    """Give every layer that drops something its randomness: one stream, drawn from in turn."""
+    """Give all layers that drop something one generator, from which they draw in turn."""
     for layer in module.modules():
         if isinstance(layer, Noise):
             layer.generator = generator
 
 
 def train_without_noise(module: nn.Module) -> None:
-    """Put a network into training mode, but for the layers that drop something."""
+    """Put a network into training mode, except the layers that drop something."""
     module.train()
     for layer in module.modules():
         if isinstance(layer, Noise):

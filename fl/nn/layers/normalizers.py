@@ -1,4 +1,4 @@
-"""Normalizers: BatchNorm as our one class; Group-, Layer- and InstanceNorm on PyTorch's kernels."""
+"""Normalizers: a BatchNorm of our own; Group-, Layer- and InstanceNorm on PyTorch's kernels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from fl.config import State
 
 
 class BatchNorm(nn.Module):
@@ -24,7 +26,7 @@ class BatchNorm(nn.Module):
     After `forget_statistics` there are no running statistics: evaluation, too, takes μ and v from
     the batch, and of one value a channel the bias alone is left.
 
-    Within `fixed_statistics`, training, too, takes the running statistics, and leaves them alone.
+    Within `fixed_statistics`, training uses the running statistics, too, and does not move them.
 
     Source: arXiv 1502.03167, algorithms 1 and 2.
 
@@ -71,7 +73,7 @@ class BatchNorm(nn.Module):
 
 
 def forget_statistics(module: nn.Module) -> None:
-    """Take the running statistics from every BatchNorm of a network."""
+    """Remove the running statistics of every BatchNorm layer of a network."""
     for norm in _batch_norms(module).values():
         norm.remembers = False
         del norm.running_mean, norm.running_var
@@ -79,13 +81,13 @@ def forget_statistics(module: nn.Module) -> None:
 
 @contextmanager
 def fixed_statistics(module: nn.Module, fixed: bool = True) -> Iterator[None]:
-    """Let every BatchNorm of a network train by its running statistics, which don't move.
+    """Let every BatchNorm layer of a network train by its running statistics, which don't move.
 
-    Scale and shift go on learning. Source: FixBN, arXiv 2303.06530, its second stage.
+    Scale and shift keep learning. Source: FixBN, arXiv 2303.06530, its second stage.
 
     Args:
         module: a network.
-        fixed: False does nothing.
+        fixed: with False, nothing changes.
     """
     norms = list(_batch_norms(module).values())
     for norm in norms:
@@ -97,8 +99,13 @@ def fixed_statistics(module: nn.Module, fixed: bool = True) -> Iterator[None]:
             norm.fixed = False
 
 
+def fixed_in(state: State, number: int) -> bool:
+    """Return whether BatchNorm's statistics are fixed in the round of that number, as in FixBN."""
+    return 0 < state.fixed_from <= number
+
+
 def moments(module: nn.Module) -> dict[str, str]:
-    """Return the name of every running variance in a network's state -> that of its mean."""
+    """Map the name of every running variance in a network's state to that of its running mean."""
     return {
         f"{name}running_var": f"{name}running_mean"
         for name, norm in _batch_norms(module).items()

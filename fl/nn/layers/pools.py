@@ -1,11 +1,11 @@
-"""Pools over space that any number of dimensions and any size of image has."""
+"""Pools over space, for any number of dimensions and any size of image."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 _AVERAGE = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-"""By dimensions of space."""
+"""PyTorch's average pools by the dimensions of space."""
 _MAX = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
@@ -15,7 +15,7 @@ class AveragePool(nn.Module):
     A square is cut by hand where the whole image is smaller, which PyTorch refuses in 3-D.
 
     Args:
-        side: of a square, in pixels.
+        side: side of a square, in pixels.
     """
 
     def __init__(self, side: int):
@@ -27,8 +27,8 @@ class AveragePool(nn.Module):
     ) -> Float[Tensor, "batch channels *smaller"]:
         """Return the means; a side becomes ⌈side / self.side⌉."""
         square = [min(self.side, side) for side in x.shape[2:]]
-        # Without padding the last says nothing, but by it PyTorch 2.13's compiler differentiates
-        # cut squares as it should (pytorch#198119).
+        # Without padding, the last argument changes no result. It is there because without it
+        # PyTorch 2.13's compiler differentiates cut squares wrongly (pytorch#198119).
         return _AVERAGE[len(square)](x, square, square, ceil_mode=True, count_include_pad=False)
 
 

@@ -1,4 +1,4 @@
-"""DyT and Derf: a bounded function in the place of a normalizer, then a scale and a shift."""
+"""DyT and Derf: instead of a normalizer, a bounded function, then a scale and a shift."""
 
 from collections import OrderedDict
 

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: channels weigh themselves by what the whole image holds."""
+"""Squeeze-and-excitation: channels are weighted by gates computed from the whole image."""
 
 from collections.abc import Callable
 
@@ -38,6 +38,6 @@ class SqueezeExcite(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch channels *space"]:
-        """Return x with its channels weighed."""
+        """Return x with its channels weighted."""
         gate = self.expand(self.activation(self.reduce(global_mean(x)))).sigmoid()
         return self.excite(x, gate.view(*gate.shape, *(1,) * (x.ndim - 2)))

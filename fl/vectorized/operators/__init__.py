@@ -1,19 +1,45 @@
 """Operators of micro-batches in C++, for lanes that each have images and weights of their own.
 
-At a batch of one PyTorch's convolutions spend their time on set-up and on copies of patches, and
-its max pools on indices; its compiler takes roots anew for every few standardized weights; and the
-scale and shift of a normalizer, or the scalars of an activation, that lanes have each for itself
-are operators of their own, each with all of a map. Here are operators that don't.
+They replace operators of PyTorch that are slow at a batch of one. Its convolutions spend their time
+on set-up and on copies of patches; its max pools, on indices. Its compiler takes a root again for
+every few standardized weights. And the scale and shift of a normalizer, or the scalars of an
+activation, differ from lane to lane, so each is an operator of its own over all of a map.
 
-`why_not` compiles them on first use; without a C++ compiler it says so, and nothing else here may
-be called. Flower's bundles hold no C++ either: there PyTorch's operators serve.
+`unavailable_reason` compiles the operators on first use. Without a C++ compiler it says so, and
+then nothing else here may be called. Flower's bundles hold no C++, so devices use PyTorch's
+operators.
 
-The operators run on one thread, but for products of small maps, which are PyTorch's. The result for
+The operators run on one thread, except products of small maps, which are PyTorch's. The result for
 a lane depends on its own images and weights: not on the other lanes, their number or its place
-among them, as far as PyTorch's products don't mind where matrices lie.
+among them, as far as PyTorch's products don't depend on where matrices lie in memory.
+
+**What `Operators` recognises.** Within ``with Operators():`` each call of a PyTorch function passes
+through `Operators.__torch_function__`. It replaces single calls (convolution, group normalization,
+the activations with scalars, standardization of weights, max pool) and two pairs of calls:
+
+1. A max pool of what ReLU returned becomes ReLU of a max pool. The numbers and gradients are the
+   same, and ReLU has a quarter as many to do. Source: max(relu(a), relu(b)) = relu(max(a, b)).
+2. A convolution by weights that were standardized just before, possibly viewed as another shape in
+   between, becomes one operator that standardizes and convolves.
+
+The second call of a pair is recognised by identity: its argument *is* the object that the first
+call returned. For that, the mode keeps the last result of each kind and what it was computed from.
+This is right because
+
+- the mode holds a reference to that object, so no other object can get its address meanwhile;
+- a tensor's values change only by functions that work in place, which return None or their first
+  argument (or fill an `out=`, which no layer uses). After any such function the mode forgets both
+  pairs, because what was changed may be a view of one of these tensors;
+- identity is a sufficient condition, not a necessary one. A pair that is missed (another call of
+  the same kind came between) is computed call by call, with the same result up to rounding.
+
+The first call of a pair has been made by the time that the second is seen. In a traced graph its
+result is unused, and `fl.vectorized.tracing` removes it; an eager pass computes it in vain.
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +50,8 @@ from fl.vectorized.operators import activations, convolutions, library, norms, p
 
 
 @functools.cache
-def why_not() -> str | None:
-    """Make the operators ready and return None; or the reason why that can't be, in a line."""
+def unavailable_reason() -> str | None:
+    """Make the operators ready and return None; or return in a line why they can't be used."""
     try:
         library.load()
     except (OSError, RuntimeError) as problem:
@@ -38,50 +64,87 @@ def why_not() -> str | None:
     return None
 
 
-class Operators(TorchFunctionMode):
-    """Within it, these operators stand in for PyTorch's where they are faster.
+class _Rectified(NamedTuple):
+    """A call of ReLU."""
 
-    A max pool of what ReLU has made becomes ReLU of a max pool: the same numbers and gradients, and
-    a quarter as many for ReLU. A convolution by weights that were just standardized becomes one
-    operator. What the first of the two had made already is not in a traced graph: nobody uses it.
+    result: Tensor
+    x: Tensor
+
+
+class _Standardized(NamedTuple):
+    """A standardization of weights."""
+
+    result: Tensor
+    """The standardized weights, in the shape that the convolution takes."""
+    raw: rows.Arguments
+    """What they were computed from; `raw.rows` has the shape of `result`."""
+
+
+class Operators(TorchFunctionMode):
+    """Within this mode, our operators replace PyTorch's where they are faster.
+
+    What it recognises, and why that is right, is described at the top of this file.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.rectified: tuple[object, object] = None, None
-        """What the last ReLU returned, and of what."""
-        self.standardized: tuple[object, tuple[Tensor, Tensor, float] | None] = None, None
-        """The last weights to be standardized, and of what: those, their gain and ε."""
+        self.rectified: _Rectified | None = None
+        """The last call of ReLU, unless a function has worked in place since."""
+        self.standardized: _Standardized | None = None
+        """The last standardization, likewise."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call a function of PyTorch, or one of ours in its place."""
         kwargs = kwargs or {}
-        if func in convolutions.THEIRS and convolutions.pays(*args, **kwargs):
-            return self._convolved(*args, **kwargs)
-        if func in norms.THEIRS and norms.supports(*args, **kwargs):
+        if func in convolutions.REPLACED and convolutions.faster(*args, **kwargs):
+            return self._convolve(*args, **kwargs)
+        if func in norms.REPLACED and norms.supports(*args, **kwargs):
             return norms.group_norm(*args, **kwargs)
-        if func in activations.THEIRS and not kwargs and activations.supports(*args):
+        if func in activations.REPLACED and not kwargs and activations.supports(*args):
             return activations.activate(func, *args)
-        if func in rows.THEIRS and (raw := rows.raw(*args, **kwargs)):
+        if func in rows.REPLACED and (raw := rows.arguments(*args, **kwargs)):
             found = rows.standardize(*raw)
-            self.standardized = found, raw
+            self.standardized = _Standardized(found, raw)
             return found
-        if func in pools.THEIRS and args and pools.supports(*args, **kwargs):
-            after, before = self.rectified
-            if args[0] is after:
-                return torch.relu(pools.max_pool(before))  # pyrefly: ignore
-            return pools.max_pool(args[0])  # pyrefly: ignore
+        if func in pools.REPLACED and args and pools.supports(*args, **kwargs):
+            return self._pool(args[0])
         found = func(*args, **kwargs)
-        if args and (found is None or found is args[0]):  # in place, maybe of one of these
-            self.rectified, self.standardized = (None, None), (None, None)
-        elif args and func in (F.relu, torch.relu):
-            self.rectified = found, args[0]
-        elif len(args) == 2 and func is torch.Tensor.view_as and args[0] is self.standardized[0]:
-            weights, gain, eps = self.standardized[1]  # pyrefly: ignore
-            self.standardized = found, (func(weights, args[1]), gain, eps)
+        self._remember(func, args, found)
         return found
 
-    def _convolved(self, x, w, *args, **kwargs):
-        standard, raw = self.standardized
-        if raw and w is standard and raw[0].shape == w.shape and len(raw[1]) == len(w):  # pyrefly: ignore
-            return convolutions.conv(x, raw[0], *args, **kwargs, standard=raw[1:])
+    def _remember(self, func: Callable[..., Any], args: tuple[Any, ...], found: Any) -> None:
+        """Note a call that may be the first of a pair, or forget the pairs that it may break."""
+        if not args:
+            return
+        if found is None or found is args[0]:  # it worked in place
+            self.rectified = self.standardized = None
+        elif func in (F.relu, torch.relu):
+            self.rectified = _Rectified(found, args[0])
+        elif (
+            len(args) == 2
+            and func is torch.Tensor.view_as
+            and (last := self.standardized)
+            and args[0] is last.result
+        ):
+            viewed = last.raw._replace(rows=func(last.raw.rows, args[1]))
+            self.standardized = _Standardized(found, viewed)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        last = self.rectified
+        if last and x is last.result:
+            return torch.relu(pools.max_pool(last.x))
+        return pools.max_pool(x)
+
+    def _convolve(self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        last = self.standardized
+        if last and w is last.result:
+            raw, gain, eps = last.raw
+            if raw.shape == w.shape and len(gain) == len(w):
+                return convolutions.conv(x, raw, *args, **kwargs, standard=(gain, eps))
         return convolutions.conv(x, w, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Activations with learnable scalars, all of whose gradients come of one look at the input."""
+"""Activations with learnable scalars; one pass over the input gives all of their gradients."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ _NAMES = {
     activations.salu: "salu",
     activations.swalu: "swalu",
 }
-THEIRS = tuple(_NAMES)
-"""What `activate` may stand in for."""
+REPLACED = tuple(_NAMES)
+"""The functions of `fl.nn.layers.activations` that `activate` replaces."""
 
 
 def supports(x: Tensor, *scalars: Tensor) -> bool:
@@ -23,10 +23,10 @@ def supports(x: Tensor, *scalars: Tensor) -> bool:
 
 
 def activate(function, x: Tensor, *scalars: Tensor) -> Tensor:
-    """Return what one of `THEIRS` does.
+    """Return what a function of `REPLACED` returns.
 
-    Under `torch.vmap` lanes of images and of scalars become lanes of one operator. Gradients are
-    had as those of `fl.vectorized.operators.convolutions.conv`.
+    Under `torch.vmap`, lanes of images and of scalars become lanes of one operator. Gradients are
+    computed as for `fl.vectorized.operators.convolutions.conv`.
 
     Shapes: x (B, C, *S), scalars () or (C,); the result as x.
     """

@@ -1,6 +1,7 @@
 """Convolutions of micro-batches by direct sums."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,61 +9,61 @@ from torch import Tensor
 
 from fl.vectorized.operators import registration
 
-THEIRS = (F.conv1d, F.conv2d)
-"""What `conv` may stand in for."""
-_LARGEST = 7
-_IMAGES, _CHANNELS = 32, 128
+REPLACED = (F.conv1d, F.conv2d)
+"""The functions of PyTorch that `conv` replaces."""
+_LARGEST_SIDE = 7
+"""Kernels with longer sides are left to PyTorch."""
+_MOST_IMAGES, _MOST_CHANNELS = 32, 128
+"""`conv` is not used for more images a batch or more channels, see `faster`."""
 Sizes = int | Sequence[int]
+"""A size along all axes of space, or one for each."""
 
 
-def supports(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-) -> bool:
+class _Arguments(NamedTuple):
+    """The arguments of ``F.conv1d`` and ``F.conv2d``, in their order and with their defaults."""
+
+    x: Tensor
+    w: Tensor
+    bias: Tensor | None = None
+    stride: Sizes = 1
+    padding: Sizes | str = 0
+    dilation: Sizes = 1
+    groups: int = 1
+
+
+def supports(*args: Any, **kwargs: Any) -> bool:
     """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``.
 
-    It does for float32 on the CPU, one or two axes, kernels with odd sides up to 7, a stride of 1
-    or 2 and a padding below the smallest side (both the same along all axes), no dilation, one
-    group. Whether it is faster is another question.
+    It takes float32 on the CPU, one or two axes, kernels with odd sides up to 7, a stride of 1 or 2
+    and a padding below the smallest side (both the same along all axes), no dilation, and one
+    group. `faster` says whether that is faster, too.
     """
+    x, w, _, stride, padding, dilation, groups = _Arguments(*args, **kwargs)
     sides, step, zeros = w.shape[2:], _same(stride), _same(padding)
     return (
         x.dim() == w.dim() and len(sides) in (1, 2)
         and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, w))
-        and all(side % 2 == 1 and side <= _LARGEST for side in sides)
+        and all(side % 2 == 1 and side <= _LARGEST_SIDE for side in sides)
         and step in (1, 2) and zeros is not None and 0 <= zeros < min(sides)
         and all(side <= n + 2 * zeros for side, n in zip(sides, x.shape[2:], strict=True))
         and _same(dilation) == 1 and groups == 1
     )  # fmt: skip
 
 
-def conv(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes | str = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-    *,
-    standard: tuple[Tensor, float] | None = None,
-) -> Tensor:
+def conv(*args: Any, standard: tuple[Tensor, float] | None = None, **kwargs: Any) -> Tensor:
     """Return what ``F.conv1d`` or ``F.conv2d`` does, for arguments that `supports` accepts.
 
-    With `standard`, a gain and ε, filters are first standardized, see `rows.py`: those of a
-    lane, and their gradients, stay in the processor's cache. With 700,000 weights a step at a batch
-    of one is as long as their way to memory and back.
+    With `standard`, a gain and ε, filters are first standardized, see `rows.py`. The standardized
+    filters of a lane, and their gradients, then stay in the processor's cache: with 700,000
+    weights, a step at a batch of one takes as long as their way to memory and back.
 
-    Under `torch.vmap` lanes of images and of weights become lanes of one operator. Gradients are
-    had from ``torch.autograd.grad`` outside of `torch.vmap`; there are none of gradients.
+    Under `torch.vmap`, lanes of images and of weights become lanes of one operator. Gradients are
+    computed by ``torch.autograd.grad`` outside of `torch.vmap`; gradients of gradients do not
+    exist.
 
     Shapes: x (B, C, *S), w (O, C, *k), bias and gain (O,); the result (B, O, *S').
     """
+    x, w, bias, stride, padding, *_ = _Arguments(*args, **kwargs)
     lane, sizes = (x.unsqueeze(0), w.unsqueeze(0)), (_same(stride), _same(padding))
     if standard is None:
         y = torch.ops.fednf.lane_conv(*lane, *sizes).squeeze(0)
@@ -72,10 +73,10 @@ def conv(
     return y if bias is None else y + bias.view(-1, *[1] * (w.dim() - 2))
 
 
-def pays(*args, **kwargs) -> bool:
+def faster(*args: Any, **kwargs: Any) -> bool:
     """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``, and is faster.
 
-    That is with up to 128 channels and 32 images. GFLOP/s forward and backward, 3×3, one core of a
+    It is with up to 128 channels and 32 images. GFLOP/s forward and backward, 3×3, one core of a
     virtual Intel Xeon (AVX-512) whose matrix product has 167, counting taps that meet only zeros.
     `conv`, 5 lanes of one image, and PyTorch's grouped convolution: 92 and 76, 24 and 18 from 3 to
     16 channels at 32×32; 127 and 129, 82 and 81 from 16 to 32 at 16×16; 97 and 106, 46 and 46 from
@@ -88,7 +89,7 @@ def pays(*args, **kwargs) -> bool:
     if len(args) < 2 or not supports(*args, **kwargs):
         return False
     x, w = args[:2]
-    return len(x) <= _IMAGES and max(w.shape[:2]) <= _CHANNELS
+    return len(x) <= _MOST_IMAGES and max(w.shape[:2]) <= _MOST_CHANNELS
 
 
 def _same(sizes: Sizes | str) -> int | None:

@@ -18,30 +18,31 @@ from fl.reproducibility.files import write_whole
 _FOLDER = Path(__file__).parent
 _KERNELS, _HEADERS = _FOLDER / "kernels", _FOLDER / "headers"
 _OPERATORS = ("activations.cpp", "pools.cpp", "norms.cpp", "standardize.cpp", "convolutions.cpp")
-"""Compiled as one, since much of it is reading PyTorch's headers; beside them that:"""
+"""Compiled as one file, because reading PyTorch's headers takes much of the time."""
 _SUMS = "sums.cpp"
+"""Compiled at the same time as the others; it needs none of PyTorch's headers."""
 _SOURCES = [_KERNELS / name for name in (*_OPERATORS, _SUMS)] + sorted(_HEADERS.glob("*.h"))
 _FLAGS = (
     "-O3", "-march=native", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-w",
-    "-fno-math-errno",  # else roots are taken one by one
+    "-fno-math-errno",  # else the compiler does not vectorize roots
 )  # fmt: skip
 
 
 def load() -> None:
-    """Compile unless the cache has it, and load.
+    """Load the library, which is compiled first unless the user's cache has it.
 
     Raises:
         OSError: there is no compiler, or nothing to compile, as in Flower's bundles.
         RuntimeError: the compiler failed.
     """
-    library = _place()
+    library = _library_path()
     if not library.is_file():
         write_whole(library, _compile())
     torch.ops.load_library(library)
 
 
-def _place() -> Path:
-    """Return where in the user's cache the library for this source, PyTorch and processor is."""
+def _library_path() -> Path:
+    """Return the library's path in the user's cache, by source, PyTorch and processor."""
     missing = [source.name for source in _SOURCES if not source.is_file()]
     if missing:
         raise OSError(
@@ -56,7 +57,7 @@ def _place() -> Path:
 
 
 def processor() -> str:
-    """Return what -march=native goes by; a home folder may be shared by unlike machines."""
+    """Return what -march=native depends on: different machines may share a home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -104,7 +105,7 @@ def _compile() -> bytes:
 
 
 def _run(commands: Iterable[Sequence[str | Path]]) -> None:
-    """Run commands beside each other; an error of one is an error."""
+    """Run commands at the same time; if one fails, raise an error."""
     running = [subprocess.Popen(one, stderr=subprocess.PIPE, text=True) for one in commands]
     said = [process.communicate()[1] for process in running]
     for process, text in zip(running, said, strict=True):

@@ -1,4 +1,4 @@
-"""Group normalization, whose scale and shift lanes have each for itself."""
+"""Group normalization with a scale and a shift for each lane."""
 
 import torch
 import torch.nn.functional as F
@@ -6,8 +6,8 @@ from torch import Tensor
 
 from fl.vectorized.operators import registration
 
-THEIRS = (F.group_norm, torch.group_norm)
-"""What `group_norm` may stand in for."""
+REPLACED = (F.group_norm, torch.group_norm)
+"""The functions of PyTorch that `group_norm` replaces."""
 
 
 def supports(
@@ -39,8 +39,8 @@ def group_norm(
 ) -> Tensor:
     """Return ``w·(x - μ)/√(σ² + eps) + b``, by the mean and the biased variance of groups.
 
-    Under `torch.vmap` lanes of images and of weights become lanes of one operator. Gradients are
-    had as those of `fl.vectorized.operators.convolutions.conv`.
+    Under `torch.vmap`, lanes of images and of weights become lanes of one operator. Gradients are
+    computed as for `fl.vectorized.operators.convolutions.conv`.
 
     Shapes: x (B, C, *S), w and b (C,); the result as x. Source: arXiv 1803.08494, section 3.1.
     """

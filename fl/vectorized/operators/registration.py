@@ -1,4 +1,4 @@
-"""What PyTorch has to be told of an operator that has lanes, for gradients, vmap and tracing."""
+"""Registration of operators that have lanes: with autograd, vmap and tracing."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,15 +9,15 @@ from torch import Tensor
 def register(name: str, fake: Callable, fake_backward: Callable, may_lack_x: bool = False) -> None:
     """Let an operator ``name(tensors, rest)`` be traced, differentiated once, and vectorized.
 
-    Its gradient is ``name_backward(gradient of the result, tensors, rest)``. Under `torch.vmap` L
+    Its gradient is ``name_backward(gradient of the result, tensors, rest)``. Under `torch.vmap`, L
     lanes of K lanes each become L·K lanes.
 
     Args:
-        name: with its library's.
-        fake: makes an empty result of the operator's arguments.
+        name: the operator's name in our library.
+        fake: returns an empty tensor with the result's shape, given the operator's arguments.
         fake_backward: the same for its gradient.
-        may_lack_x: whether the gradient is told, last, if that of the first tensor is needed;
-            where it isn't, an empty tensor stands in its place.
+        may_lack_x: whether the gradient takes one more argument, the last: whether the gradient of
+            the first tensor is needed. Where it isn't, it returns an empty tensor for it.
     """
     operator, gradient = (getattr(torch.ops.fednf, name + end) for end in ("", "_backward"))
 
@@ -44,12 +44,12 @@ def register(name: str, fake: Callable, fake_backward: Callable, may_lack_x: boo
 
 
 def like_x(x: Tensor, *inputs) -> Tensor:
-    """Make a result as large as x."""
+    """Return an empty result of the shape of x."""
     return x.new_empty(x.shape)
 
 
 def like_tensors(grad: Tensor, *inputs) -> tuple[Tensor, ...]:
-    """Make a gradient for every tensor."""
+    """Return an empty gradient for every tensor."""
     return tuple(t.new_empty(t.shape) for t in _tensors(inputs))
 
 
@@ -60,7 +60,7 @@ def _tensors(inputs: Sequence) -> list[Tensor]:
 def _lanes_of_lanes(
     count: int, dims: Sequence[int | None], tensors: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Return tensors of which (L, K, ...) is (L·K, ...); what has no L is the same in all."""
+    """Return each tensor (L, K, ...) as (L·K, ...); one without L is repeated for all."""
     return [
         (t.expand(count, *t.shape) if dim is None else t.movedim(dim, 0)).flatten(0, 1)
         for t, dim in zip(tensors, dims, strict=False)

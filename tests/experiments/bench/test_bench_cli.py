@@ -97,7 +97,7 @@ def test_every_number_of_lanes_is_a_case(fednf, made_up):
     words = ["--batch-size", "2", "--lanes", "2", "--lanes", "8", "--lanes", "2", "--json"]
     answer = fednf("bench", *RACE, *words)
     report = json.loads(answer.lines[-1])
-    assert [case["knobs"]["cohort.lanes"] for case in report["jobs"]] == [2, 8]
+    assert [case["knobs"]["vectorized.lanes"] for case in report["jobs"]] == [2, 8]
     assert {report["device"], *(case["knobs"]["device"] for case in report["jobs"])} == {"cpu"}
     assert any(line.startswith("cnn, batch size 2, 8 lanes: 25,578 par") for line in answer.lines)
 
@@ -141,7 +141,7 @@ def test_who_is_not_here_is_left_out_with_the_reason(fednf, made_up, monkeypatch
     raced = list(report["jobs"][0]["contenders"])
     assert raced == [name for name in bench.CONTENDERS if name in raced]
     assert "sequential" in raced
-    assert not {"pfl", "cohort-per-core-cold"} & set(raced)
+    assert not {"pfl", "vectorized-per-core-cold"} & set(raced)
     words = ["--contender", "pfl", "--contender", "loop", "--against", "loop"]
     expected = "pfl can't run here: no_such_one not installed"
     assert refused(fednf("bench", *words)) == expected

@@ -54,7 +54,7 @@ def reference(tmp_path_factory) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("cohort", marks=pytest.mark.slow), "loop", "loop-per-core"]
+    "name", [pytest.param("vectorized", marks=pytest.mark.slow), "loop", "loop-per-core"]
 )
 def test_all_average_the_same_networks(losses, tmp_path, reference, name):
     assert len(reference) == 3
@@ -76,7 +76,7 @@ def test_all_learn_in_micro_batches(losses, tmp_path, name):
     "name",
     [
         "sequential",
-        pytest.param("cohort", marks=pytest.mark.slow),
+        pytest.param("vectorized", marks=pytest.mark.slow),
         "loop",
         "loop-per-core",
         "pooled",

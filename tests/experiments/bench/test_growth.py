@@ -9,7 +9,7 @@ from experiments.bench.growth import Line, lines
 
 def case(name: str, clients: int, seconds: float, **given: int) -> dict:
     row = {"seconds_per_round": {"median": seconds}}
-    knobs = {"network.width": "auto", "cohort.lanes": "auto"}
+    knobs = {"network.width": "auto", "vectorized.lanes": "auto"}
     return {
         "job": name,
         "knobs": knobs | {key.replace("_", "."): value for key, value in given.items()},
@@ -46,7 +46,7 @@ def test_fewer_than_three_numbers_of_clients_have_no_line():
     ("knob", "titles"),
     [
         ("network_width", ["cnn, width 1, batch size 1", "cnn, width 2, batch size 1"]),
-        ("cohort_lanes", ["cnn, batch size 1, 1 lanes", "cnn, batch size 1, 2 lanes"]),
+        ("vectorized_lanes", ["cnn, batch size 1, 1 lanes", "cnn, batch size 1, 2 lanes"]),
     ],
 )
 def test_every_width_and_number_of_lanes_has_a_line_of_its_own(knob, titles):

@@ -1,4 +1,4 @@
-"""One contender, once: its account, and its processes."""
+"""One contender, once: its summarize, and its processes."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 
 from experiments.bench.contenders.catalogue import CONTENDERS
 from experiments.bench.jobs import Size, job
-from experiments.bench.processes import Family
-from experiments.bench.repetition import Failed, account, repeat, surroundings
+from experiments.bench.processes import ProcessTree
+from experiments.bench.repetition import Failed, environment_of, repeat, summarize
 
 LINES = [{"at": at, "images": 40, "loss": 3.0 - at / 100} for at in (103.0, 105.0, 110.0)]
 
@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="families are known b
 
 
 def test_the_first_round_is_start_up() -> None:
-    found = account(100.0, LINES, 3, 40, 5)
+    found = summarize(100.0, LINES, 3, 40, 5)
     assert (found.startup, found.seconds, found.rounds, found.images) == (3.0, 7.0, 2, 80)
     assert found.images_per_second == pytest.approx(80 / 7)
     assert found.seconds_per_round == 3.5
@@ -35,49 +35,49 @@ def test_the_first_round_is_start_up() -> None:
 )
 def test_who_does_less_than_the_job_has_failed(rounds: int, images: int, reason: str) -> None:
     with pytest.raises(Failed) as error:
-        account(100.0, LINES, rounds, images, None)
+        summarize(100.0, LINES, rounds, images, None)
     assert str(error.value) == reason
 
 
 @linux
 def test_a_family_is_found_after_its_head_left_it_and_ends() -> None:
-    family, other = Family("test-of-mine"), Family("test-of-others")
-    environment = {**os.environ, **family.mark}
+    tree, other = ProcessTree("test-of-mine"), ProcessTree("test-of-others")
+    environment = {**os.environ, **tree.mark}
     code = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)"
     head = subprocess.Popen([sys.executable, "-c", code], env=environment)
     head.wait()
-    (child,) = family.members()
+    (child,) = tree.members()
     assert b"sleep" in (child / "cmdline").read_bytes()
     assert other.members() == []
-    assert (family.memory() or 0) > 0
+    assert (tree.memory() or 0) > 0
     assert other.memory() is None
-    family.end(head)
-    assert family.members() == []
+    tree.end(head)
+    assert tree.members() == []
 
 
 @linux
 def test_the_peak_is_of_all_processes_together() -> None:
-    family = Family("test-of-size")
+    tree = ProcessTree("test-of-size")
     code = (
         "import subprocess, sys, time; "
         "hold = 'import time; x = bytearray(60_000_000); time.sleep(1.5)'; "
         "crew = [subprocess.Popen([sys.executable, '-c', hold]) for _ in range(2)]; "
         "[worker.wait() for worker in crew]"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **family.mark})
-    peak = family.peak(process, 30)
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **tree.mark})
+    peak = tree.peak(process, 30)
     assert peak is not None
     assert 120_000_000 < peak < 300_000_000
 
 
 @linux
 def test_who_takes_too_long_is_given_up() -> None:
-    family = Family("test-of-patience")
-    process = subprocess.Popen(["sleep", "60"], env={**os.environ, **family.mark})
+    tree = ProcessTree("test-of-patience")
+    process = subprocess.Popen(["sleep", "60"], env={**os.environ, **tree.mark})
     with pytest.raises(subprocess.TimeoutExpired):
-        family.peak(process, 0.2)
+        tree.peak(process, 0.2)
     begun = time.monotonic()
-    family.end(process)
+    tree.end(process)
     assert process.returncode
     assert time.monotonic() - begun < 30
 
@@ -85,10 +85,10 @@ def test_who_takes_too_long_is_given_up() -> None:
 def test_only_cold_contenders_have_caches_of_their_own(tmp_path: Path) -> None:
     caches = ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
     for name, row in CONTENDERS.items():
-        found = surroundings(name, tmp_path)
+        found = environment_of(name, tmp_path)
         assert [key in found for key in caches] == [row.cold] * 2
         assert all(Path(found[key]).parent == tmp_path for key in caches if row.cold)
-    cold, warm = CONTENDERS["cohort-per-core-cold"], CONTENDERS["cohort-per-core"]
+    cold, warm = CONTENDERS["vectorized-per-core-cold"], CONTENDERS["vectorized-per-core"]
     assert cold.cold
     assert (cold.module, cold.knobs) == (warm.module, warm.knobs)
 
@@ -96,7 +96,7 @@ def test_only_cold_contenders_have_caches_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_cold_contender_neither_finds_nor_fills_the_user_s_cache(tmp_path, monkeypatch) -> None:
     knobs = job("cnn", 5, Size(clients=2, images=5, rounds=1), tmp_path)
-    for name, filled in (("cohort-per-core-cold", False), ("cohort-per-core", True)):
+    for name, filled in (("vectorized-per-core-cold", False), ("vectorized-per-core", True)):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
         repeat(name, knobs, 10, watch_memory=False)
         assert any((tmp_path / name).rglob("native-*.so")) == filled

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from experiments import report
-from experiments.cli import data, main, terminal
+from experiments.cli import data as data_cli
+from experiments.cli import main, study, terminal
 from experiments.studies.catalogue import STUDIES
 from fl.config import Experiment
 from fl.data import CATALOGUE, catalogue, load, share
@@ -211,7 +212,7 @@ def no_workers(monkeypatch):
         seen.reports.append(folder)
         return folder / "report.html"
 
-    monkeypatch.setattr(main, "work_through", work_through)
+    monkeypatch.setattr(study, "work_through", work_through)
     monkeypatch.setattr(report, "write", write)
     return seen
 
@@ -328,7 +329,7 @@ def toy(monkeypatch, tmp_path):
         watch("unpacking", 0, 0)
         return catalogue.write(data, pinned=True)
 
-    monkeypatch.setattr(data, "fetch", fetch)
+    monkeypatch.setattr(data_cli, "fetch", fetch)
     return seen
 
 
@@ -380,7 +381,7 @@ def test_the_shipped_set_needs_no_fetching(fednf):
 
 def test_a_terminal_shows_bytes_on_a_bar(fednf, toy, monkeypatch):
     screen = Console(force_terminal=True, width=100, file=StringIO())
-    for module in (data, terminal):
+    for module in (data_cli, terminal):
         monkeypatch.setattr(module, "console", screen)
     assert fednf("data", "fetch", "toy").status == 0
     shown = screen.file.getvalue()

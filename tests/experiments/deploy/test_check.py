@@ -34,7 +34,7 @@ def asked(deployed, fednf, monkeypatch):
         monkeypatch.setattr(check.Flower, "node", lambda self, number: f"10{number}")
         monkeypatch.setattr(check.Flower, "status", lambda self: {"100": "online", "101": status})
         said = {"server": SERVER, "nodes": told}
-        monkeypatch.setattr(check.Flower, "roll_call", lambda self, knobs: said)
+        monkeypatch.setattr(check.Flower, "ping", lambda self, knobs: said)
         return fednf("deploy", "check", "site")
 
     return ask
@@ -116,8 +116,8 @@ def test_a_device_s_own_reason_is_passed_on(asked):
     assert "device 1: ConfigError: shard.npz is damaged" in done.out
 
 
-def test_a_mute_device_may_be_busy(asked):
-    assert "device 1: no answer: it is busy or mute" in asked(problem="no answer").out
+def test_a_silent_device_may_be_busy(asked):
+    assert "device 1: no answer: it is busy or silent" in asked(problem="no answer").out
 
 
 def test_the_devices_are_given_their_time_to_answer():

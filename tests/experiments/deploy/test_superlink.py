@@ -59,7 +59,7 @@ def test_the_guard_stands_in_front_of_flower_s_own_app(monkeypatch):
     from flwr.superlink import extensions, main
 
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
-    monkeypatch.setattr(superlink, "flower_superlink", lambda: None)
+    monkeypatch.setattr(superlink, "run_superlink", lambda: None)
     superlink.main()
     assert main._get_middleware()[0].cls is OperatorsFromHere
     assert all(
@@ -74,7 +74,7 @@ def test_without_the_guard_nothing_is_started(monkeypatch, built):
     from flwr.superlink import extensions, main
 
     monkeypatch.setattr(extensions, "get_middleware", extensions.get_middleware)
-    monkeypatch.setattr(superlink, "flower_superlink", lambda: pytest.fail("it was started"))
+    monkeypatch.setattr(superlink, "run_superlink", lambda: pytest.fail("it was started"))
     if built:
         monkeypatch.setattr(main, "_get_middleware", built)
     else:

@@ -3,7 +3,7 @@ import pytest
 from experiments.report.page import write
 from experiments.report.results import read
 from experiments.report.sections.devices import reached, time_until
-from experiments.studies.study import Study, grid
+from experiments.study import Study, grid
 from fl.server.journal import Journal
 from fl.simulation import run
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.collections import PatchCollection
 
-from experiments.report import sheet
+from experiments.report import contact_sheet
 from experiments.report.drawing import figures
 from experiments.report.results import read
 from experiments.report.sections import accuracy
@@ -86,7 +86,7 @@ def test_svg_says_no_date_and_parses(study):
 def test_a_contact_sheet_has_a_row_a_class(space, channels):
     images = torch.randint(256, (40, channels, *space), dtype=torch.uint8)
     split = Split(images, torch.arange(40) % 3)
-    figure = sheet(Dataset("things", split, split, ("a", "b", "c"), "", ""))
+    figure = contact_sheet(Dataset("things", split, split, ("a", "b", "c"), "", ""))
     drawn = [axes for axes in figure.axes if axes.lines or axes.images]
     assert len(drawn) == 30
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["a", "b", "c"]

@@ -3,7 +3,8 @@ import typing
 import pytest
 
 from experiments.report.labels import group, settings
-from fl.config import Experiment, Partition, relevant
+from fl.config import Experiment, Partition
+from fl.nn import relevant
 
 KINDS = typing.get_args(Partition.model_fields["kind"].annotation)
 WATCH = {"partition.kind": "natural", "data.name": "watch"}

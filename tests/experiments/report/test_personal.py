@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments.report import sheets
+from experiments.report import csv_files
 from experiments.report.page import write
 from experiments.report.results import read
 from experiments.report.sections import held_out, personal
@@ -54,7 +54,7 @@ def folder(tmp_path, write_kept):
 
 
 def summary(folder):
-    return list(csv.DictReader(io.StringIO(sheets.summary(read(folder)))))
+    return list(csv.DictReader(io.StringIO(csv_files.summary(read(folder)))))
 
 
 def section(folder):

@@ -7,8 +7,9 @@ import pytest
 
 from experiments.report.labels import group
 from experiments.report.results import Spread, read
-from fl.config import Experiment, relevant
+from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.nn import relevant
 
 
 def by_name(results):

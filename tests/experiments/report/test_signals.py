@@ -139,9 +139,9 @@ def test_conditions_may_have_measured_other_rounds(measured):
 def test_clients_are_as_far_apart_as_the_lines_say(measured):
     results = read(measured)
     found = signals.read(results)
-    cosines = signals.apart(found, results, "update_cosine")
+    cosines = signals.divergence_figure(found, results, "update_cosine")
     assert drawn(cosines.axes[0])[0][0] == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
-    spreads = signals.apart(found, results, "scalar_spread")
+    spreads = signals.divergence_figure(found, results, "scalar_spread")
     assert drawn(spreads.axes[0])[0][0] == pytest.approx([math.sqrt(0.08 / 3)] * 5)
     row = rows(signals.divergence(found))[0]
     assert (row["round"], row["clients"], row["update_cosine"]) == ("1", "3", "1.0")
@@ -181,7 +181,10 @@ def test_what_is_not_finite_leaves_a_gap_and_zero_lies_on_the_floor(tmp_path, wr
     assert math.isnan(heights[0])
     assert heights[1:] == [profiles.FLOORS["acv"], 1.0]
     Image.open(io.BytesIO(figures.png(figure))).verify()
-    assert [signals.apart(chosen, results, key) for key in signals.DIVERGENCES] == [None, None]
+    assert [signals.divergence_figure(chosen, results, key) for key in signals.DIVERGENCES] == [
+        None,
+        None,
+    ]
     pictures = dict.fromkeys((*signals.FIGURES, *signals.DIVERGENCES))
     assert "How far clients are apart" not in signals.section(chosen, results, pictures)
 
@@ -192,7 +195,8 @@ def test_one_client_is_nowhere_apart(tmp_path, write_run):
         add(tmp_path / "a", lines([0, 1], clients=clients))
         results = read(tmp_path)
         figures_made = [
-            signals.apart(signals.read(results), results, k) for k in signals.DIVERGENCES
+            signals.divergence_figure(signals.read(results), results, k)
+            for k in signals.DIVERGENCES
         ]
         assert sum(figure is not None for figure in figures_made) == drawn_for
 
@@ -256,6 +260,6 @@ def test_a_probe_s_summary_and_sheet_say_what_is_not_finite():
     (row,) = propagation.summary(networks)
     assert (row["acv_first"], row["acv_last"], row["acv_min"]) == (None, 3.0, 3.0)
     assert (row["networks"], row["dead"]) == (2, 0.25)
-    first = rows(propagation.sheet(networks))[1]
+    first = rows(propagation.as_csv(networks))[1]
     assert (first["kind"], first["acv"]) == ("activation", "")
     assert figures.svg(propagation.figure(networks)) == figures.svg(propagation.figure(networks))

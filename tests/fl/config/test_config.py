@@ -1,3 +1,5 @@
+import math
+import pickle
 import tomllib
 
 import pytest
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fl.config import Client, Experiment, relevant
+from fl.config import Client, Experiment, Fleet, parse_clip, relevant
 from fl.config.parsing import ConfigError, flatten, parse_settings, read_toml, to_toml
 
 POSITIVE = st.integers(1, 10**6)
@@ -113,7 +115,7 @@ def test_impossible_knobs_are_refused_in_one_line(flat, words):
     ],
 )
 def test_a_clip_is_a_kind_and_a_bound(text, expected):
-    assert Client(clip=text).clipping == expected
+    assert parse_clip(Client(clip=text).clip) == expected
 
 
 @pytest.mark.parametrize("setting", ["rounds", "=3", ""])
@@ -161,8 +163,18 @@ def test_every_knob_is_described():
     assert all(text.endswith(".") and text != "None" for text in said.values())
 
 
-@pytest.mark.parametrize("recipe", ["batchnorm", "batchnorm-no-affine", "groupnorm"])
-def test_knobs_of_statistics_bear_on_recipes_that_have_them(recipe):
-    bearing = relevant(Experiment().replace({"recipe": recipe}).to_flat()).keys()
-    expected = {"state.bn", "state.fixed-from"} if recipe != "groupnorm" else set()
-    assert {key for key in bearing if key.startswith("state.")} == expected
+def test_a_text_is_parsed_once_and_no_copy_keeps_the_value_of_another():
+    fleet = Fleet(memory="1:0.5,4:0.5", speeds="lognormal:100:0.5")
+    assert fleet.tiers == ((1, 0.5), (4, 0.5))
+    assert fleet.tiers is fleet.tiers is Fleet(memory="1:0.5,4:0.5").tiers
+    assert fleet.model_copy(update={"memory": "none", "speeds": "none"}).tiers == ()
+    assert fleet.model_copy(update={"speeds": "none"}).lognormal is None
+    assert fleet == Fleet(memory="1:0.5,4:0.5", speeds="lognormal:100:0.5")
+    assert hash(fleet) == hash(Fleet(memory="1:0.5,4:0.5", speeds="lognormal:100:0.5"))
+    assert pickle.loads(pickle.dumps(fleet)).lognormal == fleet.lognormal == (100.0, 0.5)
+    client = Client(clip="agc:0.01")
+    assert parse_clip(client.clip) == ("agc", 0.01)
+    assert parse_clip(client.model_copy(update={"clip": "none"}).clip) == ("none", math.inf)
+    knobs = Experiment().replace({"client.clip": "norm:2"})
+    assert parse_clip(knobs.client.clip) == ("norm", 2.0)
+    assert parse_clip(knobs.replace({"client.clip": "norm:3"}).client.clip) == ("norm", 3.0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fl
 from fl.config import Experiment, Partition, Sampling
 from fl.config.parsing import ConfigError
-from fl.data import Dataset, Split, batches, deal, fashion_mnist_small, load, share
+from fl.data import Dataset, Share, Split, batches, deal, fashion_mnist_small, load, share
 from fl.data.augment import crop_flip
 from fl.data.dataset import DataNotHere
 from fl.reproducibility.seeds import stream
@@ -181,12 +181,16 @@ def test_a_name_that_is_nothing_is_one_line(formats, name):
     assert formats == []
 
 
+def holding(indices: torch.Tensor, noise: float = 0.0) -> Share:
+    return Share(load(NAME), indices, indices[:0], noise)
+
+
 @settings(max_examples=30)
 @given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 3))
 def test_batches_hold_every_image_once_an_epoch(examples, batch_size, epochs):
     data, indices = load(NAME), torch.arange(100, 100 + examples)
     sizes, labels = [], []
-    for inputs, truth in batches(data, indices, batch_size, epochs, stream(1)):
+    for inputs, truth in batches(holding(indices), batch_size, epochs, stream(1)):
         assert inputs.dtype == torch.float32
         sizes.append(len(inputs))
         labels += truth.tolist()
@@ -196,10 +200,10 @@ def test_batches_hold_every_image_once_an_epoch(examples, batch_size, epochs):
 
 
 def test_batches_come_in_a_new_order_every_epoch_and_the_same_for_the_same_seed():
-    data, indices = load(NAME), torch.arange(2500)  # more than one block
+    indices = torch.arange(2500)  # more than one block
 
     def order(seed: int) -> list[int]:
-        return torch.cat([y for _, y in batches(data, indices, 4, 2, stream(seed))]).tolist()
+        return torch.cat([y for _, y in batches(holding(indices), 4, 2, stream(seed))]).tolist()
 
     assert order(1) == order(1) != order(2)
     assert order(1)[:2500] != order(1)[2500:]
@@ -253,8 +257,9 @@ def test_a_crop_is_a_shifted_piece_and_half_are_mirrored(space):
 def test_augmentation_and_noise_follow_their_stream():
     data, indices = load(NAME), torch.arange(40)
 
-    def inputs(seed, **options):
-        return torch.cat([x for x, _ in batches(data, indices, 7, 1, stream(seed), **options)])
+    def inputs(seed, noise=0.0, augment="none"):
+        found = batches(holding(indices, noise), 7, 1, stream(seed), augment)
+        return torch.cat([x for x, _ in found])
 
     for options in ({"augment": "crop-flip"}, {"noise": 0.5}):
         assert torch.equal(inputs(1, **options), inputs(1, **options))

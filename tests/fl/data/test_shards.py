@@ -36,13 +36,15 @@ KINDS = [
 
 def answers(knobs, monkeypatch, paths=()) -> list[Message]:
     """Return what clients say to two rounds, statistics included; devices have files only."""
-    grid = InlineGrid(fl.client.app.app, knobs)
+    grid = InlineGrid(knobs)
     if paths:
         for client, context in enumerate(grid.contexts.values()):
             context.node_config["data-path"] = str(paths[client])
         monkeypatch.setattr(shares, "load", None)
         monkeypatch.setattr(parameters, "load", None)
-    untrained = parameters.network(knobs, seeds.torch_stream(1, "init"), data.Form((1, 28, 28), 10))
+    untrained = parameters.build_network(
+        knobs, seeds.torch_stream(1, "init"), data.Form((1, 28, 28), 10)
+    )
     state = untrained.state()
     if knobs.state.bn == "local":
         own = fl.nn.statistics(untrained.module)

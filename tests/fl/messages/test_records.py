@@ -11,8 +11,9 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
 from fl.messages import records
-from fl.nn.probes import Layer
-from fl.simulation.flower_internals import act_as_server
+from fl.messages.flower_internals import act_as_server
+from fl.nn.probes import Layer, Signals
+from fl.server.replies import fault
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "scalar": torch.tensor(1.5), "n": torch.tensor(7)}
 FIGURES = {
@@ -92,10 +93,10 @@ def test_reading_a_message_leaves_nothing_for_the_collector():
 
 
 def test_a_good_reply_has_no_fault():
-    assert records.fault(reply(), records.pack_network(STATE), partition=4) is None
+    assert fault(reply(), records.pack_network(STATE), partition=4) is None
 
 
-SIGNALS = records.Signals(3, np.array([[0.5, 1.0, 0.0, 2.0, np.nan, np.nan]] * 2))
+SIGNALS = Signals(3, np.array([[0.5, 1.0, 0.0, 2.0, np.nan, np.nan]] * 2))
 
 
 def signalling(change=None) -> Message:
@@ -108,7 +109,7 @@ def signalling(change=None) -> Message:
 
 def test_signals_travel_in_the_order_of_a_layer_s_fields():
     names = [field.name.replace("_", "-") for field in dataclasses.fields(Layer)]
-    assert names == ["name", "kind", *records._LAYER]
+    assert names == ["name", "kind", *records.LAYER]
 
 
 def test_signals_come_back_as_they_went():
@@ -120,10 +121,10 @@ def test_signals_come_back_as_they_went():
 
 def test_signals_are_good_where_they_were_asked_for_and_a_fault_elsewhere():
     like = records.pack_network(STATE)
-    assert records.fault(signalling(), like, partition=4, layers=2) is None
-    unasked = records.fault(signalling(), like, partition=4)
+    assert fault(signalling(), like, partition=4, layers=2) is None
+    unasked = fault(signalling(), like, partition=4)
     assert unasked == "reply holds ['arrays', 'metrics', 'signals'], expected arrays and metrics"
-    missing = records.fault(reply(), like, partition=4, layers=2)
+    missing = fault(reply(), like, partition=4, layers=2)
     assert missing == "reply holds ['arrays', 'metrics'], expected arrays and metrics and signals"
 
 
@@ -142,16 +143,16 @@ def test_signals_are_good_where_they_were_asked_for_and_a_fault_elsewhere():
     ],
 )
 def test_every_fault_of_signals_is_named_in_one_line(change, words):
-    fault = records.fault(signalling(change), records.pack_network(STATE), partition=4, layers=2)
-    assert fault is not None
-    assert words in fault
-    assert "\n" not in fault
+    found = fault(signalling(change), records.pack_network(STATE), partition=4, layers=2)
+    assert found is not None
+    assert words in found
+    assert "\n" not in found
 
 
 def test_only_a_request_that_says_so_wants_signals():
     for config, wants in (({}, False), ({"measure-signals": True}, True)):
         content = RecordDict({"config": ConfigRecord({"server-round": 1, **config})})
-        assert records.wants_signals(content) == wants
+        assert records.Request({}, content["config"]).measures == wants
 
 
 def set_array(name: str, value: np.ndarray):
@@ -183,17 +184,17 @@ def set_array(name: str, value: np.ndarray):
     ],
 )
 def test_every_fault_is_named_in_one_line(change, words):
-    fault = records.fault(reply(change), records.pack_network(STATE), partition=4)
-    assert fault is not None
-    assert words in fault
-    assert "\n" not in fault
+    found = fault(reply(change), records.pack_network(STATE), partition=4)
+    assert found is not None
+    assert words in found
+    assert "\n" not in found
 
 
 def test_an_error_reply_says_its_reason():
     act_as_server(1)
     request = Message(RecordDict(), 2, "train")
     message = Message(Error(7, "out of memory"), reply_to=request)
-    assert records.fault(message, ArrayRecord(), partition=4) == "out of memory"
+    assert fault(message, ArrayRecord(), partition=4) == "out of memory"
 
 
 def test_bytes_are_counted_as_they_travel():

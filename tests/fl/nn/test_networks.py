@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fl.config import Network, has_batchnorm
-from fl.nn import RECIPES, SKELETONS, BatchNorm, Place, Recipe, build, find, scalars
+from fl import config
+from fl.config import Experiment, Network
+from fl.nn import RECIPES, SKELETONS, BatchNorm, Place, Recipe, build, find, relevant, scalars
 from fl.nn.layers.convs import scaled_standardized
 from tests.smallest import PAIRS, SMALLEST
 
@@ -185,10 +186,20 @@ def test_scalars_of_a_network(kind: str) -> None:
     assert all(name.endswith((".weight", ".bias")) for name in rest)
 
 
+@pytest.mark.parametrize(("kind", "recipe"), PAIRS)
+def test_rows_tell_which_networks_have_batchnorm(kind: str, recipe: str) -> None:
+    layers = make(kind, recipe).modules()
+    assert find(recipe).batchnorm == any(isinstance(layer, BatchNorm) for layer in layers)
+
+
 @every_recipe
-def test_names_tell_which_recipes_have_batchnorm(recipe: str) -> None:
-    norm = find(recipe).norm(Place(4))
-    assert has_batchnorm(recipe) == any(isinstance(m, BatchNorm) for m in norm.modules())
+def test_knobs_of_statistics_bear_on_recipes_that_have_them(recipe: str) -> None:
+    state = {"state.bn", "state.fixed-from"}
+    flat = Experiment().replace({"recipe": recipe}).to_flat()
+    assert state & relevant(flat).keys() == (state if find(recipe).batchnorm else set())
+    assert relevant(flat).keys() | state == config.relevant(flat).keys()
+    old = {**flat, "recipe": "no longer there"}
+    assert relevant(old) == config.relevant(old)
 
 
 @every_recipe

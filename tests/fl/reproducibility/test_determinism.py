@@ -7,11 +7,11 @@ import weakref
 
 import pytest
 
-from fl.reproducibility.determinism import unwatched
+from fl.reproducibility.determinism import hidden_from_gc
 
 FAULTS_A_STEP = """
 import resource, torch
-from fl.process import settle
+from fl.process import prepare_process
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -21,7 +21,7 @@ def step():  # memory for several results at a time, as a pass takes it, all of 
     del parts
 
 if {settled}:
-    settle()
+    prepare_process()
 for _ in range(20):  # until the C library's heap has found its form
     step()
 before = faults()
@@ -54,12 +54,12 @@ def test_what_was_there_is_hidden_from_the_collector_for_a_while():
 
     gc.collect()
     before = circle()
-    with unwatched():
+    with hidden_from_gc():
         within = circle()
         gc.collect()
         assert before() is not None
         assert within() is None
-        with unwatched():
+        with hidden_from_gc():
             pass
         assert gc.get_freeze_count()  # that of the outer one
     assert not gc.get_freeze_count()

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.server.journal import Checkpoint, Journal, model_sha256
+from fl.server.opening import check, opened
 
 CONDITIONS = {
     "data_sha256": "d",
@@ -15,9 +17,13 @@ CONDITIONS = {
 MODEL = {"w": np.arange(3, dtype=np.float32), "s": np.array(2.0, np.float32)}
 
 
+def begin(journal, knobs, conditions) -> None:
+    journal.begin(knobs, conditions, check(journal, knobs, resume=True))
+
+
 def played(folder, knobs, rounds=2, states=None) -> Journal:
     journal = Journal(folder)
-    journal.begin(knobs, CONDITIONS)
+    begin(journal, knobs, CONDITIONS)
     for number in range(rounds + 1):
         line = {"round": number, "test_accuracy": number / 10}
         listed = dict.fromkeys(states or {}, number)
@@ -45,7 +51,7 @@ def test_lines_past_the_checkpoint_are_cut_off(tmp_path, tiny):
         file.write('{"round": 3, "test_accuracy": 0.9}\n{"round": 4, "test_ac')
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "5-3.safetensors").touch()
-    journal.begin(tiny(), CONDITIONS)
+    begin(journal, tiny(), CONDITIONS)
     assert [line["round"] for line in journal.rounds()] == [0, 1, 2]
     assert not list((tmp_path / "clients").iterdir())
 
@@ -53,10 +59,10 @@ def test_lines_past_the_checkpoint_are_cut_off(tmp_path, tiny):
 def test_an_unfinished_run_needs_resume(tmp_path, tiny):
     journal = played(tmp_path, tiny())
     with pytest.raises(ConfigError, match="--resume"):
-        journal.check(tiny(), resume=False)
-    journal.check(tiny(), resume=True)
+        check(journal, tiny(), resume=False)
+    check(journal, tiny(), resume=True)
     journal.finish({"final_accuracy": 0.2}, MODEL)
-    journal.check(tiny(), resume=False)
+    check(journal, tiny(), resume=False)
     assert journal.result() == {"final_accuracy": 0.2}
 
 
@@ -64,18 +70,18 @@ def test_another_experiment_s_folder_is_refused(tmp_path, tiny):
     journal = played(tmp_path, tiny())
     before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
     with pytest.raises(ConfigError, match=r"client\.lr=0\.05 there, 0\.1 here"):
-        journal.check(tiny({"client.lr": 0.1}), resume=True)
-    journal.check(tiny({"run.dir": "/elsewhere"}), resume=True)
+        check(journal, tiny({"client.lr": 0.1}), resume=True)
+    check(journal, tiny({"run.dir": "/elsewhere"}), resume=True)
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
 
 
 def test_folders_and_files_of_others_are_refused(tmp_path, tiny):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(ConfigError, match="holds other files"):
-        Journal(tmp_path).check(tiny(), resume=True)
+        check(Journal(tmp_path), tiny(), resume=True)
     with pytest.raises(ConfigError, match="is a file"):
-        Journal(tmp_path / "mine.txt").check(tiny(), resume=True)
-    Journal(tmp_path / "new").check(tiny(), resume=False)
+        check(Journal(tmp_path / "mine.txt"), tiny(), resume=True)
+    check(Journal(tmp_path / "new"), tiny(), resume=False)
     assert not (tmp_path / "new").exists()
 
 
@@ -83,16 +89,16 @@ def test_folders_and_files_of_others_are_refused(tmp_path, tiny):
 def test_changed_data_stop_a_resume(tmp_path, tiny, key):
     journal = played(tmp_path, tiny())
     with pytest.raises(ConfigError, match=f"{key} was {CONDITIONS[key]}, is other"):
-        journal.begin(tiny(), {**CONDITIONS, key: "other"})
+        begin(journal, tiny(), {**CONDITIONS, key: "other"})
 
 
 def test_changed_code_is_written_down_once(tmp_path, tiny):
     journal = played(tmp_path, tiny())
-    journal.begin(tiny(), CONDITIONS)
+    begin(journal, tiny(), CONDITIONS)
     assert "resumed" not in journal.header()
     newer = {**CONDITIONS, "code_sha256": "d"}
     for _ in range(2):
-        journal.begin(tiny(), newer)
+        begin(journal, tiny(), newer)
     there = {"after_round": 2, "code_sha256": "d", "packages": CONDITIONS["packages"]}
     assert journal.header()["resumed"] == [there]
     assert journal.header()["code_sha256"] == "c"
@@ -100,8 +106,8 @@ def test_changed_code_is_written_down_once(tmp_path, tiny):
 
 def test_what_died_before_its_first_round_leaves_no_conditions(tmp_path, tiny):
     journal = Journal(tmp_path)
-    journal.begin(tiny(), CONDITIONS)
-    journal.begin(tiny(), {**CONDITIONS, "code_sha256": "d", "data_sha256": "e"})
+    begin(journal, tiny(), CONDITIONS)
+    begin(journal, tiny(), {**CONDITIONS, "code_sha256": "d", "data_sha256": "e"})
     assert (journal.header()["code_sha256"], journal.header()["data_sha256"]) == ("d", "e")
 
 
@@ -129,7 +135,7 @@ def test_a_damaged_file_is_named(tmp_path, tiny, name, damage):
     damage(tmp_path / name)
     before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
     with pytest.raises(ConfigError, match=name) as error:
-        journal.begin(tiny(), CONDITIONS)
+        begin(journal, tiny(), CONDITIONS)
     assert "\n" not in str(error.value)
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
 
@@ -156,18 +162,32 @@ def test_the_model_s_hash_notices_every_bit():
 
 def test_a_folder_takes_one_writer_at_a_time(tmp_path):
     with (
-        Journal(tmp_path / "run").alone(),
+        opened(Journal(tmp_path / "run"), Experiment(), resume=False),
         pytest.raises(ConfigError, match="another process is writing"),
-        Journal(tmp_path / "run").alone(),
+        opened(Journal(tmp_path / "run"), Experiment(), resume=False),
     ):
         pass
-    with Journal(tmp_path / "run").alone():
+    with opened(Journal(tmp_path / "run"), Experiment(), resume=False):
         pass
 
 
 def test_whoever_comes_next_removes_what_killed_writes_left(tmp_path):
+    played(tmp_path, Experiment())
     (tmp_path / "clients").mkdir()
-    (tmp_path / ".rounds.jsonl-a1b2.part").touch()
-    (tmp_path / "clients" / ".3-2.safetensors-a1b2.part").touch()
-    with Journal(tmp_path).alone():
-        assert [path.name for path in tmp_path.rglob("*")] == ["clients"]
+    left = tmp_path / ".rounds.jsonl-a1b2.part", tmp_path / "clients" / ".3-2.safetensors-a1b2.part"
+    for path in left:
+        path.touch()
+    with opened(Journal(tmp_path), Experiment(), resume=True):
+        assert not any(path.exists() for path in left)
+
+
+def test_a_run_that_failed_before_its_first_file_begins_anew(tmp_path):
+    Journal(tmp_path).keep_error(0, "server", "a bug \udcff")
+    with opened(Journal(tmp_path), Experiment(), resume=False) as found:
+        assert (found.checkpoint, found.result) == (None, None)
+
+
+def test_a_folder_to_which_nothing_was_written_is_gone_again(tmp_path):
+    with opened(Journal(tmp_path / "a" / "b"), Experiment(), resume=False):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -9,20 +9,20 @@ from flwr.app import Error, Message
 import fl.client.app
 from fl.data import Form, share, write_shard
 from fl.messages import node_info
+from fl.messages.flower_internals import SERVER_NODE
 from fl.reproducibility import provenance
 from fl.server import nodes
 from fl.server.app import serve
 from fl.server.journal import Journal
-from fl.server.nodes import Federation, FederationError
+from fl.server.nodes import FederationError, Nodes
 from fl.simulation import InlineGrid
-from fl.simulation.flower_internals import SERVER_NODE
 
 
 class Field(InlineGrid):
     """Devices that can be pulled out: `away` are not connected, `deaf` never answer."""
 
     def __init__(self, knobs):
-        super().__init__(fl.client.app.app, knobs)
+        super().__init__(knobs, fl.client.app.app)
         self.away, self.deaf, self.gone, self.asked = set(), set(), set(), []
 
     def get_node_ids(self):
@@ -48,8 +48,8 @@ def field(tiny, **flat) -> Field:
     return Field(tiny({"sampling.clients": 5, "devices.wait": 0.0, **flat}))
 
 
-def told(field, **flat) -> Federation:
-    nodes = Federation(field, field_knobs(field, **flat), Form((1, 28, 28), 10))
+def told(field, **flat) -> Nodes:
+    nodes = Nodes(field, field_knobs(field, **flat), Form((1, 28, 28), 10))
     nodes.gather()
     return nodes
 
@@ -116,7 +116,7 @@ def test_late_devices_are_waited_for_and_no_longer_than_the_bound(tiny, monkeypa
 def test_one_odd_device_is_left_out_with_its_reason_and_the_others_go_on(
     tiny, monkeypatch, spoil, reason
 ):
-    tell = node_info.tell
+    tell = node_info.describe
 
     def odd(partition, mine):
         content = tell(partition, mine)
@@ -126,7 +126,7 @@ def test_one_odd_device_is_left_out_with_its_reason_and_the_others_go_on(
                 del content["config"][key]
         return content
 
-    monkeypatch.setattr(node_info, "tell", odd)
+    monkeypatch.setattr(node_info, "describe", odd)
     there = told(field(tiny), **{"devices.least": 4})
     assert sorted(there.nodes) == [0, 1, 2, 4]
     assert reason in str(there.absent())
@@ -279,9 +279,9 @@ def test_a_replayed_or_foreign_reply_is_refused(tiny, tmp_path, change, reasons)
 
 def test_a_server_without_any_data_trains_devices_to_the_model_of_the_simulation(tiny, tmp_path):
     knobs = tiny({"sampling.clients": 3, "partition.held-out": 0.2, "recipe": "batchnorm"})
-    simulated, _ = play(InlineGrid(fl.client.app.app, knobs), knobs, tmp_path / "simulated")
+    simulated, _ = play(InlineGrid(knobs), knobs, tmp_path / "simulated")
     alone = knobs.replace({"data.name": "devices"})
-    grid = InlineGrid(fl.client.app.app, alone)
+    grid = InlineGrid(alone)
     for partition, context in enumerate(grid.contexts.values()):
         path = write_shard(tmp_path / str(partition), partition, knobs)
         context.node_config["data-path"] = str(path)
@@ -308,7 +308,7 @@ def test_devices_agree_on_what_most_of_them_hold(tiny, tmp_path):
         }
         np.savez(tmp_path / f"{partition}.npz", **both)
         context.node_config["data-path"] = str(tmp_path / f"{partition}.npz")
-    members = Federation(grid, knobs)
+    members = Nodes(grid, knobs)
     members.gather()
     assert (members.form, sorted(members.nodes)) == (((1, 6, 6), 4), [1, 2, 3, 4])
     assert members.absent()[0]["reason"].startswith("its examples are 1x6x6 of 3 classes")
@@ -316,7 +316,7 @@ def test_devices_agree_on_what_most_of_them_hold(tiny, tmp_path):
 
 
 def test_a_full_disk_on_a_device_costs_that_device_its_round(tiny, tmp_path, monkeypatch):
-    fit = fl.client.app.share
+    fit = fl.client.task.share
 
     def full(node_config, knobs):
         if node_config["partition-id"] == 3:
@@ -324,7 +324,7 @@ def test_a_full_disk_on_a_device_costs_that_device_its_round(tiny, tmp_path, mon
         return fit(node_config, knobs)
 
     def watch(line):
-        monkeypatch.setattr(fl.client.app, "share", full if line["round"] == 1 else fit)
+        monkeypatch.setattr(fl.client.task, "share", full if line["round"] == 1 else fit)
 
     grid = field(tiny, rounds=3)
     _, lines = play(grid, field_knobs(grid), tmp_path, watch)

@@ -5,17 +5,16 @@ import json
 import pytest
 from flwr.app import Context, RecordDict
 
-import fl.client.app
 from fl.messages import node_info
+from fl.messages.flower_internals import SERVER_NODE
 from fl.reproducibility.provenance import code_hash, packages
 from fl.server import ping
 from fl.simulation import InlineGrid
-from fl.simulation.flower_internals import SERVER_NODE
 
 
 @pytest.fixture
 def grid(tiny):
-    return InlineGrid(fl.client.app.app, tiny())
+    return InlineGrid(tiny())
 
 
 def test_everyone_says_what_it_holds(grid, tiny, tmp_path):
@@ -39,7 +38,7 @@ def test_a_clock_is_as_wrong_as_its_answer_s_time_can_t_explain(grid, monkeypatc
             return real() + off
 
     monkeypatch.setattr(node_info, "time", Shifted)
-    for told in ping.call(grid).values():
+    for told in ping.ask_all(grid).values():
         assert told["clock_off"] == pytest.approx(found, abs=10)
         assert abs(told["clock_off"]) <= abs(off)
 
@@ -55,7 +54,7 @@ def test_a_device_that_fails_and_one_that_is_silent_are_in_it(grid, monkeypatch)
             [q for q in questions if q.metadata.dst_node_id != silent], timeout=timeout
         ),
     )
-    said = ping.call(grid)
+    said = ping.ask_all(grid)
     assert "/nowhere" in said[str(failing)]["problem"]
     assert said[str(silent)] == {"problem": "no answer"}
     assert sum("code" in told for told in said.values()) == 3

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-import fl.client.app
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import load
 from fl.messages import records
+from fl.messages.flower_internals import act_as_server
 from fl.nn import statistics
 from fl.reproducibility import seeds
 from fl.server.app import serve
 from fl.server.journal import Journal
+from fl.server.replies import fault
 from fl.simulation import InlineGrid
-from fl.simulation.flower_internals import act_as_server
 from fl.training import parameters
 from tests.test_house import ROOT, SOURCES
 
@@ -27,12 +27,12 @@ FIGURES = {
     "single-value-steps", "held-out", "global-correct", "personal-correct", "loss",
     "gradient-norm", "update-norm", "seconds",
 }  # fmt: skip
-"""docs/devices.md lists them; a new one is to be thought over."""
+"""docs/guide/devices.md lists them; a new one is to be thought over."""
 
 
 def asked(knobs, kind="train") -> list[Message]:
-    grid = InlineGrid(fl.client.app.app, knobs)
-    network = parameters.network(knobs, seeds.torch_stream(knobs.seed, "init"))
+    grid = InlineGrid(knobs)
+    network = parameters.build_network(knobs, seeds.torch_stream(knobs.seed, "init"))
     content = {records.ARRAYS: records.pack_network(network.state())}
     content[records.CONFIG] = ConfigRecord({records.ROUND: 1, records.MEASURE: True})
     messages = [Message(RecordDict(content), n, kind) for n in grid.get_node_ids()]
@@ -42,7 +42,7 @@ def asked(knobs, kind="train") -> list[Message]:
 @pytest.mark.parametrize("recipe", ["zc-swish", "batchnorm"])
 def test_weights_counts_and_scalar_metrics_leave_a_device_and_nothing_else(tiny, recipe):
     knobs = tiny({"recipe": recipe, "partition.held-out": 0.2})
-    start = parameters.network(knobs, seeds.torch_stream(knobs.seed, "init")).state()
+    start = parameters.build_network(knobs, seeds.torch_stream(knobs.seed, "init")).state()
     for reply in asked(knobs):
         kinds = {key: type(record) for key, record in reply.content.items()}
         assert kinds == {"arrays": ArrayRecord, "metrics": MetricRecord, "signals": MetricRecord}
@@ -71,7 +71,7 @@ def test_who_are_you_says_counts_and_versions(tiny):
 
 def test_recalibration_sends_statistics_and_a_count(tiny):
     knobs = tiny({"recipe": "batchnorm", "state.bn": "recalibrate"})
-    names = statistics(parameters.network(knobs, seeds.torch_stream(1, "init")).module)
+    names = statistics(parameters.build_network(knobs, seeds.torch_stream(1, "init")).module)
     for reply in asked(knobs, records.RECALIBRATE):
         assert set(reply.content["arrays"]) == set(names)
         assert set(reply.content["metrics"]) == {"partition-id", "num-examples"}
@@ -82,7 +82,7 @@ def test_no_image_is_in_a_reply(tiny):
     knobs = tiny({"client.batch-size": 1, "partition.clients": 100, "partition.kind": "iid"})
     pixels = load(knobs.data.name).train.images[0].numel()
     replies = asked(knobs)
-    start = parameters.network(knobs, seeds.torch_stream(1, "init")).state()
+    start = parameters.build_network(knobs, seeds.torch_stream(1, "init")).state()
     assert max(t.numel() for t in start.values()) < pixels
     for record in replies[0].content.values():
         for value in record.values():
@@ -93,7 +93,7 @@ def test_no_image_is_in_a_reply(tiny):
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 RESTRICTED = {"fl/data/formats/unpickle.py", "fl/data/sets/signals.py"}
 """Read others' data sets with a machine that knows arrays only and executes nothing."""
-ON_THE_WIRE = [path for path in SOURCES if ROOT / "fl" / "runtime" not in path.parents]
+ON_THE_WIRE = [path for path in SOURCES if ROOT / "fl" / "simulation" not in path.parents]
 """Without what a simulation's own processes, which no device has, hand to each other."""
 
 
@@ -132,14 +132,14 @@ def test_a_pickle_in_a_tensor_s_place_is_refused_and_not_executed():
     array = Array(dtype="float32", shape=(1,), stype="numpy.ndarray", data=bomb)
     metrics = MetricRecord({"partition-id": 0, "num-examples": 1})
     content = RecordDict({"arrays": ArrayRecord({"w": array}), "metrics": metrics})
-    reason = records.fault(Message(content, 2, "train"), like, 0, trained=False)
+    reason = fault(Message(content, 2, "train"), like, 0, trained=False)
     assert "can't be read" in reason
     assert "allow_pickle=False" in reason
     assert not Path("/tmp/fednf-bomb-went-off").exists()
 
 
 def run(knobs, folder):
-    grid, journal = InlineGrid(fl.client.app.app, knobs), Journal(folder)
+    grid, journal = InlineGrid(knobs), Journal(folder)
     return serve(grid, knobs, journal, started_by={"command": "test"}), journal
 
 
@@ -181,7 +181,7 @@ def test_private_runs_go_with_fedprox_and_leave_batchnorm_s_statistics_alone(tin
     prox = {"strategy.kind": "fedprox", "strategy.mu": 0.1, "recipe": "batchnorm"}
     knobs = tiny({**prox, "privacy.kind": "client", "privacy.clip": 1e-6, "rounds": 1})
     _, journal = run(knobs, tmp_path)
-    start = parameters.network(knobs, seeds.torch_stream(1, "init"))
+    start = parameters.build_network(knobs, seeds.torch_stream(1, "init"))
     own, model = statistics(start.module), journal.checkpoint().model
     for name, tensor in start.state().items():
         moved = np.abs(model[name] - tensor.numpy()).max()
@@ -207,7 +207,7 @@ def test_noise_that_devices_could_take_off_is_refused(tiny, tmp_path):
     from fl.data import write_shard
 
     knobs = tiny({"privacy.kind": "server", **PRIVATE})
-    grid = InlineGrid(fl.client.app.app, knobs)
+    grid = InlineGrid(knobs)
     next(iter(grid.contexts.values())).node_config["data-path"] = str(
         write_shard(tmp_path / "shard", 0, knobs)
     )

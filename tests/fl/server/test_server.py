@@ -13,15 +13,18 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 
 import fl.client.app
+import fl.server.rounds
 from fl.config.parsing import ConfigError
 from fl.data import deal, share, validation
 from fl.messages import records
-from fl.server import app
+from fl.server import opening
 from fl.server.app import serve
+from fl.server.failures import RunFailed
 from fl.server.journal import Journal
-from fl.server.nodes import Federation
+from fl.server.nodes import Nodes
 from fl.server.replies import Replies
 from fl.simulation import InlineGrid
+from strategies.fedavg import FedAvg, Sampler
 
 
 def app_with(spoil=None, remember: bool = False) -> ClientApp:
@@ -30,7 +33,7 @@ def app_with(spoil=None, remember: bool = False) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        reply = fl.client.app.fit([message], [context])[0]
+        reply = fl.client.task.answer([message], [context])[0]
         if remember:
             count = context.state.config_records.get("memory", {"count": 0})["count"] + 1
             context.state["memory"] = ConfigRecord({"count": count})
@@ -47,7 +50,7 @@ def app_with(spoil=None, remember: bool = False) -> ClientApp:
 
 def serve_with(app: ClientApp, knobs, folder, **options) -> tuple[dict, Journal]:
     journal = Journal(folder)
-    grid = InlineGrid(app, knobs)
+    grid = InlineGrid(knobs, app)
     return serve(grid, knobs, journal, started_by={"command": "test"}, **options), journal
 
 
@@ -57,15 +60,15 @@ def everybody(tiny, **flat):
 
 def nodes_of(grid, knobs) -> dict[int, int]:
     """Return partition id -> node id, once all are there."""
-    federation = Federation(grid, knobs)
+    federation = Nodes(grid, knobs)
     federation.gather()
     return federation.nodes
 
 
 def mean_of(journal: Journal, knobs, without: int) -> dict[str, np.ndarray]:
     """Train every client but one by hand and average."""
-    grid = InlineGrid(fl.client.app.app, knobs)
-    start = fl.training.parameters.network(
+    grid = InlineGrid(knobs)
+    start = fl.training.parameters.build_network(
         knobs, fl.reproducibility.seeds.torch_stream(knobs.seed, "init")
     ).state()
     content = {"arrays": records.pack_network(start), "config": ConfigRecord({"server-round": 1})}
@@ -161,13 +164,28 @@ def test_one_bad_client_costs_one_client(tiny, tmp_path, spoil, reason):
 
 
 def test_a_round_in_which_nobody_answers_is_survived(tiny, tmp_path):
+    answered = []
+
+    def fail(partition: int, reply: Message) -> None:
+        answered.append(partition)
+        if len(answered) <= 5:
+            raise RuntimeError("down")
+
+    result, journal = serve_with(app_with(fail), everybody(tiny, rounds=2), tmp_path)
+    assert (result["refused"], result["rounds"]) == (5, 2)
+    assert journal.rounds()[1]["train_loss"] is None
+    assert journal.rounds()[1]["test_accuracy"] == journal.rounds()[0]["test_accuracy"]
+    assert journal.rounds()[2]["replied"] == 5
+
+
+def test_a_run_in_which_nobody_ever_answers_fails_and_has_no_result(tiny, tmp_path):
     def fail(partition: int, reply: Message) -> None:
         raise RuntimeError("down")
 
-    result, journal = serve_with(app_with(fail), everybody(tiny, rounds=2), tmp_path)
-    assert (result["refused"], result["images"], result["rounds"]) == (10, 0, 2)
-    assert journal.rounds()[2]["train_loss"] is None
-    assert journal.rounds()[2]["test_accuracy"] == journal.rounds()[0]["test_accuracy"]
+    with pytest.raises(RunFailed, match=r"in 2 rounds.*10 were refused.*client 0: RuntimeError"):
+        serve_with(app_with(fail), everybody(tiny, rounds=2), tmp_path)
+    assert [line["round"] for line in Journal(tmp_path).rounds()] == [0, 1, 2]
+    assert Journal(tmp_path).result() is None
 
 
 def test_the_journal_accounts_for_every_client(tiny, tmp_path):
@@ -216,9 +234,9 @@ def test_resuming_is_as_if_nothing_had_happened_states_included(tiny, tmp_path, 
 
 
 def test_replies_are_folded_in_the_order_of_the_requests_whenever_they_come(tiny):
-    grid = InlineGrid(fl.client.app.app, tiny())
+    grid = InlineGrid(tiny())
     nodes = nodes_of(grid, tiny())
-    network = fl.training.parameters.network(
+    network = fl.training.parameters.build_network(
         tiny(), fl.reproducibility.seeds.torch_stream(1, "init")
     )
     record = records.pack_network(network.state())
@@ -247,19 +265,10 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
         network.module.train()
         network.module(torch.full((4, 1, 2, 2), pixel))
         after.append(network.state())
-    strategy = app.FedAvg(
-        2,
-        {0: 2, 1: 3},
-        list,
-        lambda _: None,
-        records.WEIGHT,
-        records.ARRAYS,
-        records.CONFIG,
-        records.METRICS,
-    )
+    strategy = FedAvg(Sampler(2, {0: 2, 1: 3}, list, lambda _: None))
     replies = []
     for partition, state in enumerate(after):
-        InlineGrid(fl.client.app.app, tiny())
+        InlineGrid(tiny())
         content = records.train_reply(state, partition, 4, {"loss": 0.0})
         replies.append(Message(content, 2 + partition, "train"))
     mean, _ = strategy.aggregate_train(1, replies)
@@ -281,11 +290,11 @@ def test_bad_wishes_write_nothing(tiny, tmp_path):
 def test_every_client_and_round_has_its_own_stream(tiny, tmp_path, monkeypatch):
     seen = set()
 
-    def spy(dataset, indices, batch_size, epochs, rng, **options):
+    def spy(share, batch_size, epochs, rng, augment):
         seen.add(rng.bit_generator.state["state"]["state"])
-        return []
+        return iter([])
 
-    monkeypatch.setattr(fl.client.app, "batches", spy)
+    monkeypatch.setattr(fl.client.task, "batches", spy)
     serve_with(fl.client.app.app, everybody(tiny, rounds=3), tmp_path)
     assert len(seen) == 15
 
@@ -298,7 +307,7 @@ def test_clients_use_one_thread(tiny, tmp_path):
 
 def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, monkeypatch):
     accuracies = iter([100, 400, 600, 600, 300])
-    monkeypatch.setattr(fl.training.loop, "evaluate", lambda *_: (1.0, next(accuracies)))
+    monkeypatch.setattr(fl.server.rounds, "evaluate", lambda *_: (1.0, next(accuracies)))
     result, _ = serve_with(fl.client.app.app, tiny({"rounds": 4}), tmp_path)
     assert (result["best_accuracy"], result["best_round"]) == (0.6, 2)
     assert (result["final_accuracy"], result["final_loss"]) == (0.3, 1.0)
@@ -320,15 +329,15 @@ def test_a_client_without_images_is_told_so(tiny, tmp_path):
 
 
 def test_another_process_that_was_faster_is_noticed(tiny, tmp_path, monkeypatch):
-    """It finishes another experiment between our first look at the folder and our first write."""
-    seen = Federation.gather
+    """It finishes another experiment just before this process has locked the folder."""
+    locked = opening.locked
 
-    def slow(self):
-        monkeypatch.setattr(Federation, "gather", seen)
+    def slow(folder):
+        monkeypatch.setattr(opening, "locked", locked)
         serve_with(fl.client.app.app, tiny({"client.lr": 0.2}), tmp_path / "run")
-        return seen(self)
+        return locked(folder)
 
-    monkeypatch.setattr(Federation, "gather", slow)
+    monkeypatch.setattr(opening, "locked", slow)
     with pytest.raises(ConfigError, match="holds another experiment"):
         serve_with(fl.client.app.app, tiny(), tmp_path / "run")
 
@@ -349,7 +358,7 @@ def test_the_best_round_is_chosen_on_images_that_nobody_trains_on(tiny, tmp_path
     dealt = torch.cat(list(deal(knobs)))
     assert sorted([*dealt.tolist(), *kept.tolist()]) == list(range(5000))
     correct = iter([100, 500, 600, 100, 400, 900, 500, 300])  # test, validation, test, …
-    monkeypatch.setattr(fl.training.loop, "evaluate", lambda *_: (1.0, next(correct)))
+    monkeypatch.setattr(fl.server.rounds, "evaluate", lambda *_: (1.0, next(correct)))
     result, journal = serve_with(fl.client.app.app, knobs, tmp_path)
     assert [line["validation_accuracy"] for line in journal.rounds()] == [0.5, 0.1, 0.9, 0.3]
     assert (result["best_round"], result["best_accuracy"]) == (2, 0.4)

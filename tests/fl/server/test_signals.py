@@ -14,17 +14,17 @@ from fl.messages import records
 from fl.reproducibility import seeds
 from fl.server import monitor
 from fl.server.app import serve
+from fl.server.failures import RunFailed
 from fl.server.journal import Journal
 from fl.server.monitor import Divergence
 from fl.simulation import InlineGrid, run
-from fl.simulation.flower_internals import act_as_server
 from fl.training import parameters, signals
 
 EVERY = {"signals.every": 1}
 
 
 def network_of(knobs) -> parameters.FlatNetwork:
-    return parameters.network(knobs, seeds.torch_stream(knobs.seed, "init"))
+    return parameters.build_network(knobs, seeds.torch_stream(knobs.seed, "init"))
 
 
 def is_global(line: dict) -> bool:
@@ -61,7 +61,7 @@ def test_the_global_line_is_of_the_network_that_the_round_has_left(tiny, tmp_pat
     network, model = network_of(knobs), journal.checkpoint().model
     network.load(records.unpack_network(records.pack_arrays(model)))
     line = [line for line in journal.signals() if is_global(line)][-1]
-    watch = monitor.Watcher(knobs, network).round(0, model)
+    watch = monitor.SignalMonitor(knobs, network).round(0, model)
     assert next(watch.lines()) == {**line, "round": 0}
     assert line["scalars"] == {n: model[n].tolist() for n in line["scalars"]}
     assert len(line["scalars"]) == 8
@@ -81,7 +81,7 @@ def test_a_client_measures_the_network_that_it_sends_on_its_own_images(tiny, tmp
     network = network_of(knobs)  # the mean of one client is that client
     network.load(records.unpack_network(records.pack_arrays(journal.checkpoint().model)))
     figures = signals.measure(network, batch).figures
-    found = [[layer[f] for f in signals._FIGURES] for layer in client["layers"]]
+    found = [[layer[f] for f in monitor._FIGURES] for layer in client["layers"]]
     np.testing.assert_array_equal(np.array(found, float), figures)
     assert client["scalars"] == after["scalars"]
     still = dict.fromkeys(after["scalars"], 0.0)
@@ -119,7 +119,7 @@ def test_measuring_changes_no_result(tiny, tmp_path, flat):
     results, accounts = [], []
     for every in (0, 1):
         journal = Journal(tmp_path / str(every))
-        results.append(run(tiny({**parameters, "signals.every": every}), journal))
+        results.append(run(tiny({**flat, "signals.every": every}), journal))
         accounts.append([{**client, "seconds": None} for client in journal.clients()])
         assert (tmp_path / str(every) / "signals.jsonl").exists() == bool(every)
     assert results[0]["model_sha256"] == results[1]["model_sha256"]
@@ -159,14 +159,14 @@ def serve_spoiled(knobs, folder, change) -> Journal:
 
     @app.train()
     def train(message: Message, context) -> Message:
-        reply = fl.client.app.fit([message], [context])[0]
+        reply = fl.client.task.answer([message], [context])[0]
         if context.node_config["partition-id"] == 1:
             change(reply.content)
         return reply
 
     app.query("who_are_you")(fl.client.app.who_are_you)
     journal = Journal(folder)
-    serve(InlineGrid(app, knobs), knobs, journal, started_by={})
+    serve(InlineGrid(knobs, app), knobs, journal, started_by={})
     return journal
 
 
@@ -201,29 +201,11 @@ def test_what_is_not_finite_becomes_null(tiny, tmp_path):
 
 def test_a_round_in_which_nobody_answers_is_told(tiny, tmp_path):
     knobs = tiny({"rounds": 1, "fleet.dropout": 1.0, **EVERY})
-    run(knobs, Journal(tmp_path))
+    with pytest.raises(RunFailed, match="fleet: dropped out"):
+        run(knobs, Journal(tmp_path))
     *_, line = Journal(tmp_path).signals()
     empty = {"scalar_variance": {}, "update_cosine": None, "clients": 0}
     assert line == {"round": 1, "divergence": empty}
-
-
-def test_replies_go_on_one_by_one(tiny):
-    """A reply is passed on before the next one is asked for, so that one is in memory at a time."""
-    knobs = tiny(EVERY)
-    network = network_of(knobs)
-    model = records.unpack_arrays(records.pack_network(network.state()))
-    act_as_server(1)
-    figures = np.zeros((5, 6))
-    asked = []
-
-    def replies():
-        for partition in range(3):
-            asked.append(partition)
-            told = records.Signals(1, figures)
-            yield Message(records.train_reply(network.state(), partition, 1, {}, told), 2, "train")
-
-    for number, _ in enumerate(monitor.Watcher(knobs, network).round(1, model).over(replies())):
-        assert asked == list(range(number + 1))
 
 
 START = {"w": np.zeros((1, 2), np.float32), "b": np.ones(1, np.float32), "n": np.array(7.0)}

@@ -8,11 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl.config.parsing import ConfigError
+from fl.server.app import prepare
 from fl.server.journal import Journal
+from fl.server.opening import check
+from fl.simulation import engine as engines
 from fl.simulation import run
-from fl.simulation.engine import choose, passes
+from fl.simulation.schedule import passes
 
-SMALL_STEPS = {"client.lr": 0.001, "sampling.clients": 5, "cohort.level": "eager"}
+
+def choose(knobs, workers=1) -> engines.Choice:
+    return engines.choose(prepare(knobs), workers)
+
+
+REASON = "fl.vectorized.operators.unavailable_reason"
+
+SMALL_STEPS = {"client.lr": 0.001, "sampling.clients": 5, "vectorized.level": "eager"}
 STEPS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
 
 
@@ -34,34 +44,34 @@ def test_one_lane_does_all_steps_and_a_lane_each_waits_for_the_longest(steps):
 @pytest.mark.parametrize(
     ("knobs", "engine", "why"),
     [
-        ({}, "cohort", "5 lanes"),
-        ({"cohort.lanes": 7, "cohort.level": "eager"}, "cohort", "7 lanes, eager"),
-        ({"cohort.level": "compiled"}, "cohort", "5 lanes, compiled"),
-        ({"rounds": 60}, "cohort", "5 lanes, compiled"),
-        ({"rounds": 60, "recipe": "batchnorm"}, "cohort", "5 lanes, native"),
-        ({"rounds": 60, "fleet.memory": "2:0.5,4:0.5"}, "cohort", "lanes, native"),
+        ({}, "vectorized", "5 lanes"),
+        ({"vectorized.lanes": 7, "vectorized.level": "eager"}, "vectorized", "7 lanes, eager"),
+        ({"vectorized.level": "compiled"}, "vectorized", "5 lanes, compiled"),
+        ({"rounds": 60}, "vectorized", "5 lanes, compiled"),
+        ({"rounds": 60, "recipe": "batchnorm"}, "vectorized", "5 lanes, native"),
+        ({"rounds": 60, "fleet.memory": "2:0.5,4:0.5"}, "vectorized", "lanes, native"),
         ({"client.batch-size": 32}, "sequential", "about 25,000 images"),
-        # All clients hold equally many: two widths of pass. Of these unequal ones there are three.
-        ({"client.batch-size": 32, "rounds": 39}, "cohort", "lanes, native"),
-        ({"client.batch-size": 32, "rounds": 40}, "cohort", "lanes, compiled"),
+        # All clients hold equally many: two padded sizes. Of these unequal ones there are three.
+        ({"client.batch-size": 32, "rounds": 39}, "vectorized", "lanes, native"),
+        ({"client.batch-size": 32, "rounds": 40}, "vectorized", "lanes, compiled"),
         (
             {"client.batch-size": 32, "rounds": 59, "partition.kind": "dirichlet"},
-            "cohort",
+            "vectorized",
             "native",
         ),
         (
             {"client.batch-size": 32, "rounds": 60, "partition.kind": "dirichlet"},
-            "cohort",
+            "vectorized",
             "compiled",
         ),
         ({"client.batch-size": 32, "rounds": 99, "recipe": "batchnorm"}, "sequential", "of 32"),
         ({"client.batch-size": 33, "rounds": 99}, "sequential", "batches of 33"),
-        ({"client.batch-size": 32, "engine": "cohort"}, "cohort", "5 lanes"),
+        ({"client.batch-size": 32, "engine": "vectorized"}, "vectorized", "5 lanes"),
         ({"engine": "sequential"}, "sequential", "asked for"),
         ({"rounds": 4}, "sequential", "about 20,000 images"),
-        ({"rounds": 4, "engine": "cohort"}, "cohort", "5 lanes"),
+        ({"rounds": 4, "engine": "vectorized"}, "vectorized", "5 lanes"),
         ({"network.dropout": 0.1}, "sequential", "dropout"),
-        ({"network.dropout": 0.1, "engine": "cohort"}, "sequential", "dropout"),
+        ({"network.dropout": 0.1, "engine": "vectorized"}, "sequential", "dropout"),
         ({"sampling.clients": 1, "rounds": 99}, "sequential", "one client a round"),
         ({"sampling.clients": 2, "rounds": 99}, "sequential", "few clients"),
         ({"network.depth": 8, "network.width": 200}, "sequential", "weights keep a core busy"),
@@ -69,7 +79,7 @@ def test_one_lane_does_all_steps_and_a_lane_each_waits_for_the_longest(steps):
     ],
 )
 def test_the_engine_follows_from_the_experiment(tiny, monkeypatch, knobs, engine, why):
-    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: None)
+    monkeypatch.setattr(REASON, lambda: None)
     choice = choose(
         tiny(
             {
@@ -89,14 +99,14 @@ def test_the_engine_follows_from_the_experiment(tiny, monkeypatch, knobs, engine
 
 @pytest.mark.parametrize(("missing", "level"), [(None, "native"), ("no C++", "traced")])
 def test_without_a_compiler_convolutions_are_pytorch_s(tiny, monkeypatch, missing, level):
-    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: missing)
-    assert choose(tiny({"engine": "cohort"})).knobs.cohort.level == level
+    monkeypatch.setattr(REASON, lambda: missing)
+    assert choose(tiny({"engine": "vectorized"})).knobs.vectorized.level == level
 
 
 def test_a_level_that_cannot_be_had_is_refused(tiny, monkeypatch):
-    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: "no C++ compiler was found")
-    with pytest.raises(ConfigError, match=r"cohort\.level=native: no C"):
-        choose(tiny({"engine": "cohort", "cohort.level": "native"}))
+    monkeypatch.setattr(REASON, lambda: "no C++ compiler was found")
+    with pytest.raises(ConfigError, match=r"vectorized\.level=native: no C"):
+        choose(tiny({"engine": "vectorized", "vectorized.level": "native"}))
 
 
 @pytest.mark.parametrize(
@@ -107,12 +117,12 @@ def test_a_level_that_cannot_be_had_is_refused(tiny, monkeypatch):
                 "client.batch-size": 8,
                 "strategy.kind": "fedprox",
                 "strategy.mu": 0.5,
-                "cohort.level": "auto",
+                "vectorized.level": "auto",
             },
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            {"client.clip": "agc:0.1", "client.momentum": 0.9, "cohort.level": "traced"},
+            {"client.clip": "agc:0.1", "client.momentum": 0.9, "vectorized.level": "traced"},
             marks=pytest.mark.slow,
         ),
         pytest.param(
@@ -134,7 +144,7 @@ def test_a_level_that_cannot_be_had_is_refused(tiny, monkeypatch):
 )
 def test_both_engines_give_the_same_run(tiny, tmp_path, knobs):
     runs = {}
-    for engine in ("sequential", "cohort"):
+    for engine in ("sequential", "vectorized"):
         chosen = tiny({**SMALL_STEPS, **knobs, "engine": engine})
         runs[engine] = journal = Journal(tmp_path / engine)
         run(chosen, journal)
@@ -153,7 +163,12 @@ def test_both_engines_give_the_same_run(tiny, tmp_path, knobs):
 
 def test_a_cohort_goes_on_where_it_was_interrupted(tiny, tmp_path):
     knobs = tiny(
-        {"recipe": "batchnorm", "state.bn": "local", "engine": "cohort", "cohort.level": "eager"}
+        {
+            "recipe": "batchnorm",
+            "state.bn": "local",
+            "engine": "vectorized",
+            "vectorized.level": "eager",
+        }
     )
     whole = run(knobs, Journal(tmp_path / "whole"))
 
@@ -168,16 +183,19 @@ def test_a_cohort_goes_on_where_it_was_interrupted(tiny, tmp_path):
 
 
 def test_a_run_goes_on_with_the_engine_that_it_began_with(tiny, tmp_path, monkeypatch):
-    knobs = tiny({"engine": "cohort", "rounds": 1})
-    monkeypatch.setattr("fl.vectorized.operators.why_not", lambda: "no C++ compiler was found")
+    knobs = tiny({"engine": "vectorized", "rounds": 1})
+    monkeypatch.setattr(REASON, lambda: "no C++ compiler was found")
     journal = Journal(tmp_path / "run")
     finished = run(knobs, journal)
-    taken = {"engine": "cohort", "cohort.lanes": 2, "cohort.level": "traced", "workers": 1}
+    taken = {
+        "engine": "vectorized",
+        "vectorized.lanes": 2,
+        "vectorized.level": "traced",
+        "workers": 1,
+    }
     assert journal.header()["engine"] == {**taken, "why": "2 lanes, traced"}
-    assert journal.engine() == taken
-    monkeypatch.setattr(
-        "fl.vectorized.operators.why_not", lambda: pytest.fail("no compiler is asked for")
-    )
+    assert check(journal, knobs, resume=True).engine == taken
+    monkeypatch.setattr(REASON, lambda: pytest.fail("no compiler is asked for"))
     assert run(knobs, journal, resume=True) == finished
     (journal.folder / "result.json").unlink()
     assert run(knobs, journal, resume=True)["model_sha256"] == finished["model_sha256"]

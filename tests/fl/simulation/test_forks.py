@@ -1,4 +1,4 @@
-"""Workers that are forks of their parent; pytest's own process can't fork, so another does."""
+"""Workers that are forks. Pytest's own process can't fork, so a process of its own does."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from fl.config import Experiment
 from fl.server.journal import Journal
 from fl.simulation import run
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux only")
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
     "OPENBLAS_NUM_THREADS": "1",
@@ -33,7 +33,7 @@ KNOBS = {
 SET = [word for key, value in KNOBS.items() for word in ("--set", f"{key}={value}")]
 
 
-def said(code: str) -> list[str]:
+def printed(code: str) -> list[str]:
     """Return the lines that a program prints."""
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
@@ -59,7 +59,7 @@ def children(process: subprocess.Popen) -> dict[int, bytes]:
 
 
 def workers(process: subprocess.Popen, folder: Path, lines: int) -> list[int]:
-    """Wait for so many rounds, and return the forks: they have the command line of their parent."""
+    """Wait for so many rounds, and return the forks, which have their parent's command line."""
     path, deadline = folder / "rounds.jsonl", time.monotonic() + 60
     while not (path.exists() and path.read_bytes().count(b"\n") >= lines):
         assert process.poll() is None, process.stdout.read()
@@ -70,8 +70,8 @@ def workers(process: subprocess.Popen, folder: Path, lines: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_run_on_forks_is_killed_and_ends_as_if_nothing_had_happened(tmp_path):
-    """First a worker, which is replaced, then all of it; the folder is free at once."""
+def test_a_run_on_forks_that_is_killed_and_resumed_has_the_same_model(tmp_path):
+    """First a worker is killed and replaced, then the parent; its folder is free at once."""
     folder, whole = tmp_path / "run", run(Experiment.from_flat(KNOBS), Journal(tmp_path / "one"))
     process = begin(folder)
     first = workers(process, folder, 3)
@@ -82,13 +82,13 @@ def test_a_run_on_forks_is_killed_and_ends_as_if_nothing_had_happened(tmp_path):
     assert len(second) == 2
     assert first[0] not in second
     process.kill()
-    process.communicate(timeout=60)  # its workers hold the other end, too
+    process.communicate(timeout=60)  # ends only when its workers have closed their end, too
     out, _ = begin(folder, "--resume", "--json").communicate(timeout=60)
     assert json.loads(out.splitlines()[-1])["model_sha256"] == whole["model_sha256"]
     assert not any(Path(f"/proc/{worker}").exists() for worker in second)
 
 
-def test_ctrl_c_is_the_parent_s_and_ends_all(tmp_path):
+def test_ctrl_c_is_handled_by_the_parent_which_ends_all(tmp_path):
     # So many weights that PyTorch would begin to use a pool of threads.
     process = begin(tmp_path / "run", "--set", "network.width=64")
     forks = workers(process, tmp_path / "run", 2)
@@ -101,7 +101,7 @@ def test_ctrl_c_is_the_parent_s_and_ends_all(tmp_path):
     assert not any(Path(f"/proc/{fork}").exists() for fork in forks)
 
 
-def test_who_has_what_no_fork_survives_is_not_forked():
+def test_a_process_with_foreign_threads_or_a_gpu_is_not_forked():
     code = """
 import threading, time, torch
 from fl.simulation.process_pool import _can_fork
@@ -115,7 +115,7 @@ torch.set_num_threads(2)
 torch.ones(999, 999) @ torch.ones(999, 999)
 print("a pool of threads", _can_fork())
 """
-    assert said(code) == [
+    assert printed(code) == [
         "nothing True",
         "a thread of Python's True",
         "a GPU False",
@@ -141,7 +141,7 @@ with locked(folder):
     print("free")
 os.kill(child, 9)
 """
-    assert said(code) == ["free"]
+    assert printed(code) == ["free"]
 
 
 def test_a_fork_may_leave_the_lock_of_its_parent_by_an_error(tmp_path):
@@ -157,4 +157,4 @@ try:
 except ValueError as error:
     print(error)
 """
-    assert said(code) == ["its own"]
+    assert printed(code) == ["its own"]

@@ -1,4 +1,4 @@
-"""Ray's actors, on one machine and on several nodes, give the bytes of one process."""
+"""Ray actors, on one machine and on a cluster, give the same model as one process."""
 
 import os
 import signal
@@ -31,19 +31,19 @@ def cluster():
 
 
 def actors(**options):
-    from fl.simulation.ray_pool import Actors
+    from fl.simulation.ray_pool import RayPool
 
-    return closing(Actors(**options))
+    return closing(RayPool(**options))
 
 
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("knobs", [{"state.bn": "local"}, {"state.bn": "recalibrate"}])
-def test_ray_ends_with_the_same_model(tiny, tmp_path, size, knobs):
+def test_ray_gives_the_same_model(tiny, tmp_path, size, knobs):
     knobs = tiny({**KNOBS, **knobs})
     expected = run(knobs, Journal(tmp_path / "inline"))
     journal = Journal(tmp_path / "ray")
-    with actors(size=size) as team:
-        found = run(knobs, journal, team=team)
+    with actors(size=size) as pool:
+        found = run(knobs, journal, pool=pool)
     assert found["model_sha256"] == expected["model_sha256"]
     assert found["final_loss"] == expected["final_loss"]
     assert (journal.header()["runtime"], journal.header()["engine"]["workers"]) == ("ray", size)
@@ -52,36 +52,36 @@ def test_ray_ends_with_the_same_model(tiny, tmp_path, size, knobs):
 def test_an_actor_that_is_killed_costs_nothing(tiny, tmp_path):
     knobs = tiny({**KNOBS, "rounds": 3})
     expected = run(knobs, Journal(tmp_path / "inline"))
-    with actors(size=2) as team:
+    with actors(size=2) as pool:
 
         def kill(line: dict) -> None:
             if line["round"] == 1:
-                os.kill(ray.get(team.process(0)), signal.SIGKILL)
+                os.kill(ray.get(pool.process(0)), signal.SIGKILL)
 
-        found = run(knobs, Journal(tmp_path / "ray"), team=team, watch=kill)
+        found = run(knobs, Journal(tmp_path / "ray"), pool=pool, watch=kill)
     assert found["model_sha256"] == expected["model_sha256"]
     assert found["refused"] == 0
 
 
-def test_a_machine_that_goes_costs_nothing(tiny, tmp_path, cluster):
+def test_a_machine_that_is_lost_costs_nothing(tiny, tmp_path, cluster):
     knobs = tiny({**KNOBS, "rounds": 4})
     expected = run(knobs, Journal(tmp_path / "inline"))
-    with actors(address=cluster.address) as team:
-        assert team.size == 2
+    with actors(address=cluster.address) as pool:
+        assert pool.size == 2
 
         def remove(line: dict) -> None:
             if line["round"] == 2:
                 cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
 
-        found = run(knobs, Journal(tmp_path / "ray"), team=team, watch=remove)
+        found = run(knobs, Journal(tmp_path / "ray"), pool=pool, watch=remove)
     assert found["model_sha256"] == expected["model_sha256"]
     assert found["refused"] == 0
 
 
 def test_a_study_on_a_cluster(tiny, tmp_path, cluster):
     jobs = [Job(str(n), tiny({**KNOBS, "seed": n}), tmp_path / str(n)) for n in (1, 2)]
-    with actors(address=cluster.address) as team:
-        assert work_with(team, jobs, "a command", lambda job, line: None) == {}
+    with actors(address=cluster.address) as pool:
+        assert work_with(pool, jobs, "a command", lambda job, line: None) == {}
     for job in jobs:
         expected = run(job.experiment, Journal(tmp_path / f"{job.name}-inline"))
         found = Journal(job.folder).result()
@@ -95,7 +95,7 @@ def test_more_workers_than_cores_are_refused(monkeypatch, cluster):
         actors(address=cluster.address, size=3)
 
 
-def test_an_address_where_nobody_is_is_refused(tmp_path, monkeypatch, capsys):
+def test_an_address_without_a_cluster_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     out = tmp_path / "run"
     monkeypatch.setattr("sys.argv", ["fednf", "run", "--runtime", "ray", "--out", str(out)])

@@ -3,7 +3,6 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl.simulation import InlineGrid
-from fl.simulation.flower_internals import act_as_server
 
 
 def counting_app(calls: list[int]) -> ClientApp:
@@ -28,7 +27,7 @@ def requests(grid: InlineGrid, nodes: list[int]) -> list[Message]:
 
 def test_replies_come_in_the_order_of_the_requests_and_one_at_a_time(tiny):
     calls: list[int] = []
-    grid = InlineGrid(counting_app(calls), tiny())
+    grid = InlineGrid(tiny(), counting_app(calls))
     nodes = list(grid.get_node_ids())
     replies = grid.send_and_receive(requests(grid, [nodes[4], nodes[0], nodes[2]]))
     assert calls == []
@@ -40,35 +39,29 @@ def test_replies_come_in_the_order_of_the_requests_and_one_at_a_time(tiny):
 
 
 def test_a_client_that_raises_costs_only_its_own_reply(tiny):
-    grid = InlineGrid(counting_app([]), tiny())
+    grid = InlineGrid(tiny(), counting_app([]))
     replies = list(grid.send_and_receive(requests(grid, list(grid.get_node_ids()))))
     assert [reply.has_error() for reply in replies] == [False, True, False, False, False]
     assert replies[1].error.reason == "RuntimeError: broken sensor"
 
 
 def test_clients_remember_and_can_be_given_their_memory_back(tiny):
-    grid = InlineGrid(counting_app([]), tiny())
+    grid = InlineGrid(tiny(), counting_app([]))
     first = next(iter(grid.get_node_ids()))
     for _ in range(3):
         list(grid.send_and_receive(requests(grid, [first, first + 2])))
     states = grid.changed_states()
     assert {p: state["memory"]["calls"] for p, state in states.items()} == {0: 3, 2: 3}
     assert grid.changed_states() == {}
-    other = InlineGrid(counting_app([]), tiny())
+    other = InlineGrid(tiny(), counting_app([]))
     other.restore_states({0: states[0]})
     list(other.send_and_receive(requests(other, [first, first + 2])))
     counts = {p: state["memory"]["calls"] for p, state in other.changed_states().items()}
     assert counts == {0: 4, 2: 1}
 
 
-def test_flower_s_private_corners_are_where_we_left_them():
-    run = act_as_server(17)
-    message = Message(RecordDict(), 5, "train")
-    assert (run.run_id, message.metadata.run_id, message.metadata.src_node_id) == (17, 17, 1)
-
-
 def test_queues_are_refused(tiny):
-    grid = InlineGrid(counting_app([]), tiny())
+    grid = InlineGrid(tiny(), counting_app([]))
     for call in (grid.push_messages, grid.pull_messages, grid.create_message):
         with pytest.raises(NotImplementedError, match="use"):
             call([])

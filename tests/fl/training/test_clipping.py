@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fl.config import Client, Experiment, Network
-from fl.nn import build
-from fl.nn import settled as settle
+from fl.nn import build, resolve_auto
+from fl.training import step
 from fl.training.loop import train
 from fl.training.parameters import FlatNetwork
 from tests.fl.nn.parity import GOLDEN, values
@@ -167,4 +167,4 @@ def test_adaptive_clipping_holds_every_step_of_training_to_its_bound():
 )
 def test_a_recipe_s_clip_counts_where_the_knob_is_auto(recipe, clip, expected):
     knobs = Experiment.from_flat({"recipe": recipe, "client.clip": clip})
-    assert settle(knobs).client.clip == expected
+    assert resolve_auto(knobs).client.clip == expected

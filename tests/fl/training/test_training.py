@@ -10,7 +10,7 @@ from fl.config import Client, Network
 from fl.data import Dataset, Split
 from fl.nn import BatchNorm, build
 from fl.training import signals
-from fl.training.loop import evaluate, train
+from fl.training.loop import Training, evaluate, train
 from fl.training.parameters import FlatNetwork
 from fl.vectorized.gradients import Gradients
 from fl.vectorized.lanes import Lanes
@@ -227,7 +227,7 @@ def test_nor_do_they_where_they_are_measured_or_in_lanes(width):
     module = build(size, "groupnorm", (1, 8, 8), 3, torch.Generator().manual_seed(1))
     network, seen = FlatNetwork(module.double(), CPU), []
     module.register_forward_hook(lambda *_: seen.append(torch.backends.mkldnn.enabled))
-    lanes = Lanes(network, Client(), None, Gradients(network), 2, (2,), False)
+    lanes = Lanes(network, Training(Client()), Gradients(network), 2, (2,))
     lanes.step(dict(enumerate(some_batches([2, 2]))))
     signals.layers(network, some_batches([2])[0])
     assert seen == [torch.backends.mkldnn.enabled and width == 16] * 2

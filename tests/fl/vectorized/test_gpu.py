@@ -13,14 +13,13 @@ from fl.data import load
 from fl.reproducibility.seeds import torch_stream
 from fl.server.journal import Journal
 from fl.simulation import run
-from fl.simulation.engine import choose
 from fl.training import parameters
+from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
 from fl.vectorized import gpu_memory
-from fl.vectorized.cuda_graphs import recorded
+from fl.vectorized.cuda_graphs import record
 from fl.vectorized.gradients import Examples, Gradients
-from fl.vectorized.scheduler import Training
-from fl.vectorized.tracing import Traced
+from fl.vectorized.tracing import TracedGradients
 from strategies.fedprox import proximal
 from tests.fl.vectorized.test_scheduler import (
     THREE,
@@ -61,25 +60,26 @@ def test_every_network_trains_in_lanes_as_alone(kind, recipe):
 @pytest.mark.parametrize(("kind", "recipe"), THREE)
 def test_recorded_passes_give_the_same(kind, recipe, client, monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        "fl.vectorized.tracing.recorded", lambda *a: calls.append(1) or recorded(*a)
-    )
+    monkeypatch.setattr("fl.vectorized.tracing.record", lambda *a: calls.append(1) or record(*a))
     network = on_gpu(kind, recipe, side=14)
     tasks = clients(network, [6, 5, 3, 1, 2], 2, side=14)
-    graphs = Traced(network, False, 2, False)
+    graphs = TracedGradients(network, False, 2, False)
     assert_same(*both_ways(network, tasks, Training(client, proximal(0.1)), 2, graphs))
-    assert graphs.used
-    assert None not in graphs.used.values()
-    assert len(calls) == len(graphs.used)
+    assert graphs.passes
+    assert None not in graphs.passes.values()
+    assert len(calls) == len(graphs.passes)
 
 
 def test_a_graph_is_traced_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     network = on_gpu("resnet-v2", "nf", side=14)
-    traced, traces = Traced._traced, []
-    monkeypatch.setattr(Traced, "_traced", lambda *a: traces.append(1) or traced(*a))
+    trace, traces = TracedGradients._trace, []
+    monkeypatch.setattr(TracedGradients, "_trace", lambda *a: traces.append(1) or trace(*a))
     for _ in range(2):
-        tasks, graphs = clients(network, [4, 2], 2, side=14), Traced(network, False, 2, False, "x")
+        tasks, graphs = (
+            clients(network, [4, 2], 2, side=14),
+            TracedGradients(network, False, 2, False, "x"),
+        )
         assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, graphs))
     assert len(traces) == 1
 
@@ -87,7 +87,7 @@ def test_a_graph_is_traced_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("recipe", ["zc-swish", "batchnorm"])
 def test_both_engines_give_the_same_run_and_each_the_same_bytes_again(tiny, tmp_path, recipe):
     models = {}
-    for engine in ("sequential", "cohort"):
+    for engine in ("sequential", "vectorized"):
         knobs = tiny(
             {
                 "device": "cuda",
@@ -102,8 +102,8 @@ def test_both_engines_give_the_same_run_and_each_the_same_bytes_again(tiny, tmp_
             models[engine, turn] = Journal(tmp_path / f"{engine}{turn}").checkpoint().model
     for name, mine in models["sequential", 1].items():
         # PyTorch's convolutions round to 10 bits of fraction (TF32) on a GPU.
-        np.testing.assert_allclose(models["cohort", 1][name], mine, rtol=1e-2, atol=1e-3)
-        for engine in ("sequential", "cohort"):
+        np.testing.assert_allclose(models["vectorized", 1][name], mine, rtol=1e-2, atol=1e-3)
+        for engine in ("sequential", "vectorized"):
             np.testing.assert_array_equal(models[engine, 1][name], models[engine, 2][name])
 
 
@@ -119,9 +119,14 @@ def test_a_lane_takes_no_more_memory_than_there_is_said_to_be_room_for(tiny, kin
             "network.width": 16,
         }
     )
-    network, form = parameters.network(knobs, torch_stream(1, "init")), load(knobs.data.name).form
+    network, form = (
+        parameters.build_network(knobs, torch_stream(1, "init")),
+        load(knobs.data.name).form,
+    )
     lanes, bytes_of_all = 64, 2 * 64 * 10**9
-    bytes_of_lane = bytes_of_all // 2 / gpu_memory.lanes(network, form, images, 1, bytes_of_all)
+    bytes_of_lane = (
+        bytes_of_all // 2 / gpu_memory.lanes_that_fit(network, form, images, 1, bytes_of_all)
+    )
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -134,7 +139,7 @@ def test_a_lane_takes_no_more_memory_than_there_is_said_to_be_room_for(tiny, kin
         torch.full((lanes, images), 1 / images, device=GPU),
     )
     Gradients(network)(weights, buffers, examples)
-    Traced(network, False, lanes, False)(weights, buffers, examples)
+    TracedGradients(network, False, lanes, False)(weights, buffers, examples)
     del rows
     taken = torch.cuda.max_memory_allocated() - before
     assert taken / lanes <= bytes_of_lane
@@ -142,8 +147,10 @@ def test_a_lane_takes_no_more_memory_than_there_is_said_to_be_room_for(tiny, kin
 
 def test_the_engine_and_its_lanes_follow_from_the_gpu(tiny):
     knobs = tiny({"device": "cuda", "partition.clients": 100, "sampling.clients": 50})
-    choice = choose(knobs.replace({"client.batch-size": 1, "partition.kind": "iid"}))
-    assert choice.told["engine"] == "cohort"
-    assert (choice.knobs.cohort.lanes, choice.knobs.cohort.level) == (50, "traced")
-    with pytest.raises(ConfigError, match=r"cohort\.level=native: its programs are for CPUs"):
-        choose(choice.knobs.replace({"cohort.level": "native"}))
+    choice = engine.choose(
+        prepare(knobs.replace({"client.batch-size": 1, "partition.kind": "iid"}))
+    )
+    assert choice.told["engine"] == "vectorized"
+    assert (choice.knobs.vectorized.lanes, choice.knobs.vectorized.level) == (50, "traced")
+    with pytest.raises(ConfigError, match=r"vectorized\.level=native: its programs are for CPUs"):
+        engine.choose(prepare(choice.knobs.replace({"vectorized.level": "native"})))

@@ -12,8 +12,13 @@ from fl.vectorized import gpu_memory
 @pytest.mark.parametrize("images", [1, 5])
 def test_lanes_are_as_many_as_half_of_the_memory_holds(tiny, images):
     knobs = tiny({"device": "cpu", "network.depth": 2, "recipe": "none"})
-    network, form = parameters.network(knobs, torch_stream(1, "init")), load(knobs.data.name).form
-    lanes = [gpu_memory.lanes(network, form, images, 1, free) for free in (0, 10**8, 10**9)]
+    network, form = (
+        parameters.build_network(knobs, torch_stream(1, "init")),
+        load(knobs.data.name).form,
+    )
+    lanes = [
+        gpu_memory.lanes_that_fit(network, form, images, 1, free) for free in (0, 10**8, 10**9)
+    ]
     assert lanes[0] == 1
     assert lanes[2] == pytest.approx(10 * lanes[1], rel=0.01)
     # A lane has its weights many times, and its images' maps: 4 channels of 28 x 28 numbers.
@@ -21,10 +26,10 @@ def test_lanes_are_as_many_as_half_of_the_memory_holds(tiny, images):
     assert 0.5e9 / 20 / least < lanes[2] < 0.5e9 / least
 
 
-def test_every_width_of_pass_takes_its_own(tiny):
-    network = parameters.network(tiny({"device": "cpu"}), torch_stream(1, "init"))
+def test_every_padded_size_takes_its_own(tiny):
+    network = parameters.build_network(tiny({"device": "cpu"}), torch_stream(1, "init"))
     form = load("fashion-mnist-small").form
-    one, four = (gpu_memory.lanes(network, form, 8, passes, 10**9) for passes in (1, 4))
+    one, four = (gpu_memory.lanes_that_fit(network, form, 8, passes, 10**9) for passes in (1, 4))
     assert 3 * four < one <= 4 * four + 4
 
 

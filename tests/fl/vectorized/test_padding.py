@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from fl.config import Experiment
 from fl.data import deal, share
 from fl.fleet import batch_size
-from fl.vectorized.padding import steps, widths
+from fl.vectorized.padding import multiples_of_eight, padded_sizes
 
 
 def tiny(**knobs) -> Experiment:
@@ -15,11 +15,11 @@ def tiny(**knobs) -> Experiment:
 
 
 @given(st.integers(1, 100))
-def test_steps_are_near_each_size_and_few(size):
-    found = steps(size)
+def test_multiples_are_near_each_size_and_few(size):
+    found = multiples_of_eight(size)
     assert found[-1] == size
     assert len(found) == -(-size // 8)
-    assert all(min(w for w in found if w >= images) - images < 8 for images in range(1, size + 1))
+    assert all(min(s for s in found if s >= images) - images < 8 for images in range(1, size + 1))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_steps_are_near_each_size_and_few(size):
         ({"partition__kind": "dirichlet", "partition__clients": 100}, 4, (4,)),
     ],
 )
-def test_widths_are_clients_own_where_those_are_few(knobs, size, expected):
-    assert widths(tiny(client__batch_size=size, **knobs), size) == expected
+def test_sizes_are_exact_where_those_are_few(knobs, size, expected):
+    assert padded_sizes(tiny(client__batch_size=size, **knobs), size) == expected
 
 
 def test_a_memory_tier_has_its_own_and_held_out_images_do_not_count():
@@ -47,6 +47,6 @@ def test_a_memory_tier_has_its_own_and_held_out_images_do_not_count():
         len(share({"partition-id": n}, knobs).train) % 32
         for n in range(20) if batch_size(knobs, n) == 32
     }  # fmt: skip
-    assert set(widths(knobs, 32)) == left | {32}
+    assert set(padded_sizes(knobs, 32)) == left | {32}
     assert left != {len(part) % 32 for part in deal(knobs)}
-    assert widths(knobs, 4) == (4,)
+    assert padded_sizes(knobs, 4) == (4,)

@@ -1,8 +1,8 @@
-"""A cohort gives what training one client after another gives."""
+"""Training in lanes gives what training one client after another gives."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from fl.config import Client
 from fl.data import Batch
 from fl.nn import build
-from fl.training.loop import Outcome
+from fl.training.loop import Outcome, Training, train_task
 from fl.training.parameters import FlatNetwork
 from fl.vectorized import scheduler
 from fl.vectorized.gradients import Gradients
-from fl.vectorized.graph_cache import kept
-from fl.vectorized.padding import steps
-from fl.vectorized.scheduler import Training
-from fl.vectorized.tracing import Traced
+from fl.vectorized.graph_cache import load
+from fl.vectorized.padding import multiples_of_eight
+from fl.vectorized.tracing import TracedGradients
 from strategies.fedprox import proximal
 from tests.smallest import PAIRS, SMALLEST
 
@@ -30,6 +29,13 @@ def flat_network(kind: str, recipe: str, seed: int = 0, side: int = 8) -> FlatNe
     generator = torch.Generator().manual_seed(seed)
     module = build(SMALLEST[kind], recipe, (1, side, side), 3, generator)
     return FlatNetwork(module.double(), CPU)
+
+
+@dataclass
+class Started:
+    """A client's round that has begun."""
+
+    batches: Iterator[Batch]
 
 
 class Local:
@@ -44,7 +50,7 @@ class Local:
     def steps(self) -> int:
         return -(-self.images // self.batch_size)
 
-    def begin(self, network: FlatNetwork) -> Iterator[Batch]:
+    def begin(self, network: FlatNetwork) -> "Started":
         self.begun += 1
         if self.breaks == "begin":
             raise ValueError("no start")
@@ -55,9 +61,10 @@ class Local:
         shape = (self.images, 1, self.side, self.side)
         inputs = torch.randn(shape, generator=g, dtype=torch.float64)
         labels = torch.randint(7 if self.breaks == "labels" else 3, (self.images,), generator=g)
-        return zip(inputs.split(self.batch_size), labels.split(self.batch_size), strict=True)
+        parts = inputs.split(self.batch_size), labels.split(self.batch_size)
+        return Started(zip(*parts, strict=True))
 
-    def end(self, network: FlatNetwork, outcome: Outcome) -> tuple[dict, Outcome]:
+    def end(self, network: FlatNetwork, begun: "Started", outcome: Outcome) -> tuple[dict, Outcome]:
         if self.breaks == "end":
             raise ValueError("no end")
         return network.state(), outcome
@@ -73,17 +80,25 @@ def clients(network: FlatNetwork, sizes: list[int], batch_size: int, **more) -> 
     return found
 
 
+def result_alone(network: FlatNetwork, task: Local, how: Training):
+    try:
+        return train_task(network, task, how)
+    except Exception as error:
+        return task.fail(error)
+
+
 def both_ways(
     network: FlatNetwork,
     tasks: list[Local],
     how: Training,
     lanes: int,
     program: Gradients | None = None,
+    padded_sizes: tuple[int, ...] = (),
 ) -> tuple[list, list]:
-    alone = [scheduler.one_by_one(network, task, how) for task in tasks]
+    alone = [result_alone(network, task, how) for task in tasks]
     program = program or Gradients(network)
-    how = replace(how, widths=how.widths or steps(tasks[0].batch_size))
-    found = dict(scheduler.together(network, tasks, how, program, lanes))
+    padded_sizes = padded_sizes or multiples_of_eight(tasks[0].batch_size)
+    found = dict(scheduler.train_in_lanes(network, tasks, how, program, lanes, padded_sizes))
     return alone, [found[place] for place in range(len(tasks))]
 
 
@@ -147,29 +162,27 @@ def test_unequal_clients_end_as_they_would_alone(
     ("sizes", "exact", "expected"),
     [
         # In one lane 20, 20 and 5 images, then 1; in the other 20 and 3, then 20 and 10.
-        ([45, 23, 30, 1], None, [20, 20, 20, 16]),
-        ([5, 3, 13], None, [8, 16]),
+        ([45, 23, 30, 1], (), [20, 20, 20, 16]),
+        ([5, 3, 13], (), [8, 16]),
         ([45, 23, 30, 1], (1, 5, 10, 20), [20, 20, 20, 10]),
     ],
 )
-def test_passes_are_as_wide_as_they_have_to_be(sizes, exact, expected):
+def test_batches_are_padded_as_little_as_possible(sizes, exact, expected):
     network = flat_network("plainnet", "groupnorm")
     tasks = clients(network, sizes, 20)
-    widths = []
+    sizes_seen = []
 
     class Watched(Gradients):
         def __call__(self, weights, buffers, examples):
-            widths.append(examples.shares.shape[1])
+            sizes_seen.append(examples.example_weights.shape[1])
             return super().__call__(weights, buffers, examples)
 
-    assert_same(
-        *both_ways(network, tasks, Training(Client(lr=0.01), widths=exact), 2, Watched(network))
-    )
-    assert widths == expected
+    assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, Watched(network), exact))
+    assert sizes_seen == expected
 
 
 @pytest.mark.parametrize("breaks", ["begin", "labels", "end"])
-def test_who_breaks_costs_nobody_else_anything(breaks):
+def test_a_client_that_fails_costs_nobody_else_anything(breaks):
     network = flat_network("plainnet", "zc-swish")
     tasks = clients(network, [9, 4, 4, 2], 2)
     tasks[1].breaks = breaks
@@ -188,7 +201,7 @@ def test_the_longest_begin_first_and_lanes_are_filled_again():
     for place, task in enumerate(tasks):
         begin = task.begin
         task.begin = lambda net, place=place, begin=begin: order.append(place) or begin(net)
-    done = scheduler.together(network, tasks, Training(Client()), Gradients(network), 2)
+    done = scheduler.train_in_lanes(network, tasks, Training(Client()), Gradients(network), 2, (1,))
     assert [place for place, _ in done] == [3, 1, 2, 0]
     assert order == [1, 3, 2, 0]
 
@@ -197,9 +210,9 @@ def test_a_lane_s_result_does_not_depend_on_its_neighbours():
     network = flat_network("plainnet", "zc-swish")
     tasks = clients(network, [6, 6, 6], 2)
     how = Training(Client())
-    found = dict(scheduler.together(network, tasks, how, Gradients(network), 3))
+    found = dict(scheduler.train_in_lanes(network, tasks, how, Gradients(network), 3, (2,)))
     tasks[2].seed = 99
-    other = dict(scheduler.together(network, tasks, how, Gradients(network), 3))
+    other = dict(scheduler.train_in_lanes(network, tasks, how, Gradients(network), 3, (2,)))
     for place in (0, 1):
         assert all(torch.equal(t, other[place][0][n]) for n, t in found[place][0].items())
     assert not torch.equal(found[2][0]["classifier.weight"], other[2][0]["classifier.weight"])
@@ -218,14 +231,14 @@ def test_graphs_give_the_same(kind, recipe, compiled, tmp_path, monkeypatch):
     # Of 14 pixels a side, 7 and 4 are left; PyTorch's compiler once had trouble with the odd one.
     network = flat_network(kind, recipe, side=14)
     tasks = clients(network, [6, 5, 3, 1, 2], 2, side=14)
-    graphs = Traced(network, False, 2, compiled)
+    graphs = TracedGradients(network, False, 2, compiled)
     how = Training(Client(lr=0.01, momentum=0.5), proximal(0.1))
     assert_same(*both_ways(network, tasks, how, 2, graphs))
-    assert graphs.used
-    assert None not in graphs.used.values()
-    before = dict(graphs.used)
+    assert graphs.passes
+    assert None not in graphs.passes.values()
+    before = dict(graphs.passes)
     assert_same(*both_ways(network, tasks[:1], how, 2, graphs))
-    assert graphs.used == before
+    assert graphs.passes == before
 
 
 @pytest.mark.parametrize(("kind", "recipe"), [p for p in PAIRS if p[0] != "nfnet"])
@@ -233,34 +246,36 @@ def test_graphs_give_the_same(kind, recipe, compiled, tmp_path, monkeypatch):
 def test_every_network_is_traced(kind, recipe):
     network = flat_network(kind, recipe, side=side(kind, recipe))
     tasks = clients(network, [2, 4], 2, side=side(kind, recipe))
-    graphs = Traced(network, False, 2, False)
+    graphs = TracedGradients(network, False, 2, False)
     assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, graphs))
 
 
-def test_a_graph_is_traced_once_and_again_where_the_kept_one_is_no_good(tmp_path, monkeypatch):
+def test_a_graph_is_traced_once_and_again_where_the_cached_one_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     network = flat_network("plainnet", "batchnorm")
     tasks, how = clients(network, [5, 4, 2], 2), Training(Client(lr=0.01))
-    traced, traces = Traced._traced, []
-    monkeypatch.setattr(Traced, "_traced", lambda *a: traces.append(1) or traced(*a))
+    trace, traces = TracedGradients._trace, []
+    monkeypatch.setattr(TracedGradients, "_trace", lambda *a: traces.append(1) or trace(*a))
 
     def train() -> int:
         traces.clear()
-        assert_same(*both_ways(network, tasks, how, 2, Traced(network, False, 2, False, "plain")))
+        assert_same(
+            *both_ways(network, tasks, how, 2, TracedGradients(network, False, 2, False, "plain"))
+        )
         return len(traces)
 
     assert train() == 1
     assert train() == 0
     (path,) = tmp_path.rglob("graph-*")
     whole = path.read_bytes()
-    right = kept(path)
+    right = load(path)
     wrong = replace(right, code=right.code.replace("aten.add", "aten.sub"))
     for bad in (whole[:99], b"", whole):
         path.write_bytes(bad)
         if bad is whole:
-            wrong.keep(path)
+            wrong.save(path)
         assert train() == 1
-        assert kept(path).code == right.code
+        assert load(path).code == right.code
 
 
 @pytest.mark.parametrize(
@@ -276,9 +291,10 @@ def test_a_program_that_is_wrong_or_breaks_is_not_used(monkeypatch, change, reas
     network = flat_network("plainnet", "none")
     tasks = clients(network, [4, 4], 2)
     monkeypatch.setattr(
-        "fl.vectorized.tracing.compiled", lambda graph, arguments: change(graph.module())
+        "fl.vectorized.tracing.compile_ahead_of_time",
+        lambda graph, arguments: change(graph.module()),
     )
-    graphs = Traced(network, False, 2, True)
+    graphs = TracedGradients(network, False, 2, True)
     with pytest.warns(match=f"the traced pass is not used: .*{reason}"):
         alone, found = both_ways(network, tasks, Training(Client()), 2, graphs)
     assert_same(alone, found)
@@ -296,10 +312,10 @@ def test_a_program_that_differs_at_one_place_alone_is_used(monkeypatch):
 
         return run
 
-    monkeypatch.setattr("fl.vectorized.tracing.compiled", compiled)
-    graphs = Traced(network, False, 2, True)
+    monkeypatch.setattr("fl.vectorized.tracing.compile_ahead_of_time", compiled)
+    graphs = TracedGradients(network, False, 2, True)
     assert_same(*both_ways(network, tasks, Training(Client()), 2, graphs))
-    assert None not in graphs.used.values()
+    assert None not in graphs.passes.values()
     assert len(calls) > 2
     assert not torch.equal(calls[0], calls[1])
 
@@ -307,9 +323,11 @@ def test_a_program_that_differs_at_one_place_alone_is_used(monkeypatch):
 def test_a_graph_that_cannot_be_compiled_serves_as_it_is(monkeypatch):
     network = flat_network("plainnet", "none")
     tasks = clients(network, [4, 4], 2)
-    monkeypatch.setattr("fl.vectorized.tracing.compiled", lambda graph, arguments: 1 / 0)
-    graphs = Traced(network, False, 2, True)
+    monkeypatch.setattr(
+        "fl.vectorized.tracing.compile_ahead_of_time", lambda graph, arguments: 1 / 0
+    )
+    graphs = TracedGradients(network, False, 2, True)
     with pytest.warns(match="the traced pass is not compiled: ZeroDivisionError"):
         alone, found = both_ways(network, tasks, Training(Client()), 2, graphs)
     assert_same(alone, found)
-    assert None not in graphs.used.values()
+    assert None not in graphs.passes.values()

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from partitions.deal import hold_out
+from partitions import hold_out
 
 SIZES = st.lists(st.integers(0, 40), min_size=1, max_size=8)
 SHARES = st.floats(0, 1, exclude_max=True)

@@ -20,7 +20,7 @@
 
 namespace fednf {
 
-// Memory that is kept elsewhere, as a matrix; or that of its transpose.
+// A view of memory as a matrix; if `transposed`, of a matrix whose transpose lies there.
 inline Tensor matrix(const float* at, long rows, long columns, bool transposed = false) {
   const int64_t sizes[] = {rows, columns};
   const int64_t strides[] = {transposed ? 1 : columns, transposed ? rows : 1};
@@ -29,7 +29,7 @@ inline Tensor matrix(const float* at, long rows, long columns, bool transposed =
                                   torch::headeronly::ScalarType::Float);
 }
 
-// to = a b, or more by it
+// to = a b; if `add`, to += a b.
 inline void product(const Tensor& a, const Tensor& b, const Tensor& to, bool add = false) {
   const auto failed = aoti_torch_cpu_addmm_out(to.get(), to.get(), a.get(), b.get(), add, 1);
   STD_TORCH_CHECK(!failed, "a product of matrices failed");

@@ -1,6 +1,6 @@
 // Convolutions by vectors over the images of a batch, whose number is a multiple of a vector's.
 //
-// The images are turned: all of a pixel lie next to each other. Then no vector holds a zero from
+// The images are turned, so that the numbers of one pixel in all images lie next to each other. Then no vector holds a zero from
 // beyond the border, and of a pixel there only those taps are summed that meet the map, which are
 // 70 % of all in a map of 4 x 4.
 

@@ -1,4 +1,4 @@
-// Memory that a thread keeps between calls: a block for each use, as large as it ever was.
+// Memory that a thread keeps between calls: one block for each use, which grows and never shrinks.
 
 #pragma once
 
@@ -14,8 +14,9 @@ enum class Use {
   USES
 };
 
-// Who asks again for the same use has to be done with what was had before. From a line of the cache
-// on: vectors that lie across two take twice as long.
+// Returns the block of a use, with undefined contents. The next call for the same use returns
+// the same memory, so the caller must be done with it by then. The block begins with a line of
+// the cache, because reading a vector that lies across two lines takes twice as long.
 inline float* memory(Use use, long floats) {
   constexpr long LINE = 16;
   thread_local std::array<std::vector<float>, size_t(Use::USES)> kept;
@@ -24,6 +25,7 @@ inline float* memory(Use use, long floats) {
   return block.data() + (-reinterpret_cast<uintptr_t>(block.data()) / sizeof(float)) % LINE;
 }
 
+// The same, filled with zeros.
 inline float* zeros(Use use, long floats) {
   float* at = memory(use, floats);
   std::fill_n(at, floats, 0.0f);

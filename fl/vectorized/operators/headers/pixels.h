@@ -27,7 +27,8 @@ struct Phase {
   long size() const { return end - begin; }
 };
 
-// Rows are short: the last vector overlaps the one before it, and short rows take smaller ones.
+// Copies a short row by vectors. The last vector overlaps the one before it, and rows shorter than a
+// vector are copied by smaller vectors.
 template <int SIZE = LANES>
 inline void copy(float* to, const float* from, long n) {
   if constexpr (SIZE > 1) {
@@ -90,7 +91,7 @@ class PixelsForward {
   }
 };
 
-// From (O, C, taps) to (C, O, taps): read along rows, weights come from far memory in time.
+// From (O, C, taps) to (C, O, taps). Weights are read row by row, which the processor prefetches.
 inline const float* transposed(const Geometry& g, const float* w) {
   float* const to = memory(Use::TRANSPOSED, g.out * g.in * g.taps);
   for (long o = 0; o < g.out; ++o)

@@ -6,9 +6,10 @@
 //   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]
 //             dw[o][j]  = sum_p dy[o][p] x_j[p]     see weights.h
 //
-// The first two go by vectors over pixels (pixels.h) or over images (images.h), or as products of
-// matrices (columns.h). Sums run over blocks of rows x vectors that stay in registers. Which way a
-// convolution goes, and in which order it sums, its sizes decide alone.
+// The first two are computed by vectors over pixels (pixels.h) or over images (images.h), or as
+// products of matrices (columns.h). Sums run over blocks of rows x vectors that stay in registers.
+// The way that is taken, and the order of sums, depend on the sizes of a convolution only. So a lane
+// gives the same bytes alone and among others.
 
 #include <functional>
 #include <tuple>
@@ -46,7 +47,7 @@ Geometry geometry(const Tensor& x, const Tensor& w, long stride, long pad) {
   return Geometry(x.size(1), x.size(2), w.size(1), height, width);
 }
 
-// A lane's filters as they are.
+// Filters of lanes, used as they are.
 struct Filters {
   const float* w;
   long lane, count;  // floats from lane to lane, and in one
@@ -58,7 +59,7 @@ struct Filters {
   void done(long) const {}
 };
 
-// A lane's filters, standardized in the cache when its turn comes.
+// Filters of lanes, standardized one lane at a time, so that they are in the cache when used.
 struct StandardizedFilters {
   const Filters raw;
   const float* gain;
@@ -97,7 +98,7 @@ struct StandardizedFilters {
 // all images of a lane.
 using Way = std::function<void(const float*, const float*, float*)>;
 
-// As many images of a batch as vectors go over take one way, the few that are left another.
+// As many images as fill vectors are convolved by vectors over images, the rest in another way.
 template <class Many, class Few>
 Way either(const Geometry& g, long from, long to, Many way_of_many, Few way_of_few) {
   const long many = Images::of(g);

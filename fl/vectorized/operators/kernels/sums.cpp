@@ -1,4 +1,5 @@
-// The sums themselves, a function for every size of block: compiled by itself, beside the rest.
+// The sums themselves, one function for every size of block. This file is compiled by itself, in
+// parallel to the others.
 
 #include "sums.h"
 

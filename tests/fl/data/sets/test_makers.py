@@ -204,7 +204,7 @@ def nifti(values: np.ndarray, kind: int = 2) -> bytes:
 
 
 def brain_files(kind: int = 2) -> dict[str, bytes]:
-    """A brain whose left half is below 128, and lobes in seven slabs along the second axis."""
+    """A brain whose left half is below 128, and lobes in seven buffers along the second axis."""
     shape = (121, 150, 60)
     rng = np.random.default_rng(1)
     brain = rng.integers(0, 128, shape, dtype=np.uint8)

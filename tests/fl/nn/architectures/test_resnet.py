@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fl.config import Experiment, Network
-from fl.nn import RECIPES, build, find, seed_noise, settled
+from fl.nn import RECIPES, build, find, resolve_auto, seed_noise
 from fl.nn.architectures.resnet import ResNet
 from fl.nn.architectures.resnet_v2 import ResNetV2
 from fl.nn.layers.activations import SALU, SWALU, scalars
@@ -75,7 +75,7 @@ def test_auto_width_is_the_papers(kind: str) -> None:
         knobs = Experiment.from_flat(
             {"network.kind": kind, "network.depth": depth, "recipe": "none"}
         )
-        assert settled(knobs).network.width == width
+        assert resolve_auto(knobs).network.width == width
 
 
 @every_resnet

@@ -9,6 +9,6 @@ from fl.vectorized import operators
 def _built(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        reason = operators.why_not()
+        reason = operators.unavailable_reason()
     if reason:
         pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""The operators in C++, in every way that the cohort engine calls them."""
+"""The operators in C++, in every way that the vectorized engine calls them."""
 
 import os
 import platform
@@ -115,7 +115,7 @@ class Native(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in convolutions.THEIRS and convolutions.supports(*args, **kwargs):
+        if func in convolutions.REPLACED and convolutions.supports(*args, **kwargs):
             self.calls += 1
             return convolutions.conv(*args, **kwargs)
         return func(*args, **kwargs)
@@ -130,7 +130,7 @@ def network():
 
 
 def step(module, weights, x):
-    """Return the lanes' gradients of a loss, as the cohort engine takes them."""
+    """Return the lanes' gradients of a loss, as the vectorized engine takes them."""
     with torch.enable_grad():
         weights = {name: value.detach().requires_grad_() for name, value in weights.items()}
         losses = torch.vmap(lambda w, x: torch.func.functional_call(module, w, x).square().sum())
@@ -169,8 +169,8 @@ def test_narrower_vectors_give_the_same(without, tmp_path):
 
 
 @pytest.mark.parametrize(("compiler", "reason"), [("false", "failed"), ("no-such", "no-such")])
-def test_without_a_compiler_it_says_why_not(monkeypatch, compiler, reason):
+def test_without_a_compiler_it_says_unavailable_reason(monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
-    message = operators.why_not.__wrapped__()
+    message = operators.unavailable_reason.__wrapped__()
     assert reason in message
     assert "\n" not in message

@@ -25,7 +25,7 @@ def test_standardized_rows_are_pytorch_s_in_float64(lanes, count, size, gains, s
         return y, *torch.autograd.grad(y, leaves, grad.to(dtype))
 
     wanted = results(F.batch_norm, torch.float64)
-    ours = results(lambda *a: rows.standardize(*rows.raw(*a)), torch.float32)
+    ours = results(lambda *a: rows.standardize(*rows.arguments(*a)), torch.float32)
     for found, exact in zip(ours, wanted, strict=True):
         assert error(found, exact) <= 1e-4
 
@@ -45,5 +45,5 @@ ROWS = torch.zeros(1, 3, 8)
     ],
 )
 def test_which_rows_it_does_not_take_it_says(x, named):
-    assert rows.raw(ROWS, training=True)
-    assert rows.raw(x, **named) is None
+    assert rows.arguments(ROWS, training=True)
+    assert rows.arguments(x, **named) is None

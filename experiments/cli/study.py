@@ -1,0 +1,120 @@
+"""The commands about studies: ``fednf demo | study | studies``."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from experiments import study as studies_of
+from experiments.cli.progress import Display
+from experiments.cli.terminal import (
+    Json,
+    Out,
+    Quiet,
+    Settings,
+    console,
+    interrupted,
+    say,
+    show,
+    typed,
+    worker_pool,
+)
+from experiments.cli.terminal import flat as flat_knobs
+from experiments.cli.terminal import plots as load_plots
+from experiments.studies.catalogue import STUDIES
+from experiments.studies.workers import Job, work_through, work_with
+from experiments.study import Study
+from fl.config.parsing import ConfigError
+from fl.reproducibility.provenance import cores
+
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Runs side by side; one core each. Default: all cores."),
+]
+
+
+def demo(out: Out = None, jobs: Jobs = None, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Compare six recipes on shipped images, in two to three minutes, and write a report."""
+    _study(STUDIES["demo"]["small"](), out or Path("runs/demo"), jobs, quiet, as_json)
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="A study by name, or a Python file with a STUDY.")],
+    scale: Annotated[str | None, typer.Option("--scale", help="small (default) or full.")] = None,
+    settings: Settings = None,
+    out: Out = None,
+    jobs: Jobs = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="A Ray cluster that all of each run's clients train on, or local: a Ray of this "
+            "machine.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do all runs that a question needs, skip those that are done, and write a report."""
+    if name in STUDIES:
+        scales = STUDIES[name]
+        if scale is not None and scale not in scales:
+            raise ConfigError(f"study {name} has no scale {scale}; known: {', '.join(scales)}")
+        chosen = scales[scale or next(iter(scales))]()
+    elif not name.endswith(".py"):
+        raise ConfigError(f"no study {name}; known: {', '.join(STUDIES)}, or a Python file")
+    elif scale is not None:
+        raise ConfigError(f"--scale={scale}: a study of a file has one scale; leave it out")
+    else:
+        chosen = studies_of.from_file(Path(name))
+    if settings:
+        chosen = chosen.fixing(flat_knobs(None, settings))
+    if ray and jobs:
+        raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
+    _study(chosen, out or Path("runs") / chosen.name, jobs, quiet, as_json, ray)
+
+
+def studies() -> None:
+    """List the studies."""
+    table = Table("study", "scale", "runs", "question", box=None)
+    for name, scales in STUDIES.items():
+        for scale, make in scales.items():
+            made = make()
+            table.add_row(name, scale, str(len(made.experiments)), made.question)
+    show(table)
+
+
+def _study(
+    chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool, ray: str | None = None
+) -> None:
+    """Do a study's runs and write its report."""
+    plots, begun = load_plots(), time.monotonic()
+    chosen.begin(out, typed())
+    work = [
+        Job(name, experiment, out / name)
+        for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
+    ]
+    display, jobs = Display(work, console, quiet), 1 if ray else jobs or cores()
+    say(f"runs: {len(work)}, at most {jobs} at a time, into {out}")
+    try:
+        with display.shown(), worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
+            if pool:
+                failed = work_with(pool, work, typed(), display.round)
+            else:
+                failed = work_through(work, jobs, typed(), display.round)
+    except KeyboardInterrupt:
+        interrupted(typed())
+    for name, reason in failed.items():
+        say(f"failed: {name}: {reason}")
+    page = str(plots.write(out)) if len(failed) < len(work) else None
+    say(f"{len(work) - len(failed)} of {len(work)} runs in {time.monotonic() - begun:.0f} s")
+    if page:
+        say(f"report: {page}")
+    if as_json:
+        say(json.dumps({"report": page, "runs": len(work), "failed": failed}))
+    if failed:
+        raise typer.Exit(1)

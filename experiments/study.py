@@ -1,0 +1,165 @@
+"""A study: a question, and the experiments whose results answer it."""
+
+import json
+import re
+import runpy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError, Value
+from fl.config.renamed import modernize
+from fl.nn import relevant
+from fl.reproducibility.files import write_whole
+from fl.server.app import prepare
+from fl.server.journal import EXPERIMENT, Journal
+from fl.server.opening import check
+
+STUDY = "study.json"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and its experiments.
+
+    Raises:
+        ConfigError: there is no experiment, or one is there twice.
+    """
+
+    name: str
+    question: str
+    experiments: tuple[Experiment, ...]
+    published: str = ""
+    """What others published on the question, under their conditions; empty where nothing is."""
+
+    def __post_init__(self) -> None:
+        if not self.experiments:
+            raise ConfigError(f"study {self.name} has no experiments")
+        names = self.folders()
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigError(f"study {self.name} has the experiment {twice} twice")
+
+    def folders(self) -> list[str]:
+        """Name every experiment by the knobs in which it differs from others, seed last."""
+        flats = [relevant(experiment.to_flat()) for experiment in self.experiments]
+        keys = dict.fromkeys(key for flat in flats for key in flat)
+        varying = [key for key in keys if len({flat[key] for flat in flats if key in flat}) > 1]
+        varying = [key for key in varying if key not in ("recipe", "seed")]
+        return [
+            "_".join(
+                [str(flat["recipe"])]
+                + [_part(key, flat[key]) for key in varying if key in flat]
+                + [f"seed-{flat['seed']}"]
+            )
+            for flat in flats
+        ]
+
+    def fixing(self, knobs: Mapping[str, Value]) -> "Study":
+        """Return the study with some knobs at the same values in every experiment.
+
+        Raises:
+            ConfigError: the study is about such a knob, or an experiment does not allow a value.
+        """
+        knobs = modernize(knobs)
+        flats = [experiment.to_flat() for experiment in self.experiments]
+        for key in knobs:
+            if len({flat.get(key) for flat in flats}) > 1:
+                raise ConfigError(f"study {self.name} is about {key}; leave that to it")
+        fixed = [experiment.replace(knobs) for experiment in self.experiments]
+        name = "_".join([self.name, *(_part(key, value) for key, value in knobs.items())])
+        return replace(self, name=name, experiments=tuple(fixed))
+
+    def begin(self, folder: Path, command: str) -> None:
+        """Check that every experiment can be written below a folder, then write the question there.
+
+        Raises:
+            ConfigError: the folder holds something else, or an experiment is impossible; nothing
+                was written.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file; choose another folder")
+        if (folder / EXPERIMENT).exists():
+            raise ConfigError(f"{folder} holds a single run; choose another folder")
+        if (there := _name_in(folder / STUDY)) not in (None, self.name):
+            raise ConfigError(f"{folder} holds the study {there}; choose another folder")
+        for name, experiment in zip(self.folders(), self.experiments, strict=True):
+            check(Journal(folder / name), experiment, resume=True)
+            prepare(experiment)
+        about = {
+            "name": self.name,
+            "question": self.question,
+            "command": command,
+            "published": self.published,
+        }
+        write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of a study is done."""
+
+    base: Experiment
+    """What its experiments have in common."""
+    seeds: tuple[int, ...]
+    suffix: str = ""
+    """Of a study's name, and so of its folder."""
+
+
+def _name_in(path: Path) -> str | None:
+    """Return the name in a `study.json`, None where there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"can't read {path}: {type(error).__name__}: {error}") from None
+
+
+def _part(key: str, value: object) -> str:
+    """Spell a knob in a folder's name: `iid` speaks for itself, 0.1 and `auto` need the knob's."""
+    speaks = isinstance(value, str) and value not in ("auto", "none")
+    text = re.sub(r"[^\w.,:=+-]+", "-", str(value)).strip("-")
+    return text if speaks else f"{key.rpartition('.')[2]}-{text}"
+
+
+def grid(base: Experiment, *axes: Iterable[dict]) -> tuple[Experiment, ...]:
+    """Return the product of axes; each axis is a list of flat keys with values to set together.
+
+    Of experiments that differ only in knobs that don't bear on them (`partition.alpha` where the
+    partition is iid), the first is kept.
+    """
+    experiments = [base]
+    for axis in axes:
+        experiments = [
+            experiment.replace(step) for step in list(axis) for experiment in experiments
+        ]
+    distinct: dict[frozenset, Experiment] = {}
+    for experiment in experiments:
+        distinct.setdefault(frozenset(relevant(experiment.to_flat()).items()), experiment)
+    return tuple(distinct.values())
+
+
+def each(key: str, values: Iterable[Value]) -> list[dict[str, Value]]:
+    """Return an axis for `grid` along which one flat key changes."""
+    return [{key: value} for value in values]
+
+
+def from_file(path: Path) -> Study:
+    """Run a Python file and return the study that it names ``STUDY``.
+
+    The file becomes no module: it can't hide one of its name, and no bytecode is left beside it.
+
+    Raises:
+        ConfigError: the file can't be run, or has no STUDY.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no study file {path}")
+    try:
+        study = runpy.run_path(str(path)).get("STUDY")
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    if not isinstance(study, Study):
+        raise ConfigError(f"{path} has no STUDY = Study(name, question, experiments)")
+    return study

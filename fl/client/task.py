@@ -1,0 +1,284 @@
+"""What a client does: one round of training on its own images, from the request to the reply.
+
+`answer` is the one client path, whatever the runtime: Flower's app calls it with one message,
+simulations with many. A client that fails answers with its reason and costs nobody else anything.
+"""
+
+import json
+import logging
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from flwr.app import Context, Message, MessageType
+from torch import Tensor
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError
+from fl.data import Batch, Form, Share, batches, share
+from fl.fleet import work
+from fl.messages import client_state, node_info, records
+from fl.nn import fixed_in, fixed_statistics, resolve_auto, seed_noise, statistics
+from fl.nn.probes import Signals
+from fl.reproducibility.determinism import prepare_process
+from fl.reproducibility.errors import in_words
+from fl.reproducibility.seeds import Step, stream, torch_stream
+from fl.training import signals
+from fl.training.loop import Outcome, Training, evaluate, recalibrate, train_task
+from fl.training.parameters import FlatNetwork, build_network
+from strategies import STRATEGIES, bounds
+
+_FAULTS = (ConfigError, OSError, MemoryError, torch.OutOfMemoryError)
+"""Exceptions that are a fault of a client's data or device. All others are bugs."""
+_log = logging.getLogger(__name__)
+
+
+def answer(
+    messages: Sequence[Message], contexts: Sequence[Context], *, catch: bool = True
+) -> list[Message]:
+    """Answer messages, each for the client of its context, in their order.
+
+    Requests to train are answered together: with `engine=vectorized`, clients that train alike do
+    so in lanes.
+
+    Args:
+        messages: what is asked.
+        contexts: whom, one for each message; what a client remembers is in its context after.
+        catch: whether an exception of a client is its answer. Else it is raised as it is.
+    """
+    replies: dict[int, Message] = {}
+    alike: defaultdict[tuple, dict[int, Task]] = defaultdict(dict)
+    for place, (message, context) in enumerate(zip(messages, contexts, strict=True)):
+        try:
+            if message.metadata.message_type == MessageType.TRAIN:
+                task = Task(message, context)
+                alike[task.kind][place] = task
+            else:
+                replies[place] = _QUERIES[message.metadata.message_type](message, context)
+        except Exception as error:
+            if not catch:
+                raise
+            replies[place] = _failed(message, context, error)
+    for tasks in alike.values():
+        replies |= _trained(tasks, catch)
+    return [replies[place] for place in range(len(messages))]
+
+
+def _failed(message: Message, context: Context, error: Exception) -> Message:
+    """Answer a message with the reason why there is nothing better.
+
+    A device logs it, and tells one line. A simulated client tells its traceback, too.
+    """
+    reason = in_words(error)
+    if message.metadata.message_type == records.WHO_ARE_YOU:  # else the server knows who it is
+        reason = f"{records.PARTITION}={context.node_config.get(records.PARTITION)!r}: {reason}"
+    code = records.FAULT if isinstance(error, _FAULTS) else records.BUG
+    if "data-path" not in context.node_config:
+        trace = "".join(traceback.format_exception(error))
+        return records.failure(message, code, reason, trace)
+    _log.error("no reply to %s: %s", message.metadata.message_type, reason)
+    return records.failure(message, code, reason)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A round of a client that has begun."""
+
+    batches: Iterator[Batch]
+    right_before: int
+    """How many of the client's held-out images the network gets right before training."""
+
+
+class Task:
+    """One client's round, as `fl.training.loop.Task`.
+
+    Raises:
+        ConfigError: the client holds no images.
+        ValueError: the request can't be read.
+    """
+
+    def __init__(self, message: Message, context: Context) -> None:
+        self.message, self.context = message, context
+        self.knobs = _knobs(context)
+        self.partition = int(context.node_config["partition-id"])  # pyrefly: ignore
+        self.mine = share(context.node_config, self.knobs)
+        if not len(self.mine.train):
+            raise ConfigError("this client holds no images; set partition.min-size to 1 or more")
+        self.request = records.read_request(message.content)
+        self.path = "client", self.partition, "round", self.request.round
+        images = len(self.mine.train)
+        self.work = work(self.knobs, self.partition, self.request.round, images)
+        correct = STRATEGIES[self.knobs.strategy.kind].correction(self.request.config)
+        fixed = fixed_in(self.knobs.state, self.request.round)
+        self.how = Training(self.knobs.client, correct, fixed)
+
+    @property
+    def kind(self) -> tuple:
+        """What two clients have to have in common to train together."""
+        return self.knobs, self.how, self.work.batch_size, self.mine.dataset.form
+
+    @property
+    def steps(self) -> int:
+        """How many batches there will be."""
+        return self.work.steps(len(self.mine.train))
+
+    def begin(self, network: FlatNetwork) -> Begun:
+        """Load the client's start into a network."""
+        knobs = self.knobs
+        if _load(network, self.mine.dataset.form, knobs, self.request.network, self.context):
+            recalibrate(network, _in_large(knobs, self.mine, self.path))
+        right_before = self._right(network)
+        if network.drops:
+            seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
+        size, epochs = self.work.batch_size, self.work.epochs
+        return Begun(_batches(knobs, self.mine, size, epochs, self.path), right_before)
+
+    def end(self, network: FlatNetwork, begun: Begun, outcome: Outcome) -> Message:
+        """Remember what stays here, and reply with the rest."""
+        figures = {
+            "batch_size": self.work.batch_size,
+            "epochs": self.work.epochs,
+            "held_out": len(self.mine.scored),
+            "global_correct": begun.right_before,
+            "personal_correct": self._right(network),
+            **asdict(outcome),
+        }
+        measured = self._signals(network) if self.request.measures else None
+        state = network.tensors()
+        shared = self._clipped({name: state.pop(name) for name in self.request.network}, network)
+        if state:
+            client_state.remember(self.context.state, state)
+        held = len(self.mine.train)
+        content = records.train_reply(shared, self.partition, held, figures, measured)
+        return Message(content, reply_to=self.message)
+
+    def fail(self, error: Exception) -> Message:
+        """Reply with the reason."""
+        return _failed(self.message, self.context, error)
+
+    def _right(self, network: FlatNetwork) -> int:
+        """Return how many of the client's held-out images a network gets right."""
+        own = self.mine.scored
+        return evaluate(network, self.mine.dataset, own)[1] if len(own) else 0
+
+    def _clipped(self, shared: Mapping[str, Tensor], network: FlatNetwork) -> Mapping[str, Tensor]:
+        """Return what leaves this client: no farther from the start than the server asks for."""
+        if self.request.clip is None:
+            return shared
+        after = {name: tensor.numpy() for name, tensor in shared.items()}
+        covered = {part.name for part in network.segments}
+        near = bounds.clipped(after, self.request.network, self.request.clip, covered)
+        return {name: torch.from_numpy(array) for name, array in near.items()}
+
+    def _signals(self, network: FlatNetwork) -> Signals:
+        mine = self.mine
+        batch = signals.draw(self.knobs, mine.dataset, mine.train, *self.path, noise=mine.noise)
+        with fixed_statistics(network.module, self.how.fixed):
+            return signals.measure(network, batch)
+
+
+def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
+    """Train clients of one kind, and return their replies under their places."""
+    first = next(iter(tasks.values()))
+    knobs, network = first.knobs, _network(first.knobs, first.mine.dataset.form)[0]
+    if knobs.engine == "vectorized" and knobs.vectorized.lanes != "auto" and len(tasks) > 1:
+        from fl.vectorized.scheduler import train_together  # which a device does not have
+
+        form, size = first.mine.dataset.form, first.work.batch_size
+        return train_together(network, tasks, first.how, knobs, form, size)
+    replies: dict[int, Message] = {}
+    for place, task in tasks.items():
+        try:
+            replies[place] = train_task(network, task, first.how)
+        except Exception as error:
+            if not catch:
+                raise
+            replies[place] = task.fail(error)
+    return replies
+
+
+def _who_are_you(message: Message, context: Context) -> Message:
+    """Say which share of the data this node holds, and which code it runs."""
+    mine = share(context.node_config, Experiment.from_flat(context.run_config))
+    partition = int(context.node_config["partition-id"])  # pyrefly: ignore
+    return Message(node_info.describe(partition, mine), reply_to=message)
+
+
+def _recalibrate(message: Message, context: Context) -> Message:
+    """Measure BatchNorm's statistics of the global network on a client's own training images."""
+    knobs, request = _knobs(context), records.read_request(message.content)
+    partition = int(context.node_config["partition-id"])  # pyrefly: ignore
+    mine = share(context.node_config, knobs)
+    form = mine.dataset.form
+    network = _network(knobs, form)[0]
+    _load(network, form, knobs, request.network, context)
+    recalibrate(network, _in_large(knobs, mine, ("client", partition, "round", request.round)))
+    state = network.tensors()
+    measured = {name: state[name] for name in statistics(network.module)}
+    reply = records.train_reply(measured, partition, len(mine.train), {})
+    return Message(reply, reply_to=message)
+
+
+_QUERIES: dict[str, Callable[[Message, Context], Message]] = {
+    records.WHO_ARE_YOU: _who_are_you,
+    records.RECALIBRATE: _recalibrate,
+}
+"""What answers a message that does not ask for training, by its type."""
+
+
+def _batches(
+    knobs: Experiment, mine: Share, size: int, epochs: int, path: Sequence[Step]
+) -> Iterator[Batch]:
+    """Return batches of a client's training images, as the stream at a path has them."""
+    return batches(mine, size, epochs, stream(knobs.seed, *path), knobs.data.augment)
+
+
+def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
+    """Return a client's training images once, as it trains on them, in batches of up to 250."""
+    return _batches(knobs, mine, 250, 1, (*path, "statistics"))
+
+
+def _load(
+    network: FlatNetwork,
+    form: Form,
+    knobs: Experiment,
+    shared: Mapping[str, np.ndarray],
+    context: Context,
+) -> bool:
+    """Make a network what a client has, and return whether it has no statistics of its own yet.
+
+    That is what the server sent and, with `state.bn=local`, the statistics that never leave here.
+    """
+    if knobs.state.bn != "local":
+        network.load(shared)
+        return False
+    untrained = _network(knobs, form)[1]
+    initial = {name: untrained[name] for name in statistics(network.module)}
+    own = client_state.remembered(context.state)
+    network.load({**initial, **own, **shared})
+    return own.keys() != initial.keys()
+
+
+def _knobs(context: Context) -> Experiment:
+    """Return the experiment of a context: the same object for all clients of a run."""
+    return _resolved(json.dumps(context.run_config))
+
+
+@lru_cache(maxsize=2)
+def _resolved(run_config: str) -> Experiment:
+    return resolve_auto(Experiment.from_flat(json.loads(run_config)))
+
+
+@lru_cache(maxsize=2)
+def _network(knobs: Experiment, form: Form) -> tuple[FlatNetwork, dict[str, Tensor]]:
+    """Return this process's one network of an experiment, and its state before any training.
+
+    Every request overwrites all of it.
+    """
+    prepare_process()
+    network = build_network(knobs, torch_stream(knobs.seed, "init"), form)
+    return network, network.state()

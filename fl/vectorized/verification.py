@@ -1,0 +1,86 @@
+"""Checks that a program computes what an eager pass computes, up to rounding."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fl.training.parameters import Segment
+from fl.vectorized.graph_cache import Program
+
+_TOLERANCE, _ROUNDING = 1e-3, 1e-5
+"""How far results may be from the expected ones. For the gradient of a parameter: relative to its
+own largest value, plus relative to the largest of the whole network, because the gradients of some
+parameters are nothing but rounding errors."""
+_NOISE = 0.01
+"""Standard deviation of the noise that is added to weights and inputs before programs are compared,
+see `_near`."""
+_ATTEMPTS = 4
+"""Programs that differ at this many points are taken to be different."""
+
+
+def difference(
+    run: Program, expected: Program, arguments: tuple[Tensor, ...], segments: Sequence[Segment]
+) -> str | None:
+    """Name the first result of `run` that differs from that of `expected`; None where none does.
+
+    A wrong program is wrong at every point. A right one can differ at a point where rounding takes
+    an input of ReLU to the other side of its kink: by a percent of a gradient, for a single such
+    input. So a program passes if it agrees at one of a few points.
+
+    Args:
+        run: what is checked: (weights, inputs, labels, example weights, *buffers) -> losses,
+            gradients, *new buffers.
+        expected: the same by an eager pass.
+        arguments: of both.
+        segments: where in a row of gradients each parameter's are.
+    """
+    wrong = None
+    for attempt in range(_ATTEMPTS):
+        point = _near(arguments, attempt)
+        wrong = _first_difference(run(*point), expected(*point), segments)
+        if wrong is None:
+            break
+    return wrong
+
+
+def _first_difference(
+    found: Sequence[Tensor], expected: Sequence[Tensor], segments: Sequence[Segment]
+) -> str | None:
+    pairs = {s.name: (s.of(found[1]), s.of(expected[1])) for s in segments}
+    pairs["the losses"] = found[0], expected[0]
+    pairs |= {
+        f"buffer {n}": pair for n, pair in enumerate(zip(found, expected, strict=True)) if n > 1
+    }
+    slack = _ROUNDING * _largest(expected[1])
+    for name, (mine, theirs) in pairs.items():
+        bound = _TOLERANCE * _largest(theirs) + slack
+        if not torch.allclose(mine, theirs, rtol=0, atol=bound, equal_nan=True):
+            return name
+    return None
+
+
+def _largest(values: Tensor) -> float:
+    """Return the largest absolute value that is finite; 0 where there is none."""
+    return float(values.abs().nan_to_num(nan=0, posinf=0).max())
+
+
+def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
+    """Return arguments near these at which gradients are not a matter of rounding.
+
+    At initial weights they can be: standardized weights turn the uniform background of an image
+    into 0, and rounding decides on which side of ReLU's kink that is. All lanes have equal weights
+    there, too, so an error that mixes lanes up would not show. Noise on weights and inputs helps
+    against both. Still, nearly every second pass of 32 images has an input of ReLU that is close
+    enough to 0, so only one image in every lane has a weight in the loss.
+    """
+    weights, inputs, labels, example_weights, *buffers = arguments
+    noise = torch.Generator().manual_seed(number)
+    moved = (
+        t + _NOISE * torch.randn(t.shape, generator=noise).to(t.device, t.dtype)
+        for t in (weights, inputs)
+    )
+    lanes = torch.arange(len(example_weights), device=example_weights.device)
+    one_each = torch.zeros_like(example_weights)
+    one_each[lanes, (lanes + number) % example_weights.shape[1]] = 1
+    return *moved, labels, one_each, *buffers

@@ -1,0 +1,74 @@
+"""How many files of ours one steady round runs through: a reader has to open no more than those."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fl
+from fl.config.parsing import to_toml
+
+ROOT = Path(fl.__file__).parent.parent
+LAYERS = "fl/nn/"
+"""The network's own layers do not count: a reader of the round does not open them."""
+
+PROGRAM = """
+import mmap, os, sys
+from pathlib import Path
+from fl.config import Experiment
+from fl.config.parsing import read_toml
+from fl.server.journal import Journal
+from fl.simulation import run
+
+root, folder, workers = sys.argv[1:]
+rooms = tuple(f"{root}/{room}/" for room in ("fl", "strategies", "partitions", "experiments"))
+on = mmap.mmap(-1, 1)  # shared with workers, which are forks of this process
+log = os.open(f"{folder}/files", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+seen = set()
+
+def note(frame, event, argument):
+    file = frame.f_code.co_filename
+    if on[0] and event == "call" and file not in seen and file.startswith(rooms):
+        seen.add(file)
+        os.write(log, f"{os.getpid()} {file[len(root) + 1:]}\\n".encode())
+
+def watch(line):
+    on[0] = line["round"] == 2
+
+sys.setprofile(note)
+knobs = Experiment.from_flat(read_toml(Path(folder) / "knobs.toml"))
+run(knobs, Journal(Path(folder) / "run"), workers=int(workers), watch=watch)
+"""
+
+
+def files_of_a_round(knobs, folder: Path, workers: int) -> tuple[set[str], int]:
+    """Return our files of which a function runs in the third round, and in how many processes."""
+    (folder / "knobs.toml").write_text(to_toml(knobs.to_flat()))
+    words = [sys.executable, "-c", PROGRAM, str(ROOT), str(folder), str(workers)]
+    # Threads of NumPy's, which no fork survives, would make workers fresh interpreters.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run(words, cwd=ROOT, env=environment, check=True)
+    noted = [line.split(" ", 1) for line in (folder / "files").read_text().splitlines()]
+    files = {file for _, file in noted if not file.startswith(LAYERS)}
+    return files, len({process for process, _ in noted})
+
+
+@pytest.mark.parametrize(("strategy", "most"), [("fedavg", 18), ("fedprox", 19)])
+def test_the_simplest_round_runs_through_18_files(tiny, tmp_path, strategy, most):
+    knobs = tiny({"rounds": 4, "engine": "sequential", "strategy.kind": strategy})
+    files, processes = files_of_a_round(knobs, tmp_path, workers=1)
+    assert len(files) <= most, "\n".join(sorted(files))
+    assert {"fl/server/rounds.py", "fl/client/task.py", "fl/training/step.py"} < files
+    assert processes == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
+def test_a_round_with_processes_and_lanes_runs_through_30_files(tiny, tmp_path):
+    flat = {"rounds": 4, "engine": "vectorized", "vectorized.lanes": 2}
+    flat |= {"vectorized.level": "traced", "sampling.clients": 5, "client.batch-size": 8}
+    files, processes = files_of_a_round(tiny(flat), tmp_path, workers=2)
+    assert len(files) <= 30, "\n".join(sorted(files))
+    assert {"fl/vectorized/scheduler.py", "fl/simulation/worker_pool.py"} < files
+    assert processes == 3
