@@ -2,11 +2,12 @@
 
 This is the first page to read, and the reference for all others. A test holds it to the engine:
 ``python examples/plain_fedavg.py 3`` ends with the same network, bit for bit, as ``fednf run --set
-rounds=3 --set engine=sequential``. What the engine adds is speed, devices, resume and reports.
+rounds=3 --set engine=sequential --set device=cpu``. The engine adds speed, devices and resume.
 
 The path of a round here: `sample` -> `train` for each client -> `average` -> `accuracy`. In the
-engine `run_round` of fl/server/rounds.py calls strategies/fedavg.py to sample, fl/training/loop.py
-to train, `Mean` in strategies/fedavg.py to average, and fl/training/loop.py to evaluate.
+engine `run_round` of fl/server/rounds.py calls strategies/fedavg.py to sample, sends requests
+through a grid to fl/client/task.py, which calls fl/training/loop.py to train, and adds the replies
+to `Mean` in strategies/fedavg.py; fl/training/loop.py evaluates.
 """
 
 import sys

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from strategies import arrays as npy
 from strategies.bounds import clipped
 from strategies.fedavg import FedAvg
-from strategies.strategy import ARRAYS, Correction, Fold, Strategy
+from strategies.strategy import ARRAYS, Fold, Strategy
 
 CLIP = "clipping_norm"
 """The key of C in a request; Flower's own client-side wrapper uses the same."""
@@ -71,11 +71,6 @@ class Private(Strategy):
         """Begin a noisy mean over a round's replies."""
         start = self._sent if self.clips == "server" else None
         return _Noisy(self.average.fold(server_round), self.noise, server_round, start)
-
-    @staticmethod
-    def correction(config: ConfigRecord) -> Correction | None:
-        """Return None: privacy asks nothing of a gradient."""
-        return None
 
 
 class _Noisy:

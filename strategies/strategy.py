@@ -48,9 +48,9 @@ class Strategy(flower.Strategy):
         """Begin to make one network of a round's replies."""
 
     @staticmethod
-    @abstractmethod
     def correction(config: ConfigRecord) -> Correction | None:
-        """Return what a request asks of a client's gradients; None where it asks nothing."""
+        """Return what a request asks of a client's gradients; None: clients follow their own."""
+        return None
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

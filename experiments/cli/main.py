@@ -88,8 +88,8 @@ def run(
         bool,
         typer.Option(
             "--debug",
-            help="One process and no engine; the first exception of a client is raised as it is, "
-            "so that breakpoint() and post-mortem debugging work.",
+            help="One process, one client after another; a client's first exception is raised as "
+            "it is, so that breakpoint() and post-mortem debugging work.",
         ),
     ] = False,
     quiet: Quiet = False,

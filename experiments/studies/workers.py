@@ -126,5 +126,6 @@ def _done(
         return in_words(error)
     except Exception as error:
         failure = Failure.of(error)
-        return f"{failure.reason} ({failure.place}); see {job.folder / ERRORS}"
+        kept = job.folder / ERRORS
+        return f"{failure.reason} ({failure.place}){f'; see {kept}' if kept.is_dir() else ''}"
     return None

@@ -28,7 +28,7 @@ from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.errors import in_words
 from fl.reproducibility.seeds import Step, stream, torch_stream
 from fl.training import signals
-from fl.training.loop import Outcome, Training, evaluate, recalibrate, train_task
+from fl.training.loop import Outcome, Training, evaluate, recalibrate, train_task, without_exit
 from fl.training.parameters import FlatNetwork, build_network
 from strategies import STRATEGIES, bounds
 
@@ -58,7 +58,8 @@ def answer(
                 task = Task(message, context)
                 alike[task.kind][place] = task
             else:
-                replies[place] = _QUERIES[message.metadata.message_type](message, context)
+                with without_exit():
+                    replies[place] = _QUERIES[message.metadata.message_type](message, context)
         except Exception as error:
             if not catch:
                 raise

@@ -133,11 +133,11 @@ def play(run: OpenRun, runtime: Runtime, watch: RoundCallback) -> dict:
     told |= {"trained_on": device_name(network), "auto": _resolved(knobs)}
     strategy = _strategy(knobs, nodes, network)
     rounds = Rounds(Setting(knobs, network, dataset, strategy), nodes, journal, runtime, watch)
-    journal.begin(knobs, told, found)
     if found.checkpoint:
         _restore(rounds.setting, found.checkpoint, journal, runtime)
-        for line in journal.rounds():
-            watch(line)
+    journal.begin(knobs, told, found)
+    for line in journal.rounds():
+        watch(line)
     model = rounds.play(found.checkpoint)
     result = summarize(journal.rounds(), model)
     journal.finish(result, model)

@@ -66,11 +66,15 @@ class RunFailed(RuntimeError):
         self.trace = trace
 
 
+class ClientsFailed(RunFailed):
+    """A round in which no client could train because of exceptions, which are in `errors/`."""
+
+
 EXPECTED = (ConfigError, OSError, RunFailed)
 """Exceptions that end a run and are told in one line. All others are bugs."""
 
 
-def nobody_trained(number: int, failures: Mapping[int, Failure], folder: Path) -> RunFailed:
+def nobody_trained(number: int, failures: Mapping[int, Failure], folder: Path) -> ClientsFailed:
     """Return the error that ends a run in a round in which no client could train.
 
     Args:
@@ -79,7 +83,7 @@ def nobody_trained(number: int, failures: Mapping[int, Failure], folder: Path) -
         folder: where their tracebacks are.
     """
     partition, first = next(iter(failures.items()))
-    return RunFailed(
+    return ClientsFailed(
         f"round {number}: no client could train; client {partition}: "
         f"{first.reason} ({first.place}); see {folder}",
         first.short,

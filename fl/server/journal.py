@@ -95,14 +95,14 @@ class Journal:
         """
         written = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
         checkpoint, there = found.checkpoint, found.header
+        for key in _FIXED if checkpoint else ():
+            if there[key] != conditions[key]:
+                raise ConfigError(
+                    f"{self.folder}: {key} was {there[key]}, is {conditions[key]}; the data "
+                    "changed, so the run can't go on; choose another folder"
+                )
         self._cut(checkpoint)
         if checkpoint:
-            for key in _FIXED:
-                if there[key] != conditions[key]:
-                    raise ConfigError(
-                        f"{self.folder}: {key} was {there[key]}, is {conditions[key]}; the data "
-                        "changed, so the run can't go on; choose another folder"
-                    )
             former = [there, *there.get("resumed", [])][-1]
             if all(former[key] == conditions[key] for key in _CODE):
                 return

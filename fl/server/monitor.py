@@ -73,12 +73,13 @@ class RoundSignals:
         self._clients.append((partition, records.signals(reply.content), scalars))
         self._divergence.add(network)
 
-    def lines(self) -> Iterator[dict]:
-        """Yield the round's lines, once the network is as the round has left it.
+    def lines(self, model: Arrays) -> Iterator[dict]:
+        """Yield the round's lines, given the network that the round has left.
 
         The global network's is first, then its clients' in the order of their replies, and last
         how these diverge.
         """
+        self.monitor.network.load(model)
         module = self.monitor.network.module
         with fixed_statistics(module, fixed_in(self.monitor.knobs.state, self.number)):
             told = self._told(None, measure(self.monitor.network, self.monitor.batch))

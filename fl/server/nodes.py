@@ -213,7 +213,7 @@ class Nodes:
         return f"its examples are {form}, the federation's {self.form}; see data.classes"
 
     def _agree(self) -> None:
-        """Settle the form of examples: what most devices hold, of equally many the first's."""
+        """Choose the form of examples: what most devices hold; among equals, the first's."""
         forms = Counter(self.members[p].form for p in sorted(self.members))
         self.form = forms.most_common(1)[0][0]
         for partition, told in sorted(self.members.items()):

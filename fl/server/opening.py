@@ -1,20 +1,21 @@
 """How a run's folder is opened: what it holds is checked, and other processes are kept out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.reproducibility.files import locked, remove_leftovers
-from fl.server.journal import ERRORS, EXPERIMENT, Found, Journal
+from fl.server.journal import CHECKPOINT, ERRORS, EXPERIMENT, Found, Journal
 
 
 def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:
     """Refuse a folder in which this experiment can't be written; writes nothing.
 
-    Returns what there is of it.
+    Returns what there is of it; the checkpoint is not read.
 
     Raises:
         ConfigError: it holds other files, another experiment, or an unfinished run that
@@ -41,10 +42,9 @@ def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:
                 f"{folder} holds another experiment: {key}={there} there, {value} here; "
                 "choose another folder"
             )
-    checkpoint = None if result else journal.checkpoint()
-    if checkpoint and not resume:
+    if not (result or resume) and (folder / CHECKPOINT).exists():
         raise ConfigError(f"{folder} holds an unfinished run; add --resume to go on")
-    return Found(header, checkpoint, result)
+    return Found(header, result=result)
 
 
 def _is_left_over(path: Path) -> bool:
@@ -69,12 +69,22 @@ def opened(journal: Journal, knobs: Experiment, resume: bool) -> Iterator[Found]
         check(journal, knobs, resume)  # which says why nothing can be written
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            yield check(journal, knobs, resume)
-    finally:
-        for path in made:
-            with suppress(OSError):  # a folder that is not empty, or was never made
-                path.rmdir()
+    except OSError:
+        _remove_empty(made)
+        raise
+    with _alone(folder):
+        try:
+            found = check(journal, knobs, resume)
+            yield found if found.result else replace(found, checkpoint=journal.checkpoint())
+        finally:
+            _remove_empty(made)  # while nobody else has the lock
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first; one that is not empty, or was never made, stays."""
+    for path in folders:
+        with suppress(OSError):
+            path.rmdir()
 
 
 @contextmanager

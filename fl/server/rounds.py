@@ -208,7 +208,7 @@ class Rounds:
         number = trained.line["round"]
         line = {"round": number, **self._evaluate(trained.model), **trained.line}
         line["seconds"] = line["train_seconds"] + line["eval_seconds"]
-        lines = list(trained.signals.lines()) if trained.signals else []
+        lines = list(trained.signals.lines(trained.model)) if trained.signals else []
         states = {p: client_state.pack_state(state) for p, state in trained.states.items()}
         self.written |= dict.fromkeys(states, number)
         checkpoint = Checkpoint(number, trained.model, clients=dict(self.written))
@@ -242,13 +242,17 @@ class Rounds:
         Raises:
             RunFailed: this is a simulation, no client could train, and exceptions are why.
         """
-        useless = self.nodes.simulated and not replies.accounts
+        if not self.nodes.simulated:
+            return  # a device's exception costs the device; its reason is in the round's line
+        useless = not replies.accounts
         for partition, failure in replies.failures.items():
             if failure.bug or useless:
                 text = failure.trace or failure.reason
                 self.journal.keep_error(number, f"client-{partition}", text)
-        if useless and replies.failures:
-            raise nobody_trained(number, replies.failures, self.journal.folder / ERRORS)
+        # A client that holds no images can't train, and that is no mistake.
+        tried = {p: f for p, f in replies.failures.items() if self.nodes.members[p].images}
+        if useless and tried:
+            raise nobody_trained(number, tried, self.journal.folder / ERRORS)
 
     def _recalibrated(self, number: int, model: Arrays, replies: Replies) -> tuple[Arrays, int]:
         """With `state.bn=recalibrate`, let the round's clients measure BatchNorm's statistics.

@@ -74,7 +74,7 @@ class Choice:
 
 
 def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
-    """Settle `engine`, `vectorized.*` and the workers, by the experiment and the number of cores.
+    """Choose `engine`, `vectorized.*` and the workers, by the experiment and the number of cores.
 
     Never by a clock: so a run that is repeated on one machine is trained by the same engine.
 

@@ -4,23 +4,24 @@ from collections.abc import Callable
 
 
 class Pipeline:
-    """Holds what finishes a round until somebody has time for it.
+    """Keeps what finishes a round until this process has time for it.
 
     A round is evaluated and committed in this process, and clients train in others. So `when_busy`
-    only takes note of what is to be done, and the pool of workers calls `flush` as soon as all of
-    them have work. Until then the round is not permanent: all that is lost with this process is a
-    round that nobody was told of.
+    only keeps what is to be done, and the pool of workers calls `flush` as soon as all of them have
+    work. Until then the round is not permanent. If this process dies, only a round that was never
+    reported is lost.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Callable[[], None]] = []
+        self._unfinished: Callable[[], None] | None = None
 
     def when_busy(self, finish: Callable[[], None]) -> None:
-        """Take note of what finishes a round; what was put off before is done first."""
+        """Keep what finishes a round until workers are busy; the round before is finished first."""
         self.flush()
-        self._waiting.append(finish)
+        self._unfinished = finish
 
     def flush(self) -> None:
-        """Do what was put off."""
-        while self._waiting:
-            self._waiting.pop(0)()
+        """Finish the round that is not finished yet, if there is one."""
+        finish, self._unfinished = self._unfinished, None
+        if finish:
+            finish()

@@ -1,14 +1,15 @@
 """A simulation from start to end: who trains the clients, and the rounds that are played."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
 from fl.config import Experiment
+from fl.config.parsing import ConfigError
 from fl.reproducibility.determinism import hidden_from_gc, prepare_process
 from fl.reproducibility.provenance import cores
 from fl.server.app import OpenRun, play, prepare, replay
-from fl.server.failures import EXPECTED, Failure
+from fl.server.failures import EXPECTED, ClientsFailed, Failure
 from fl.server.journal import Found, Journal
 from fl.server.opening import opened
 from fl.server.rounds import RoundCallback
@@ -50,6 +51,11 @@ def run(
         if found.result:
             return replay(journal, found, watch)
         begun, recorded = _begun(found)
+        if debug and begun.get("engine", "sequential") != "sequential":
+            raise ConfigError(
+                "--debug trains one client after another, and this run began with "
+                f"engine={begun['engine']}; choose another folder"
+            )
         if debug:
             begun, workers, pool = {"engine": "sequential"}, 1, None
         asked = pool.size if pool else workers or recorded
@@ -61,14 +67,22 @@ def run(
             "engine": choice.told,
         }
         this = OpenRun(prepared, journal, found, started_by)
-        with hidden_from_gc(), _grid(choice, pool, debug) as grid:
-            try:
-                return play(this, grid, watch)
-            except Exception as error:
-                if not (debug or isinstance(error, EXPECTED)):
-                    number = len(journal.rounds())
-                    journal.keep_error(number, "server", Failure.of(error).trace)
-                raise
+        with hidden_from_gc(), _grid(choice, pool, debug) as grid, _kept(journal, debug):
+            return play(this, grid, watch)
+
+
+@contextmanager
+def _kept(journal: Journal, debug: bool) -> Iterator[None]:
+    """Keep the traceback of an exception that is not one client's in `errors/`."""
+    try:
+        yield
+    except Exception as error:
+        expected = isinstance(error, EXPECTED)
+        trace = getattr(error, "trace", "") if expected else Failure.of(error).trace
+        if trace and not (debug or isinstance(error, ClientsFailed)):
+            with suppress(OSError, ConfigError):  # what went wrong first is what is to be told
+                journal.keep_error(len(journal.rounds()), "server", trace)
+        raise
 
 
 def _begun(found: Found) -> tuple[dict, int | None]:

@@ -5,6 +5,7 @@ A batch of one image is an ordinary batch.
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -126,16 +127,23 @@ class Training:
     """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
 
 
+@contextmanager
+def without_exit() -> Iterator[None]:
+    """Turn a client's `sys.exit` into an error: it would end this process, with any status."""
+    try:
+        yield
+    except SystemExit as error:
+        stopped = RuntimeError("the code of a client called sys.exit")
+        raise stopped.with_traceback(error.__traceback__) from None
+
+
 def train_task(network: FlatNetwork, task: Task[Result], how: Training) -> Result:
     """Train one client by `train`, and return its result; raises whatever goes wrong."""
-    try:
+    with without_exit():
         begun = task.begin(network)
         with fixed_statistics(network.module, how.fixed):
             outcome = train(network, begun.batches, how.client, how.correct)
         return task.end(network, begun, outcome)
-    except SystemExit as error:  # it would end this process, with whatever status
-        stopped = RuntimeError("the code of a client called sys.exit")
-        raise stopped.with_traceback(error.__traceback__) from None
 
 
 def _pays(inputs: Tensor, grouped: bool) -> bool:

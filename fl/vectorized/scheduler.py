@@ -17,7 +17,7 @@ from fl.config import Experiment
 from fl.data import Batch, Form
 from fl.nn import fixed_statistics
 from fl.reproducibility.errors import in_words
-from fl.training.loop import Begun, Outcome, Result, Task, Training, train_task
+from fl.training.loop import Begun, Outcome, Result, Task, Training, train_task, without_exit
 from fl.training.parameters import FlatNetwork
 from fl.vectorized.gradients import Gradients, LaneGradients
 from fl.vectorized.lanes import Lanes
@@ -95,13 +95,15 @@ def train_in_lanes(
         while waiting and occupied.free:
             index = waiting.pop(0)
             try:
-                occupied.take(index, tasks[index])
+                with without_exit():
+                    occupied.take(index, tasks[index])
             except Exception as error:
                 yield index, tasks[index].fail(error)
         done, reason = [], ""
         try:
-            done = occupied.train_until_one_is_done()
-        except (Exception, SystemExit) as error:
+            with without_exit():
+                done = occupied.train_until_one_is_done()
+        except Exception as error:
             reason = in_words(error)
         for lane in done:
             yield occupied.end(lane)
@@ -196,6 +198,7 @@ class _OccupiedLanes(Generic[Result]):
                 single_value_steps=seat.single_value_steps,
                 seconds=seat.seconds,
             )
-            return seat.index, seat.task.end(self.network, seat.begun, outcome)
+            with without_exit():
+                return seat.index, seat.task.end(self.network, seat.begun, outcome)
         except Exception as error:
             return seat.index, seat.task.fail(error)

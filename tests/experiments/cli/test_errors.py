@@ -33,7 +33,14 @@ ENGINES = {
     "sequential": ("--set", "engine=sequential", "--workers", "1"),
     "lanes": ("--set", "engine=vectorized", "--set", "vectorized.level=eager", "--workers", "1"),
     "workers": ("--set", "engine=sequential", "--workers", "2"),
-    "lanes of workers": ("--set", "engine=vectorized", "--workers", "2"),
+    "lanes of workers": (
+        "--set",
+        "engine=vectorized",
+        "--set",
+        "vectorized.level=eager",
+        "--workers",
+        "2",
+    ),
 }
 TINY = [
     "partition.clients=6",
@@ -171,7 +178,9 @@ def test_a_study_goes_on_with_its_other_runs_and_lists_the_one_that_failed(tmp_p
     answer = fednf(tmp_path, SHAPES, "study", "trial.py", "--jobs", "1", "--out", "study")
     assert answer.status == 1
     (failed,) = [line for line in answer.out.splitlines() if line.startswith("failed: ")]
-    assert failed.startswith("failed: zc-swish_seed-1: RunFailed: round 1: no client could train")
+    assert failed.startswith(
+        "failed: zc-swish_seed-1: ClientsFailed: round 1: no client could train"
+    )
     assert f"({answer.file}:" in failed
     assert "1 of 2 runs" in answer.out
     assert (tmp_path / "study" / "none_seed-1" / "result.json").exists()

@@ -18,7 +18,8 @@ MODEL = {"w": np.arange(3, dtype=np.float32), "s": np.array(2.0, np.float32)}
 
 
 def begin(journal, knobs, conditions) -> None:
-    journal.begin(knobs, conditions, check(journal, knobs, resume=True))
+    with opened(journal, knobs, resume=True) as found:
+        journal.begin(knobs, conditions, found)
 
 
 def played(folder, knobs, rounds=2, states=None) -> Journal:

@@ -55,7 +55,10 @@ def files_of_a_round(knobs, folder: Path, workers: int) -> tuple[set[str], int]:
     return files, len({process for process, _ in noted})
 
 
-@pytest.mark.parametrize(("strategy", "most"), [("fedavg", 18), ("fedprox", 19)])
+@pytest.mark.parametrize(
+    ("strategy", "most"),
+    [("fedavg", 18), pytest.param("fedprox", 19, marks=pytest.mark.slow)],
+)
 def test_the_simplest_round_runs_through_18_files(tiny, tmp_path, strategy, most):
     knobs = tiny({"rounds": 4, "engine": "sequential", "strategy.kind": strategy})
     files, processes = files_of_a_round(knobs, tmp_path, workers=1)
@@ -64,6 +67,7 @@ def test_the_simplest_round_runs_through_18_files(tiny, tmp_path, strategy, most
     assert processes == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forks on Linux only")
 def test_a_round_with_processes_and_lanes_runs_through_30_files(tiny, tmp_path):
     flat = {"rounds": 4, "engine": "vectorized", "vectorized.lanes": 2}

@@ -389,3 +389,14 @@ def test_feature_noise_reaches_the_inputs_of_later_clients_more(tiny):
     levels = [share({"partition-id": client}, knobs).noise for client in range(5)]
     assert levels == pytest.approx([(0.5 * i / 5) ** 0.5 for i in range(1, 6)])
     assert share({"partition-id": 4}, tiny()).noise == 0
+
+
+def test_a_round_of_clients_without_images_is_no_mistake(tiny, tmp_path):
+    flat = {"partition.alpha": 0.001, "partition.min-size": 0, "partition.clients": 5}
+    knobs = tiny({**flat, "sampling.clients": 1, "rounds": 6})
+    empty = {client for client, part in enumerate(deal(knobs)) if not len(part)}
+    result, journal = serve_with(None, knobs, tmp_path)
+    reasons = [refusal for line in journal.rounds() for refusal in line["refused"]]
+    assert {refusal["partition"] for refusal in reasons} <= empty
+    assert reasons
+    assert result["rounds"] == 6

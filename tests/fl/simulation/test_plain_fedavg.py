@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
 import fl
@@ -13,13 +14,14 @@ from fl.simulation import run
 PLAIN = Path(fl.__file__).parent.parent / "examples" / "plain_fedavg.py"
 
 
-def test_the_engine_ends_with_the_network_of_the_plain_fedavg(tmp_path, capsys):
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_engine_ends_with_the_network_of_the_plain_fedavg(tmp_path, capsys, rounds):
     onednn = torch.backends.mkldnn.enabled
     try:
-        plain = runpy.run_path(str(PLAIN))["federate"](rounds=2)
+        plain = runpy.run_path(str(PLAIN))["federate"](rounds)
     finally:
         torch.backends.mkldnn.enabled = onednn
-    knobs = Experiment(rounds=2, engine="sequential", device="cpu")
+    knobs = Experiment(rounds=rounds, engine="sequential", device="cpu")
     result = run(knobs, Journal(tmp_path))
     assert result["model_sha256"] == model_sha256(plain)
     said = capsys.readouterr().out.splitlines()
