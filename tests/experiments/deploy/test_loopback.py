@@ -264,7 +264,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(site, tmp_path):
 BARE = """
 import importlib.util, sys
 sys.path.insert(0, sys.argv[1])
-import fl.client
+import fl.client.app
 assert fl.client.app.__file__.startswith(sys.argv[1])
 print(*(name for name in sys.argv[2:] if importlib.util.find_spec(name)))
 """

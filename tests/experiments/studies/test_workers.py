@@ -132,7 +132,7 @@ def test_no_work_is_done_at_once():
 PARENT = """
 import sys
 from pathlib import Path
-from experiments.workers import Job, work_through
+from experiments.studies.workers import Job, work_through
 from fl.config import Experiment
 if __name__ == "__main__":
     job = Job("long", Experiment.from_flat({flat!r}), Path({folder!r}))

@@ -11,7 +11,7 @@ from fl.reproducibility.determinism import hidden_from_gc
 
 FAULTS_A_STEP = """
 import resource, torch
-from fl.process import prepare_process
+from fl.reproducibility.determinism import prepare_process
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -112,13 +112,13 @@ def test_whenever_a_run_is_killed_it_ends_as_if_nothing_had_happened(
 AT_EVERY_WRITE = """
 import json, os, signal, sys
 from pathlib import Path
-from fl import process
+from fl.reproducibility.determinism import prepare_process
 from fl.config import Experiment
-from fl.journal import Journal
+from fl.server.journal import Journal
 from fl.simulation import run
 
 knobs, root = Experiment.from_flat(json.loads(sys.argv[1])), Path(sys.argv[2])
-process.prepare_process()
+prepare_process()
 
 
 def child(folder, dies_at):
