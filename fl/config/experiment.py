@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from fl.config import components
 from fl.config.devices import Devices
 from fl.config.fleet import Fleet
 from fl.config.parsing import ConfigError, Knobs, Value, did_you_mean, flatten, one_line, unflatten
@@ -36,7 +37,8 @@ class Experiment(Knobs):
     rounds: Positive = 10
     """Communication rounds."""
     recipe: str = "zc-swish"
-    """The recipe fills the network's slots. It is a row of the table in `fl/nn/recipes.py`."""
+    """The recipe fills the network's slots. It is a row of the table in `fl/nn/recipes.py`, or a
+    recipe of your own, `path/file.py:name`."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device that clients train on. `auto` takes cuda where there is one, else cpu."""
     engine: Literal["auto", "sequential", "vectorized"] = "auto"
@@ -45,6 +47,9 @@ class Experiment(Knobs):
     `sequential` up to floating-point rounding. `auto` takes `vectorized` where this machine
     simulates the clients and a step leaves a core idle, else `sequential`; see
     docs/guide/engines.md."""
+    components: str = ""
+    """The source of all that is your own, as JSON. It is read from the files that other knobs
+    name; leave it out."""
     network: Network = Network()
     data: Data = Data()
     partition: Partition = Partition()
@@ -69,6 +74,26 @@ class Experiment(Knobs):
         single = {key: value for key, value in tables.items() if isinstance(value, Value)}
         return {**parts, **modernize(single)}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _components_are_read(cls, tables: object) -> object:
+        """Put the source of components into the knobs, unless it is there already."""
+        if not isinstance(tables, Mapping):
+            return tables
+        given = {key: components.get(tables, key) for key in components.KEYS}
+        given = {key: components.named(found) for key, found in given.items() if found is not None}
+        known = str(tables.get("components") or "")
+        if not (known or any(map(components.names, given.values()))):
+            return tables
+        given, text = components.gather(given, known)
+        return {**components.put(tables, given), "components": text}
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Experiment":
+        for part, key in components.PARTS.items():
+            components.check_options(key, self.component(key), getattr(self, part).given)
+        return self
+
     @model_validator(mode="after")
     def _enough_clients(self) -> "Experiment":
         if self.sampling.clients > self.partition.clients:
@@ -92,6 +117,20 @@ class Experiment(Knobs):
             )
         return self
 
+    def component(self, key: str) -> Any:
+        """Return the user's own object that a knob names, None where it names one of ours.
+
+        Args:
+            key: one of `fl.config.components.KEYS` with a single component.
+
+        Raises:
+            ConfigError: its file raises an exception, or has nothing of that name.
+        """
+        part, _, name = key.rpartition(".")
+        value = getattr(getattr(self, part) if part else self, name)
+        found = components.names(value)
+        return components.find(key, found[0], self.components) if found else None
+
     def to_flat(self) -> dict[str, Value]:
         """Return the knobs as flat keys, in the order in which the parts declare them."""
         return flatten(self.model_dump(by_alias=True))
@@ -103,7 +142,7 @@ class Experiment(Knobs):
         Raises:
             ConfigError: an unknown key, a wrong type or an impossible combination.
         """
-        flat, known = modernize(flat), Experiment().to_flat()
+        flat, known = components.with_options(modernize(flat)), Experiment().to_flat()
         for key in flat:
             if key not in known:
                 raise ConfigError(f"unknown knob {key}; {did_you_mean(key, known)}")
@@ -118,7 +157,7 @@ class Experiment(Knobs):
         Raises:
             ConfigError: as `from_flat`.
         """
-        return self.from_flat({**self.to_flat(), **modernize(flat)})
+        return self.from_flat(components.replaced(self.to_flat(), modernize(flat)))
 
     @classmethod
     def describe(cls) -> dict[str, str]:
@@ -138,12 +177,23 @@ class Experiment(Knobs):
         """SHA-256 over all knobs that may change a result: equal identities give equal results.
 
         That is all knobs but `signals.*`, `devices.*` and `run.*`. They are hashed as they were
-        first spelt, so that an experiment keeps its identity when a knob is renamed.
+        first spelt, and without those that were added later and have their defaults, so that an
+        experiment keeps its identity when a knob is renamed or added.
         """
         flat = first_spelling(self.to_flat())
-        knobs = {key: value for key, value in flat.items() if not key.startswith(_BYSTANDERS)}
+        knobs = {
+            key: value
+            for key, value in flat.items()
+            if not key.startswith(_BYSTANDERS) and (key, value) not in ADDED_LATER.items()
+        }
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
+
+ADDED_LATER: dict[str, Value] = {
+    "components": "",
+    **{f"{part}.options": "" for part in components.PARTS},
+}
+"""Knobs that the first experiments did not have, and the values that stand for what those did."""
 
 _BYSTANDERS = ("signals.", "devices.", "run.")
 """Parts whose knobs change no result."""
@@ -192,4 +242,4 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         idle.add("client.batch-size")
     if knobs.get("fleet.availability") == 1:
         idle.add("fleet.day")
-    return {key: value for key, value in knobs.items() if key not in idle}
+    return components.spelt_out({k: v for k, v in knobs.items() if k not in idle})

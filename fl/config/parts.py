@@ -1,18 +1,22 @@
 """The parts of an experiment: network, data, partition, clients, strategy."""
 
+import json
 import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from fl.config.parsing import Knobs
+from fl.config.components import Component, canonical
+from fl.config.parsing import Knobs, Value
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Options = Annotated[str, BeforeValidator(canonical)]
+"""The own parameters of a component, as JSON."""
 
 
 DEVICES = "devices"
@@ -22,17 +26,29 @@ CLIP = "norm:5"
 """Gradient clipping where both the knob and the recipe leave it open."""
 
 
-class Network(Knobs):
+class Part(Knobs):
+    """A part of an experiment that may be a component with parameters of its own."""
+
+    @property
+    def given(self) -> dict[str, Value]:
+        """The values of the component's own parameters, by name, as far as they are given."""
+        options = getattr(self, "options", "")
+        return json.loads(options) if options else {}
+
+
+class Network(Part):
     """The skeleton of the network. The recipe fills its slots."""
 
-    kind: Literal[
-        "plainnet", "cnn", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"
-    ] = "plainnet"
+    kind: (
+        Literal["plainnet", "cnn", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"]
+        | Component
+    ) = "plainnet"
     """The network family. `plainnet`: convolutions in a row without skip connections. `cnn`: two
     convolutions with max pooling. `resnet`: residual blocks. `resnet-v2`: pre-activation residual
     blocks; with a recipe `nf`, NF-ResNet. `nfnet`: NFNet-F0 to -F6. `efficientnet`: EfficientNet,
     B0 at its `auto` depth and width. `ffnn`: linear layers in a row on flattened images. `vit`: a
-    small vision transformer."""
+    small vision transformer. Or a network of your own, `path/file.py:name`; see
+    docs/guide/networks.md."""
     depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
     """Layers with weights on the longest path; blocks for efficientnet and vit. `auto`: 8 for
     plainnet; 3 for cnn, which takes no other; 20 for resnets; F0 for nfnet, which takes F0 to F6;
@@ -57,6 +73,8 @@ class Network(Knobs):
     stochastic_depth: Share = 0.0
     """Probability with which training drops an example's last residual branch; earlier branches
     are dropped less often. plainnet, cnn and ffnn ignore it."""
+    options: Options = ""
+    """The own parameters of a network that is a component, as `network.options.NAME`."""
 
     @property
     def drops(self) -> bool:
@@ -64,12 +82,13 @@ class Network(Knobs):
         return bool(self.dropout or self.stochastic_depth)
 
 
-class Data(Knobs):
+class Data(Part):
     """The data set, and what is done with its images."""
 
     name: str = "fashion-mnist-small"
     """The data set's name (`fednf data list` shows them all) or path. With `devices` each device
-    trains on its own files, and the server has no data."""
+    trains on its own files, and the server has no data. `path/file.py:name` is a data set of your
+    own, made by Python."""
     classes: str = ""
     """The classes where devices train on files of their own: all names in order, separated by
     commas, or their number. Leave it empty if each device has all classes."""
@@ -79,24 +98,30 @@ class Data(Knobs):
     validation: Share = 0.0
     """Share of the training images that the server keeps from all clients. They decide which
     round is the best."""
+    options: Options = ""
+    """The own parameters of a data set that is a component, as `data.options.NAME`."""
 
 
-class Partition(Knobs):
+class Partition(Part):
     """How the training images are partitioned among clients."""
 
-    kind: Literal[
-        "iid",
-        "dirichlet",
-        "dirichlet-equal",
-        "dirichlet-balanced",
-        "mixture",
-        "quantity",
-        "shards",
-        "label-count",
-        "feature-noise",
-        "natural",
-    ] = "dirichlet"
-    """The partitioning rule. docs/guide/partitions.md describes each, and which knobs it reads."""
+    kind: (
+        Literal[
+            "iid",
+            "dirichlet",
+            "dirichlet-equal",
+            "dirichlet-balanced",
+            "mixture",
+            "quantity",
+            "shards",
+            "label-count",
+            "feature-noise",
+            "natural",
+        ]
+        | Component
+    ) = "dirichlet"
+    """The partitioning rule. docs/guide/partitions.md describes each, and which knobs it reads.
+    `path/file.py:name` is a rule of your own."""
     alpha: Rate = 0.3
     """Concentration of the Dirichlet distribution of classes; for `quantity`, of sizes. A small
     value gives skewed clients, a large value even ones."""
@@ -116,6 +141,8 @@ class Partition(Knobs):
     held_out: Share = 0.0
     """Share of its images that each client keeps from training, to score the shared and its own
     network on."""
+    options: Options = ""
+    """The own parameters of a rule that is a component, as `partition.options.NAME`."""
 
 
 class Sampling(Knobs):
@@ -187,16 +214,19 @@ class Vectorized(Knobs):
     C++ compiler, else `native`, or `compiled` for a long run."""
 
 
-class Strategy(Knobs):
+class Strategy(Part):
     """How the models of a round are aggregated, and what is added to a client's loss."""
 
-    kind: Literal["fedavg", "fedprox"] = "fedavg"
-    """The method: FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127)."""
+    kind: Literal["fedavg", "fedprox"] | Component = "fedavg"
+    """The method: FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127). `path/file.py:name` is
+    a method of your own."""
     mu: NonNegative = 0.0
     """FedProx's μ: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 is FedAvg."""
     max_norm: NonNegative = 0.0
     """The largest ‖w_client − w_global‖ that the server accepts, taken over all tensors including
     BatchNorm's statistics. A larger update is refused. 0 accepts any."""
+    options: Options = ""
+    """The own parameters of a method that is a component, as `strategy.options.NAME`."""
 
     @model_validator(mode="after")
     def _mu_belongs_to_fedprox(self) -> "Strategy":

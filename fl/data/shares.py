@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import assert_never
 
 import numpy as np
 import torch
@@ -147,7 +146,7 @@ def _dealt(
                 )
             return partitions.natural(labels, domains, clients, knobs.alpha, knobs.min_size, rng)
         case unknown:
-            assert_never(unknown)
+            raise ValueError(f"partition.kind={unknown} is not known here")
 
 
 def share(node_config: Mapping[str, object], knobs: Experiment) -> Share:

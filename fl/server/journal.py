@@ -3,7 +3,8 @@
 A run is a folder: ``experiment.json`` (what was asked, under which conditions), ``rounds.jsonl``
 and ``clients.jsonl`` (a line per round, and per client and round), ``signals.jsonl`` (what was
 measured of networks, where it was asked for), ``checkpoint.safetensors`` (the state after the last
-finished round), ``errors/`` (tracebacks of clients, if there were any), and at the end
+finished round), ``components/`` (the source of what is the user's own), ``errors/`` (tracebacks of
+clients, if there were any), and at the end
 ``model.safetensors`` and ``result.json``.
 
 The checkpoint is the commit point: it is replaced in one step, after the lines that it covers have
@@ -20,6 +21,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from fl.config import Experiment
+from fl.config.components import sources
 from fl.config.parsing import ConfigError
 from fl.config.renamed import modernize_header
 from fl.reproducibility.errors import in_words
@@ -40,7 +42,7 @@ Line = Mapping[str, object]
 EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
 CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
 CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
-ERRORS = "errors"
+ERRORS, COMPONENTS = "errors", "components"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class Journal:
         Raises:
             ConfigError: data or deal differ from what the checkpoint was trained on.
         """
-        written = {"identity": knobs.identity, "knobs": knobs.to_flat(), **conditions}
+        flat = {**knobs.to_flat(), "components": sources.abridged(knobs.components)}
+        written = {"identity": knobs.identity, "knobs": flat, **conditions}
         checkpoint, there = found.checkpoint, found.header
         for key in _FIXED if checkpoint else ():
             if there[key] != conditions[key]:
@@ -108,6 +111,9 @@ class Journal:
                 return
             now = {"after_round": checkpoint.round, **{key: conditions[key] for key in _CODE}}
             written = {**there, "resumed": [*there.get("resumed", []), now]}
+        for file, content in sources.parse(knobs.components).items():
+            if sources.is_file(file):
+                write_whole(self.folder / COMPONENTS / file, content)
         write_whole(self.folder / EXPERIMENT, json.dumps(written, indent=1) + "\n")
 
     def header(self) -> dict:
@@ -121,6 +127,8 @@ class Journal:
             header = json.loads(path.read_text(encoding="utf-8"))
             dict(header["knobs"])
             tuple(str(header[key]) for key in ("identity", *_FIXED, *_CODE))
+            text = str(header["knobs"].get("components", ""))
+            header["knobs"]["components"] = sources.restored(text, self.folder / COMPONENTS)
             return modernize_header(header)
 
     def rounds(self) -> list[dict]:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fl.config import Experiment
+from fl.config.components.sources import change
+from fl.config.experiment import ADDED_LATER
 from fl.config.parsing import ConfigError
 from fl.reproducibility.files import locked, remove_leftovers
 from fl.server.journal import CHECKPOINT, ERRORS, EXPERIMENT, Found, Journal
@@ -36,7 +38,12 @@ def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:
         return Found()
     header = journal.header()
     for key, value in knobs.to_flat().items():
-        there = header["knobs"].get(key)
+        there = header["knobs"].get(key, ADDED_LATER.get(key))
+        if key == "components" and there and value and there != value:
+            raise ConfigError(
+                f"{folder} was begun with other code: {change(str(there), str(value))}; put it "
+                "back, or choose another folder"
+            )
         if not key.startswith(("run.", "devices.")) and there != value:
             raise ConfigError(
                 f"{folder} holds another experiment: {key}={there} there, {value} here; "

@@ -1,0 +1,177 @@
+"""The names of components, and the one function that turns a name into an object: `find`."""
+
+import importlib
+import re
+import sys
+from collections.abc import Mapping
+from functools import lru_cache, reduce
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+
+from fl.config.components import sources
+from fl.config.components.modules import modules
+from fl.config.parsing import ConfigError, did_you_mean
+from fl.reproducibility.errors import in_words
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "network.kind": ("shape", "classes"),
+    "recipe": (),
+    "task.kind": (),
+    "task.loss": ("outputs", "labels"),
+    "task.metrics": (),
+    "data.name": (),
+    "partition.kind": ("labels", "clients", "rng"),
+    "strategy.kind": (),
+}
+"""The knobs that take a component, and the arguments with which each is called before its options.
+`task.metrics` takes several components, separated by commas."""
+_SCHEMES = ("hf", "medmnist", "timm", "torchvision", "kept")
+"""What stands before a colon in names that are no components."""
+_NAME = re.compile(r"(?P<place>[^:,]+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_][\w.]*)")
+
+
+def is_component(text: str) -> bool:
+    """Return whether a text is the name of a component, and not of something of ours."""
+    found = _NAME.fullmatch(text)
+    return found is not None and found["place"] not in _SCHEMES
+
+
+def _is_named_right(text: str) -> str:
+    if not is_component(text):
+        raise ValueError("or the name of a component: path/file.py:name or package.module:name")
+    return text
+
+
+Component = Annotated[str, AfterValidator(_is_named_right)]
+"""The name of a component."""
+
+
+def names(text: str) -> list[str]:
+    """Return the components in a knob's value, of which commas separate several."""
+    return [name for name in (part.strip() for part in text.split(",")) if is_component(name)]
+
+
+def get(tables: Mapping, key: str) -> object:
+    """Return what nested tables, or parts, have under a flat key; None where they have nothing."""
+    part, _, name = key.rpartition(".")
+    inner = tables.get(part) if part else tables
+    return inner.get(name) if isinstance(inner, Mapping) else getattr(inner, name, None)
+
+
+def put(tables: Mapping, values: Mapping[str, object]) -> dict:
+    """Return nested tables, or parts, with other values under flat keys that they have."""
+    found = dict(tables)
+    for key, value in values.items():
+        part, _, name = key.rpartition(".")
+        if not part:
+            found[name] = value
+        elif isinstance(inner := found[part], Mapping):
+            found[part] = {**inner, name: value}
+        else:
+            found[part] = inner.model_copy(update={name: value})
+    return found
+
+
+def located(text: str, folder: Path) -> str:
+    """Return a knob's value whose files are looked for in a folder where they are not here."""
+    for name in names(text):
+        place = _place(name)
+        if place.endswith(".py") and not Path(place).is_file() and (folder / place).is_file():
+            text = text.replace(name, f"{folder / place}:{name.rpartition(':')[2]}")
+    return text
+
+
+def _place(name: str) -> str:
+    return name.rpartition(":")[0]
+
+
+def gather(values: Mapping[str, str], known: str) -> tuple[dict[str, str], str]:
+    """Read the source of all components of an experiment.
+
+    Args:
+        values: the knobs that may name components.
+        known: sources that were read before; a file in them is not read again.
+
+    Returns:
+        The values as they are from here on, with files named without their folders, and the
+        sources of what they name.
+
+    Raises:
+        ConfigError: a file or a module is not there, or two files have one name.
+    """
+    there, found = sources.parse(known), dict[str, str]()
+    values = dict(values)
+    for key, text in values.items():
+        for name in names(text):
+            short, own = _gathered(key, name, there)
+            for file, content in own.items():
+                if found.setdefault(file, content) != content:
+                    raise ConfigError(
+                        f"{key}={name}: another component has a file {file}, too, with other "
+                        "content; rename one"
+                    )
+            text = text.replace(name, short)
+        values[key] = text
+    return values, sources.as_text(found)
+
+
+def _gathered(key: str, name: str, there: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Return a component's name without its folder, and its sources."""
+    place, _, attribute = name.rpartition(":")
+    for start in _files(place):
+        if start in there:
+            return name, sources.closure(start, there.get)
+    if not place.endswith(".py"):
+        try:
+            return name, sources.of_module(place)
+        except ConfigError as error:
+            raise ConfigError(f"{key}={name}: {error}") from None
+    around = (Path(), *map(Path, sys.path))
+    path = next((p for p in (folder / place for folder in around) if p.is_file()), None)
+    if path is None:
+        raise ConfigError(f"{key}={name}: no file {place} here ({Path.cwd()})")
+    return f"{path.name}:{attribute}", sources.gather(path)
+
+
+def _files(place: str) -> list[str]:
+    """Return the files, as keys of sources, in which a component's place may be."""
+    if place.endswith(".py"):
+        return [place]
+    path = place.replace(".", "/")
+    return [f"{path}.py", f"{path}/__init__.py"]
+
+
+@lru_cache(maxsize=64)
+def find(key: str, name: str, text: str) -> Any:
+    """Return the object that a component's name stands for, the same one for equal sources.
+
+    Args:
+        key: the knob, for messages.
+        name: the component's, without its folder.
+        text: the sources.
+
+    Raises:
+        ConfigError: its file raises an exception, or has nothing of that name.
+    """
+    place, _, attribute = name.rpartition(":")
+    made = modules(text)
+    if any(file in made.files for file in _files(place)):
+        module = made.module(place.removesuffix(".py"))
+    else:
+        module = _installed(key, name, place)
+    try:
+        return reduce(getattr, attribute.split("."), module)
+    except AttributeError:
+        public = [word for word in vars(module) if not word.startswith("_")]
+        hint = did_you_mean(attribute, public)
+        raise ConfigError(f"{key}={name}: {place} has no {attribute}; {hint}") from None
+
+
+def _installed(key: str, name: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except Exception as error:
+        raise ConfigError(f"{key}={name}: {in_words(error)}") from None
