@@ -56,9 +56,9 @@ def test_no_file_over_300_lines_and_no_function_over_40(path):
 
 
 def entries(folder: Path) -> list[str]:
-    """Return the names in a folder that a reader meets: no caches, and no __init__.py."""
-    names = (path.name for path in folder.iterdir())
-    return sorted(name for name in names if not name.startswith((".", "__init__", "__pycache__")))
+    """Return the names in a folder that a reader meets: no caches, no __init__.py, no marker."""
+    unread = (".", "__init__", "__pycache__", "py.typed")
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(unread))
 
 
 def test_no_folder_has_more_than_12_entries():

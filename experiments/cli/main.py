@@ -29,8 +29,8 @@ from experiments.cli.terminal import (
 from experiments.cli.terminal import knobs as read_knobs
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies.workers import Job
-from fl.config import Experiment
-from fl.config.parsing import ConfigError
+from fl.config import Experiment, components
+from fl.config.parsing import ConfigError, did_you_mean
 from fl.data import fashion_mnist_small
 from fl.data.sets import NotFetched
 from fl.nn.recipes import RECIPES
@@ -38,6 +38,7 @@ from fl.reproducibility.errors import in_words
 from fl.server.failures import Failure, RunFailed
 from fl.server.journal import Journal
 from fl.simulation import run as run_simulation
+from fl.simulation.python import default_folder
 
 app = typer.Typer(
     help="Federated, normalizer-free: how networks without batch normalization train on unequal "
@@ -99,9 +100,8 @@ def run(
     if debug and (workers or runtime is Runtime.ray):
         raise ConfigError("--debug trains in one process; leave --workers and --runtime out")
     knobs = read_knobs(config, settings)
-    name = f"{knobs.recipe}_seed-{knobs.seed}"
-    folder = out or Path("runs") / f"{name}_{knobs.identity[:8]}"
-    journal, job = Journal(folder), Job(name, knobs, folder)
+    folder = out or default_folder(knobs)
+    journal, job = Journal(folder), Job(f"{knobs.recipe}_seed-{knobs.seed}", knobs, folder)
     display = Display([job], console, quiet or debug)
     finished_before = journal.result() is not None
     try:
@@ -130,8 +130,19 @@ def run(
         say(json.dumps({**result, "folder": str(folder)}))
 
 
-def knobs() -> None:
+def knobs(
+    component: Annotated[
+        str | None,
+        typer.Argument(
+            help="A component, FILE.py:NAME: list its own parameters. With strategy=FILE.py:NAME "
+            "as what it is used."
+        ),
+    ] = None,
+) -> None:
     """List every knob with its default and what it does, and every recipe."""
+    if component:
+        show(_options(component))
+        return
     said = Experiment.describe()
     table = Table("knob", "default", "what it does", box=None)
     for key, value in Experiment().to_flat().items():
@@ -141,6 +152,24 @@ def knobs() -> None:
     for name, row in RECIPES.items():
         recipes.add_row(name, row.description)
     show(recipes)
+
+
+def _options(text: str) -> Table:
+    """Make the table of a component's own parameters."""
+    part, _, name = text.rpartition("=")
+    if part not in ("", *components.PARTS):
+        raise ConfigError(f"{part}={name}: {did_you_mean(part, components.PARTS)}")
+    if not components.is_component(name):
+        raise ConfigError(f"{name} is no component: expected FILE.py:NAME or package.module:NAME")
+    found, sources = components.gather({part: name}, "")
+    thing = components.find(part or "component", found[part], sources)
+    part = part or components.part_of(thing)
+    table = Table("option", "default", "type", box=None)
+    for option, field in components.parameters(components.PARTS[part], thing).model_fields.items():
+        default = "required" if field.is_required() else str(field.default)
+        kind = getattr(field.annotation, "__name__", str(field.annotation))
+        table.add_row(f"{part}.options.{option}", default, kind)
+    return table
 
 
 def report(folder: Path, as_json: Json = False) -> None:

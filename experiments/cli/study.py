@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from experiments import study as studies_of
 from experiments.cli.progress import Display
 from experiments.cli.terminal import (
     Json,
@@ -26,9 +25,10 @@ from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies.catalogue import STUDIES
 from experiments.studies.workers import Job, work_through, work_with
-from experiments.study import Study
 from fl.config.parsing import ConfigError
 from fl.reproducibility.provenance import cores
+from fl.simulation import study as studies_of
+from fl.simulation.study import Study
 
 Jobs = Annotated[
     int | None,

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fl.config import Experiment
+from fl.config import Experiment, components
 from fl.config.parsing import ConfigError, Value, parse_settings, read_toml
 from fl.config.renamed import modernize
 from fl.simulation.worker_pool import WorkerPool
@@ -52,6 +52,8 @@ def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
 def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
     """Read knobs, as they were given, from a file, then from --set, which wins."""
     in_file = modernize(read_toml(config)) if config else {}
+    for key in components.KEYS & in_file.keys():
+        in_file[key] = components.located(str(in_file[key]), config.parent)  # pyrefly: ignore
     found = {**in_file, **modernize(parse_settings(settings or []))}
     for key in found:
         if key.startswith("run."):

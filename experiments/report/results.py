@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments.report.labels import Group, group
-from experiments.study import STUDY
 from fl.config.parsing import ConfigError, Value
 from fl.server.journal import EXPERIMENT, Journal
+from fl.simulation.study import STUDY
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from functools import partial
 
 from experiments.studies.papers import PAPERS
 from experiments.studies.rates import LEARNING_RATES
-from experiments.study import Scale, Study, each, grid
+from experiments.studies.scale import Scale
 from fl.config import Experiment
+from fl.simulation.study import Study, each, grid
 
 _TUNING_SEED = 4
 """No other study uses it."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 from experiments.studies.rates import LEARNING_RATES
-from experiments.study import Scale, Study, each, grid
+from experiments.studies.scale import Scale
 from fl.config import Experiment
 from fl.config.parsing import Value
+from fl.simulation.study import Study, each, grid
 
 _ALONE = Experiment().replace(
     {"partition.kind": "iid", "partition.clients": 1, "sampling.clients": 1, "signals.every": 1}

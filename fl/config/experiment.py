@@ -136,28 +136,32 @@ class Experiment(Knobs):
         return flatten(self.model_dump(by_alias=True))
 
     @classmethod
-    def from_flat(cls, flat: Mapping[str, Value]) -> "Experiment":
+    def from_flat(cls, flat: Mapping[str, object]) -> "Experiment":
         """Make an experiment from flat keys; a key that is left out keeps its default.
+
+        Where a component can be named, the object itself can stand: a class or a function.
 
         Raises:
             ConfigError: an unknown key, a wrong type or an impossible combination.
         """
-        flat, known = components.with_options(modernize(flat)), Experiment().to_flat()
-        for key in flat:
+        plain, known = modernize(components.with_names(flat)), Experiment().to_flat()
+        plain = components.with_options(plain)
+        for key in plain:
             if key not in known:
                 raise ConfigError(f"unknown knob {key}; {did_you_mean(key, known)}")
         try:
-            return cls.model_validate(unflatten(flat))
+            return cls.model_validate(unflatten(plain))
         except ValidationError as error:
             raise ConfigError(one_line(error, known)) from None
 
-    def replace(self, flat: Mapping[str, Value]) -> "Experiment":
+    def replace(self, flat: Mapping[str, object]) -> "Experiment":
         """Return a copy in which the given flat keys have new values.
 
         Raises:
             ConfigError: as `from_flat`.
         """
-        return self.from_flat(components.replaced(self.to_flat(), modernize(flat)))
+        changes = modernize(components.with_names(flat))
+        return self.from_flat(components.replaced(self.to_flat(), changes))
 
     @classmethod
     def describe(cls) -> dict[str, str]:

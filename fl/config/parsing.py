@@ -63,8 +63,11 @@ def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
 
 def one_line(error: ValidationError, defaults: Mapping[str, Value]) -> str:
     """Say pydantic's first complaint: the key, the value found, what is wrong, and the default."""
-    first = error.errors()[0]
+    first, *others = error.errors()
     complaint = first["msg"].removeprefix("Value error, ")
+    # What a knob may be besides, such as a component.
+    besides = [e["msg"].removeprefix("Value error,") for e in others]
+    complaint += "".join(text for text in besides if text.startswith(" or "))
     complaint = complaint[0].lower() + complaint[1:]
     names = [str(part) for part in first["loc"] if "[" not in str(part)]
     while names and ".".join(names) not in defaults:

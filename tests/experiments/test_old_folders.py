@@ -8,10 +8,10 @@ import pytest
 
 from experiments.cli import terminal
 from experiments.report.results import read
-from experiments.study import Study
 from fl.config import Experiment, renamed
 from fl.server.journal import Journal
 from fl.simulation import run
+from fl.simulation.study import Study
 
 KNOBS = {
     "engine": "vectorized",

@@ -15,10 +15,12 @@ from fl.config.components.names import located as located
 from fl.config.components.names import names as names
 from fl.config.components.names import put as put
 from fl.config.components.objects import named as named
+from fl.config.components.objects import with_names as with_names
 from fl.config.components.options import PARTS as PARTS
 from fl.config.components.options import canonical as canonical
 from fl.config.components.options import check_options as check_options
 from fl.config.components.options import parameters as parameters
+from fl.config.components.options import part_of as part_of
 from fl.config.components.options import replaced as replaced
 from fl.config.components.options import spelt_out as spelt_out
 from fl.config.components.options import with_options as with_options

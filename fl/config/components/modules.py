@@ -88,12 +88,12 @@ class Modules(InspectLoader):
         name: str,
         globals: Mapping | None = None,  # noqa: A002 - the names of `__import__`
         locals: Mapping | None = None,  # noqa: A002
-        fromlist: Sequence[str] = (),
+        fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
         top = name.partition(".")[0]
         if level or top not in self._tops:
-            return builtins.__import__(name, globals, locals, fromlist, level)
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
         found = builtins.__import__(f"{self.root}.{name}", globals, locals, fromlist or (), 0)
         return found if fromlist else sys.modules[f"{self.root}.{top}"]
 

@@ -10,13 +10,15 @@ import hashlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import platformdirs
 
 from fl.config.components.modules import PREFIX
+from fl.config.components.names import KEYS
 from fl.config.parsing import ConfigError, Value
 from fl.reproducibility.files import write_whole
 
@@ -44,6 +46,11 @@ def named(thing: object) -> str:
     if module.__name__.startswith(PREFIX) or "." not in module.__name__:
         return f"{file}:{name}"
     return f"{module.__name__}:{name}"
+
+
+def with_names(flat: Mapping[str, object]) -> dict[str, Any]:
+    """Return flat keys with a name for every object where a component can be named."""
+    return {key: named(value) if key in KEYS else value for key, value in flat.items()}
 
 
 def _found(thing: object) -> tuple[ModuleType, str]:

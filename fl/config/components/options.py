@@ -66,6 +66,16 @@ def parameters(key: str, component: Any) -> type[BaseModel]:
     return create_model("Options", __config__=config, **fields)
 
 
+def part_of(component: Any) -> str:
+    """Return the part that a component is for, as far as its signature tells."""
+    for part, key in PARTS.items():
+        if (first := KEYS[key]) and first == tuple(
+            p.name for p in _signed(component)[: len(first)]
+        ):
+            return part
+    return "strategy" if isinstance(component, type) else "data"
+
+
 _PLAIN = {bool: bool, int: int, float: float, str: str}
 _PLAIN |= {kind.__name__: kind for kind in tuple(_PLAIN)}  # where annotations are text
 
@@ -73,23 +83,25 @@ _PLAIN |= {kind.__name__: kind for kind in tuple(_PLAIN)}  # where annotations a
 def _behind(key: str, component: Any) -> list[inspect.Parameter]:
     """Return the parameters of a component behind those that `KEYS` names."""
     first = KEYS[key]
-    if not callable(component):
-        return []
-    try:
-        signature = inspect.signature(component)
-    except (TypeError, ValueError):  # a builtin, which does not tell
-        return []
-    found = list(signature.parameters.values())
+    found = _signed(component)
     positional = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind is p.VAR_POSITIONAL for p in found):
         return [p for p in found if p not in positional[: len(first)]]
-    if len(positional) < len(first):
-        where = _line_of(component)
+    if callable(component) and len(positional) < len(first):
+        name, own = getattr(component, "__name__", component), ", ".join(p.name for p in found)
         raise ConfigError(
-            f"{where}{getattr(component, '__name__', component)}{signature} should take "
-            f"({', '.join(first)}) first, as {key} does"
+            f"{_line_of(component)}{name}({own}) is called as {name}({', '.join(first)}, options) "
+            f"by {key}; give it these parameters first"
         )
     return [p for p in found if p not in positional[: len(first)]]
+
+
+def _signed(component: Any) -> list[inspect.Parameter]:
+    """Return the parameters of a component's signature; none where it has none."""
+    try:
+        return list(inspect.signature(component).parameters.values())
+    except (TypeError, ValueError):  # what can't be called, and what is built in
+        return []
 
 
 def _line_of(component: Any) -> str:

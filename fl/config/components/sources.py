@@ -209,7 +209,7 @@ def change(before: str, after: str) -> str | None:
             return f"{key} is {'new' if was is None else 'no longer there'}"
         if not is_file(key):
             return f"{key} was {was}, is {now}"
-        lines = zip([*was.split("\n"), None], [*now.split("\n"), None], strict=False)
+        lines = zip([*was.splitlines(True), None], [*now.splitlines(True), None], strict=False)
         line = next(number for number, (a, b) in enumerate(lines, 1) if a != b)
         return f"{key} has changed, at first in line {line}"
     return None

@@ -30,7 +30,7 @@ QUICK = [
 ]
 SET = [word for knob in QUICK for word in ("--set", knob)]
 STUDY_FILE = """
-from experiments.study import Study
+from fl.simulation.study import Study
 from fl.config import Experiment
 STUDY = Study("mine", "Why?", (Experiment(),))
 """
@@ -65,13 +65,13 @@ BAD = {
     "run --out precious": "precious holds other files",
     "study nosuch": "no study nosuch; known: demo",
     "study nosuch.py": "no study file nosuch.py",
-    "study syntax.py": "syntax.py: SyntaxError",
-    "study raises.py": "raises.py: ZeroDivisionError",
+    "study syntax.py": "syntax.py:1: '(' was never closed",
+    "study raises.py": "raises.py:1: ZeroDivisionError",
     "study empty.py": "empty.py has no STUDY",
     "study impossible.py": "partition.alpha=-1",
     "study twice.py": "twice",
     "study unknown.py": "recipe=zcswish does not exist",
-    "study leaves.py": "leaves.py: SystemExit",
+    "study leaves.py": "leaves.py:1: SystemExit",
     "study mine.py --out broken.toml": "broken.toml is a file",
     "study mine.py --out other": "other holds the study theirs",
     "study mine.py --jobs 0": "--jobs",

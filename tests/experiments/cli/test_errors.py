@@ -170,7 +170,7 @@ def test_a_worker_that_dies_costs_its_client_and_where_all_die_the_run_fails(tmp
 @pytest.mark.slow
 def test_a_study_goes_on_with_its_other_runs_and_lists_the_one_that_failed(tmp_path):
     (tmp_path / "trial.py").write_text(
-        "from experiments.study import Study, grid\nfrom fl.config import Experiment\n"
+        "from fl.simulation.study import Study, grid\nfrom fl.config import Experiment\n"
         "base = Experiment.from_flat({'partition.clients': 6, 'sampling.clients': 2, 'rounds': 1,"
         " 'network.depth': 3, 'network.width': 4})\n"
         "STUDY = Study('trial', '?', grid(base, [{'recipe': r} for r in ('zc-swish', 'none')]))\n"

@@ -3,9 +3,9 @@ import pytest
 from experiments.report.page import write
 from experiments.report.results import read
 from experiments.report.sections.devices import reached, time_until
-from experiments.study import Study, grid
 from fl.server.journal import Journal
 from fl.simulation import run
+from fl.simulation.study import Study, grid
 
 FLEET = {
     "client.epochs": 2,

@@ -2,12 +2,13 @@
 
 import json
 import re
-import runpy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl.config import Experiment
+from fl.config.components import sources
+from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value
 from fl.config.renamed import modernize
 from fl.nn import relevant
@@ -96,17 +97,6 @@ class Study:
         write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much of a study is done."""
-
-    base: Experiment
-    """What its experiments have in common."""
-    seeds: tuple[int, ...]
-    suffix: str = ""
-    """Of a study's name, and so of its folder."""
-
-
 def _name_in(path: Path) -> str | None:
     """Return the name in a `study.json`, None where there is no such file."""
     if not path.exists():
@@ -149,17 +139,15 @@ def each(key: str, values: Iterable[Value]) -> list[dict[str, Value]]:
 def from_file(path: Path) -> Study:
     """Run a Python file and return the study that it names ``STUDY``.
 
-    The file becomes no module: it can't hide one of its name, and no bytecode is left beside it.
+    The file becomes no module that others could import, and no bytecode is left beside it.
 
     Raises:
         ConfigError: the file can't be run, or has no STUDY.
     """
     if not path.is_file():
         raise ConfigError(f"no study file {path}")
-    try:
-        study = runpy.run_path(str(path)).get("STUDY")
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    text = sources.as_text(sources.gather(path))
+    study = getattr(modules(text).module(path.stem), "STUDY", None)
     if not isinstance(study, Study):
         raise ConfigError(f"{path} has no STUDY = Study(name, question, experiments)")
     return study

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 
 from experiments.studies.catalogue import STUDIES
-from experiments.study import Study, from_file, grid
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.nn import relevant
+from fl.simulation.study import Study, from_file, grid
 
 AXES = st.fixed_dictionaries(
     {},
@@ -173,7 +173,7 @@ def test_a_damaged_question_is_named(tmp_path, content):
 
 FILE = """
 from dataclasses import dataclass
-from experiments.study import Study, grid
+from fl.simulation.study import Study, grid
 from fl.config import Experiment
 from fl.nn import relevant
 @dataclass
@@ -198,7 +198,7 @@ def test_a_file_s_study_is_found_and_the_file_leaves_no_trace(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("STUDY = (", "SyntaxError"),
+        ("STUDY = (", "mine.py:1: .* never closed"),
         ("import nothing_of_that_name", "ModuleNotFoundError"),
         ("STUDIES = 1", "has no STUDY"),
         ("STUDY = 1", "has no STUDY"),
