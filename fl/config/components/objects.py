@@ -9,7 +9,6 @@ import builtins
 import hashlib
 import inspect
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -115,38 +114,37 @@ class _Collected:
             return f"import {thing.__name__} as {name}"
         home = getattr(thing, "__module__", None)
         if isinstance(thing, type) or inspect.isfunction(thing):
-            if home == "__main__":
-                try:
-                    return textwrap.dedent(inspect.getsource(thing)).rstrip()
-                except (OSError, TypeError):
-                    raise ConfigError(
-                        f"the source of {name} can't be had; put it into a file"
-                    ) from None
-            return f"from {home} import {thing.__name__} as {name}"
-        if isinstance(thing, Value) or thing is None:
+            if home != "__main__":
+                return f"from {home} import {thing.__name__} as {name}"
+        elif isinstance(thing, Value) or thing is None:
             return f"{name} = {thing!r}"
-        if found := _assignment(name):
+        if found := _in_cells(name):
             return found
         raise ConfigError(f"the source of {name} can't be had; put it into a file")
 
 
-def _assignment(name: str) -> str | None:
-    """Return the last statement of the cells that assigns a name; None where there is none."""
-    cells = getattr(sys.modules["__main__"], "In", [])
-    for cell in reversed(cells):
+def _in_cells(name: str) -> str | None:
+    """Return the last statement of a notebook's cells that defines a name, None without one."""
+    for cell in reversed(getattr(sys.modules["__main__"], "In", [])):
         try:
             tree = ast.parse(cell)
         except SyntaxError:  # a cell with commands of the notebook
             continue
         for node in reversed(tree.body):
-            targets = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and _is_set(n)}
-            if isinstance(node, ast.Assign | ast.AnnAssign) and name in targets:
-                return ast.get_source_segment(cell, node)
+            if name in _defines(node):
+                first = min([node, *getattr(node, "decorator_list", [])], key=lambda n: n.lineno)
+                return "\n".join(cell.splitlines()[first.lineno - 1 : node.end_lineno])
     return None
 
 
-def _is_set(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Store)
+def _defines(node: ast.stmt) -> set[str]:
+    """Return the names that a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return {node.name}
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        parts = ast.walk(node)
+        return {n.id for n in parts if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return set()
 
 
 def _free(text: str) -> Iterator[str]:
