@@ -5,9 +5,9 @@ This is the first page to read, and the reference for all others. A test holds i
 rounds=3 --set engine=sequential --set device=cpu``. The engine adds speed, devices and resume.
 
 The path of a round here: `sample` -> `train` for each client -> `average` -> `accuracy`. In the
-engine `run_round` of fl/server/rounds.py calls strategies/fedavg.py to sample, sends requests
-through a grid to fl/client/task.py, which calls fl/training/loop.py to train, and adds the replies
-to `Mean` in strategies/fedavg.py; fl/training/loop.py evaluates.
+engine `run_round` of fl/server/rounds.py calls strategies/serving/server.py to sample, sends
+requests through a grid to fl/client/task.py, which calls fl/training/loop.py to train, and adds the
+replies to `Mean` in strategies/serving/server.py; fl/training/loop.py evaluates.
 """
 
 import sys

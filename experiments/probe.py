@@ -11,8 +11,8 @@ from fl.messages import records
 from fl.nn import fixed_in, fixed_statistics
 from fl.reproducibility import determinism
 from fl.reproducibility.seeds import torch_stream
-from fl.server.app import as_shared
 from fl.server.journal import EXPERIMENT, Journal
+from fl.tasks import objective
 from fl.training import parameters, signals
 
 
@@ -83,13 +83,13 @@ def measure(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
         if folder:
             number = _restore(network, folder)
         with fixed_statistics(network.module, fixed_in(knobs.state, number)):
-            layers = signals.layers(network, batch(knobs, images))
+            layers = signals.layers(network, batch(knobs, images), objective(knobs))
         fields = tuple(asdict(layer) for layer in layers)
         yield Probe(knobs, str(folder or ""), number, images, fields)
 
 
 def _network(knobs: Experiment) -> parameters.FlatNetwork:
-    return parameters.build_network(as_shared(knobs), torch_stream(knobs.seed, "init"))
+    return parameters.build_network(parameters.as_shared(knobs), torch_stream(knobs.seed, "init"))
 
 
 def _restore(network: parameters.FlatNetwork, folder: Path) -> int:
@@ -112,4 +112,4 @@ def batch(knobs: Experiment, number: int) -> Batch:
             f"--images={number}: {knobs.data.name} has {len(places):,} training images"
         )
     measured = knobs.replace({"signals.images": number})
-    return signals.draw(measured, load(knobs.data.name), places)
+    return signals.draw(measured, load(knobs), places)

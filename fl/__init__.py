@@ -6,30 +6,46 @@ Each name is loaded when it is first used, so that a device needs only what it r
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fl.reproducibility import shadowing
+
 if TYPE_CHECKING:
     from fl.config import Experiment as Experiment
     from fl.config.parsing import ConfigError as ConfigError
+    from fl.data.own import Dataset as Dataset
+    from fl.nn.convert import convert as convert
     from fl.nn.recipe import Place as Place
     from fl.nn.recipe import Recipe as Recipe
     from fl.reproducibility.seeds import stream as stream
+    from fl.server.result import load_model as load_model
+    from fl.server.watching.callback import Callback as Callback
     from fl.simulation.python import results as results
     from fl.simulation.python import run as run
     from fl.simulation.study import Study as Study
     from fl.simulation.study import each as each
     from fl.simulation.study import grid as grid
+    from fl.tasks.metrics import Metric as Metric
+    from fl.tasks.task import Task as Task
     from strategies.strategy import Strategy as Strategy
 
 __version__ = "0.1.0"
 
+shadowing.check()  # before anything is imported that needs our other packages
+
 _HOMES = {
+    "Callback": "fl.server.watching.callback",
     "ConfigError": "fl.config.parsing",
+    "Dataset": "fl.data.own",
     "Experiment": "fl.config",
+    "Metric": "fl.tasks.metrics",
     "Place": "fl.nn.recipe",
     "Recipe": "fl.nn.recipe",
     "Strategy": "strategies.strategy",
     "Study": "fl.simulation.study",
+    "Task": "fl.tasks.task",
+    "convert": "fl.nn.convert",
     "each": "fl.simulation.study",
     "grid": "fl.simulation.study",
+    "load_model": "fl.server.result",
     "results": "fl.simulation.python",
     "run": "fl.simulation.python",
     "stream": "fl.reproducibility.seeds",

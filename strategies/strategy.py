@@ -1,76 +1,186 @@
 """A strategy: how a server makes one network of many, and how a client's step is corrected for it.
 
-One file holds both halves of a strategy. The server half is a Flower `Strategy`, so Flower's own
-server can run it. The client half is a function that changes a client's gradient in plain torch.
+One class holds both halves, in plain NumPy and PyTorch. `Strategy` itself is FedAvg; a subclass
+overrides what it does differently, and `strategies.serving.gathering` plays it. All parameters of a
+network are one vector here. BatchNorm's statistics are not in it: they are averaged as `state.bn`
+says.
 """
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
-from flwr.serverapp import strategy as flower
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
-ROUND, WEIGHT = "server-round", "num-examples"
-"""The keys of records and of values in messages. Flower's own strategies use the same."""
-
+Vector = Float[np.ndarray, " weights"]
+"""All parameters of a network in one vector, in float64, as the server computes with them."""
 Weights = Float[Tensor, "*lanes weights"]
 """All parameters of a network in one vector, or such a row for each of several clients."""
-Correction = Callable[[Weights, Weights, Weights], None]
-"""A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
+Row = Float[Tensor, " weights"]
+"""All parameters of one network in one vector, or a number for each of them."""
+Vectors = MutableMapping[str, Tensor]
+"""Named vectors of a client, each with a number a weight, or such a row for each of several."""
+Correction = Callable[[Weights, Weights, Weights, Vectors], None]
+"""A client half: ``correct(gradient, weights, start, vectors)`` changes the gradient in place."""
 
 
-@runtime_checkable
-class Fold(Protocol):
-    """The replies of one round as they become one network: one at a time, in the order given."""
+@dataclass
+class Reply:
+    """What a client sent, as the server sees it."""
 
-    def add(self, reply: Message) -> None:
-        """Take a reply that has been checked."""
-        ...
+    partition: int
+    examples: int
+    """Examples that the client holds."""
+    steps: int
+    """Its optimizer steps."""
+    loss: float
+    """Mean loss in training."""
+    vectors: Mapping[str, Vector]
+    """The vectors that the strategy's `sent` names."""
+    read: Callable[[], Vector] = field(repr=False)
 
-    def result(self) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Return the network and the mean figures; (None, None) where no reply came."""
-        ...
+    @cached_property
+    def weights(self) -> Vector:
+        """The client's parameters."""
+        return self.read()
 
 
-class Strategy(flower.Strategy):
-    """A strategy whose rounds are repeatable and whose memory does not grow with their clients."""
+@dataclass
+class Gathered:
+    """What the server has gathered in a round."""
 
-    options: ClassVar[tuple[str, ...]] = ()
-    """Its own knobs: ``strategy.NAME`` is handed to its constructor as ``NAME``."""
+    number: int
+    """Of the round, from 1."""
+    clients: int
+    """N: clients in the federation."""
+    start: Vector
+    """The parameters at the beginning of the round."""
+    state: dict[str, Any]
+    """What the server remembers from round to round: arrays and numbers by name, which the
+    checkpoint carries. Numbers come back as arrays without dimensions."""
+    mean: Vector = field(default_factory=lambda: np.empty(0))
+    """The mean of the clients' parameters, weighted as `Strategy.weight` says; for `aggregate`."""
+    count: int = 0
+    """Replies that were used."""
+    sums: dict[str, Vector] = field(default_factory=dict)
+    """The sum over replies of each vector that the strategy's `sent` names."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Room for what `receive` leaves for `aggregate`; it is empty at the beginning of a round."""
+    replies: list[Reply] = field(default_factory=list)
+    """All replies in the order of partitions, where the strategy `holds` them; else empty."""
 
-    @abstractmethod
-    def fold(self, server_round: int) -> Fold:
-        """Begin to make one network of a round's replies."""
 
-    @staticmethod
-    def correction(config: ConfigRecord) -> Correction | None:
-        """Return what a request asks of a client's gradients; None: clients follow their own."""
-        return None
+@dataclass
+class Done:
+    """What a client has done in a round, once its training is over."""
 
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Fold replies one at a time, as Flower's server asks; the caller has checked them."""
-        fold = self.fold(server_round)
-        for reply in replies:
-            fold.add(reply)
-        return fold.result()
+    start: Row
+    """The parameters with which it began."""
+    weights: Row
+    """The parameters with which it ended."""
+    vectors: Vectors
+    """The client's vectors; what becomes of those in `kept` is what it has in its next round."""
+    number: int
+    """Of the round, from 1."""
+    rate: float
+    """The learning rate, `client.lr`."""
+    examples: int
+    """Examples that the client holds."""
+    steps: int
+    """Optimizer steps."""
+    loss: float
+    """Mean loss in training."""
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Ask nobody: clients score networks when they train, and the server on its own images."""
-        return ()
 
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        """Return nothing, since nobody was asked."""
+class Strategy:
+    """How models become one; as it stands, FedAvg: ``w = Σ n_k w_k / Σ n_k``.
 
-    def summary(self) -> None:
-        """Log nothing: `experiment.json` says what is run."""
+    A subclass's own knobs are the parameters of its ``__init__``, with defaults, set as
+    ``strategy.options.NAME``. Once made, a strategy does not change: what the server remembers
+    belongs into ``state``, what a client remembers into ``vectors``. So it is resumed to the byte.
+    """
+
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Vectors in the server's state that requests carry to clients; zeros at first."""
+    kept: ClassVar[tuple[str, ...]] = ()
+    """Vectors that each client keeps for itself from round to round; zeros at first."""
+    sent: ClassVar[tuple[str, ...]] = ()
+    """Vectors that replies carry to the server; `finish` returns them."""
+    holds: ClassVar[bool] = False
+    """Whether `aggregate` needs all replies of a round at once, as a median does. The server's
+    memory then grows with the clients of a round; otherwise it does not."""
+
+    def choose(
+        self,
+        number: int,
+        clients: Sequence[int],
+        count: int,
+        rng: np.random.Generator,
+        state: dict[str, Any],
+    ) -> Sequence[int]:
+        """Return the clients of a round: by default `count` of them, drawn uniformly.
+
+        Args:
+            number: of the round.
+            clients: partition ids that can be asked, sorted.
+            count: how many are to be asked, ``sampling.clients``, or all of `clients` if fewer.
+            rng: the generator of this round; the only randomness that is repeatable.
+            state: what the server remembers.
+        """
+        return rng.choice(clients, count, replace=False).tolist()
+
+    def weight(self, reply: Reply) -> float:
+        """Return the weight of a reply in the mean: by default its number of examples."""
+        return float(reply.examples)
+
+    def receive(self, gathered: Gathered, reply: Reply) -> None:
+        """Take note of a reply in ``gathered.notes``; called in the order of partitions."""
+
+    def aggregate(self, gathered: Gathered) -> Vector:
+        """Return the next global parameters: by default the mean.
+
+        It is not called in a round without usable replies.
+        """
+        return gathered.mean
+
+    def correct(
+        self, gradient: Weights, weights: Weights, start: Weights, vectors: Vectors
+    ) -> None:
+        """Change a client's gradient in place, before it is clipped: by default not at all.
+
+        The tensors are of one client, or have a row for each of several clients that train
+        together. So write what works on both: element by element, or with ``dim=-1``.
+
+        Args:
+            gradient: of the loss; change it in place.
+            weights: the client's parameters as they are.
+            start: the parameters at the beginning of the round.
+            vectors: those of `shared` and `kept`, by name.
+        """
+
+    def finish(self, done: Done) -> Mapping[str, Tensor] | None:
+        """Update a client's own vectors after its training, and return those of `sent`."""
+
+    def correction(self) -> Correction | None:
+        """Return `correct`, or None where clients follow their own gradients."""
+        return self.correct if overrides(self, "correct") else None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if "_sealed" in vars(self):
+            raise AttributeError(
+                f"{type(self).__name__}.{name} is set after the strategy was made, and would be "
+                "lost on --resume; keep it in the server's state or in a client's vectors"
+            )
+        object.__setattr__(self, name, value)
+
+    def seal(self) -> None:
+        """Refuse changes from here on."""
+        object.__setattr__(self, "_sealed", True)
+
+
+def overrides(strategy: Strategy, name: str) -> bool:
+    """Return whether a strategy has a method of its own in the place of `Strategy`'s."""
+    return getattr(type(strategy), name) is not getattr(Strategy, name)

@@ -100,7 +100,7 @@ PLANTED = {
     "partitions/iid.py": "import torch\n",
     "fl/training/loop.py": "import flwr.app\n",
     "fl/reproducibility/seeds.py": "from fl.server import journal\n",
-    "strategies/fedavg.py": "from fl.messages import records\n",
+    "strategies/serving/server.py": "from fl.messages import records\n",
     "fl/client/app.py": "import ray\n",
 }
 
@@ -158,7 +158,7 @@ def test_the_bundle_holds_what_a_device_runs_and_is_small():
 
     raw = build_fab_from_disk(ROOT)
     names = zipfile.ZipFile(io.BytesIO(raw)).namelist()
-    assert len(raw) < 700_000  # Flower stores without compression; half of it is documentation
+    assert len(raw) < 850_000  # Flower stores without compression; half of it is documentation
     rooms = {name.partition("/")[0] for name in names if "/" in name}
     assert rooms - {".info"} == {"fl", "strategies", "partitions"}
     left_out = {ROOT / "experiments", ROOT / "fl" / "data" / "sets"}

@@ -42,7 +42,7 @@ def made(
         adapt: changes the network in place where ours differs on purpose.
         knobs: of timm's network.
     """
-    net = timm.create_model(name, num_classes=10, **knobs)
+    net = timm.create_model(name, num_classes=10, **knobs)  # pyrefly: ignore  # pyrefly: ignore
     adapt(net)
     return fingerprint(net, shape)
 

@@ -21,9 +21,10 @@ import fl.training.step
 import fl.vectorized.lanes
 import fl.vectorized.scheduler
 import fl.vectorized.tracing
-import strategies.fedavg
+import strategies.serving.server
 from experiments.bench.jobs import JOBS, Size, job
 from fl.server.journal import Journal
+from fl.server.watching.callback import Callback, Line
 from fl.simulation import run
 
 PARTS = [
@@ -36,7 +37,7 @@ PARTS = [
     ("clients end", fl.client.task.Task, "end"),
     ("clients, the rest", fl.client.task, "answer"),
     ("replies checked", fl.server.replies.Replies, "_fault"),
-    ("replies folded", strategies.fedavg.Mean, "add"),
+    ("replies folded", strategies.serving.server.Mean, "add"),
     ("evaluation", fl.server.rounds.Rounds, "_evaluate"),
     ("journal and checkpoint", fl.server.rounds.Rounds, "_finish"),
     ("the round, the rest", fl.server.rounds.Rounds, "run_round"),
@@ -62,6 +63,15 @@ def watched(name: str, part: Callable) -> Callable:
     return timed
 
 
+class Settled(Callback):
+    """Forgets what the first two rounds took, which trace, load and fill caches."""
+
+    def round_done(self, line: Line) -> None:
+        """Forget."""
+        if line["round"] == 2:
+            spent.clear()
+
+
 def main() -> None:
     """Print a table of milliseconds a round."""
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -76,9 +86,7 @@ def main() -> None:
         knobs = knobs.replace({"engine": "sequential"} if asked.level == "sequential" else engine)
         for name, owner, part in PARTS:
             setattr(owner, part, watched(name, getattr(owner, part)))
-        # The first two rounds trace, load and fill caches.
-        watch = lambda line: spent.clear() if line["round"] == 2 else None  # noqa: E731
-        run(knobs, Journal(Path(folder) / "run"), watch=watch)
+        run(knobs, Journal(Path(folder) / "run"), callbacks=[Settled()])
     total = sum(spent.values())
     for name, seconds in sorted(spent.items(), key=lambda part: -part[1]):
         _tell(name, seconds / (asked.rounds - 1), seconds / total)

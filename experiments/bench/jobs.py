@@ -136,7 +136,7 @@ def job(
 
 def network(knobs: Experiment) -> nn.Module:
     """Return the job's network with its initial weights, the same for every contender."""
-    dataset, generator = load(knobs.data.name), torch_stream(knobs.seed, "init")
+    dataset, generator = load(knobs), torch_stream(knobs.seed, "init")
     return build(knobs.network, knobs.recipe, dataset.shape, len(dataset.classes), generator)
 
 
@@ -147,7 +147,7 @@ def flops_per_image(knobs: Experiment) -> float:
     an addition being two.
     """
     net, size = network(knobs), knobs.client.batch_size
-    images = torch.zeros(size, *load(knobs.data.name).shape)
+    images = torch.zeros(size, *load(knobs).shape)
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(net(images), torch.zeros(size, dtype=torch.long)).backward()
     return counter.get_total_flops() / size

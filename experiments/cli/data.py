@@ -17,6 +17,7 @@ from fl.data import CATALOGUE, deal, fashion_mnist_small, load, write_shard
 from fl.data.catalogue import find, place, read
 from fl.data.dataset import DataNotHere
 from fl.data.sets import ORIGINS, FetchProgress, fetch
+from fl.data.shares import named_classes
 
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folders go.")]
 
@@ -67,18 +68,17 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
     """Show who holds what in a deal; with --out, draw it, and examples of every class."""
     plots = terminal.plots() if out else None
     knobs = terminal.knobs(config, settings)
-    dataset = load(knobs.data.name)
-    parts = [part.numpy() for part in deal(knobs)]
-    counts = partitions.counts(dataset.train.labels.numpy(), parts, len(dataset.classes))
-    table = Table("client", "examples", *dataset.classes, box=None)
+    parts, (labels, names) = [part.numpy() for part in deal(knobs)], named_classes(knobs)
+    counts = partitions.counts(labels, parts, len(names))
+    table = Table("client", "examples", *names, box=None)
     for client, row in enumerate(counts.tolist()):
         table.add_row(str(client), str(sum(row)), *(str(count or "·") for count in row))
     terminal.show(table)
     say(str(partitions.measure(counts)))
     if plots and out:
         title = f"{plots.partition(knobs.to_flat())}, seed {knobs.seed}"
-        plots.save(plots.deal(counts, dataset.classes, title), out / "deal")
-        plots.save(plots.contact_sheet(dataset), out / "examples")
+        plots.save(plots.deal(counts, names, title), out / "deal")
+        plots.save(plots.contact_sheet(load(knobs), labels, names), out / "examples")
         say(f"drawn: {out / 'deal.png'}, {out / 'examples.png'}, and both as svg")
 
 

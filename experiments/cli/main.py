@@ -11,24 +11,29 @@ import click
 import typer
 from rich.table import Table
 
-from experiments.cli import bench, data, deploy, probe, study
-from experiments.cli.progress import Display
+from experiments.cli import bench, data, deploy, new, predict, probe, study, watch
+from experiments.cli.progress import Display, Shown
 from experiments.cli.terminal import (
+    Callbacks,
     Config,
     Json,
     Out,
     Quiet,
     Settings,
+    Track,
     console,
     interrupted,
+    knobs_of,
     say,
     show,
     typed,
     worker_pool,
+    written,
 )
-from experiments.cli.terminal import knobs as read_knobs
+from experiments.cli.terminal import flat as read_flat
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies.workers import Job
+from experiments.trackers import watchers
 from fl.config import Experiment, components
 from fl.config.parsing import ConfigError, did_you_mean
 from fl.data import fashion_mnist_small
@@ -37,8 +42,10 @@ from fl.nn.recipes import RECIPES
 from fl.reproducibility.errors import in_words
 from fl.server.failures import Failure, RunFailed
 from fl.server.journal import Journal
+from fl.server.opening import check
 from fl.simulation import run as run_simulation
 from fl.simulation.python import default_folder
+from fl.tasks import objective
 
 app = typer.Typer(
     help="Federated, normalizer-free: how networks without batch normalization train on unequal "
@@ -84,7 +91,18 @@ def run(
             "--runtime", help="ray: on the cluster of RAY_ADDRESS or, without it, on this machine."
         ),
     ] = Runtime.inline,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on after an interruption; with --out, knobs are known."),
+    ] = False,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            min=1,
+            help="Rounds in all; the run in --out goes on to so many, finished or not.",
+        ),
+    ] = None,
     debug: Annotated[
         bool,
         typer.Option(
@@ -93,17 +111,22 @@ def run(
             "it is, so that breakpoint() and post-mortem debugging work.",
         ),
     ] = False,
+    track: Track = None,
+    callback: Callbacks = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run one experiment."""
     if debug and (workers or runtime is Runtime.ray):
         raise ConfigError("--debug trains in one process; leave --workers and --runtime out")
-    knobs = read_knobs(config, settings)
+    made = [make() for make in watchers(track or [], callback or [])]
+    knobs = knobs_of(out, read_flat(config, settings), resume, rounds)
+    resume = resume or rounds is not None
     folder = out or default_folder(knobs)
     journal, job = Journal(folder), Job(f"{knobs.recipe}_seed-{knobs.seed}", knobs, folder)
     display = Display([job], console, quiet or debug)
-    finished_before = journal.result() is not None
+    shown = Shown(display, job)
+    finished_before = check(journal, knobs, resume).result is not None
     try:
         with display.shown(), worker_pool(None, workers, runtime is Runtime.ray) as pool:
             result = run_simulation(
@@ -113,18 +136,22 @@ def run(
                 pool=pool,
                 debug=debug,
                 resume=resume,
-                watch=lambda line: None if finished_before else display.round(job, line),
+                callbacks=made if finished_before else [shown, *made],
                 command=typed(),
             )
     except KeyboardInterrupt:
         interrupted(f"{typed()} --resume" if out else f"{typed()} --out {folder} --resume")
+    metric = objective(knobs).primary
+    last, best = (written(result[f"{when}_{metric.name}"], metric) for when in ("final", "best"))
+    say(
+        f"{metric.title} {last} after {result['rounds']} rounds, best {best} in round "
+        f"{result['best_round']}; {result['images_per_second']:,.0f} images/s; ended by "
+        f"{result.get('ended_by', 'its rounds')}; {folder}"
+    )
     if finished_before:
         say(f"{folder} holds this experiment, finished; nothing was trained again")
-    say(
-        f"accuracy {result['final_accuracy']:.3f} after {result['rounds']} rounds, best "
-        f"{result['best_accuracy']:.3f} in round {result['best_round']}; "
-        f"{result['images_per_second']:,.0f} images/s; {folder}"
-    )
+    else:
+        say(shown.account())
     say(f"model_sha256 {result['model_sha256']}")
     if as_json:
         say(json.dumps({**result, "folder": str(folder)}))
@@ -182,11 +209,14 @@ def report(folder: Path, as_json: Json = False) -> None:
 
 for command in (
     study.demo,
+    new.new,
     run,
     study.study,
     study.studies,
+    watch.watch,
     report,
     probe.probe,
+    predict.predict,
     bench.bench,
     knobs,
 ):

@@ -1,7 +1,8 @@
 """What a person sees while runs are under way: bars in a terminal, plain lines elsewhere."""
 
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -9,14 +10,26 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
-from experiments.cli.terminal import say
+from experiments.cli.terminal import say, written
 from experiments.studies.workers import Job
+from fl.server.result import ending
+from fl.server.watching.callback import Callback, Line, RunInfo
+from fl.tasks import Metric, objective
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name without its middle, if it is too long: it begins and ends with what differs."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) // 2
+    return f"{name[: width - 1 - end]}…{name[-end:]}"
 
 
 class Display:
@@ -30,20 +43,18 @@ class Display:
         self.console, self.single = console, len(jobs) == 1
         self.bars = console.is_terminal and not quiet
         self.rounds = sum(job.experiment.rounds for job in jobs)
-        self.done = 0
         self.finished, self.jobs = 0, len(jobs)
         self.tasks: dict[str, TaskID] = {}
         self.begun: dict[str, float] = {}
-        self.progress = Progress(
+        self.lines: dict[str, list[dict]] = {}
+        whole: list[ProgressColumn] = [
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=10, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not self.bars,
-        )
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+        ]
+        self.progress = Progress(*whole, console=console, disable=not self.bars)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -52,14 +63,12 @@ class Display:
             self.total = self.progress.add_task("rounds", total=self.rounds, figures="")
             yield
 
-    def round(self, job: Job, line: dict) -> None:
+    def round(self, job: Job, line: Line) -> None:
         """Take note of a finished round."""
         number, last = line["round"], job.experiment.rounds
         self.begun.setdefault(job.name, time.monotonic())
-        figures = f"accuracy {line['test_accuracy']:.3f}"
-        if line["train_seconds"]:
-            figures += f", {line['images'] / line['train_seconds']:,.0f} images/s"
-        if line["refused"]:
+        figures = _figures(line, objective(job.experiment).primary)
+        if line["refused"] and not line.replayed:
             first = line["refused"][0]
             reason = " ".join(first["reason"].split())
             say(
@@ -68,26 +77,94 @@ class Display:
                 self.console,
             )
         if number:
-            self.progress.advance(self.total)
-        self._bar(job, number, figures)
-        if number == last:
+            self._advance(line.replayed)
+        lines = self.lines.setdefault(job.name, [])
+        lines.append(line)
+        ended = ending(lines, job.experiment) is not None
+        self._bar(job, number, figures, ended)
+        if ended:
             self.finished += 1
-        if self.bars or not (self.single or number == last):
+            self.rounds -= last - number  # which patience may leave out
+            self.progress.update(self.total, total=self.rounds)
+        if self.bars or line.replayed or not (self.single or ended):
             return
         prefix = "" if self.single else f"[{self.finished}/{self.jobs}] {job.name}, "
         seconds = time.monotonic() - self.begun[job.name]
         say(f"{prefix}round {number}/{last}: {figures}, {seconds:.0f} s", self.console)
 
-    def _bar(self, job: Job, number: int, figures: str) -> None:
+    def _advance(self, replayed: bool) -> None:
+        """Move the bar over all rounds; those that were there say nothing of the time left."""
+        if not replayed:
+            self.progress.advance(self.total)
+            return
+        (total,) = [task for task in self.progress.tasks if task.id == self.total]
+        self.progress.reset(self.total, completed=int(total.completed) + 1)
+
+    def _bar(self, job: Job, number: int, figures: str, ended: bool) -> None:
         """Show, move or remove a run's bar."""
+        label = shortened(job.name, min(max(self.console.width - 60, 12), 48))
         if self.single:
-            self.progress.update(self.total, description=job.name, figures=figures)
+            self.progress.update(self.total, description=label, figures=figures)
             return
         if job.name not in self.tasks:
             self.tasks[job.name] = self.progress.add_task(
-                job.name, total=job.experiment.rounds, figures=figures
+                label, total=job.experiment.rounds, figures=figures
             )
         task = self.tasks[job.name]
         self.progress.update(task, completed=number, figures=figures)
-        if number == job.experiment.rounds:
+        if ended:
             self.progress.update(task, visible=False)
+
+
+def _figures(line: Mapping, metric: Metric) -> str:
+    """Return a round's score and speed in few words."""
+    said = [f"{metric.title} {written(line[f'test_{metric.name}'], metric)}"]
+    if line["train_seconds"]:
+        said.append(f"{line['images'] / line['train_seconds']:,.0f} images/s")
+    return ", ".join(said)
+
+
+class Shown(Callback):
+    """Shows one run on a display, and accounts for its time.
+
+    Args:
+        display: that of the job.
+        job: what is run.
+    """
+
+    def __init__(self, display: Display, job: Job) -> None:
+        self.display, self.job = display, job
+        self.created = self.begun = time.monotonic()
+        self.engine: Mapping = {}
+        self.lines: list[Line] = []
+
+    def run_begun(self, run: RunInfo) -> None:
+        """Say how much was done before."""
+        self.begun = time.monotonic()
+        self.engine = dict(run.conditions.get("engine") or {})  # pyrefly: ignore
+        if (last := run.resumed_after) is not None:
+            rounds = run.knobs.rounds
+            say(f"resumed: {last} of {rounds} rounds were done before", self.display.console)
+
+    def round_done(self, line: Line) -> None:
+        """Show a round."""
+        self.display.round(self.job, line)
+        if not line.replayed:
+            self.lines.append(line)
+
+    def account(self) -> str:
+        """Return, in one line, who trained and what took how long; rounds from before left out."""
+        engine, workers = self.engine.get("engine", "sequential"), self.engine.get("workers", 1)
+        trained = [line["train_seconds"] for line in self.lines if line["round"]]
+        prepared, evaluated = (
+            self.begun - self.created,
+            sum(line["eval_seconds"] for line in self.lines),
+        )
+        said = f"{sum(trained):.1f} s of training"
+        if len(trained) > 2 and trained[0] > 2 * statistics.median(trained[1:]):
+            said += f" ({trained[0]:.1f} s in its first round, for caches and traces)"
+        why = f" ({self.engine['why']})" if self.engine.get("why") else ""
+        return (
+            f"engine {engine}{why}, {workers} worker{'s' if workers != 1 else ''}; "
+            f"{prepared:.1f} s of preparing, {said}, {evaluated:.1f} s of evaluating"
+        )

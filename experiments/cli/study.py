@@ -2,18 +2,23 @@
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from experiments.cli.progress import Display
 from experiments.cli.terminal import (
+    Callbacks,
     Json,
     Out,
     Quiet,
     Settings,
+    Track,
     console,
     interrupted,
     say,
@@ -24,9 +29,12 @@ from experiments.cli.terminal import (
 from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies.catalogue import STUDIES
+from experiments.studies.status import look
 from experiments.studies.workers import Job, work_through, work_with
+from experiments.trackers import watchers
 from fl.config.parsing import ConfigError
 from fl.reproducibility.provenance import cores
+from fl.server.watching.callback import Callback
 from fl.simulation import study as studies_of
 from fl.simulation.study import Study
 
@@ -36,9 +44,21 @@ Jobs = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _How:
+    """How a study is done."""
+
+    jobs: int | None
+    quiet: bool
+    as_json: bool
+    ray: str | None = None
+    watchers: Sequence[Callable[[], Callback]] = ()
+
+
 def demo(out: Out = None, jobs: Jobs = None, quiet: Quiet = False, as_json: Json = False) -> None:
     """Compare six recipes on shipped images, in two to three minutes, and write a report."""
-    _study(STUDIES["demo"]["small"](), out or Path("runs/demo"), jobs, quiet, as_json)
+    how = _How(jobs, quiet, as_json)
+    _study(STUDIES["demo"]["small"](), out or Path("runs/demo"), how)
 
 
 def study(
@@ -56,6 +76,14 @@ def study(
             "machine.",
         ),
     ] = None,
+    track: Track = None,
+    callback: Callbacks = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", help="Begin in a new folder beside the study's, which stays as it is."
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +103,9 @@ def study(
         chosen = chosen.fixing(flat_knobs(None, settings))
     if ray and jobs:
         raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
-    _study(chosen, out or Path("runs") / chosen.name, jobs, quiet, as_json, ray)
+    how = _How(jobs, quiet, as_json, ray, watchers(track or [], callback or []))
+    folder = out or Path("runs") / chosen.name
+    _study(chosen, studies_of.fresh(folder) if fresh else folder, how)
 
 
 def studies() -> None:
@@ -88,18 +118,37 @@ def studies() -> None:
     show(table)
 
 
-def _study(
-    chosen: Study, out: Path, jobs: int | None, quiet: bool, as_json: bool, ray: str | None = None
-) -> None:
+def _begin(chosen: Study, out: Path) -> None:
+    """Open a study's folder, and say what is not as it was there."""
+    try:
+        told = chosen.begin(out, typed())
+    except studies_of.ChangedStudy as error:
+        for line in error.changes[: studies_of.MOST_TOLD]:
+            say(line, Console(stderr=True))
+        if (more := len(error.changes) - studies_of.MOST_TOLD) > 0:
+            say(f"and {more} more changes", Console(stderr=True))
+        raise ConfigError(
+            f"{out} holds this study as it was before: put it back, or add --fresh to run it anew "
+            f"in {studies_of.fresh(out)}"
+        ) from None
+    for line in told:
+        say(line)
+
+
+def _study(chosen: Study, out: Path, how: _How) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
-    chosen.begin(out, typed())
+    _begin(chosen, out)
     work = [
-        Job(name, experiment, out / name)
+        Job(name, experiment, out / name, how.watchers)
         for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
     ]
-    display, jobs = Display(work, console, quiet), 1 if ray else jobs or cores()
-    say(f"runs: {len(work)}, at most {jobs} at a time, into {out}")
+    display, ray = Display(work, console, how.quiet), how.ray
+    jobs = 1 if ray else how.jobs or cores()
+    before = look(out)
+    said = f"; {before.rounds[0]} of {display.rounds} rounds were done before"
+    said = f"{said}, {before.counts.get('done', 0)} runs to the end" if before.rounds[0] else ""
+    say(f"runs: {len(work)}, at most {jobs} at a time, into {out}{said}")
     try:
         with display.shown(), worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
             if pool:
@@ -114,7 +163,7 @@ def _study(
     say(f"{len(work) - len(failed)} of {len(work)} runs in {time.monotonic() - begun:.0f} s")
     if page:
         say(f"report: {page}")
-    if as_json:
+    if how.as_json:
         say(json.dumps({"report": page, "runs": len(work), "failed": failed}))
     if failed:
         raise typer.Exit(1)

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +15,9 @@ from rich.table import Table
 from fl.config import Experiment, components
 from fl.config.parsing import ConfigError, Value, parse_settings, read_toml
 from fl.config.renamed import modernize
+from fl.server.journal import EXPERIMENT, Journal
 from fl.simulation.worker_pool import WorkerPool
+from fl.tasks import Metric
 
 Settings = Annotated[
     list[str] | None,
@@ -25,6 +27,22 @@ Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of kn
 Out = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines instead of bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME[:DIR]",
+        help="Log figures to tensorboard, mlflow or wandb (offline); may be given many times.",
+    ),
+]
+Callbacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--callback",
+        metavar="FILE.py:NAME",
+        help="A callback of your own, told of every round; may be given many times.",
+    ),
+]
 
 console = Console()
 
@@ -32,6 +50,13 @@ console = Console()
 def say(text: str, on: Console = console) -> None:
     """Print a line as it is: no wrapping, no markup."""
     on.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def written(value: float | None, metric: Metric) -> str:
+    """Write a metric's value on a line of progress."""
+    if value is None:
+        return "unknown"
+    return f"{value:.3f}" if metric.fraction else f"{value:.4g}"
 
 
 def typed() -> str:
@@ -51,14 +76,40 @@ def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
 
 def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
     """Read knobs, as they were given, from a file, then from --set, which wins."""
-    in_file = modernize(read_toml(config)) if config else {}
-    for key in components.KEYS & in_file.keys():
-        in_file[key] = components.located(str(in_file[key]), config.parent)  # pyrefly: ignore
+    in_file = components.beside(modernize(read_toml(config)), config.parent) if config else {}
     found = {**in_file, **modernize(parse_settings(settings or []))}
     for key in found:
-        if key.startswith("run."):
-            raise ConfigError(f"{key} is for flwr run; here it is --out DIR and --resume")
+        if key in ("run.dir", "run.resume", "run.callbacks"):
+            raise ConfigError(
+                f"{key} is for flwr run; here it is --out DIR, --resume and --callback"
+            )
     return found
+
+
+def knobs_of(
+    folder: Path | None, given: Mapping[str, Value], resume: bool, rounds: int | None
+) -> Experiment:
+    """Return the experiment that a command is about: a folder's, as far as the command goes on.
+
+    Args:
+        folder: `--out`; None: one that is named by the knobs.
+        given: the knobs of the command.
+        resume: `--resume`.
+        rounds: `--rounds`; the run in the folder goes on to so many.
+
+    Raises:
+        ConfigError: the folder has no run to go on with, and no knobs are given to begin one.
+    """
+    length = {"rounds": rounds} if rounds else {}
+    if folder and (resume or rounds):
+        if (folder / EXPERIMENT).is_file():
+            there = Experiment.from_flat(Journal(folder).header()["knobs"])
+            return there.replace({**given, **length})
+        if not given:
+            raise ConfigError(
+                f"{folder} holds no run to go on with; leave --resume and --rounds out to begin one"
+            )
+    return Experiment.from_flat({**given, **length})
 
 
 def ray_actors() -> ModuleType:

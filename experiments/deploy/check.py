@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -11,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.deploy.folder import CONNECTION, SOURCE
+from experiments.deploy.app import write_app
+from experiments.deploy.folder import CONNECTION
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError, read_toml, to_toml
 from fl.data import load
@@ -23,9 +23,8 @@ CLOCK_SECONDS = 5.0
 
 _Form = tuple[tuple[int, ...], int]  # an image's shape, and how many classes there are
 
-_ROOMS = ("fl", "strategies", "partitions")
 _WAIT = ANSWER_SECONDS + 120  # what it takes to begin, and to look for the last answers
-_SERVER, _PING = 'serverapp = "fl.server.app:app"', 'serverapp = "fl.server.ping:app"'
+_PING = "fl.server.ping:app"
 
 
 @dataclass
@@ -106,7 +105,7 @@ def _form(told: dict) -> _Form:
 def _expected(devices: list[Device], knobs: Experiment) -> _Form | None:
     """Return the form of the run's images: the data set's, or what most devices hold."""
     if knobs.data.name != DEVICES:
-        form = load(knobs.data.name).form
+        form = load(knobs).form
         return form.shape, form.classes
     forms = Counter(_form(device.told) for device in devices if "shape" in device.told)
     return forms.most_common(1)[0][0] if forms else None  # of equally many the first device's
@@ -139,7 +138,7 @@ class Flower:
         """Submit a run that trains nobody, and return what it has written down."""
         with tempfile.TemporaryDirectory(prefix="fednf-check-") as name:
             here = Path(name)
-            self._write_app(here / "app")
+            write_app(here / "app", _PING)
             settings = to_toml({**knobs.to_flat(), "run.dir": str(here)})
             (here / "run.toml").write_text(settings, encoding="utf-8")
             config = str(here / "run.toml")
@@ -153,15 +152,6 @@ class Flower:
                     )
                 time.sleep(0.5)
             return json.loads((here / FILE).read_text(encoding="utf-8"))
-
-    def _write_app(self, folder: Path) -> None:
-        """Write the app of a run, with another server in it."""
-        for room in _ROOMS:
-            ignored = shutil.ignore_patterns("__pycache__", "shipped")
-            shutil.copytree(SOURCE / room, folder / room, ignore=ignored)
-        project = (SOURCE / "pyproject.toml").read_text(encoding="utf-8")
-        (folder / "pyproject.toml").write_text(project.replace(_SERVER, _PING))
-        shutil.copy(SOURCE / "LICENSE", folder)
 
     def _ask(self, *words: str) -> dict:
         command = ["flwr", *words, "--format", "json"]

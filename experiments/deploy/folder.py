@@ -4,23 +4,18 @@ import os
 import re
 import shutil
 import tempfile
-import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from string import Template
 
-from packaging.requirements import Requirement
-
+from experiments.deploy.app import needed
 from experiments.deploy.credentials import certificates, key_pair
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError, to_toml
 from fl.data import write_shard
 from fl.server.app import prepare
-
-SOURCE = Path(__file__).parents[2]
-"""The app that `flwr run` bundles: where pyproject.toml and the rooms are."""
 
 CONNECTION = "fednf"
 """What Flower's command line calls the server."""
@@ -74,8 +69,6 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
     """
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} exists; choose another folder, or remove it")
-    if not (SOURCE / "pyproject.toml").is_file():
-        raise ConfigError(f"{SOURCE} has no pyproject.toml, which flwr run needs: see README")
     if knobs.data.name != DEVICES:
         prepare(knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +84,7 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
 def _write(folder: Path, knobs: Experiment, server: Server) -> None:
     clients = knobs.partition.clients
     fields = {**server.fields, "clients": str(clients), "last": str(clients - 1)}
-    fields |= {"source": str(SOURCE), **_said_of_data(knobs)}
+    fields |= _said_of_data(knobs)
     authority, certificate, key = certificates(list(dict.fromkeys((*server.hosts, *_LOCAL))))
     (folder / "server" / "keys").mkdir(parents=True)
     (folder / "server" / "ca.pem").write_bytes(authority)
@@ -132,11 +125,8 @@ def requirements(knobs: Experiment) -> str:
     Raises:
         ConfigError: one of them is not installed here, so its version is unknown.
     """
-    project = tomllib.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"]
-    if knobs.data.name == DEVICES:
-        lines = [*lines, *project["optional-dependencies"]["data"]]
-    return "".join(_pinned(Requirement(line).name) for line in lines)
+    extra = "data" if knobs.data.name == DEVICES else ""
+    return "".join(_pinned(name) for name in needed(extra))
 
 
 def _pinned(name: str) -> str:

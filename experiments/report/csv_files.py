@@ -50,12 +50,13 @@ def summary(results: Results) -> str:
 
 def _summary(cell: Cell) -> Row:
     row: dict[str, object] = {**_whose(cell.series, cell.condition), "seeds": cell.final.n}
+    metric = cell.measure.name
     for name, spread in (("final", cell.final), ("best", cell.best)):
         row |= {
-            f"{name}_accuracy_mean": spread.mean,
-            f"{name}_accuracy_min": spread.low,
-            f"{name}_accuracy_max": spread.high,
-            f"{name}_accuracy_sd": spread.sd,
+            f"{name}_{metric}_mean": spread.mean,
+            f"{name}_{metric}_min": spread.low,
+            f"{name}_{metric}_max": spread.high,
+            f"{name}_{metric}_sd": spread.sd,
         }
     row |= _held_out(cell)
     row["best_rounds"] = " ".join(str(number) for number in cell.best_rounds)

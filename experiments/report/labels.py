@@ -103,6 +103,12 @@ def settings(knobs: Knobs) -> dict[str, Setting]:
     return {setting.aspect: setting for setting in found}
 
 
+def data_set(name: object) -> str:
+    """Name a data set; of one that is known by its hash, by the first digits."""
+    text = str(name)
+    return text[: len("kept:") + 8] if text.startswith("kept:") else text
+
+
 def values(experiments: Iterable[Mapping[str, object]], key: str) -> list[object]:
     """Return the distinct values of a key, sorted, among the experiments that have it."""
     found = {experiment[key] for experiment in experiments if key in experiment}
@@ -193,5 +199,7 @@ def _plain(key: str, value: Value) -> Setting:
         return Setting(key, (-math.inf, ""), plain)
     number = isinstance(value, int | float)
     text = f"{value:g}" if number and not isinstance(value, bool) else str(value).lower()
+    if key == "data.name":
+        text = data_set(value)
     rank = (float(value), "") if number else (math.inf, text)
     return Setting(key, rank, _WORDS.get(key, f"{key} = {{}}").format(text))

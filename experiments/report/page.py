@@ -55,14 +55,16 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
     """Make all sections; their figures are also written as files."""
     parts = [introduction.heading(results), answers.answer(results), answers.notices(results)]
     if results.finished:
-        dots = _picture(
-            folder / "accuracy", accuracy.dots(results), "Accuracy after the last round"
-        )
-        trend = _optional(folder / "skew", skew.figure(results), "Accuracy by skew of the clients")
+        measure = results.measure
+        title = f"{measure.heading} after the last round"
+        dots = _picture(folder / measure.name, accuracy.dots(results), title)
+        title = f"{measure.heading} by skew of the clients"
+        trend = _optional(folder / "skew", skew.figure(results), title)
         parts.append(answers.accuracy(results, dots, trend))
         gradients = _optional(folder / "gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))
-    curves = _picture(folder / "rounds", accuracy.curves(results), "Accuracy over rounds")
+    title = f"{results.measure.heading} over rounds"
+    curves = _picture(folder / "rounds", accuracy.curves(results), title)
     parts.append(answers.over_rounds(results, curves))
     parts.append(_signals(results, measured, folder))
     deals, faults = circumstances.deals(results.runs)

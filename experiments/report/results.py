@@ -1,48 +1,16 @@
 """What came out: the runs below a folder, grouped into cells, with their statistics over seeds."""
 
 import json
-import statistics
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from experiments.report.labels import Group, group
+from experiments.report.measure import Measure, Spread
 from fl.config.parsing import ConfigError, Value
 from fl.server.journal import EXPERIMENT, Journal
 from fl.simulation.study import STUDY
-
-
-@dataclass(frozen=True)
-class Spread:
-    """One figure over several seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def n(self) -> int:
-        """How many seeds."""
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return statistics.fmean(self.values)
-
-    @property
-    def low(self) -> float:
-        """The smallest value."""
-        return min(self.values)
-
-    @property
-    def high(self) -> float:
-        """The largest value."""
-        return max(self.values)
-
-    @property
-    def sd(self) -> float | None:
-        """The sample's standard deviation; None for a single seed."""
-        return statistics.stdev(self.values) if self.n > 1 else None
 
 
 @dataclass(frozen=True)
@@ -73,9 +41,14 @@ class Run:
         return int(self.knobs["seed"])
 
     @property
-    def chance(self) -> float:
-        """Accuracy of guessing: the share of the most frequent class of the test images."""
-        return float(self.header["chance"])  # pyrefly: ignore
+    def chance(self) -> float | None:
+        """What guessing gives: the metric of the best constant answer; None if it is not known."""
+        return self.header["chance"]  # pyrefly: ignore
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The primary metric."""
+        return Measure.of(self.header)
 
     @property
     def rounds_done(self) -> int:
@@ -93,13 +66,18 @@ class Cell:
 
     @cached_property
     def final(self) -> Spread:
-        """Test accuracy after the last round."""
-        return self._spread("final_accuracy")
+        """The primary metric on the test split after the last round."""
+        return self._spread(f"final_{self.measure.name}")
 
     @cached_property
     def best(self) -> Spread:
-        """Test accuracy after the best round."""
-        return self._spread("best_accuracy")
+        """The primary metric on the test split after the best round."""
+        return self._spread(f"best_{self.measure.name}")
+
+    @property
+    def measure(self) -> Measure:
+        """The primary metric of its runs."""
+        return self.runs[0].measure
 
     @property
     def best_rounds(self) -> tuple[int, ...]:
@@ -115,8 +93,9 @@ class Cell:
         """Return the sum of a figure of `result.json` over the runs."""
         return sum(self._spread(figure).values)
 
-    def gain_over(self, other: "Cell", figure: str = "final_accuracy") -> Spread | None:
+    def gain_over(self, other: "Cell") -> Spread | None:
         """Return by how much these runs exceed the others, seed by seed; None without a pair."""
+        figure = f"final_{self.measure.name}"
         there = {run.seed: run.result[figure] for run in other.runs if run.result}
         pairs = [(run.result[figure], run.seed) for run in self.runs if run.result]
         gains = tuple(value - there[seed] for value, seed in pairs if seed in there)
@@ -175,14 +154,24 @@ class Results:
         return {key: Cell(*key, tuple(found)) for key, found in runs.items()}
 
     @property
+    def measure(self) -> Measure:
+        """The primary metric, which all runs have in common."""
+        return self.runs[0].measure
+
+    @property
     def about_recipes(self) -> bool:
         """Whether the contenders are recipes, rather than the values of another knob."""
         return self.series[0].settings[0].aspect == "recipe"
 
     def column(self, condition: Group) -> list[Cell]:
-        """Return the cells of a condition, the highest mean final accuracy first."""
-        cells = [cell for (_, where), cell in self.cells.items() if where == condition]
-        return sorted(cells, key=lambda cell: (-cell.final.mean, cell.series))
+        """Return the cells of a condition, the best mean after the last round first."""
+        return self._best_first(
+            [cell for (_, where), cell in self.cells.items() if where == condition]
+        )
+
+    def _best_first(self, cells: list[Cell]) -> list[Cell]:
+        good = self.measure.goodness
+        return sorted(cells, key=lambda cell: (-good(cell.final.mean), cell.series))
 
     def rivals(self, condition: Group) -> list[Cell]:
         """Return a condition's cells, cut down to the seeds that all of them have, best first.
@@ -193,11 +182,10 @@ class Results:
         seeds = [{run.seed for run in cell.runs} for cell in cells]
         if not seeds or not (shared := set.intersection(*seeds)):
             return []
-        cut = [cell.only(shared) for cell in cells]
-        return sorted(cut, key=lambda cell: (-cell.final.mean, cell.series))
+        return self._best_first([cell.only(shared) for cell in cells])
 
     def winner(self, condition: Group) -> Group | None:
-        """Return the contender whose worst seed is above the best seed of all others, if any.
+        """Return the contender whose worst seed is better than the best of all others, if any.
 
         There is none with a single seed: nothing says how far it spreads.
         """
@@ -205,8 +193,9 @@ class Results:
         if len(cells) < 2 or cells[0].final.n < 2:
             return None
         first, *others = cells
-        highest = max(cell.final.high for cell in others)
-        return first.series if first.final.low > highest else None
+        good = self.measure.goodness
+        best = max(good(value) for cell in others for value in cell.final.values)
+        return first.series if min(map(good, first.final.values)) > best else None
 
     def ladders(self) -> list[list[Group]]:
         """Return conditions, three or more, that differ in the skew of one kind of partition alone.
@@ -250,6 +239,11 @@ def read(folder: Path) -> Results:
             f"{folder} holds no run (no {EXPERIMENT} in it or below); nothing to report"
         )
     headers = [journal.header() for journal in journals]
+    if len(names := {Measure.of(header).title for header in headers}) > 1:
+        raise ConfigError(
+            f"{folder} holds runs with other primary metrics ({', '.join(sorted(names))}); report "
+            "on each alone"
+        )
     groups = group([header["knobs"] for header in headers])
     runs = [
         Run(_name(journal, folder), header, *_lines(journal), *labels, journal)
@@ -276,9 +270,11 @@ def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], 
         raise ConfigError(f"can't read {journal.folder}: {error}") from None
     if result and not rounds:
         raise ConfigError(f"{journal.folder} has a result and no rounds; its journal is damaged")
-    if rounds and rounds[0]["test_accuracy"] is None:
+    measure = Measure.of(journal.header())
+    if rounds and rounds[0][f"test_{measure.name}"] is None:
+        word = "accuracies" if measure.is_accuracy else measure.title
         raise ConfigError(
-            f"{journal.folder} has no test accuracies to report; see docs/guide/devices.md"
+            f"{journal.folder} has no test {word} to report; see docs/guide/devices.md"
         )
     return tuple(rounds), tuple(clients), result
 
@@ -287,7 +283,10 @@ def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:
     """Return what a study says of itself; or what can be said without one."""
     question = "What came out of these runs?"
     if len(runs) == 1:
-        question = f"How accurate does {runs[0].series} get under “{runs[0].condition}”?"
+        run, measure = runs[0], runs[0].measure
+        question = f"How accurate does {run.series} get under “{run.condition}”?"
+        if not measure.is_accuracy:
+            question = f"Which {measure.title} does {run.series} reach under “{run.condition}”?"
     known = {"name": folder.resolve().name, "question": question, "command": "", "published": ""}
     path = folder / STUDY
     if path.exists():

@@ -6,7 +6,8 @@ from experiments.report import words
 from experiments.report.drawing.figures import style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, table
-from experiments.report.results import Cell, Results, Spread
+from experiments.report.measure import Measure, Spread
+from experiments.report.results import Cell, Results
 
 
 def verdict(results: Results) -> Html:
@@ -19,7 +20,7 @@ def verdict(results: Results) -> Html:
         chance = results.column(condition)[0].runs[0].chance
         row = [element("th", str(condition), scope="row")]
         row += [_reached(results, series, condition) for series in results.series]
-        rows.append([*row, element("td", words.percent(chance), class_="number muted")])
+        rows.append([*row, element("td", results.measure.value(chance), class_="number muted")])
     return table([head], [rows], class_="verdict")
 
 
@@ -111,10 +112,11 @@ def _reached(results: Results, series: Group, condition: Group) -> Html:
     cell = results.cells.get((series, condition))
     if cell is None:
         return element("td", "–", class_="number muted")
-    best = f"best {words.percent(cell.best.mean)}"
-    remarks = [words.extent(cell.final), _seeds(cell, results), best]
+    measure = cell.measure
+    best = f"best {measure.value(cell.best.mean)}"
+    remarks = [measure.extent(cell.final.values), _seeds(cell, results), best]
     leads = results.winner(condition) == series
-    value = element("strong" if leads else "span", words.percent(cell.final.mean))
+    value = element("strong" if leads else "span", measure.value(cell.final.mean))
     small = [element("small", text) for text in remarks if text]
     return element("td", value, small, class_="number leads" if leads else "number")
 
@@ -123,7 +125,7 @@ def _gains(results: Results, name: str, gains: words.Gains) -> list[Html]:
     found = {cell.series: gain for cell, gain in gains}
     return [
         element("th", name, scope="row"),
-        *(_change(found.get(series)) for series in results.series),
+        *(_change(found.get(series), results.measure) for series in results.series),
     ]
 
 
@@ -133,11 +135,12 @@ def _seeds(cell: Cell, results: Results) -> str:
     return words.count(cell.final.n, "seed") if cell.final.n < most else ""
 
 
-def _change(gain: Spread | None) -> Html:
+def _change(gain: Spread | None, measure: Measure) -> Html:
     if gain is None:
         return element("td", "–", class_="number muted")
-    remark = f"{words.points(gain.low)} to {words.points(gain.high)}" if gain.n > 1 else "1 seed"
-    value = element("span", words.points(gain.mean))
+    ends = f"{measure.change(gain.low)} to {measure.change(gain.high)}"
+    remark = ends if gain.n > 1 else "1 seed"
+    value = element("span", measure.change(gain.mean))
     return element("td", value, element("small", remark), class_="number")
 
 

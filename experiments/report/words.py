@@ -3,13 +3,13 @@
 import math
 
 from experiments.report.labels import Group, values
-from experiments.report.results import Cell, Results, Spread
+from experiments.report.measure import Spread
+from experiments.report.results import Cell, Results
 from fl.nn.recipes import RECIPES
 
 BASELINE = "BatchNorm"
 """The contender that the others are compared with, where it takes part."""
 
-_NEAR_CHANCE = 0.02
 _FEW = 3
 
 Gains = list[tuple[Cell, Spread]]
@@ -19,17 +19,6 @@ Gains = list[tuple[Cell, Spread]]
 def percent(value: float, decimals: int = 1) -> str:
     """Write a fraction in per cent."""
     return f"{value:.{decimals}%}"
-
-
-def points(value: float) -> str:
-    """Write a difference of two fractions in percentage points, with its sign."""
-    rounded = round(value * 100, 1)
-    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
-
-
-def extent(spread: Spread) -> str:
-    """Write the smallest and the largest value, in per cent; empty for a single seed."""
-    return f"{spread.low * 100:.1f}–{spread.high * 100:.1f}" if spread.n > 1 else ""
 
 
 def count(number: int, noun: str) -> str:
@@ -68,22 +57,25 @@ def standing(results: Results, condition: Group) -> str:
     if not cells:
         return f"**{condition}:** there is no seed that all have, so nothing compares."
     first, rest = cells[0], cells[1:]
-    text = f"**{condition}:** {first.series} reaches {_accuracy(first.final)}"
+    measure = results.measure
+    above = "above" if measure.larger else "below"
+    text = f"**{condition}:** {first.series} reaches {_reached(first)}"
     if any(cell.final.n > first.final.n for cell in results.column(condition)):
         text += f" on {count(first.final.n, 'seed')} that all have"
     if rest:
-        lead = (first.final.mean - rest[0].final.mean) * 100
-        text += f", {lead:.1f} points above {rest[0].series}"
-    close = [cell for cell in rest if cell.final.high >= first.final.low]
+        lead = measure.goodness(first.final.mean) - measure.goodness(rest[0].final.mean)
+        text += f", {measure.distance(lead)} {above} {rest[0].series}"
+    worst = min(map(measure.goodness, first.final.values))
+    close = [c for c in rest if max(map(measure.goodness, c.final.values)) >= worst]
     if close and len(close) == len(rest):
         text += f", but its seeds overlap with those of every other {series_noun(results)}"
     elif close:
         text += f", but its seeds overlap with those of {_names(close)}"
     elif results.winner(condition):
-        text += f"; its worst seed is above the best seed of every other {series_noun(results)}"
+        text += f"; its worst seed is {above} the best seed of every other {series_noun(results)}"
     lost = [cell for cell in cells if guesses(cell)]
     if lost:
-        text += f". Within 2 points of guessing: {_names(lost)}"
+        text += f". Within {measure.near} of guessing: {_names(lost)}"
     return text + "."
 
 
@@ -117,8 +109,8 @@ def gains_over_baseline(results: Results, condition: Group) -> Gains:
 
 
 def guesses(cell: Cell) -> bool:
-    """Say whether a cell's final accuracy is within 2 points of guessing."""
-    return abs(cell.final.mean - cell.runs[0].chance) < _NEAR_CHANCE
+    """Say whether a cell is at its end within 2 points, or 2%, of guessing."""
+    return cell.measure.is_near(cell.final.mean, cell.runs[0].chance)
 
 
 def change(results: Results, before: Group, after: Group) -> str | None:
@@ -129,26 +121,28 @@ def change(results: Results, before: Group, after: Group) -> str | None:
     title = f"**From {before} to {after}**"
     if len(gains) == 1:
         cell, gain = gains[0]
-        return f"{title}, {cell.series} changes by {_gain(gain)}."
+        return f"{title}, {cell.series} changes by {_gain(cell, gain)}."
     most, least = gains[-1], gains[0]
-    if all(gain.high < 0 for _, gain in gains) and len({gain.n for _, gain in gains}) == 1:
+    measure = results.measure
+    worse = all(measure.goodness(value) < 0 for _, gain in gains for value in gain.values)
+    if worse and len({gain.n for _, gain in gains}) == 1:
+        loses = "loses accuracy" if measure.is_accuracy else f"gets a worse {measure.title}"
         return (
-            f"{title}, every {series_noun(results)} loses accuracy at every seed: "
-            f"{least[0].series} the least ({_gain(least[1])} on average), {most[0].series} the "
-            f"most ({_gain(most[1])})."
+            f"{title}, every {series_noun(results)} {loses} at every seed: {least[0].series} the "
+            f"least ({_gain(*least)} on average), {most[0].series} the most ({_gain(*most)})."
         )
     return f"{title}, seed by seed: {_sorted_out(gains)}."
 
 
 def gains_between(results: Results, before: Group, after: Group) -> Gains:
-    """Return each contender's change of final accuracy between two conditions, the best first."""
+    """Return each contender's change after the last round between conditions, the best first."""
     found = []
     for series in results.series:
         first, second = (results.cells.get((series, where)) for where in (before, after))
         gain = second.gain_over(first) if first and second else None
         if second and gain:
             found.append((second, gain))
-    return sorted(found, key=lambda item: -item[1].mean)
+    return sorted(found, key=lambda item: -results.measure.goodness(item[1].mean))
 
 
 def caution(results: Results) -> str | None:
@@ -160,10 +154,11 @@ def caution(results: Results) -> str | None:
     rivals = len(results.series)
     if rivals < 2 or not sizes:
         return None
-    seeds = min(sizes)
+    seeds, above = min(sizes), "above" if results.measure.larger else "below"
     if seeds == 1:
         return (
-            "Where there is **one seed only**, nothing shows how far an accuracy moves when the "
+            "Where there is **one seed only**, nothing shows how far "
+            f"{'an accuracy' if results.measure.is_accuracy else 'a figure'} moves when the "
             "run is repeated with another seed, so no lead is called clear there."
         )
     more = " under some conditions" if len(sizes) > 1 else ""
@@ -171,7 +166,7 @@ def caution(results: Results) -> str | None:
     return (
         f"Brackets reach from the lowest to the highest seed. With **{seeds} seeds**{more}, a "
         "difference within the spread is not evidence. A lead is called clear only where the "
-        f"leader's worst seed is above every other's best; if all {rivals} were equally good and "
+        f"leader's worst seed is {above} every other's best; if all {rivals} were equally good and "
         f"all runs independent, luck alone would give such a lead in about 1 of {overlap:,.0f} "
         "rows. Two that are equally good come out in the same order at every seed in 1 of "
         f"{2 ** (seeds - 1)} cases, so “at every seed” is a hint until there are more seeds."
@@ -228,15 +223,19 @@ def _sorted_out(gains: Gains) -> str:
 
 
 def _gains(gains: Gains) -> str:
-    return ", ".join(f"{cell.series} ({points(gain.mean)})" for cell, gain in gains)
+    return ", ".join(f"{cell.series} ({cell.measure.change(gain.mean)})" for cell, gain in gains)
 
 
-def _gain(gain: Spread) -> str:
-    return f"{points(gain.mean)} points"
+def _gain(cell: Cell, gain: Spread) -> str:
+    return cell.measure.change(gain.mean) + (" points" if cell.measure.fraction else "")
 
 
-def _accuracy(spread: Spread) -> str:
-    return percent(spread.mean) + (f" ({extent(spread)})" if spread.n > 1 else "")
+def _reached(cell: Cell) -> str:
+    """Write what a cell reaches: an accuracy as it is, any other metric with its name."""
+    measure, spread = cell.measure, cell.final
+    text = measure.value(spread.mean)
+    text += f" ({measure.extent(spread.values)})" if spread.n > 1 else ""
+    return text if measure.is_accuracy else f"{measure.title} {text}"
 
 
 def _names(cells: list[Cell]) -> str:

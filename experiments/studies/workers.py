@@ -13,6 +13,7 @@ from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.errors import in_words
 from fl.server.failures import EXPECTED, Failure
 from fl.server.journal import ERRORS, Journal
+from fl.server.watching.callback import Callback, Line
 from fl.simulation import run
 from fl.simulation.process_pool import start
 from fl.simulation.worker_pool import WorkerPool
@@ -25,9 +26,11 @@ class Job:
     name: str
     experiment: Experiment
     folder: Path
+    watchers: Sequence[Callable[[], Callback]] = ()
+    """Each makes a callback of this run."""
 
 
-JobCallback = Callable[[Job, dict], None]
+JobCallback = Callable[[Job, Line], None]
 """Is called with a job and a line of its `rounds.jsonl` as soon as a round is finished."""
 
 
@@ -73,7 +76,7 @@ def work_with(
     pool: WorkerPool, jobs: Sequence[Job], command: str, watch: JobCallback
 ) -> dict[str, str]:
     """Do jobs one after another, each by all of a pool; as `work_through` otherwise."""
-    outcomes = {job.name: _done(job, command, partial(watch, job), pool) for job in jobs}
+    outcomes = {job.name: _done(job, command, _Rounds(partial(watch, job)), pool) for job in jobs}
     return {name: reason for name, reason in outcomes.items() if reason is not None}
 
 
@@ -99,7 +102,7 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             message = f"its process died (exit code {self.process.exitcode})"
-        if isinstance(message, dict):
+        if isinstance(message, Line):
             watch(self.job, message)
             return None
         self.job = None
@@ -110,18 +113,28 @@ def _do_jobs(pipe: Connection, command: str) -> None:
     """Do jobs until the parent is gone; sends round lines, then None or why it failed."""
     while True:
         job = pipe.recv()
-        pipe.send(_done(job, command, pipe.send))
+        pipe.send(_done(job, command, _Rounds(pipe.send)))
 
 
-def _done(
-    job: Job, command: str, watch: Callable[[dict], None], pool: WorkerPool | None = None
-) -> str | None:
+class _Rounds(Callback):
+    """Hands on the rounds of a run."""
+
+    def __init__(self, hand_on: Callable[[Line], None]) -> None:
+        self.hand_on = hand_on
+
+    def round_done(self, line: Line) -> None:
+        try:
+            self.hand_on(line)
+        except BrokenPipeError:  # the parent is gone, and nobody is left to be told
+            raise SystemExit from None
+
+
+def _done(job: Job, command: str, callback: Callback, pool: WorkerPool | None = None) -> str | None:
     """Do a job or go on with it; returns why it failed, in one line."""
     try:
-        journal = Journal(job.folder)
-        run(job.experiment, journal, resume=True, watch=watch, command=command, pool=pool)
-    except BrokenPipeError:
-        raise
+        callbacks = [callback, *(make() for make in job.watchers)]
+        told = {"command": command, "callbacks": callbacks}
+        run(job.experiment, Journal(job.folder), resume=True, pool=pool, **told)
     except EXPECTED as error:
         return in_words(error)
     except Exception as error:

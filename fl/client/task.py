@@ -9,7 +9,7 @@ import logging
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 
 import numpy as np
@@ -17,20 +17,23 @@ import torch
 from flwr.app import Context, Message, MessageType
 from torch import Tensor
 
+from fl.client.method import Begun, method_of
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Batch, Form, Share, batches, share
 from fl.fleet import work
-from fl.messages import client_state, node_info, records
-from fl.nn import fixed_in, fixed_statistics, resolve_auto, seed_noise, statistics
+from fl.messages import client_state, node_info, records, run_config
+from fl.nn import fixed_in, fixed_statistics, resolve_auto, statistics
 from fl.nn.probes import Signals
 from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.errors import in_words
 from fl.reproducibility.seeds import Step, stream, torch_stream
+from fl.tasks import objective
 from fl.training import signals
 from fl.training.loop import Outcome, Training, evaluate, recalibrate, train_task, without_exit
 from fl.training.parameters import FlatNetwork, build_network
-from strategies import STRATEGIES, bounds
+from strategies import bounds
+from strategies.strategy import Done
 
 _FAULTS = (ConfigError, OSError, MemoryError, torch.OutOfMemoryError)
 """Exceptions that are a fault of a client's data or device. All others are bugs."""
@@ -85,15 +88,6 @@ def _failed(message: Message, context: Context, error: Exception) -> Message:
     return records.failure(message, code, reason)
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A round of a client that has begun."""
-
-    batches: Iterator[Batch]
-    right_before: int
-    """How many of the client's held-out images the network gets right before training."""
-
-
 class Task:
     """One client's round, as `fl.training.loop.Task`.
 
@@ -113,9 +107,12 @@ class Task:
         self.path = "client", self.partition, "round", self.request.round
         images = len(self.mine.train)
         self.work = work(self.knobs, self.partition, self.request.round, images)
-        correct = STRATEGIES[self.knobs.strategy.kind].correction(self.request.config)
+        self.method = method_of(self.knobs)
+        correct = self.method.correct
+        if self.method.asked_in_request:
+            correct = self.method.asked(self.request.config)
         fixed = fixed_in(self.knobs.state, self.request.round)
-        self.how = Training(self.knobs.client, correct, fixed)
+        self.how = Training(self.knobs.client, correct, fixed, objective(self.knobs))
 
     @property
     def kind(self) -> tuple:
@@ -132,11 +129,16 @@ class Task:
         knobs = self.knobs
         if _load(network, self.mine.dataset.form, knobs, self.request.network, self.context):
             recalibrate(network, _in_large(knobs, self.mine, self.path))
-        right_before = self._right(network)
+        before = self.score(network)
         if network.drops:
-            seed_noise(network.module, torch_stream(knobs.seed, *self.path, "noise"))
+            network.seed(torch_stream(knobs.seed, *self.path, "noise"))
         size, epochs = self.work.batch_size, self.work.epochs
-        return Begun(_batches(knobs, self.mine, size, epochs, self.path), right_before)
+        data, tell = self.mine.dataset, self.how.objective.own
+        own = tell(data.train.labels[self.mine.train], len(data.classes)) if tell else None
+        begun = Begun(_batches(knobs, self.mine, size, epochs, self.path), before, own)
+        if self.method.busy:
+            self.method.begin(begun, network, self.request, self.context.state)
+        return begun
 
     def end(self, network: FlatNetwork, begun: Begun, outcome: Outcome) -> Message:
         """Remember what stays here, and reply with the rest."""
@@ -144,27 +146,40 @@ class Task:
             "batch_size": self.work.batch_size,
             "epochs": self.work.epochs,
             "held_out": len(self.mine.scored),
-            "global_correct": begun.right_before,
-            "personal_correct": self._right(network),
-            **asdict(outcome),
         }
+        scores = begun.before, self.score(network)
+        if right := self.how.objective.metrics[0].counts_right:
+            counts = [0 if sums is None else int(sums[0]) for sums in scores]
+            figures |= {"global_correct": counts[0], "personal_correct": counts[1]}
+        figures |= asdict(outcome)
         measured = self._signals(network) if self.request.measures else None
         state = network.tensors()
         shared = self._clipped({name: state.pop(name) for name in self.request.network}, network)
+        held, vectors = len(self.mine.train), None
+        if begun.start is not None:
+            facts = self.request.round, self.knobs.client.lr, held, outcome.steps, outcome.loss
+            done = Done(begun.start, network.weights.clone(), begun.vectors, *facts)
+            vectors = self.method.end(done, self.context.state)
         if state:
             client_state.remember(self.context.state, state)
-        held = len(self.mine.train)
-        content = records.train_reply(shared, self.partition, held, figures, measured)
+        told = None if right else scores
+        content = records.train_reply(shared, self.partition, held, figures, measured, told)
+        if vectors:
+            content[records.VECTORS] = records.pack_network(vectors)
         return Message(content, reply_to=self.message)
 
     def fail(self, error: Exception) -> Message:
         """Reply with the reason."""
         return _failed(self.message, self.context, error)
 
-    def _right(self, network: FlatNetwork) -> int:
-        """Return how many of the client's held-out images a network gets right."""
-        own = self.mine.scored
-        return evaluate(network, self.mine.dataset, own)[1] if len(own) else 0
+    def score(self, network: FlatNetwork) -> Tensor | None:
+        """Return what the primary metric sums up of held-out images; None where there are none."""
+        own, objective = self.mine.scored, self.how.objective
+        if not len(own):
+            return None
+        metrics = objective.metrics[:1]
+        _, (sums,) = evaluate(network, self.mine.dataset, own, objective, metrics)
+        return metrics[0].shared(sums)
 
     def _clipped(self, shared: Mapping[str, Tensor], network: FlatNetwork) -> Mapping[str, Tensor]:
         """Return what leaves this client: no farther from the start than the server asks for."""
@@ -179,7 +194,7 @@ class Task:
         mine = self.mine
         batch = signals.draw(self.knobs, mine.dataset, mine.train, *self.path, noise=mine.noise)
         with fixed_statistics(network.module, self.how.fixed):
-            return signals.measure(network, batch)
+            return signals.measure(network, batch, self.how.objective)
 
 
 def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
@@ -204,7 +219,7 @@ def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
 
 def _who_are_you(message: Message, context: Context) -> Message:
     """Say which share of the data this node holds, and which code it runs."""
-    mine = share(context.node_config, Experiment.from_flat(context.run_config))
+    mine = share(context.node_config, run_config.experiment(context.run_config))
     partition = int(context.node_config["partition-id"])  # pyrefly: ignore
     return Message(node_info.describe(partition, mine), reply_to=message)
 
@@ -270,8 +285,8 @@ def _knobs(context: Context) -> Experiment:
 
 
 @lru_cache(maxsize=2)
-def _resolved(run_config: str) -> Experiment:
-    return resolve_auto(Experiment.from_flat(json.loads(run_config)))
+def _resolved(text: str) -> Experiment:
+    return resolve_auto(run_config.experiment(json.loads(text)))
 
 
 @lru_cache(maxsize=2)

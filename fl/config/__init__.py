@@ -14,10 +14,11 @@ from fl.config.parts import Client as Client
 from fl.config.parts import Data as Data
 from fl.config.parts import Network as Network
 from fl.config.parts import Partition as Partition
-from fl.config.parts import Run as Run
 from fl.config.parts import Sampling as Sampling
 from fl.config.parts import Signals as Signals
 from fl.config.parts import State as State
 from fl.config.parts import Strategy as Strategy
 from fl.config.parts import parse_clip as parse_clip
 from fl.config.privacy import Privacy as Privacy
+from fl.config.run import Run as Run
+from fl.config.task import Task as Task

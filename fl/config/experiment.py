@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -10,7 +11,16 @@ from pydantic import Field, ValidationError, model_validator
 from fl.config import components
 from fl.config.devices import Devices
 from fl.config.fleet import Fleet
-from fl.config.parsing import ConfigError, Knobs, Value, did_you_mean, flatten, one_line, unflatten
+from fl.config.parsing import (
+    ConfigError,
+    Knobs,
+    Value,
+    did_you_mean,
+    flatten,
+    one_line,
+    read_toml,
+    unflatten,
+)
 from fl.config.parts import (
     DEVICES,
     Client,
@@ -18,7 +28,6 @@ from fl.config.parts import (
     Network,
     Partition,
     Positive,
-    Run,
     Sampling,
     Signals,
     State,
@@ -27,6 +36,8 @@ from fl.config.parts import (
 )
 from fl.config.privacy import Privacy
 from fl.config.renamed import first_spelling, modernize
+from fl.config.run import Run
+from fl.config.task import Task
 
 
 class Experiment(Knobs):
@@ -38,7 +49,7 @@ class Experiment(Knobs):
     """Communication rounds."""
     recipe: str = "zc-swish"
     """The recipe fills the network's slots. It is a row of the table in `fl/nn/recipes.py`, or a
-    recipe of your own, `path/file.py:name`."""
+    recipe of your own, `path/file.py:name`. A network of your own has `own` unless you say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device that clients train on. `auto` takes cuda where there is one, else cpu."""
     engine: Literal["auto", "sequential", "vectorized"] = "auto"
@@ -51,6 +62,7 @@ class Experiment(Knobs):
     """The source of all that is your own, as JSON. It is read from the files that other knobs
     name; leave it out."""
     network: Network = Network()
+    task: Task = Task()
     data: Data = Data()
     partition: Partition = Partition()
     sampling: Sampling = Sampling()
@@ -83,8 +95,10 @@ class Experiment(Knobs):
         given = {key: components.get(tables, key) for key in components.KEYS}
         given = {key: components.named(found) for key, found in given.items() if found is not None}
         known = str(tables.get("components") or "")
+        if components.names(given.get("network.kind", "")):
+            given.setdefault("recipe", "own")
         if not (known or any(map(components.names, given.values()))):
-            return tables
+            return components.put(tables, given)
         given, text = components.gather(given, known)
         return {**components.put(tables, given), "components": text}
 
@@ -114,6 +128,15 @@ class Experiment(Knobs):
             raise ValueError(
                 f"devices.least={self.devices.least} is more than "
                 f"partition.clients={self.partition.clients}; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patience_has_a_score(self) -> "Experiment":
+        if self.run.patience and not self.data.validation:
+            raise ValueError(
+                f"run.patience={self.run.patience} goes by validation images: set data.validation, "
+                "for example to 0.1"
             )
         return self
 
@@ -154,6 +177,15 @@ class Experiment(Knobs):
         except ValidationError as error:
             raise ConfigError(one_line(error, known)) from None
 
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Experiment":
+        """Read an experiment from a TOML file; the files of its components may lie beside it.
+
+        Raises:
+            ConfigError: as `from_flat`, or the file can't be read.
+        """
+        return cls.from_flat(components.beside(modernize(read_toml(Path(path))), Path(path).parent))
+
     def replace(self, flat: Mapping[str, object]) -> "Experiment":
         """Return a copy in which the given flat keys have new values.
 
@@ -161,6 +193,8 @@ class Experiment(Knobs):
             ConfigError: as `from_flat`.
         """
         changes = modernize(components.with_names(flat))
+        if "run.start-from" in changes:  # the hash goes with the file that it is of
+            changes = {"run.start-sha256": "", **changes}
         return self.from_flat(components.replaced(self.to_flat(), changes))
 
     @classmethod
@@ -180,15 +214,15 @@ class Experiment(Knobs):
     def identity(self) -> str:
         """SHA-256 over all knobs that may change a result: equal identities give equal results.
 
-        That is all knobs but `signals.*`, `devices.*` and `run.*`. They are hashed as they were
-        first spelt, and without those that were added later and have their defaults, so that an
-        experiment keeps its identity when a knob is renamed or added.
+        That is all knobs that are not `bystander`s. They are hashed as they were first spelt, and
+        without those that were added later and have their defaults, so that an experiment keeps its
+        identity when a knob is renamed or added.
         """
         flat = first_spelling(self.to_flat())
         knobs = {
             key: value
             for key, value in flat.items()
-            if not key.startswith(_BYSTANDERS) and (key, value) not in ADDED_LATER.items()
+            if not bystander(key) and (key, value) not in ADDED_LATER.items()
         }
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
@@ -196,11 +230,22 @@ class Experiment(Knobs):
 ADDED_LATER: dict[str, Value] = {
     "components": "",
     **{f"{part}.options": "" for part in components.PARTS},
+    **{f"task.{name}": value for name, value in Task().model_dump(by_alias=True).items()},
+    "run.start-sha256": "",
+    "run.patience": 0,
 }
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
-
+LENGTH = ("rounds", "run.patience")
+"""Knobs that say how long a run is, and no more: a run with others goes on with the same bytes."""
 _BYSTANDERS = ("signals.", "devices.", "run.")
-"""Parts whose knobs change no result."""
+"""Parts whose knobs change no result, but for these two."""
+_NO_BYSTANDERS = ("run.start-sha256", "run.patience")
+
+
+def bystander(key: str) -> bool:
+    """Return whether a knob changes no result. Of given weights the hash does, not the place."""
+    return key.startswith(_BYSTANDERS) and key not in _NO_BYSTANDERS
+
 
 _MINDED: dict[object, tuple[str, ...]] = {
     "iid": (),
@@ -213,14 +258,16 @@ _MINDED: dict[object, tuple[str, ...]] = {
     "label-count": ("labels",),
     "feature-noise": ("noise",),
     "natural": ("alpha", "min-size"),
+    "yours": ("min-size",),
 }
 """The knobs that each kind of partition reads. Knobs in no row are read by every kind."""
 
 
-_UNMINDED: dict[object, tuple[str, ...]] = {
+_UNMINDED: dict[str, tuple[str, ...]] = {
     "plainnet": ("stochastic-depth",),
     "cnn": ("stochastic-depth",),
     "ffnn": ("stem-stride", "stochastic-depth"),
+    "yours": ("depth", "width", "stem-stride", "per-channel", "dropout", "stochastic-depth"),
 }
 """The knobs that a kind of network ignores."""
 
@@ -228,14 +275,18 @@ _UNMINDED: dict[object, tuple[str, ...]] = {
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     """Return the flat keys that bear on a result, as far as that is known without the recipe.
 
-    These are neither `signals.*`, `devices.*` nor `run.*`, nor those that others switch off.
+    These are no `bystander`s, and no knobs that others switch off.
     `fl.nn.relevant` also leaves out `state.*` where the recipe has no BatchNorm layers.
     """
-    idle = {key for key in knobs if key.startswith(_BYSTANDERS)}
-    if (kind := knobs.get("partition.kind")) in _MINDED:
+    idle = {key for key in knobs if bystander(key)}
+    kind = str(knobs.get("partition.kind"))
+    if kind in _MINDED or components.is_component(kind):
         particular = {name for names in _MINDED.values() for name in names}
-        idle |= {f"partition.{name}" for name in particular.difference(_MINDED[kind])}
-    idle |= {f"network.{name}" for name in _UNMINDED.get(knobs.get("network.kind"), ())}
+        minded = _MINDED.get(kind, _MINDED["yours"])
+        idle |= {f"partition.{name}" for name in particular.difference(minded)}
+    net = str(knobs.get("network.kind"))
+    ignored = _UNMINDED.get("yours" if components.is_component(net) else net, ())
+    idle |= {f"network.{name}" for name in ignored}
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
     if knobs.get("privacy.kind") == "none":

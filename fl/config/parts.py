@@ -3,7 +3,6 @@
 import json
 import math
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -47,8 +46,8 @@ class Network(Part):
     convolutions with max pooling. `resnet`: residual blocks. `resnet-v2`: pre-activation residual
     blocks; with a recipe `nf`, NF-ResNet. `nfnet`: NFNet-F0 to -F6. `efficientnet`: EfficientNet,
     B0 at its `auto` depth and width. `ffnn`: linear layers in a row on flattened images. `vit`: a
-    small vision transformer. Or a network of your own, `path/file.py:name`; see
-    docs/guide/networks.md."""
+    small vision transformer. Or a network of your own, `path/file.py:name`, or of a
+    package, `timm:NAME` or `torchvision:NAME`; see docs/guide/networks.md."""
     depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
     """Layers with weights on the longest path; blocks for efficientnet and vit. `auto`: 8 for
     plainnet; 3 for cnn, which takes no other; 20 for resnets; F0 for nfnet, which takes F0 to F6;
@@ -59,9 +58,10 @@ class Network(Part):
     channels of the stem, with all other layers in proportion. For ffnn, units of a layer; for vit,
     channels of a token. `auto`: 64 for resnets with four stages, 128 for nfnet, 32 for
     efficientnet, 100 for ffnn, 192 for vit, and 16 for all others."""
-    init: Literal["auto", "torch", "he", "lecun"] = "auto"
-    """Initial weights. `torch`: PyTorch's default; `he`: N(0, 2/fan_in); `lecun`: N(0, 1/fan_in).
-    `auto` takes the recipe's own, or else `lecun` for vit and `he` for all others."""
+    init: Literal["auto", "own", "torch", "he", "lecun"] = "auto"
+    """Initial weights. `own`: what a network of your own comes with, such as pretrained ones;
+    `torch`: PyTorch's default; `he`: N(0, 2/fan_in); `lecun`: N(0, 1/fan_in). `auto` takes the
+    recipe's own, or else `lecun` for vit and `he` for all others; `own` with the recipe `own`."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
     """Stride of the first layers, in pixels; for vit, the side of a patch. 4 is the stride for
     ImageNet, which plainnet and cnn don't take. `auto`: 1 for cnn, 4 for vit, 4 for nfnet, which
@@ -88,7 +88,7 @@ class Data(Part):
     name: str = "fashion-mnist-small"
     """The data set's name (`fednf data list` shows them all) or path. With `devices` each device
     trains on its own files, and the server has no data. `path/file.py:name` is a data set of your
-    own, made by Python."""
+    own, made by Python; see docs/guide/own/data.md."""
     classes: str = ""
     """The classes where devices train on files of their own: all names in order, separated by
     commas, or their number. Leave it empty if each device has all classes."""
@@ -121,7 +121,7 @@ class Partition(Part):
         | Component
     ) = "dirichlet"
     """The partitioning rule. docs/guide/partitions.md describes each, and which knobs it reads.
-    `path/file.py:name` is a rule of your own."""
+    `path/file.py:name` is a rule of your own; see docs/guide/own/data.md."""
     alpha: Rate = 0.3
     """Concentration of the Dirichlet distribution of classes; for `quantity`, of sizes. A small
     value gives skewed clients, a large value even ones."""
@@ -268,20 +268,3 @@ class Signals(Knobs):
     def due(self, number: int, rounds: int) -> bool:
         """Return whether signals are measured in round `number` of `rounds`."""
         return self.every > 0 and (number % self.every == 0 or number == rounds)
-
-
-class Run(Knobs):
-    """Where a run that `flwr run` starts is written. This changes no result."""
-
-    dir: str = ""
-    """The run's folder, as an absolute path. If empty, a folder named by Flower's run id in the
-    user's data directory."""
-    resume: bool = False
-    """Whether to resume from the checkpoint in that folder."""
-
-    @field_validator("dir")
-    @classmethod
-    def _dir_is_absolute(cls, text: str) -> str:
-        if text and not Path(text).is_absolute():
-            raise ValueError("should be an absolute path, since Flower runs the server elsewhere")
-        return text

@@ -7,6 +7,7 @@ made is in `fl.data.sets`; nothing here needs it.
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import platformdirs
 import torch
 
+from fl.config import DEVICES
 from fl.config.parsing import ConfigError, did_you_mean
 from fl.data import fashion_mnist_small
 from fl.data.dataset import DataNotHere, Dataset, Split
@@ -187,3 +189,51 @@ def _decode(entry: Entry, file: io.BufferedReader) -> tuple[Dataset, str | None]
     )
     dataset = entry.dataset(train, test, about["source"])
     return dataset, entry.fingerprint if about["pinned"] else about["fingerprint"]
+
+
+def load(name: str) -> Dataset:
+    """Return a data set by any name or path; see `fl.data.load`, which keeps it.
+
+    Raises:
+        ConfigError: there is no such data set, or its files are not what they should be.
+        DataNotHere: its file is not on this machine.
+    """
+    if name == DEVICES:
+        raise DataNotHere(
+            f"data.name={DEVICES}: the images are on devices, and none are here; "
+            "see docs/guide/devices.md"
+        )
+    if name in CATALOGUE:
+        return read(CATALOGUE[name])
+    kind, _, rest = name.partition(":")
+    if kind == "kept":
+        from fl.data.own import kept
+
+        return kept(rest)
+    if kind == "hf" and rest:
+        from fl.data.formats import hub  # readers that a known data set does not need
+
+        return hub(rest)
+    path = _medmnist(rest) if kind == "medmnist" and rest else Path(name)
+    if not path.exists():
+        return read(find(name))  # which says what is near
+    from fl.data.formats import read as read_files
+
+    return read_files(path)
+
+
+def _medmnist(name: str) -> Path:
+    """Return the file of a MedMNIST set, from where MedMNIST's own package puts it, or the cache.
+
+    Raises:
+        DataNotHere: it is in neither; ConfigError: that is no name.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise ConfigError(f"data.name=medmnist:{name}: expected a name such as organmnist3d")
+    places = Path.home() / ".medmnist" / f"{name}.npz", place(name)
+    if found := next((path for path in places if path.is_file()), None):
+        return found
+    raise DataNotHere(
+        f"data set medmnist:{name} is not on this machine; "
+        f"put {name}.npz (medmnist.com) at {places[0]}"
+    )

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from fl.config.parsing import ConfigError
@@ -25,6 +25,7 @@ class Form(NamedTuple):
     shape: tuple[int, ...]
     """(channels, *space)."""
     classes: int
+    """Of labels; or how many numbers each example's label has."""
 
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.shape))} of {self.classes} classes"
@@ -36,7 +37,8 @@ class Split:
 
     images: Tensor
     """(examples, channels, *space): pixels or voxels as bytes, or signals as float32."""
-    labels: Int[Tensor, " examples"]
+    labels: Shaped[Tensor, "examples ..."]
+    """(examples, ...): classes as int64, numbers, or masks; `fl.tasks` says what a task takes."""
     domains: Int[Tensor, " examples"] | None = None
     """Whose each example is (a writer, a device, a vendor), as a place in `Dataset.domains`."""
 
@@ -162,8 +164,8 @@ class Share:
         return self.dataset.test if self.source == "own" else self.dataset.train.only(self.held_out)
 
 
-Batch = tuple[Float[Tensor, "_ ..."], Int[Tensor, " _"]]
-"""Inputs (batch, channels, *space) and labels (batch,); sizes differ from batch to batch."""
+Batch = tuple[Float[Tensor, "_ ..."], Shaped[Tensor, "_ ..."]]
+"""Inputs (batch, channels, *space) and labels (batch, ...); sizes differ from batch to batch."""
 
 
 _BLOCK = 1024

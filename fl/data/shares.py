@@ -1,9 +1,11 @@
 """Load data sets by name, and decide which images each client holds."""
 
-import re
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,62 +13,71 @@ from jaxtyping import Int
 from torch import Tensor
 
 import partitions
-from fl.config import DEVICES, Data, Experiment, Partition, relevant
+from fl.config import DEVICES, Data, Experiment, Partition, components, relevant
 from fl.config.parsing import ConfigError, Value
-from fl.data import catalogue, shards
-from fl.data.dataset import DataNotHere, Dataset, Share
+from fl.data import catalogue, deals, shards
+from fl.data.dataset import Dataset, Share
 from fl.reproducibility.seeds import stream
+from fl.tasks import Task, objective
 
 Deal = tuple[Int[Tensor, " _"], ...]
 """For every client, in order, the indices of its images in the training split."""
 
 
-@lru_cache(maxsize=2)
-def load(name: str) -> Dataset:
+@dataclass(frozen=True)
+class Source:
+    """What a data set or a deal is made by: sources that are equal make the same."""
+
+    name: str
+    """A name of ours, or a component's."""
+    options: str = ""
+    """The component's own parameters."""
+    code: str = ""
+    """The component's file, and those that it imports."""
+    components: str = field(default="", compare=False, repr=False)
+    """All files of the experiment's components, among which it is found."""
+
+    @classmethod
+    def of(cls, knobs: Experiment, key: Literal["data.name", "partition.kind"]) -> "Source":
+        """Return what a knob of an experiment names."""
+        part = knobs.data if key == "data.name" else knobs.partition
+        name = part.name if isinstance(part, Data) else part.kind
+        if not knobs.components:
+            return cls(name)  # one of ours, as in every round of most runs
+        code = _code(key, name, knobs.components)
+        return cls(name, part.options, code, knobs.components if code else "")
+
+
+@lru_cache(maxsize=64)
+def _code(key: str, name: str, text: str) -> str:
+    return components.gather({key: name}, text)[1]
+
+
+def load(data: str | Experiment) -> Dataset:
     """Return a data set; a process holds it once, however many clients it simulates.
 
-    A name is looked for in this order: the catalogue, ``hf:REPO`` (the Hugging Face hub),
-    ``medmnist:NAME`` (a file that is on this machine), a path.
+    A name is looked for in this order: the catalogue, ``kept:SHA256`` (a data set that Python made
+    and `keep` kept on this machine), ``hf:REPO`` (the Hugging Face hub), ``medmnist:NAME`` (a file
+    that is on this machine), a path.
+
+    Args:
+        data: a name; or an experiment, whose data set may be a component.
 
     Raises:
         ConfigError: there is no such data set, or its files are not what they should be.
         DataNotHere: its file is not on this machine.
     """
-    if name == DEVICES:
-        raise DataNotHere(
-            f"data.name={DEVICES}: the images are on devices, and none are here; "
-            "see docs/guide/devices.md"
-        )
-    if name in catalogue.CATALOGUE:
-        return catalogue.read(catalogue.CATALOGUE[name])
-    kind, _, rest = name.partition(":")
-    if kind == "hf" and rest:
-        from fl.data.formats import hub  # readers that a known data set does not need
-
-        return hub(rest)
-    path = _medmnist(rest) if kind == "medmnist" and rest else Path(name)
-    if not path.exists():
-        return catalogue.read(catalogue.find(name))  # which says what is near
-    from fl.data.formats import read
-
-    return read(path)
+    return _load(Source(data) if isinstance(data, str) else Source.of(data, "data.name"))
 
 
-def _medmnist(name: str) -> Path:
-    """Return the file of a MedMNIST set, from where MedMNIST's own package puts it, or the cache.
+@lru_cache(maxsize=2)
+def _load(source: Source) -> Dataset:
+    if not source.code:
+        return catalogue.load(source.name)
+    from fl.data.own import made  # which a known data set does not need
 
-    Raises:
-        DataNotHere: it is in neither; ConfigError: that is no name.
-    """
-    if not re.fullmatch(r"\w+", name):
-        raise ConfigError(f"data.name=medmnist:{name}: expected a name such as organmnist3d")
-    places = Path.home() / ".medmnist" / f"{name}.npz", catalogue.place(name)
-    if found := next((path for path in places if path.is_file()), None):
-        return found
-    raise DataNotHere(
-        f"data set medmnist:{name} is not on this machine; "
-        f"put {name}.npz (medmnist.com) at {places[0]}"
-    )
+    found = components.find("data.name", source.name, source.components)
+    return made(f"data.name={source.name}", found, json.loads(source.options or "{}"))
 
 
 def deal(knobs: Experiment) -> Deal:
@@ -75,78 +86,105 @@ def deal(knobs: Experiment) -> Deal:
     The images of `data.validation` are nobody's.
 
     Raises:
-        ConfigError: the partition can't be made from so many images.
+        ConfigError: the partition can't be made from so many images, or the labels are not of the
+            experiment's task.
     """
-    return _deal(knobs.data, knobs.partition, knobs.seed)
+    return _deal(_asked(knobs))
 
 
 def validation(knobs: Experiment) -> Int[Tensor, " examples"]:
     """Return the places of the training images that the server keeps to choose the best round."""
     if knobs.data.name == DEVICES:
         return torch.empty(0, dtype=torch.int64)
-    kept, _ = _kept_and_dealt(knobs.data, knobs.seed)
+    kept, _ = _kept_and_dealt(_asked(knobs))
     return torch.from_numpy(kept)
 
 
-def _kept_and_dealt(data: Data, seed: int) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class _Asked:
+    """All that a deal depends on."""
+
+    source: Source
+    validation: float
+    partition: Partition
+    rule: Source
+    seed: int
+    task: Task
+
+
+@lru_cache(maxsize=8)
+def _asked(knobs: Experiment) -> _Asked:
+    source, rule = (Source.of(knobs, key) for key in ("data.name", "partition.kind"))
+    task = objective(knobs).task
+    return _Asked(source, knobs.data.validation, knobs.partition, rule, knobs.seed, task)
+
+
+def _kept_and_dealt(asked: _Asked) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of the server's validation images and of all others, each sorted."""
-    order = stream(seed, "validation").permutation(len(load(data.name).train))
-    kept = round(data.validation * len(order))
+    order = stream(asked.seed, "validation").permutation(len(_load(asked.source).train))
+    kept = round(asked.validation * len(order))
     return np.sort(order[:kept]), np.sort(order[kept:])
 
 
 @lru_cache(maxsize=8)
-def _deal(data: Data, partition: Partition, seed: int) -> Deal:
-    train, (_, places) = load(data.name).train, _kept_and_dealt(data, seed)
-    labels = train.labels.numpy()[places]
+def _deal(asked: _Asked) -> Deal:
+    train, (_, places) = _load(asked.source).train, _kept_and_dealt(asked)
+    labels, rng = _classes(asked.source, asked.task)[places], stream(asked.seed, "deal")
     domains = None if train.domains is None else train.domains.numpy()[places]
-    try:
-        parts = _dealt(labels, domains, partition, stream(seed, "deal"))
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    if asked.rule.code:
+        rule = components.find("partition.kind", asked.rule.name, asked.rule.components)
+        parts = deals.by_function(rule, labels, domains, asked.partition, rng)
+    else:
+        parts = deals.by_kind(labels, domains, asked.partition, rng)
     return tuple(torch.from_numpy(places[part]) for part in parts)
 
 
+def classes(knobs: Experiment) -> np.ndarray:
+    """Return the class of each training example that a deal goes by.
+
+    Raises:
+        ConfigError: the data set's labels are not of the experiment's task.
+    """
+    return _classes(Source.of(knobs, "data.name"), objective(knobs).task)
+
+
+def _classes(source: Source, task: Task) -> np.ndarray:
+    found = _load(source)
+    _check(found, f"data.name={source.name}", task)
+    return task.classes_for_deal(found.train.labels)
+
+
+def named_classes(knobs: Experiment) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return `classes`, and their names; they are numbers where the task has others than the data.
+
+    Raises:
+        ConfigError: as `classes`.
+    """
+    data, found = load(knobs), classes(knobs)
+    if np.array_equal(found, data.train.labels.numpy()):
+        return found, data.classes
+    return found, tuple(map(str, range(int(found.max()) + 1)))
+
+
+def _check(dataset: Dataset, name: str, task: Task) -> None:
+    """Refuse a data set whose labels are not of a task.
+
+    Raises:
+        ConfigError: what is wrong, in one line.
+    """
+    for split in (dataset.train, dataset.test):
+        try:
+            task.check(split.labels, len(dataset.classes))
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
+
+
 @lru_cache(maxsize=8)
-def _held_out(data: Data, partition: Partition, seed: int) -> tuple[Deal, Deal]:
-    parts = [part.numpy() for part in _deal(data, partition, seed)]
-    sides = partitions.hold_out(parts, partition.held_out, stream(seed, "held-out"))
+def _held_out(asked: _Asked) -> tuple[Deal, Deal]:
+    parts = [part.numpy() for part in _deal(asked)]
+    sides = partitions.hold_out(parts, asked.partition.held_out, stream(asked.seed, "held-out"))
     train, held = (tuple(torch.from_numpy(part) for part in side) for side in sides)
     return train, held
-
-
-def _dealt(
-    labels: np.ndarray, domains: np.ndarray | None, knobs: Partition, rng: np.random.Generator
-) -> list[np.ndarray]:
-    clients = knobs.clients
-    match knobs.kind:
-        case "iid" | "feature-noise":
-            return partitions.iid(labels, clients, rng)
-        case "dirichlet":
-            return partitions.dirichlet(labels, clients, knobs.alpha, knobs.min_size, rng)
-        case "dirichlet-equal":
-            return partitions.dirichlet_equal(labels, clients, knobs.alpha, rng)
-        case "dirichlet-balanced":
-            return partitions.dirichlet_balanced(labels, clients, knobs.alpha, knobs.min_size, rng)
-        case "mixture":
-            return partitions.mixture(
-                labels, clients, knobs.alpha, knobs.quantity_alpha, knobs.min_size, rng
-            )
-        case "quantity":
-            return partitions.quantity(labels, clients, knobs.alpha, knobs.min_size, rng)
-        case "shards":
-            return partitions.shards(labels, clients, knobs.shards, rng)
-        case "label-count":
-            return partitions.label_count(labels, clients, knobs.labels, rng)
-        case "natural":
-            if domains is None:
-                raise ValueError(
-                    "partition.kind is natural, but the data set does not say whose each image "
-                    "is: choose one that does, or another partition.kind"
-                )
-            return partitions.natural(labels, domains, clients, knobs.alpha, knobs.min_size, rng)
-        case unknown:
-            raise ValueError(f"partition.kind={unknown} is not known here")
 
 
 def share(node_config: Mapping[str, object], knobs: Experiment) -> Share:
@@ -166,11 +204,11 @@ def share(node_config: Mapping[str, object], knobs: Experiment) -> Share:
         raise ConfigError(f"node config has num-partitions={others.pop()!r}, expected {clients}")
     if path := node_config.get("data-path"):
         return _brought(Path(str(path)), number, knobs)
-    train, held_out = _held_out(knobs.data, knobs.partition, knobs.seed)
+    train, held_out = _held_out(_asked(knobs))
     noise = 0.0
     if knobs.partition.kind == "feature-noise":
         noise = float(partitions.noise_levels(clients, knobs.partition.noise)[number])
-    return Share(load(knobs.data.name), train[number], held_out[number], noise)
+    return Share(load(knobs), train[number], held_out[number], noise)
 
 
 def write_shard(folder: Path, number: int, knobs: Experiment) -> Path:
@@ -190,7 +228,7 @@ def _brought(path: Path, number: int, knobs: Experiment) -> Share:
         ConfigError: nothing readable is there, or it is a shard of another deal.
     """
     if not shards.holds(path):
-        return _own(path, knobs.data.classes)
+        return _own(path, knobs.data.classes, objective(knobs).task)
     found, law = shards.read(path)
     asked = {} if knobs.data.name == DEVICES else _law(number, knobs)
     for key, value in asked.items():
@@ -203,10 +241,11 @@ def _brought(path: Path, number: int, knobs: Experiment) -> Share:
 
 
 @lru_cache(maxsize=2)
-def _own(path: Path, classes: str) -> Share:
+def _own(path: Path, classes: str, task: Task) -> Share:
     from fl.data.formats import read  # readers that a shard does not need
 
     dataset, nobody = read(path, classes), torch.empty(0, dtype=torch.int64)
+    _check(dataset, str(path), task)
     return Share(dataset, torch.arange(len(dataset.train)), nobody, 0.0, "own")
 
 
@@ -214,4 +253,10 @@ def _law(number: int, knobs: Experiment) -> dict[str, Value]:
     """Return all that a client's share depends on."""
     flat = {k: v for k, v in relevant(knobs.to_flat()).items() if k.startswith("partition.")}
     data = {"data.name": knobs.data.name, "data.validation": knobs.data.validation}
-    return {"partition-id": number, "seed": knobs.seed, **data, **flat}
+    data |= {f"data.options.{name}": value for name, value in knobs.data.given.items()}
+    code = {
+        f"code of {source.name}": components.digest(source.code)
+        for source in (Source.of(knobs, "data.name"), Source.of(knobs, "partition.kind"))
+        if source.code
+    }
+    return {"partition-id": number, "seed": knobs.seed, **data, **flat, **code}

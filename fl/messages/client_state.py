@@ -9,20 +9,21 @@ from torch import Tensor
 
 from fl.messages.records import pack_arrays, pack_network, unpack_network
 
-_OWN = "own"
+_OWN, VECTORS = "own", "vectors"
+"""Keys: a network's tensors that stay with the client, and a strategy's vectors that do."""
 
 
-def remember(state: RecordDict, tensors: Mapping[str, Tensor]) -> None:
+def remember(state: RecordDict, tensors: Mapping[str, Tensor], key: str = _OWN) -> None:
     """Store the tensors that never leave a client in the client's state."""
     if tensors:
-        state[_OWN] = pack_network(tensors)
+        state[key] = pack_network(tensors)
 
 
-def remembered(state: RecordDict) -> dict[str, Tensor]:
+def remembered(state: RecordDict, key: str = _OWN) -> dict[str, Tensor]:
     """Return the tensors that `remember` stored; an empty dict before the first round."""
-    if _OWN not in state:
+    if key not in state:
         return {}
-    record = state[_OWN]  # not `array_records`, which is a reference cycle
+    record = state[key]  # not `array_records`, which is a reference cycle
     assert isinstance(record, ArrayRecord)
     return unpack_network(record)
 

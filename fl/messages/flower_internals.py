@@ -3,16 +3,19 @@
 No other file of `fl`, `strategies`, `partitions` and `experiments` imports a module of Flower
 outside its public ones (`flwr.app`, `flwr.clientapp`, `flwr.serverapp`, `flwr.simulation`), or
 reads the ``__dict__`` of Flower's objects. `tests/fl/messages/test_flower_internals.py` checks
-both, and that these names still do what we expect. They were checked with flwr 1.41;
+both, and that these names still do what we expect. They were checked with flwr 1.41 and 1.42;
 `pyproject.toml` pins the range.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Message, Metadata, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import APP_DIR, ErrorCode
 from flwr.supercore.run import Run as Run
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.supercore.utils import get_flwr_home
 
 SERVER_NODE = 1
 """The node id of the server's end. Flower's own grids use the same number."""
@@ -34,6 +37,13 @@ def act_as_server(run_id: int) -> Run:
 def number_message(message: Message, number: int) -> None:
     """Set a message's id, as a SuperLink would. A reply names the id of its request."""
     message.metadata.__dict__["_message_id"] = str(number)
+
+
+def bundle() -> Path | None:
+    """Return the folder of the app that Flower runs in this process; None where it runs none."""
+    apps = (get_flwr_home() / APP_DIR).resolve()
+    folders = (Path(entry).resolve() for entry in sys.path)
+    return next((folder for folder in folders if folder.parent == apps), None)
 
 
 def restore_message(metadata: Metadata, content: RecordDict) -> Message:

@@ -3,12 +3,14 @@
 A request carries one ArrayRecord (the global network) and one ConfigRecord (the round, what the
 strategy asks, and whether to measure signals). A reply carries one ArrayRecord (the client's
 network) and one MetricRecord of plain numbers, and where it is asked for them a second one of
-signals: a number per layer and figure. Nothing else leaves a client.
+signals: a number per layer and figure. Where the strategy has vectors, both carry a second
+ArrayRecord with them. Where the primary metric does not count right answers, a last record of a
+reply has its sums. Nothing else leaves a client.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -19,12 +21,19 @@ from torch import Tensor
 from fl.nn.probes import Signals
 from fl.reproducibility.errors import writable
 from strategies import arrays as npy
-from strategies.private import CLIP
-from strategies.strategy import ARRAYS, CONFIG, METRICS, ROUND, WEIGHT
+from strategies.serving.private import CLIP
+from strategies.serving.server import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    PARTITION,
+    ROUND,
+    VECTORS,
+    WEIGHT,
+)
 
 SIGNALS = "signals"
 MEASURE = "measure-signals"
-PARTITION = "partition-id"
 WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
 FAULT, BUG = 1000, 1001
 """Codes of a client's error: a fault of its data or its device, and an exception that is neither.
@@ -41,6 +50,8 @@ COUNTS = (
     "personal-correct",
 )
 RIGHT = ("global-correct", "personal-correct")
+"""Those of `COUNTS` that replies have where the primary metric counts right answers."""
+SCORES, SHAPE, SCORED = "scores", "shape", ("global", "personal")
 MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
 IMAGES = "images"
 LAYER = ("acsm", "acv", "gradient-acsm", "gradient-acv", "branch-acv", "dead")
@@ -74,12 +85,18 @@ def size(record: ArrayRecord) -> int:
     return sum(len(array.data) for array in record.values())
 
 
+def carried(content: RecordDict) -> int:
+    """Return the bytes of all tensors that a message carries."""
+    return sum(size(record) for record in content.values() if isinstance(record, ArrayRecord))
+
+
 def train_reply(
     state: Mapping[str, Tensor],
     partition: int,
     held: int,
     figures: Mapping[str, int | float],
     signals: Signals | None = None,
+    scores: tuple[Tensor | None, Tensor | None] | None = None,
 ) -> RecordDict:
     """Return what a client sends back: its network, the figures of its round, and any signals.
 
@@ -93,7 +110,21 @@ def train_reply(
         columns = signals.figures.T.tolist()
         record: dict = {IMAGES: signals.images, **dict(zip(LAYER, columns, strict=True))}
         content[SIGNALS] = MetricRecord(record)
+    if scores is not None:
+        known = [torch.zeros(0) if sums is None else sums for sums in scores]
+        flat = {name: s.double().flatten().tolist() for name, s in zip(SCORED, known, strict=True)}
+        content[SCORES] = MetricRecord({SHAPE: list(known[0].shape), **flat})
     return content
+
+
+def scores(content: RecordDict) -> list[Tensor]:
+    """Return the sums of the primary metric in a reply that has them, before and after training.
+
+    They are empty where the client holds no images out.
+    """
+    record: dict = dict(_record(content, SCORES, MetricRecord))
+    shape = [int(side) for side in record[SHAPE]]
+    return [torch.tensor(record[name], dtype=torch.float64).reshape(shape) for name in SCORED]
 
 
 def signals(content: RecordDict) -> Signals:
@@ -117,6 +148,8 @@ class Request:
     network: Mapping[str, np.ndarray]
     """The global network."""
     config: ConfigRecord
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The vectors that the strategy shares."""
 
     @property
     def round(self) -> int:
@@ -140,7 +173,9 @@ def read_request(content: RecordDict) -> Request:
     Raises:
         ValueError: it is no request.
     """
-    return Request(unpack_arrays(network_in(content)), _record(content, CONFIG, ConfigRecord))
+    config = _record(content, CONFIG, ConfigRecord)
+    vectors = unpack_arrays(_record(content, VECTORS, ArrayRecord)) if VECTORS in content else {}
+    return Request(unpack_arrays(network_in(content)), config, vectors)
 
 
 def read_round(content: RecordDict) -> int:

@@ -1,5 +1,6 @@
 """The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
 
+from fl.nn.convert import convert
 from fl.nn.layers.activations import scalars
 from fl.nn.layers.convs import breaks_onednn, has_groups
 from fl.nn.layers.noise import Noise, seed_noise, train_without_noise
@@ -11,7 +12,7 @@ from fl.nn.layers.normalizers import (
     moments,
     statistics,
 )
-from fl.nn.networks import SKELETONS, build, resolve_auto
+from fl.nn.networks import SKELETONS, build, chosen_recipe, resolve_auto
 from fl.nn.recipe import Place, Recipe
 from fl.nn.recipes import RECIPES, find, relevant
 
@@ -24,6 +25,8 @@ __all__ = [
     "Recipe",
     "breaks_onednn",
     "build",
+    "chosen_recipe",
+    "convert",
     "find",
     "fixed_in",
     "fixed_statistics",

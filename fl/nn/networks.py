@@ -1,12 +1,14 @@
 """Builds the network that the knobs describe, with its initial weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from fl.config import Experiment, Network
+from fl.config.components import FromPackage, is_component
 from fl.config.parsing import Value
 from fl.config.parts import CLIP
 from fl.nn.architectures.cnn import CNN
@@ -19,9 +21,12 @@ from fl.nn.architectures.resnet import auto_width as resnet_width
 from fl.nn.architectures.resnet_v2 import ResNetV2
 from fl.nn.architectures.resnet_v2 import auto_width as resnet_v2_width
 from fl.nn.architectures.vit import ViT
+from fl.nn.foreign import building as foreign
+from fl.nn.foreign.building import Make
+from fl.nn.foreign.packages import maker
 from fl.nn.initialization import Scheme, initialize
 from fl.nn.recipe import Recipe
-from fl.nn.recipes import find
+from fl.nn.recipes import OWN, find
 from fl.nn.slots import Size, Slots
 
 
@@ -51,7 +56,7 @@ class Skeleton:
         return self.variants.index(depth) if isinstance(depth, str) else depth
 
 
-SKELETONS: dict[str, Skeleton] = {
+_ROWS: dict[str, Skeleton] = {
     "plainnet": Skeleton(PlainNet, depth=8, width=lambda depth: 16, stem_strides=(1, 2)),
     "resnet": Skeleton(ResNet, depth=20, width=resnet_width),
     "resnet-v2": Skeleton(ResNetV2, depth=20, width=resnet_v2_width),
@@ -73,20 +78,24 @@ SKELETONS: dict[str, Skeleton] = {
         ViT, depth=6, width=lambda depth: 192, stem_stride=4, native=nn.GELU, init="lecun"
     ),
 }
-"""Every family by the name that the knob `network.kind` takes."""
+SKELETONS: Mapping[str, Skeleton] = MappingProxyType(_ROWS)
+"""Every family by the name that the knob `network.kind` takes. It can't be changed; a network of a
+user's is a component."""
 
 
 def resolve_auto(knobs: Experiment) -> Experiment:
     """Return an experiment with numbers in the place of every `auto` that is about its network.
 
     A value that is given takes precedence, then that of the recipe, then that of the skeleton.
+    A network that is not ours keeps its initial weights with the recipe `own`.
 
     Raises:
         ValueError: an unknown recipe, or a recipe, a depth or a stem stride that does not fit the
             skeleton.
     """
-    row = find(knobs.recipe)
-    size = _resolved(knobs.network, knobs.recipe)
+    recipe = chosen_recipe(knobs)
+    row = find(recipe) if isinstance(recipe, str) else recipe
+    size = _resolved(knobs.network, row, knobs.recipe)
     flat: dict[str, Value] = {
         "network.depth": size.depth,
         "network.width": size.width,
@@ -98,12 +107,25 @@ def resolve_auto(knobs: Experiment) -> Experiment:
     return knobs.replace(flat)
 
 
+def chosen_recipe(knobs: Experiment) -> str | Recipe:
+    """Return the recipe of an experiment: its name, or the object where it is a user's.
+
+    Raises:
+        ValueError: the user's object is no recipe.
+    """
+    mine = knobs.component("recipe")
+    if not (mine is None or isinstance(mine, Recipe)):
+        raise ValueError(f"recipe={knobs.recipe} is a {type(mine).__name__}, expected an fl.Recipe")
+    return mine or knobs.recipe
+
+
 def build(
     network: Network,
-    recipe: str,
+    recipe: str | Recipe,
     shape: Sequence[int],
     classes: int,
     generator: torch.Generator,
+    make: Make | FromPackage | None = None,
 ) -> nn.Module:
     """Return a network from examples (batch, channels, *space) to logits (batch, classes).
 
@@ -112,28 +134,36 @@ def build(
 
     Args:
         network: the skeleton; `auto` is resolved as in `resolve_auto`.
-        recipe: a row of `RECIPES` that fits it.
+        recipe: a row of `RECIPES` that fits it, or a recipe of the user's.
         shape: (channels, *space) of an example: one dimension of space for signals, two for
             images, three for volumes.
         classes: the number of classes.
         generator: draws the weights, and moves on.
+        make: makes a network that is not ours, which `network.kind` names then.
 
     Raises:
         ValueError: an unknown recipe, one that does not fit, or a depth, width or stem stride
-            that the skeleton can't have.
+            that the skeleton can't have; and what `fl.nn.foreign.building.build` raises.
     """
-    network = _resolved(network, recipe)
+    name = recipe if isinstance(recipe, str) else recipe.label
+    row = find(recipe) if isinstance(recipe, str) else recipe
+    network = _resolved(network, row, name)
+    if make is not None:
+        make = maker(make) if isinstance(make, FromPackage) else make
+        return foreign.build(make, network, recipe, shape, classes, generator)
     skeleton = SKELETONS[network.kind]
-    slots = Slots(find(recipe), len(shape) - 1, network.per_channel, skeleton.native)
+    slots = Slots(row, len(shape) - 1, network.per_channel, skeleton.native)
     net = skeleton.make(slots, shape, classes, _size(network))
     initialize(net, network.init, generator)  # pyrefly: ignore
     return net
 
 
-def _resolved(network: Network, recipe: str) -> Network:
+def _resolved(network: Network, row: Recipe, recipe: str) -> Network:
     """Return a network's knobs without `auto`."""
-    row, skeleton = find(recipe), SKELETONS[network.kind]
-    _check_fit(row, recipe, network.kind)
+    if is_component(network.kind):
+        return _resolved_foreign(network, row)
+    skeleton = SKELETONS[network.kind]
+    _check_fit(row, recipe, network)
     _check_stem(skeleton, network)
     depth = skeleton.depth if network.depth == "auto" else network.depth
     _check_depth(skeleton, network.kind, depth)
@@ -150,8 +180,25 @@ def _resolved(network: Network, recipe: str) -> Network:
     return network.model_copy(update=chosen)
 
 
-def _check_fit(row: Recipe, recipe: str, kind: str) -> None:
-    if kind not in row.fits:
+def _resolved_foreign(network: Network, row: Recipe) -> Network:
+    """Return the knobs of a network that is not ours, of which only `init` can be `auto`."""
+    for name, field in Network.model_fields.items():
+        if name not in ("kind", "init", "options") and getattr(network, name) != field.default:
+            raise ValueError(
+                f"network.{field.alias}={getattr(network, name)} is not for network.kind="
+                f"{network.kind}, which has network.options of its own"
+            )
+    auto = "own" if row is OWN else row.init or "he"
+    init = auto if network.init == "auto" else network.init
+    return network.model_copy(update={"init": init})
+
+
+def _check_fit(row: Recipe, recipe: str, network: Network) -> None:
+    kind = network.kind
+    if row is OWN or network.init == "own":
+        knob = f"recipe={recipe}" if row is OWN else "network.init=own"
+        raise ValueError(f"{knob} is for a network of your own, and network.kind={kind} is ours")
+    if row.fits and kind not in row.fits:
         fitting = ", ".join(sorted(row.fits))
         raise ValueError(f"recipe={recipe} does not fit network.kind={kind}; it fits {fitting}")
 

@@ -13,18 +13,19 @@ which is ACSM + ACV. Channels come second, as whatever fills a slot has them: (b
 *space). Only linear layers have them last, and what is in between, such as tokens, is their space.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from fl.nn.foreign.observed import activation, as_found
 from fl.nn.layers import activations
 from fl.nn.layers.activations import Activation
 from fl.nn.layers.convs import StandardizedConv
@@ -81,36 +82,40 @@ class Signals:
 
 
 def measure(
-    network: nn.Module, inputs: Float[Tensor, "batch ..."], labels: Int[Tensor, " batch"]
+    network: nn.Module,
+    inputs: Float[Tensor, "batch ..."],
+    labels: Shaped[Tensor, "batch ..."],
+    mean_loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> list[Layer]:
     """Measure a network in one batch, and leave it unchanged.
 
     There is one forward and one backward pass in training mode, without `Noise`; a norm by batch
-    statistics takes those of this batch. The loss is the mean cross-entropy. Parameters and their
+    statistics takes those of this batch. Parameters and their
     gradients, buffers, counters, modes, hooks and torch's generators are afterwards as before,
     also where the network raises.
 
     Args:
         network: from inputs to logits.
         inputs: a batch, on the network's device.
-        labels: its classes.
+        labels: its labels.
+        mean_loss: (outputs, labels) -> the mean loss of the batch.
 
     Returns:
         A row for each call of a convolution, linear layer, norm, activation or merge, in the order
-        of execution. A module named `norm` or `activation` counts as such, whatever its class, and
-        its parts are not measured; an `nn.Identity` is not measured, either.
+        of execution. A module named `norm` or `activation` counts as such, whatever its class, as
+        does what `fl.nn.convert` put in such a place, and its parts are not measured; an
+        `nn.Identity` is not measured, either.
     """
     readings: list[_Reading] = []
-    with torch.enable_grad(), _as_found(network), ExitStack() as hooks:
+    with torch.enable_grad(), as_found(network), ExitStack() as hooks:
         train_without_noise(network)
-        for name, module in network.named_modules():
-            if kind := _kind(name, module):
-                hook = _Hook(name, kind, readings)
-                hooks.callback(module.register_forward_hook(hook).remove)
+        for name, module, kind in _measured(network):
+            hook = _Hook(name, kind, readings)
+            hooks.callback(module.register_forward_hook(hook).remove)
         # A copy that needs a gradient: each output has one then, and the caller's batch is safe.
-        logits = network(inputs.detach().requires_grad_().clone())
+        outputs = network(inputs.detach().requires_grad_().clone())
         edges = [reading.edge for reading in readings]
-        loss = F.cross_entropy(logits, labels)
+        loss = mean_loss(outputs, labels)
         gradients = torch.autograd.grad(loss, edges, allow_unused=True) if edges else ()
     return _layers(readings, gradients)
 
@@ -162,7 +167,7 @@ class _Hook:
     readings: list[_Reading]
 
     def __call__(self, module: nn.Module, args: Sequence[Tensor], output: Tensor) -> None:
-        last = isinstance(module, nn.Linear)
+        last = isinstance(module, nn.Linear) or getattr(module, "channels_last", False)
         signal = output.detach()
         branch = _moments(args[1].detach(), last)[1] if self.kind == "merge" else _unknown(signal)
         dead = _dead(signal, last) if self.kind == "activation" else _unknown(signal)
@@ -198,13 +203,27 @@ def _layers(readings: Sequence[_Reading], gradients: Sequence[Tensor | None]) ->
     ]
 
 
-def _kind(name: str, module: nn.Module) -> Kind | None:
-    """Return a module's kind, by the slot that it fills or else by its class."""
-    *outer, last = name.split(".")
-    if isinstance(module, nn.Identity) or not set(outer).isdisjoint(_SLOTS):
-        return None
-    slot = next((slot for slot in _SLOTS if slot == last.rstrip("0123456789")), None)
-    return slot or next((k for k, classes in _KINDS.items() if isinstance(module, classes)), None)
+def _measured(network: nn.Module) -> Iterator[tuple[str, nn.Module, Kind]]:
+    """Yield the modules that are measured, with their names and kinds: slots, but not their parts.
+
+    What fills a slot says so by its name or, in networks that are not ours, by `fl.nn.convert`.
+    """
+    within = "\n"
+    for name, module in network.named_modules():
+        if name.startswith(within):
+            continue
+        last = name.rpartition(".")[2]
+        slot = getattr(module, "slot", last.rstrip("0123456789"))
+        if getattr(module, "slot", last) in _SLOTS:
+            within = f"{name}."
+        kind = slot if slot in _SLOTS else _kind(module)
+        if kind and not isinstance(module, nn.Identity):
+            yield name, module, kind
+
+
+def _kind(module: nn.Module) -> Kind | None:
+    known = next((k for k, classes in _KINDS.items() if isinstance(module, classes)), None)
+    return known or ("activation" if activation(module) else None)  # also timm's own
 
 
 def _within(x: Tensor, channels_last: bool) -> list[int]:
@@ -237,21 +256,3 @@ def _dead(x: Tensor, channels_last: bool) -> Tensor:
 
 def _unknown(x: Tensor) -> Tensor:
     return x.new_full((), torch.nan, dtype=torch.float64)
-
-
-@contextmanager
-def _as_found(network: nn.Module) -> Iterator[None]:
-    """Restore afterwards what a pass in training mode changes: attributes, buffers, generators."""
-    attributes = [(module, dict(vars(module))) for module in network.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    devices = {p.device.index for p in network.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            for module, found in attributes:
-                vars(module).clear()
-                vars(module).update(found)
-            for buffer, found in buffers:
-                with torch.no_grad():
-                    buffer.copy_(found)

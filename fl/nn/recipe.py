@@ -34,14 +34,14 @@ class Recipe:
 
     label: str
     """The recipe's name in plots."""
-    description: str
-    """One sentence for reports."""
     norm: Slot
     """Makes the normalizer, or what replaces it."""
     activation: Slot
     """Makes the activation."""
-    fits: frozenset[str]
-    """The skeletons, as `network.kind` names them, that the recipe can fill."""
+    description: str = ""
+    """One sentence for reports."""
+    fits: frozenset[str] = frozenset()
+    """The skeletons, as `network.kind` names them, that the recipe can fill; empty: every one."""
     batchnorm: bool = False
     """Whether its networks have `fl.nn.BatchNorm` layers, to which the knobs `state.*` apply."""
     caveat: str = ""
@@ -61,3 +61,8 @@ class Recipe:
     """Initial weights for `network.init=auto`; None: the skeleton's."""
     clip: str | None = None
     """Gradient clipping for `client.clip=auto`; None: `fl.config.parts.CLIP`."""
+
+    @property
+    def converts(self) -> bool:
+        """Whether the recipe can be put into a network without slots, by `fl.nn.convert`."""
+        return self.alpha is None and self.merge is Add and self.excite is product

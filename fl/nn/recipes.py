@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from torch import nn
 
@@ -72,7 +73,7 @@ _NF = Recipe(
     init="lecun",
 )
 
-RECIPES: dict[str, Recipe] = {
+_ROWS: dict[str, Recipe] = {
     "batchnorm": Recipe(
         label="BatchNorm",
         description="Batch normalization and the network's own activation, such as ReLU.",
@@ -251,7 +252,19 @@ RECIPES: dict[str, Recipe] = {
         activation=lambda place: ZCSwish(place.channels, place.per_channel),
     ),
 }
-"""Every contender by the name that the knob `recipe` takes."""
+RECIPES: Mapping[str, Recipe] = MappingProxyType(_ROWS)
+"""Every contender by the name that the knob `recipe` takes. It can't be changed: code that adds a
+row would be in no experiment's identity. A recipe of a user's is a component."""
+
+OWN = Recipe(
+    label="its own layers",
+    description="The layers of a network of the user's own, as they are.",
+    norm=lambda place: BatchNorm(place.channels),
+    activation=_native,
+    fits=frozenset({"own"}),
+    batchnorm=True,
+)
+"""The recipe `own`, which leaves a network of the user's as it is: see `fl.nn.convert`."""
 
 
 def find(name: str) -> Recipe:
@@ -260,6 +273,8 @@ def find(name: str) -> Recipe:
     Raises:
         ValueError: there is none; the message names the nearest.
     """
+    if name == "own":
+        return OWN
     if name in RECIPES:
         return RECIPES[name]
     raise ValueError(f"recipe={name} does not exist; {did_you_mean(name, RECIPES)}")

@@ -57,6 +57,25 @@ def locked(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
+def held(folder: Path) -> bool:
+    """Return whether a process has locked a folder.
+
+    To find out, this locks the folder for a moment, together with others that do the same. Whoever
+    wants a lock has to try for longer than that moment.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 _locks: set[int] = set()
 
 
@@ -110,6 +129,6 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a safetensors file: its tensors and its metadata."""
+    """Read a safetensors file: its tensors and its metadata, which may be empty."""
     with safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 - no dict
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no dict

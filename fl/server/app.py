@@ -1,34 +1,34 @@
 """The server: what a run needs before its first round, and what it leaves after the last."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import platformdirs
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fl.config import DEVICES, Experiment
+from fl.config import DEVICES, Experiment, components
 from fl.config.parsing import ConfigError
 from fl.data import Dataset, deal, load
-from fl.messages import client_state
-from fl.nn import moments, resolve_auto
+from fl.messages import client_state, run_config
+from fl.messages.strategy import strategy_of
+from fl.nn import resolve_auto
 from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.files import fingerprint
 from fl.reproducibility.provenance import conditions
-from fl.reproducibility.seeds import stream, torch_stream
-from fl.server.journal import Checkpoint, Found, Journal
-from fl.server.nodes import Nodes
-from fl.server.opening import opened
+from fl.reproducibility.seeds import torch_stream
+from fl.server.journal import MODEL, Checkpoint, Found, Journal
+from fl.server.nodes import Nodes, Runtime
+from fl.server.opening import begin, opened
 from fl.server.result import summarize
-from fl.server.rounds import RoundCallback, Rounds, Runtime, Setting
-from fl.training.parameters import FlatNetwork, build_network, device_name
-from strategies import STRATEGIES
-from strategies.fedavg import Sampler
-from strategies.private import Noise, Private
-from strategies.strategy import Strategy
+from fl.server.rounds import Rounds, Setting
+from fl.server.strategy import server_of
+from fl.server.watching.callback import Audience, Callback, make
+from fl.tasks import objective
+from fl.training.given import start_from
+from fl.training.parameters import FlatNetwork, as_shared, build_network, device_name
+from fl.training.standardized import describe
 
 app = ServerApp()
 
@@ -36,11 +36,12 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the experiment of Flower's run config, as `flwr run` starts it."""
-    knobs = Experiment.from_flat(context.run_config)
+    knobs = run_config.experiment(context.run_config)
     default = platformdirs.user_data_path("fednf") / "runs" / str(context.run_id)
     journal = Journal(Path(knobs.run.dir) if knobs.run.dir else default)
-    started_by = {"command": "flwr run"}
-    serve(Runtime(grid), knobs, journal, resume=knobs.run.resume, started_by=started_by)
+    callbacks = [make(name) for name in components.names(knobs.run.callbacks)]
+    resume, started_by = knobs.run.resume, {"command": "flwr run"}
+    serve(Runtime(grid), knobs, journal, resume=resume, callbacks=callbacks, started_by=started_by)
 
 
 def serve(
@@ -49,7 +50,7 @@ def serve(
     journal: Journal,
     *,
     resume: bool = False,
-    watch: RoundCallback = lambda line: None,
+    callbacks: Sequence[Callback] = (),
     started_by: Mapping[str, object],
 ) -> dict:
     """Run an experiment on a grid, from the start or from its checkpoint, and return its result.
@@ -59,20 +60,20 @@ def serve(
         knobs: what to run.
         journal: where to write it.
         resume: whether an unfinished run in that folder may be gone on with.
-        watch: called after every round.
+        callbacks: are told of the run.
         started_by: how to repeat it, for `experiment.json`.
 
     Raises:
         ConfigError: the knobs, the data or the folder don't allow it; nothing was written.
         FederationError: too few devices can be asked.
-        RunFailed: a simulation has a bug, or no reply could be used in any round.
+        RunFailed: a simulation or a callback has a bug, or no reply could be used in any round.
     """
     prepare_process()
-    with opened(journal, knobs, resume) as found:
+    with opened(journal, knobs, resume) as found, Audience(callbacks) as audience:
         if found.result:
-            return replay(journal, found, watch)
-        prepared = prepare(knobs)
-        return play(OpenRun(prepared, journal, found, started_by), runtime, watch)
+            return replay(journal, knobs, found, audience)
+        prepared = prepare(knobs, found.checkpoint is not None)
+        return play(OpenRun(prepared, journal, found, started_by), runtime, audience)
 
 
 @dataclass(frozen=True)
@@ -98,28 +99,33 @@ class OpenRun:
     """How to repeat it."""
 
 
-def prepare(knobs: Experiment) -> Prepared:
+def prepare(knobs: Experiment, begun: bool = False) -> Prepared:
     """Load an experiment's data, deal them, and build its network.
 
+    Args:
+        knobs: the experiment.
+        begun: whether there is a checkpoint, which has the weights to go on with.
+
     Raises:
-        ConfigError: the network, its device, the data or the deal are impossible.
+        ConfigError: the strategy, the network, its device, the data or the deal are impossible.
     """
+    strategy_of(knobs)
     if knobs.data.name == DEVICES:
         return Prepared(knobs, None, None)
-    dataset = load(knobs.data.name)
+    dataset = load(knobs)
     deal(knobs)
-    return Prepared(knobs, dataset, _network(knobs, dataset))
+    return Prepared(knobs, dataset, _network(knobs, dataset, begun))
 
 
-def replay(journal: Journal, found: Found, watch: RoundCallback) -> dict:
+def replay(journal: Journal, knobs: Experiment, found: Found, audience: Audience) -> dict:
     """Tell of the rounds of a finished run, and return its result."""
     assert found.result is not None
-    for line in journal.rounds():
-        watch(line)
+    audience.begin(journal, knobs)
+    audience.end(found.result)
     return found.result
 
 
-def play(run: OpenRun, runtime: Runtime, watch: RoundCallback) -> dict:
+def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
     """Play the rounds that are missing, write the result, and return it; see `serve`."""
     knobs, journal, found = run.prepared.knobs, run.journal, run.found
     dataset = run.prepared.dataset
@@ -128,79 +134,53 @@ def play(run: OpenRun, runtime: Runtime, watch: RoundCallback) -> dict:
     if dataset is None:
         assert nodes.form is not None
         dataset = Dataset.nothing(DEVICES, nodes.form)
-    network = run.prepared.network or _network(knobs, dataset)
+    network = run.prepared.network or _network(knobs, dataset, found.checkpoint is not None)
     told = {**run.started_by, **conditions(), **_data_conditions(knobs, dataset), **_brought(nodes)}
     told |= {"trained_on": device_name(network), "auto": _resolved(knobs)}
-    strategy = _strategy(knobs, nodes, network)
-    rounds = Rounds(Setting(knobs, network, dataset, strategy), nodes, journal, runtime, watch)
+    strategy = server_of(knobs, nodes, network)
+    setting = Setting(knobs, network, dataset, strategy, describe(knobs, dataset))
+    rounds = Rounds(setting, nodes, journal, runtime, audience.round)
     if found.checkpoint:
         _restore(rounds.setting, found.checkpoint, journal, runtime)
-    journal.begin(knobs, told, found)
-    for line in journal.rounds():
-        watch(line)
+    begin(journal, knobs, told, found)
+    audience.begin(journal, knobs)
     model = rounds.play(found.checkpoint)
-    result = summarize(journal.rounds(), model)
-    journal.finish(result, model)
+    result = summarize(journal.rounds(), model, knobs)
+    journal.keep_network(MODEL, model, result["rounds"], rounds.setting.about)
+    journal.finish(result)
+    audience.end(result)
     return result
 
 
-def as_shared(knobs: Experiment) -> Experiment:
-    """Return the experiment whose network is what clients share: without what stays with them."""
-    without = {"state.bn": "drop", "state.fixed-from": 0}
-    return knobs.replace(without) if knobs.state.bn == "local" else knobs
-
-
-def _network(knobs: Experiment, dataset: Dataset) -> FlatNetwork:
-    """Build the network that clients share, with its initial weights."""
-    return build_network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
-
-
-def _strategy(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Strategy:
-    """Return the strategy that the knobs name, as private as they want it.
-
-    Raises:
-        ConfigError: the noise could be repeated by devices that hold images of their own.
-    """
-    sampler = Sampler(
-        clients=knobs.sampling.clients,
-        nodes=nodes.nodes,
-        available=nodes.available,
-        stream=partial(stream, knobs.seed, "sampling", "round"),
-    )
-    kind, privacy = STRATEGIES[knobs.strategy.kind], knobs.privacy
-    own = {name: getattr(knobs.strategy, name) for name in kind.options}
-    pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
-    average = kind(sampler, moments=pooled, uniform=privacy.kind != "none", **own)
-    if privacy.kind == "none":
-        return average
-    if privacy.noise_from == "seed" and privacy.noise and not nodes.simulated:
-        raise ConfigError(
-            "privacy.noise-from=seed: all devices know the seed and could take the noise off; set "
-            "privacy.noise-from=system"
-        )
-
-    def noise(number: int) -> np.random.Generator:
-        if privacy.noise_from == "system":
-            return np.random.default_rng()
-        return stream(knobs.seed, "privacy", "round", number)
-
-    covered = {part.name for part in network.segments}
-    return Private(average, Noise(privacy.noise, privacy.clip, covered, noise), privacy.kind)
+def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
+    """Build the network that clients share, with its initial weights or with given ones."""
+    network = build_network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
+    if knobs.run.start_from and not begun:
+        start_from(network, knobs.run)
+    return network
 
 
 def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime: Runtime) -> None:
-    """Give clients the states that they had when the checkpoint was written.
+    """Give the strategy and the clients the states that they had when the checkpoint was written.
 
     Raises:
-        ConfigError: the run needs such states, and its runtime has kept none.
+        ConfigError: the run needs clients' states, and its runtime has kept none; or the strategy's
+            is not one of its own.
     """
-    written = checkpoint.clients
+    written, strategy = checkpoint.clients, strategy_of(setting.knobs)
     local = setting.knobs.state.bn == "local" and setting.network.norms
-    if local and journal.clients() and not written:
+    # Lines of a round that the checkpoint does not cover yet are of a process that was killed.
+    trained = any(line["round"] <= checkpoint.round for line in journal.clients())
+    if (local or (strategy and strategy.kept)) and trained and not written:
+        what = "state.bn=local" if local else f"strategy.kind={setting.knobs.strategy.kind}"
         raise ConfigError(
-            "state.bn=local: this checkpoint has no clients' statistics, since Flower keeps "
+            f"{what}: this checkpoint has no clients' states, since Flower keeps "
             "them and forgets them with the run; start anew in another folder"
         )
+    try:
+        setting.strategy.restore(checkpoint.strategy)
+    except ValueError as error:
+        raise ConfigError(f"{journal.folder}: {error}; choose another folder") from None
     saved = {partition: journal.client_state(partition, n) for partition, n in written.items()}
     runtime.restore_states({p: client_state.unpack_state(*state) for p, state in saved.items()})
 
@@ -212,14 +192,18 @@ def _resolved(knobs: Experiment) -> dict[str, object]:
 
 
 def _data_conditions(knobs: Experiment, dataset: Dataset) -> dict[str, object]:
-    """Return the fingerprints of the data and of the deal, and the accuracy of guessing."""
+    """Return the metric, the fingerprints of the data and of the deal, and what guessing gives."""
+    asked = objective(knobs)
+    keys = ("name", "title", "larger", "fraction")
+    metric = {"metric": {key: getattr(asked.primary, key) for key in keys}}
     if knobs.data.name == DEVICES:
-        return dict.fromkeys(("data_sha256", "deal_sha256", "chance"))
-    parts, labels = deal(knobs), dataset.test.labels
+        return {**metric, **dict.fromkeys(("data_sha256", "deal_sha256", "chance"))}
+    parts = deal(knobs)
     return {
+        **metric,
         "data_sha256": dataset.fingerprint,
         "deal_sha256": fingerprint({f"{i:06}": part.numpy() for i, part in enumerate(parts)}),
-        "chance": float(labels.bincount().max()) / len(labels),
+        "chance": asked.guess(dataset.test.labels, len(dataset.classes)),
     }
 
 

@@ -5,22 +5,24 @@ and ``clients.jsonl`` (a line per round, and per client and round), ``signals.js
 measured of networks, where it was asked for), ``checkpoint.safetensors`` (the state after the last
 finished round), ``components/`` (the source of what is the user's own), ``errors/`` (tracebacks of
 clients, if there were any), and at the end
-``model.safetensors`` and ``result.json``.
+``model.safetensors`` and ``result.json``; ``best.safetensors`` is the network of the best round so
+far.
 
 The checkpoint is the commit point: it is replaced in one step, after the lines that it covers have
 reached the disk. Whatever lies past it, because a process died in between, is cut off on resume.
+The best network is written after it, and if a process died in between, it is written on resume.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
-from fl.config import Experiment
 from fl.config.components import sources
 from fl.config.parsing import ConfigError
 from fl.config.renamed import modernize_header
@@ -32,17 +34,22 @@ from fl.reproducibility.files import (
     read_tensors,
     write_whole,
 )
+from fl.tasks import Metric
 from strategies.arrays import Arrays
-
-_FIXED = ("data_sha256", "deal_sha256")  # conditions under which alone a run may go on
-_CODE = ("code_sha256", "packages")  # conditions whose change is written down
 
 Line = Mapping[str, object]
 
 EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
 CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
 CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
+BEST = "best.safetensors"
 ERRORS, COMPONENTS = "errors", "components"
+FIXED = ("data_sha256", "deal_sha256")
+"""Conditions under which alone a run may go on."""
+CODE = ("code_sha256", "packages")
+"""Conditions whose change is written down."""
+ABOUT = "fednf"
+"""The key in a network's metadata under which there is what using it takes, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Checkpoint:
     model: Arrays
     clients: Mapping[int, int] = field(default_factory=dict)
     """Partition id -> the round in which that client's saved state was written."""
+    strategy: Arrays = field(default_factory=dict)
+    """What the strategy remembers on the server."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Found:
     checkpoint: Checkpoint | None = None
     """Of a run that is begun and not finished."""
     result: dict | None = None
-    """Of a finished run."""
+    """Of a finished run that is not to go on."""
 
     @property
     def engine(self) -> dict:
@@ -84,38 +93,6 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def begin(self, knobs: Experiment, conditions: Line, found: Found) -> None:
-        """Write down what is asked; on resume, what is not as it was in the first part.
-
-        Args:
-            knobs: the experiment.
-            conditions: under which it is run.
-            found: what the folder holds of it.
-
-        Raises:
-            ConfigError: data or deal differ from what the checkpoint was trained on.
-        """
-        flat = {**knobs.to_flat(), "components": sources.abridged(knobs.components)}
-        written = {"identity": knobs.identity, "knobs": flat, **conditions}
-        checkpoint, there = found.checkpoint, found.header
-        for key in _FIXED if checkpoint else ():
-            if there[key] != conditions[key]:
-                raise ConfigError(
-                    f"{self.folder}: {key} was {there[key]}, is {conditions[key]}; the data "
-                    "changed, so the run can't go on; choose another folder"
-                )
-        self._cut(checkpoint)
-        if checkpoint:
-            former = [there, *there.get("resumed", [])][-1]
-            if all(former[key] == conditions[key] for key in _CODE):
-                return
-            now = {"after_round": checkpoint.round, **{key: conditions[key] for key in _CODE}}
-            written = {**there, "resumed": [*there.get("resumed", []), now]}
-        for file, content in sources.parse(knobs.components).items():
-            if sources.is_file(file):
-                write_whole(self.folder / COMPONENTS / file, content)
-        write_whole(self.folder / EXPERIMENT, json.dumps(written, indent=1) + "\n")
-
     def header(self) -> dict:
         """Return what `experiment.json` says.
 
@@ -126,7 +103,7 @@ class Journal:
         with _readable(path):
             header = json.loads(path.read_text(encoding="utf-8"))
             dict(header["knobs"])
-            tuple(str(header[key]) for key in ("identity", *_FIXED, *_CODE))
+            tuple(str(header[key]) for key in ("identity", *FIXED, *CODE))
             text = str(header["knobs"].get("components", ""))
             header["knobs"]["components"] = sources.restored(text, self.folder / COMPONENTS)
             return modernize_header(header)
@@ -171,10 +148,11 @@ class Journal:
             "clients": {str(k): v for k, v in checkpoint.clients.items()},
         }
         tensors = {f"model/{name}": array for name, array in checkpoint.model.items()}
+        tensors |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
         write_whole(
             self.folder / CHECKPOINT, save(tensors, metadata={"checkpoint": json.dumps(header)})
         )
-        self._sweep(checkpoint)
+        self.sweep(checkpoint)
 
     def keep_error(self, number: int, whose: str, text: str) -> None:
         """Keep the traceback of an exception in a round: of the `server`, or of `client-N`."""
@@ -193,6 +171,7 @@ class Journal:
                 round=int(header["round"]),
                 model=_under("model/", tensors),
                 clients={int(k): int(v) for k, v in header["clients"].items()},
+                strategy=_under("strategy/", tensors),
             )
 
     def client_state(self, partition: int, written: int) -> tuple[Arrays, str]:
@@ -202,9 +181,38 @@ class Journal:
             tensors, metadata = read_tensors(path)
             return tensors, metadata["records"]
 
-    def finish(self, result: Line, model: Arrays) -> None:
-        """Write the final network and, last, the result."""
-        write_whole(self.folder / MODEL, save(dict(model)))
+    def keep_network(self, name: str, model: Arrays, number: int, about: Line) -> None:
+        """Write the network of a round, with what using it takes.
+
+        Args:
+            name: of the file, `MODEL` or `BEST`.
+            model: the network.
+            number: of the round.
+            about: as from `fl.training.standardized.describe`.
+        """
+        told = json.dumps({"round": number, **about})
+        write_whole(self.folder / name, save(dict(model), metadata={ABOUT: told}))
+
+    def network(self, name: str) -> tuple[Arrays, dict[str, Any]]:
+        """Return a network that `keep_network` wrote, and what using it takes.
+
+        The latter is empty where an earlier version wrote the network.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise ConfigError(
+                f"{self.folder} has no {name}: the last network is written when a run is finished, "
+                "the best one where the server has images to score it on"
+            )
+        with _readable(path):
+            tensors, metadata = read_tensors(path)
+            return tensors, dict(json.loads(metadata.get(ABOUT, "{}")))
+
+    def finish(self, result: Line) -> None:
+        """Write the result, which says that the run is finished."""
         write_whole(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
 
     def result(self) -> dict | None:
@@ -219,32 +227,7 @@ class Journal:
         with _readable(self.folder / name):
             return read_lines(self.folder / name)
 
-    def _cut(self, checkpoint: Checkpoint | None) -> None:
-        """Drop the lines and client states of rounds that the checkpoint does not cover.
-
-        Raises:
-            ConfigError: a round that it does cover has no line.
-        """
-        covered = checkpoint.round if checkpoint else -1
-        kept = {
-            name: [line for line in self._lines(name) if line["round"] <= covered]
-            for name in (ROUNDS, CLIENTS, SIGNALS)
-        }
-        if [line["round"] for line in kept[ROUNDS]] != list(range(covered + 1)):
-            raise ConfigError(
-                f"{self.folder / ROUNDS} lacks rounds that the checkpoint, of round {covered}, "
-                "covers; choose another folder"
-            )
-        for name, lines in kept.items():
-            if (self.folder / name).exists():
-                write_whole(self.folder / name, "".join(json.dumps(x) + "\n" for x in lines))
-        if checkpoint:
-            self._sweep(checkpoint)
-        for path in (self.folder / ERRORS).glob("round-*.txt"):
-            if int(path.name.split("-")[1]) > covered:
-                path.unlink()
-
-    def _sweep(self, checkpoint: Checkpoint) -> None:
+    def sweep(self, checkpoint: Checkpoint) -> None:
         """Remove client states that the checkpoint does not list."""
         valid = {self._state_path(*item) for item in checkpoint.clients.items()}
         for path in (self.folder / "clients").glob("*.safetensors"):
@@ -253,6 +236,19 @@ class Journal:
 
     def _state_path(self, partition: int, written: int) -> Path:
         return self.folder / "clients" / f"{partition}-{written}.safetensors"
+
+
+def best_of(lines: Sequence[dict], metric: Metric) -> tuple[str | None, dict]:
+    """Return by what the best round is chosen, and its line; nothing where the server can't tell.
+
+    The first of several that are equally good is the best. Held-out images of devices can't choose
+    it: the devices of each round hold other images.
+    """
+    best = max if metric.larger else min
+    for chosen_by in (f"validation_{metric.name}", f"test_{metric.name}"):
+        if known := [line for line in lines if line[chosen_by] is not None]:
+            return chosen_by, best(known, key=lambda line: line[chosen_by])
+    return None, {}
 
 
 def model_sha256(model: Arrays) -> str:

@@ -9,7 +9,7 @@ is without a bound.
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
@@ -49,6 +49,38 @@ class UnavailableNode:
     failures: int = 0
     pause: int = 0
     """How many times it is passed over before it is asked again."""
+
+
+class Runtime:
+    """The place where clients run: Flower's Grid, and what it offers a server besides.
+
+    This one offers nothing besides, as real devices do. Simulations override it.
+
+    Args:
+        grid: carries messages.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    @property
+    def grid(self) -> Grid:
+        """What carries messages to clients and back."""
+        return self._grid
+
+    def changed_states(self) -> Mapping[int, RecordDict]:
+        """Return the states, by partition id, of clients that trained since the last call."""
+        return {}
+
+    def restore_states(self, states: Mapping[int, RecordDict]) -> None:
+        """Give clients, by partition id, the states that they had."""
+
+    def when_busy(self, finish: Callable[[], None]) -> None:
+        """Call what finishes a round: at once, or while clients are at work on the next."""
+        finish()
+
+    def flush(self) -> None:
+        """Call what was put off and is still to be called."""
 
 
 class Nodes:

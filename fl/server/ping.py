@@ -11,8 +11,7 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fl.config import Experiment
-from fl.messages import node_info, records
+from fl.messages import node_info, records, run_config
 from fl.reproducibility.files import write_whole
 from fl.reproducibility.provenance import code_hash, packages
 from fl.server.nodes import ANSWER_SECONDS
@@ -26,7 +25,7 @@ _log = logging.getLogger(__name__)
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Ask all that are connected, and write `ping.json` into `run.dir`."""
-    knobs = Experiment.from_flat(context.run_config)
+    knobs = run_config.experiment(context.run_config)
     here = {"code": code_hash(), "packages": packages()}
     said = {"server": here, "nodes": ask_all(grid)}
     write_whole(Path(knobs.run.dir) / FILE, json.dumps(said, indent=1))

@@ -1,18 +1,24 @@
 """The replies of a round: each is checked before it touches the network, and accounted for."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from torch import Tensor
 
 from fl.messages import records
 from fl.messages.flower_internals import NODE_IS_GONE
 from fl.reproducibility.errors import in_words
 from fl.server.failures import Failure
+from fl.tasks import PLAIN, Metric
 from strategies import arrays as npy
 from strategies.bounds import distance
+
+_MOST_SUMS = 1_000_000
+"""Numbers that a client may send of its primary metric."""
 
 
 @dataclass
@@ -31,6 +37,12 @@ class Replies:
     """The norm beyond which an update is refused; 0: none."""
     layers: int | None = None
     """Of how many layers each should bring signals; None: of none."""
+    vectors: ArrayRecord | None = None
+    """The vectors that each should bring, as an example; None: none."""
+    metric: Metric = PLAIN.primary
+    """The primary metric, of which each brings what it sums up of held-out images."""
+    scores: list[list[Tensor]] = field(default_factory=list)
+    """These sums, before and after training, where they are not counts of right answers."""
     accounts: list[dict] = field(default_factory=list)
     refused: list[dict] = field(default_factory=list)
     silent: dict[int, str] = field(default_factory=dict)
@@ -82,8 +94,8 @@ class Replies:
             "images": sum(account["examples"] for account in self.accounts),
             "single_value_steps": sum(a["single_value_steps"] for a in self.accounts),
             "bytes_up": self.bytes_up,
-            "global_accuracy_held_out": self._own_accuracy("global_correct"),
-            "personal_accuracy_held_out": self._own_accuracy("personal_correct"),
+            f"global_{self.metric.name}_held_out": self._held_out(0),
+            f"personal_{self.metric.name}_held_out": self._held_out(1),
         }
 
     def take_over(self, others: "Replies", what: str) -> None:
@@ -95,19 +107,31 @@ class Replies:
             {**refusal, "reason": f"{what}: {refusal['reason']}"} for refusal in others.refused
         ]
 
-    def _own_accuracy(self, right: str) -> float | None:
-        """Return the accuracy on all clients' held-out images; None where there are none."""
+    def _held_out(self, after: int) -> float | None:
+        """Return the primary metric on all clients' held-out images; None where there are none."""
+        if not self.metric.counts_right:
+            return pooled(self.metric, [pair[after] for pair in self.scores])
+        right = ("global_correct", "personal_correct")[after]
         total = sum(account["held_out"] for account in self.accounts)
         return sum(account[right] for account in self.accounts) / total if total else None
 
     def _fault(self, reply: Message, partition: int) -> str | None:
         """Say why a reply can't be used; None where it can. No reply is worth the round."""
-        expected = {"trained": self.trained, "layers": self.layers}
         try:
-            found = fault(reply, self.like, partition, **expected)
-            return found or self._too_far(reply)
+            wanted = self.vectors is not None and not reply.has_error()
+            sent = reply.content.pop(records.VECTORS, None) if wanted else None
+            kind = {"trained": self.trained, "layers": self.layers}
+            found = fault(reply, self.like, partition, **kind, right=self.metric.counts_right)  # pyrefly: ignore
+            return found or self._odd_vectors(reply, sent) or self._too_far(reply)
         except Exception as error:
             return f"it can't be read: {in_words(error)}"
+
+    def _odd_vectors(self, reply: Message, sent: object) -> str | None:
+        """Put vectors back into a reply that they were taken from, if they are as expected."""
+        if self.vectors is not None and isinstance(sent, ArrayRecord):
+            reply.content[records.VECTORS] = sent
+            return _odd_tensors(sent, self.vectors)
+        return None if self.vectors is None else f"reply lacks {records.VECTORS}"
 
     def _too_far(self, reply: Message) -> str | None:
         if not (self.most and self.trained):
@@ -137,9 +161,30 @@ class Replies:
         if reason := self._fault(reply, self.partition_of[node]):
             self.refuse({node: reason})
             return
-        self.bytes_up += records.size(records.network_in(reply.content))
+        self.bytes_up += records.carried(reply.content)
         self.accounts.append(records.figures(reply.content))
+        if self.trained and not self.metric.counts_right:
+            self.scores.append(records.scores(reply.content))
+            told = [pooled(self.metric, [sums]) for sums in self.scores[-1]]
+            names = (f"{name}_{self.metric.name}" for name in records.SCORED)
+            self.accounts[-1] |= dict(zip(names, told, strict=True))
         yield reply
+
+
+def pooled(metric: Metric, scores: Sequence[Tensor]) -> float | None:
+    """Return the metric of some clients' sums; None where it is not defined.
+
+    Sums of another shape than most are left out: whoever sends such can't be ours.
+    """
+    held = [sums for sums in scores if sums.numel()]
+    if not held:
+        return None
+    shape, _ = Counter(sums.shape for sums in held).most_common(1)[0]
+    try:
+        value = metric.pooled([sums for sums in held if sums.shape == shape])
+    except Exception:  # whatever sums that nobody has checked lead a metric to
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def fault(
@@ -149,6 +194,7 @@ def fault(
     *,
     trained: bool = True,
     layers: int | None = None,
+    right: bool = True,
 ) -> str | None:
     """Say in one line why a reply can't be used; None where it can.
 
@@ -162,17 +208,38 @@ def fault(
         partition: the share that this client holds.
         trained: whether it should tell of its training, or of its images only.
         layers: of how many layers it should bring signals; None: of none.
+        right: whether it should count right answers, or else bring sums of another metric.
     """
     if reply.has_error():
         return records.reason(reply)
     arrays, metrics = reply.content.get(records.ARRAYS), reply.content.get(records.METRICS)
     kinds = {records.ARRAYS: ArrayRecord, records.METRICS: MetricRecord}
     kinds |= {} if layers is None else {records.SIGNALS: MetricRecord}
+    counts, measures = (records.COUNTS, records.MEASURES) if trained else ((), ())
+    if trained and not right:
+        kinds |= {records.SCORES: MetricRecord}
+        counts = tuple(name for name in counts if name not in records.RIGHT)
     if {key: type(record) for key, record in reply.content.items()} != kinds:
         return f"reply holds {sorted(reply.content)}, expected {' and '.join(kinds)}"
-    counts, measures = (records.COUNTS, records.MEASURES) if trained else ((), ())
     odd = _odd_figure(metrics, partition, counts, measures) or _odd_tensors(arrays, like)  # pyrefly: ignore
-    return odd or (None if layers is None else _odd_signals(reply.content, layers))
+    odd = odd or (None if layers is None else _odd_signals(reply.content, layers))
+    return odd or (_odd_scores(reply.content) if records.SCORES in kinds else None)
+
+
+def _odd_scores(content: RecordDict) -> str | None:
+    record: dict = dict(content[records.SCORES])
+    if record.keys() != (expected := {records.SHAPE, *records.SCORED}):
+        return f"scores {sorted(record.keys() ^ expected)[:3]} are missing or unknown"
+    shape = record[records.SHAPE]
+    sound = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
+    if not (sound and math.prod(shape) <= _MOST_SUMS):
+        return f"scores: {records.SHAPE}={shape!r}, expected at most {_MOST_SUMS:,} numbers"
+    for key in records.SCORED:
+        values = record[key]
+        if not isinstance(values, list) or len(values) != math.prod(shape):
+            found = f"{len(values)} values" if isinstance(values, list) else repr(values)
+            return f"scores: {key} is {found}, expected {math.prod(shape)} numbers"
+    return None
 
 
 def _odd_signals(content: RecordDict, layers: int) -> str | None:
@@ -205,7 +272,7 @@ def _odd_figure(
         value = metrics[name]
         if not isinstance(value, int) or value < least:
             return f"{name}={value!r}, expected a whole number from {least} up"
-    for name in records.RIGHT if counts else ():
+    for name in set(records.RIGHT).intersection(counts):
         if metrics[name] > metrics["held-out"]:  # pyrefly: ignore
             return f"{name}={metrics[name]} is more than held-out={metrics['held-out']}"
     for name in measures:

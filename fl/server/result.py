@@ -1,7 +1,19 @@
-"""What a run came to, summed up from the lines of its rounds."""
+"""What a run came to: the figures of its rounds, and its network, ready for use."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError
+from fl.data import Form, load
 from fl.server.failures import RunFailed
-from fl.server.journal import Arrays, model_sha256
+from fl.server.journal import BEST, EXPERIMENT, MODEL, Arrays, Journal, best_of, model_sha256
+from fl.tasks import objective
+from fl.training.parameters import as_shared, build_network
+from fl.training.standardized import Standardized, describe
 
 _TOTALS = (
     "images",
@@ -13,12 +25,13 @@ _TOTALS = (
 )
 
 
-def summarize(lines: list[dict], model: Arrays) -> dict:
+def summarize(lines: list[dict], model: Arrays, knobs: Experiment) -> dict:
     """Return the result of a run.
 
     Args:
         lines: those of `rounds.jsonl`.
         model: the network after the last round.
+        knobs: of the run.
 
     Raises:
         RunFailed: clients were asked, and no reply could be used in any round.
@@ -30,16 +43,20 @@ def summarize(lines: list[dict], model: Arrays) -> dict:
             f"{len(refused)} were refused, the first of client {refused[0]['partition']}: "
             f"{refused[0]['reason']}"
         )
-    chosen_by, best = _best(lines)
+    metric = objective(knobs).primary
+    chosen_by, best = best_of(lines, metric)
+    name = metric.name
     totals = {key: sum(line[key] for line in lines) for key in _TOTALS}
     return {
         "rounds": lines[-1]["round"],
-        "final_accuracy": lines[-1]["test_accuracy"],
+        "ended_by": ending(lines, knobs),
+        "metric": name,
+        f"final_{name}": lines[-1][f"test_{name}"],
         "final_loss": lines[-1]["test_loss"],
-        "best_accuracy": best.get("test_accuracy"),
+        f"best_{name}": best.get(f"test_{name}"),
         "best_round": best.get("round"),
         "best_chosen_by": chosen_by,
-        "personal_accuracy_held_out": lines[-1]["personal_accuracy_held_out"],
+        f"personal_{name}_held_out": lines[-1][f"personal_{name}_held_out"],
         "model_sha256": model_sha256(model),
         "refused": len(refused),
         "simulated_seconds": _simulated(lines),
@@ -48,15 +65,69 @@ def summarize(lines: list[dict], model: Arrays) -> dict:
     }
 
 
-def _best(lines: list[dict]) -> tuple[str | None, dict]:
-    """Return by what the best round is chosen, and its line; nothing where the server can't tell.
+def load_model(
+    folder: str | Path,
+    which: Literal["last", "best"] = "last",
+    moments: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Standardized:
+    """Return the network of a finished run, on the CPU and in eval mode.
 
-    Held-out images of devices can't choose it: the devices of each round hold other images.
+    It takes examples as they are in the data, such as pixels from 0 to 255, as bytes or as floats:
+    (batch, channels, *space). It standardizes them by itself, as training did.
+
+    Args:
+        folder: of the run.
+        which: the network after the last round, or after the best one, which
+            ``best_round`` of ``result.json`` names.
+        moments: mean and standard deviation of each channel, where the run does not know them since
+            each device standardized by its own.
+
+    Returns:
+        A module with `shape`, `classes` (names, in the order of the outputs), `values` (the type of
+        the data), `knobs` and `network`, which takes standardized examples.
+
+    Raises:
+        ConfigError: the folder has no such network, or `moments` are needed.
+
+    Examples:
+        >>> model = load_model("runs/one")  # doctest: +SKIP
+        >>> images = torch.zeros(2, *model.shape, dtype=torch.uint8)  # doctest: +SKIP
+        >>> [model.classes[k] for k in model(images).argmax(1)]  # doctest: +SKIP
     """
-    for chosen_by in ("validation_accuracy", "test_accuracy"):
-        if lines[0][chosen_by] is not None:
-            return chosen_by, max(lines, key=lambda line: line[chosen_by])
-    return None, {}
+    journal = Journal(Path(folder))
+    if not (journal.folder / EXPERIMENT).is_file():
+        raise ConfigError(f"{folder} holds no run: it has no {EXPERIMENT}")
+    knobs = Experiment.from_flat(journal.header()["knobs"]).replace({"device": "cpu"})
+    tensors, about = journal.network({"last": MODEL, "best": BEST}[which])
+    if not about:  # a run from before this was kept
+        about = describe(knobs, load(knobs.data.name))
+    shape, classes = tuple(about["shape"]), tuple(about["classes"])
+    if moments is None and about["mean"] is not None:
+        moments = about["mean"], about["std"]
+    if moments is None:
+        raise ConfigError(
+            f"{folder}: each device standardized by its own images, so the run has no mean and "
+            "deviation; give load_model(..., moments=(mean, std))"
+        )
+    network = build_network(as_shared(knobs), torch.Generator(), Form(shape, len(classes)))
+    network.load(tensors)
+    whole = Standardized(network.module, knobs, shape, classes, moments, about["values"])
+    return whole.eval()
+
+
+def ending(lines: Sequence[dict], knobs: Experiment) -> str | None:
+    """Return the knob, with its value, by which a run ends with the last of its lines, if it does.
+
+    `run.patience` ends it after so many rounds without a better score on the validation images than
+    the best one until then, that before the first round included.
+    """
+    if lines[-1]["round"] >= knobs.rounds:
+        return f"rounds={knobs.rounds}"
+    patience = knobs.run.patience
+    if not patience:
+        return None
+    best = best_of(lines, objective(knobs).primary)[1].get("round", 0)
+    return f"run.patience={patience}" if lines[-1]["round"] - best >= patience else None
 
 
 def _simulated(lines: list[dict]) -> float | None:

@@ -1,63 +1,29 @@
 """One round after another: select, train, check and aggregate, evaluate, commit."""
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.serverapp import Grid
 
 from fl import fleet
 from fl.config import Experiment
-from fl.data import Dataset, Split, validation
+from fl.data import Dataset, validation
 from fl.messages import client_state, records
 from fl.nn import fixed_in, moments, statistics
 from fl.server.failures import nobody_trained
-from fl.server.journal import ERRORS, Arrays, Checkpoint, Journal
-from fl.server.monitor import RoundSignals, SignalMonitor
-from fl.server.nodes import Nodes
+from fl.server.journal import BEST, ERRORS, Arrays, Checkpoint, Journal, best_of
+from fl.server.nodes import Nodes, Runtime
 from fl.server.replies import Replies
-from fl.training.loop import evaluate
+from fl.server.result import ending
+from fl.server.watching.callback import RoundCallback
+from fl.server.watching.monitor import RoundSignals, SignalMonitor
+from fl.tasks import objective
+from fl.training.loop import score
 from fl.training.parameters import FlatNetwork
-from strategies.fedavg import Mean
-from strategies.strategy import Strategy
-
-RoundCallback = Callable[[dict], None]
-"""Is called with every line of `rounds.jsonl`, also with those of rounds that were resumed."""
-
-
-class Runtime:
-    """The place where clients run: Flower's Grid, and what it offers a server besides.
-
-    This one offers nothing besides, as real devices do. Simulations override it.
-
-    Args:
-        grid: carries messages.
-    """
-
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-
-    @property
-    def grid(self) -> Grid:
-        """What carries messages to clients and back."""
-        return self._grid
-
-    def changed_states(self) -> Mapping[int, RecordDict]:
-        """Return the states, by partition id, of clients that trained since the last call."""
-        return {}
-
-    def restore_states(self, states: Mapping[int, RecordDict]) -> None:
-        """Give clients, by partition id, the states that they had."""
-
-    def when_busy(self, finish: Callable[[], None]) -> None:
-        """Call what finishes a round: at once, or while clients are at work on the next."""
-        finish()
-
-    def flush(self) -> None:
-        """Call what was put off and is still to be called."""
+from strategies.serving.server import Mean, Server
 
 
 @dataclass(frozen=True)
@@ -71,6 +37,11 @@ class Selected:
     replies: Replies
     present: Mapping[str, object]
     """How many could be asked, and why the others couldn't."""
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of the tensors that go to clients; requests of a round carry equally many."""
+        return records.carried(self.sent[0].content) * len(self.sent) if self.sent else 0
 
     def summary(self) -> dict:
         """Return the round's figures that come from its clients, once their replies are in."""
@@ -88,6 +59,8 @@ class Trained:
     signals: RoundSignals | None = None
     states: Mapping[int, RecordDict] = field(default_factory=dict)
     """What clients remember, of those that changed it in this round."""
+    strategy: Arrays = field(default_factory=dict)
+    """What the strategy remembers, as it was at the end of this round."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +71,9 @@ class Setting:
     network: FlatNetwork
     """The server's; it holds whatever was evaluated last."""
     dataset: Dataset
-    strategy: Strategy
+    strategy: Server
+    about: Mapping[str, object]
+    """What using the network takes, as from `fl.training.standardized.describe`."""
 
 
 class Rounds:
@@ -109,7 +84,7 @@ class Rounds:
         nodes: who can be asked.
         journal: where rounds become permanent.
         runtime: what clients run on.
-        watch: is told of every round once it is permanent.
+        tell: is called after every round, once it is permanent.
     """
 
     def __init__(
@@ -118,13 +93,15 @@ class Rounds:
         nodes: Nodes,
         journal: Journal,
         runtime: Runtime,
-        watch: RoundCallback,
+        tell: RoundCallback | None,
     ) -> None:
         self.setting, self.knobs, self.network = setting, setting.knobs, setting.network
         self.dataset, self.strategy = setting.dataset, setting.strategy
-        self.nodes, self.journal, self.runtime, self.watch = nodes, journal, runtime, watch
+        self.objective = objective(self.knobs)
+        self.nodes, self.journal, self.runtime, self.tell = nodes, journal, runtime, tell
         self.monitor = SignalMonitor(self.knobs, self.network) if self.knobs.signals.every else None
         self.validation = self.dataset.train.only(validation(self.knobs))
+        self.lines: list[dict] = []
         self.written: dict[int, int] = {}
         """As of a `Checkpoint`."""
 
@@ -134,14 +111,22 @@ class Rounds:
             number, model = 0, self._begin()
         else:
             number, model = checkpoint.round, checkpoint.model
-            self.written = dict(checkpoint.clients)
+            self.written, self.lines = dict(checkpoint.clients), self.journal.rounds()
+            self._keep_best(model)  # a process may have died before it did
         try:
-            while number < self.knobs.rounds:
+            while number < self.knobs.rounds and not self._out_of_patience():
                 number += 1
                 model = self.run_round(number, model)
         finally:
             self.runtime.flush()
         return model
+
+    def _out_of_patience(self) -> bool:
+        """Return whether the run ends early, which no round that is to be evaluated yet can say."""
+        if not self.knobs.run.patience:
+            return False
+        self.runtime.flush()
+        return ending(self.lines, self.knobs) is not None
 
     def run_round(self, number: int, start: Arrays) -> Arrays:
         """Play one round from the network that the last one left, and return the next network."""
@@ -152,7 +137,7 @@ class Rounds:
         selected = self._select(number, start, signals)
         replies, sent = selected.replies, selected.sent
         # Train, check and aggregate: each reply as it comes, in the order of the requests.
-        fold = self.strategy.fold(number)
+        fold = self.strategy.fold(number, start)
         with closing(self._answers(sent)) as coming:
             for reply in replies.good(coming, sent):
                 if signals:
@@ -168,13 +153,14 @@ class Rounds:
             **selected.summary(),
             "train_seconds": time.perf_counter() - begun,
             "simulated_seconds": fleet.round_seconds(self.knobs, selected.works),
-            "bytes_down": records.size(replies.like) * (len(sent) + measured),
+            "bytes_down": selected.bytes_down + records.size(replies.like) * measured,
         }
         for node, reason in replies.silent.items():
             self.nodes.mark_unavailable(node, reason)
         # Evaluate and commit: at once, or while clients are at the next round.
         states = self.runtime.changed_states()
-        trained = Trained(model, line, replies.accounts, signals, states)
+        remembered = self.strategy.state()
+        trained = Trained(model, line, replies.accounts, signals, states, remembered)
         self.runtime.when_busy(partial(self._finish, trained))
         return model
 
@@ -184,7 +170,8 @@ class Rounds:
         config = signals.config if signals else ConfigRecord()
         grid = self.nodes.grid
         messages = list(self.strategy.configure_train(number, arrays, config, grid))
-        replies = self._replies(arrays, layers=signals.layers if signals else None)
+        layers = signals.layers if signals else None
+        replies = self._replies(arrays, layers=layers, vectors=self.strategy.expected)
         receivers = [message.metadata.dst_node_id for message in messages]
         works = [self._work(replies.partition_of[node], number) for node in receivers]
         lost = {node: work.lost for node, work in zip(receivers, works, strict=True) if work.lost}
@@ -211,10 +198,20 @@ class Rounds:
         lines = list(trained.signals.lines(trained.model)) if trained.signals else []
         states = {p: client_state.pack_state(state) for p, state in trained.states.items()}
         self.written |= dict.fromkeys(states, number)
-        checkpoint = Checkpoint(number, trained.model, clients=dict(self.written))
+        checkpoint = Checkpoint(number, trained.model, dict(self.written), trained.strategy)
         accounts = [{**account, "round": number} for account in trained.accounts]
         self.journal.commit(line, accounts, checkpoint, states, lines)
-        self.watch(line)
+        self.lines.append(line)
+        self._keep_best(trained.model)
+        if self.tell:
+            self.tell(line, accounts)
+
+    def _keep_best(self, model: Arrays) -> None:
+        """Keep the network of the last line's round, if that is the best round so far."""
+        if best_of(self.lines, self.objective.primary)[1].get("round") == (
+            number := self.lines[-1]["round"]
+        ):
+            self.journal.keep_network(BEST, model, number, self.setting.about)
 
     def _answers(self, messages: Sequence[Message]) -> Generator[Message]:
         """Send messages, and yield replies as they come."""
@@ -225,6 +222,7 @@ class Rounds:
     def _replies(self, like: ArrayRecord, **expected: object) -> Replies:
         partition_of = {node: partition for partition, node in self.nodes.nodes.items()}
         bounds = {"seconds": self.knobs.devices.reply, "most": self.knobs.strategy.max_norm}
+        expected["metric"] = self.objective.metrics[0]
         return Replies(like, partition_of, **bounds, **expected)  # pyrefly: ignore
 
     def _present(self) -> dict:
@@ -279,20 +277,11 @@ class Rounds:
 
     def _evaluate(self, model: Arrays) -> dict:
         """Return the figures of a network on the server's images, and the seconds it took."""
-        start = time.perf_counter()
+        start, objective = time.perf_counter(), self.objective
         self.network.load(model)
-        loss, accuracy = self._score(self.dataset.test)
-        kept = self._score(self.validation)[1]
-        return {
-            "test_loss": records.finite(loss),
-            "test_accuracy": accuracy,
-            "validation_accuracy": kept,
-            "eval_seconds": time.perf_counter() - start,
-        }
-
-    def _score(self, split: Split) -> tuple[float | None, float | None]:
-        """Return the mean loss in nats and the accuracy on a split; None without examples."""
-        if not len(split):
-            return None, None
-        loss, correct = evaluate(self.network, self.dataset, split)
-        return loss, correct / len(split)
+        tested = score(self.network, self.dataset, self.dataset.test, objective)
+        kept = score(self.network, self.dataset, self.validation, objective)
+        primary = objective.metrics[0].name
+        figures = {f"test_{name}": value for name, value in tested.items()}
+        figures[f"validation_{primary}"] = kept[primary]
+        return {**figures, "eval_seconds": time.perf_counter() - start}

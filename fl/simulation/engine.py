@@ -12,8 +12,10 @@ from fl.fleet import batch_size
 from fl.reproducibility.provenance import cores
 from fl.server.app import Prepared
 from fl.simulation.schedule import longest_first, passes
+from fl.tasks import objective
 from fl.training import parameters
-from fl.vectorized import gpu_memory, operators
+from fl.vectorized import gpu_memory, operators, verification
+from fl.vectorized.gradients import Examples
 from fl.vectorized.padding import padded_sizes
 
 
@@ -87,14 +89,14 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
     """
     knobs, network = prepared.knobs, prepared.network
     if network is None:
-        load(knobs.data.name)  # which says why there are no data here
+        load(knobs)  # which says why there are no data here
         raise AssertionError
     values, sampled = len(network.weights), knobs.sampling.clients
     if workers is None:
         one = _on_gpu(network) or _images(knobs) < _limits(network).run
         workers = 1 if one else min(cores(), sampled)
     held = _TOGETHER_BYTES // (12 * values)
-    why = _why_alone(knobs)
+    why = _why_alone(knobs) or _why_not_in_lanes(prepared)
     lanes = 1 if why else _asked_lanes(knobs, network, workers)
     if why := why or _why_sequential(knobs, network, lanes, workers):
         alone = {"engine": "sequential", "vectorized.lanes": 1, "vectorized.level": "eager"}
@@ -114,6 +116,28 @@ def _why_alone(knobs: Experiment) -> str | None:
     if knobs.sampling.clients == 1:
         return "one client a round"
     return None
+
+
+def _why_not_in_lanes(prepared: Prepared) -> str | None:
+    """Return why lanes can't train a network that is not ours, after having tried.
+
+    Raises:
+        ConfigError: lanes are asked for.
+    """
+    knobs, network, dataset = prepared.knobs, prepared.network, prepared.dataset
+    if network is None or dataset is None or not network.foreign:
+        return None
+    aim = objective(knobs)
+    inputs, labels = dataset.inputs(dataset.train.images[:2]), dataset.train.labels[:2]
+    told = aim.own(dataset.train.labels, len(dataset.classes)) if aim.own else None
+    own = None if told is None else told.expand(2, *told.shape)
+    inputs, labels = (t.expand(2, *t.shape).to(network.weights.device) for t in (inputs, labels))
+    weights = torch.full(labels.shape[:2], 0.5, device=network.weights.device)
+    with network.alone():
+        reason = verification.refusal(network, aim, Examples(inputs, labels, weights, own))
+    if reason and knobs.engine == "vectorized":
+        raise ConfigError(f"engine=vectorized: {reason}; use engine=sequential or auto")
+    return reason
 
 
 def _why_sequential(
@@ -161,10 +185,16 @@ def _most_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int
     if not _on_gpu(network):
         return _MOST_LANES
     memory = torch.cuda.get_device_properties(network.weights.device).total_memory
-    size = knobs.client.batch_size
-    form, passes = load(knobs.data.name).form, len(padded_sizes(knobs, size))
+    size, data = knobs.client.batch_size, load(knobs)
+    passes, mean_loss = len(padded_sizes(knobs, size)), objective(knobs).mean
+    first = data.train.labels[:1].to(network.weights.device)
+
+    def loss(outputs: torch.Tensor) -> torch.Tensor:
+        return mean_loss(outputs, first.expand(size, *first.shape[1:]))
+
     before = network.state()  # looking at a pass moves statistics
-    lanes = gpu_memory.lanes_that_fit(network, form, size, passes, memory // workers)
+    memory //= workers
+    lanes = gpu_memory.lanes_that_fit(network, data.form, size, passes, memory, loss)
     network.load(before)
     return lanes
 
@@ -178,7 +208,7 @@ def _sizes(knobs: Experiment) -> int:
 def _images(knobs: Experiment) -> float:
     """Return about how many images a run trains on, each as often as it does."""
     share = knobs.sampling.clients / knobs.partition.clients
-    return len(load(knobs.data.name).train) * share * knobs.client.epochs * knobs.rounds
+    return len(load(knobs).train) * share * knobs.client.epochs * knobs.rounds
 
 
 def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:

@@ -12,7 +12,7 @@ from fl.client import task
 from fl.config import Experiment
 from fl.messages.flower_internals import SERVER_NODE, Run, act_as_server, number_message
 from fl.reproducibility.errors import in_words
-from fl.server.rounds import Runtime
+from fl.server.nodes import Runtime
 
 Request = tuple[Message, Context]
 """A request, and the context of the client that it is for."""

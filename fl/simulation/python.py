@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fl.config import Experiment
 from fl.config.components import KEYS
+from fl.config.components.modules import being_loaded
 from fl.config.parsing import ConfigError, flatten
 from fl.server.journal import EXPERIMENT, Journal
+from fl.server.watching.callback import Callback
 from fl.simulation.run import run as simulate
 
 
@@ -18,6 +20,7 @@ def run(
     out: str | Path | None = None,
     *,
     workers: int | None = None,
+    callbacks: Sequence[Callback] = (),
     resume: bool = False,
     debug: bool = False,
 ) -> dict[str, Any]:
@@ -36,6 +39,7 @@ def run(
             defaults.
         out: the run's folder; None: one below `runs` that is named by the experiment.
         workers: processes that train clients; None: a core each, or one for a short run.
+        callbacks: are told of the run while it is under way.
         resume: whether an unfinished run in that folder is gone on with.
         debug: train in this process, and raise a client's first exception as it is.
 
@@ -46,10 +50,16 @@ def run(
         ConfigError: the knobs, the data or the folder don't allow it; nothing was written.
         RunFailed: the run has a bug, or no reply could be used in any round.
     """
+    if name := being_loaded():
+        raise ConfigError(
+            f"{name}.py calls fl.run while what is your own is taken from it; put the call below "
+            'if __name__ == "__main__":'
+        )
     experiment = knobs if isinstance(knobs, Experiment) else experiment_of(knobs)
     folder = Path(out) if out else default_folder(experiment)
     command = f"fl.run(out={str(folder)!r})"
     how: dict[str, Any] = {"workers": workers, "resume": resume, "debug": debug}
+    how["callbacks"] = callbacks
     result = simulate(experiment, Journal(folder), command=command, **how)
     return {**result, "folder": str(folder)}
 

@@ -1,6 +1,6 @@
 """A simulation from start to end: who trains the clients, and the rounds that are played."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from fl.server.app import OpenRun, play, prepare, replay
 from fl.server.failures import EXPECTED, ClientsFailed, Failure
 from fl.server.journal import Found, Journal
 from fl.server.opening import opened
-from fl.server.rounds import RoundCallback
+from fl.server.watching.callback import Audience, Callback
 from fl.simulation.engine import Choice, choose
 from fl.simulation.grid import InlineGrid, SimulatedGrid
 from fl.simulation.process_pool import ProcessPool
@@ -27,7 +27,7 @@ def run(
     pool: WorkerPool | None = None,
     debug: bool = False,
     resume: bool = False,
-    watch: RoundCallback = lambda line: None,
+    callbacks: Sequence[Callback] = (),
     command: str = "",
 ) -> dict:
     """Run an experiment on this machine and return its result; see `fl.server.app.serve`.
@@ -43,13 +43,13 @@ def run(
         debug: train clients in this process, one after another, and raise the first exception of
             one as it is, so that a debugger stops where it came from.
         resume: whether an unfinished run in that folder may be gone on with, as it began.
-        watch: called after every round.
+        callbacks: are told of the run.
         command: how to repeat it, for `experiment.json`.
     """
     prepare_process()  # before anything starts a pool of threads, which would forbid forks
-    with opened(journal, knobs, resume) as found:
+    with opened(journal, knobs, resume) as found, Audience(callbacks, as_is=debug) as audience:
         if found.result:
-            return replay(journal, found, watch)
+            return replay(journal, knobs, found, audience)
         begun, recorded = _begun(found)
         if debug and begun.get("engine", "sequential") != "sequential":
             raise ConfigError(
@@ -59,7 +59,7 @@ def run(
         if debug:
             begun, workers, pool = {"engine": "sequential"}, 1, None
         asked = pool.size if pool else workers or recorded
-        prepared = prepare(knobs)
+        prepared = prepare(knobs, found.checkpoint is not None)
         choice = choose(replace(prepared, knobs=knobs.replace(begun)), asked)
         started_by = {
             "command": command,
@@ -68,7 +68,7 @@ def run(
         }
         this = OpenRun(prepared, journal, found, started_by)
         with hidden_from_gc(), _grid(choice, pool, debug) as grid, _kept(journal, debug):
-            return play(this, grid, watch)
+            return play(this, grid, audience)
 
 
 @contextmanager

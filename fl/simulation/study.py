@@ -1,5 +1,6 @@
 """A study: a question, and the experiments whose results answer it."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,8 @@ from fl.config.renamed import modernize
 from fl.nn import relevant
 from fl.reproducibility.files import write_whole
 from fl.server.app import prepare
-from fl.server.journal import EXPERIMENT, Journal
-from fl.server.opening import check
+from fl.server.journal import CHECKPOINT, EXPERIMENT, Journal
+from fl.server.opening import check, differences
 
 STUDY = "study.json"
 
@@ -72,10 +73,14 @@ class Study:
         name = "_".join([self.name, *(_part(key, value) for key, value in knobs.items())])
         return replace(self, name=name, experiments=tuple(fixed))
 
-    def begin(self, folder: Path, command: str) -> None:
+    def begin(self, folder: Path, command: str) -> list[str]:
         """Check that every experiment can be written below a folder, then write the question there.
 
+        Returns:
+            What a reader should know of the runs that are there, a line each.
+
         Raises:
+            ChangedStudy: a run there was begun with other knobs or other code.
             ConfigError: the folder holds something else, or an experiment is impossible; nothing
                 was written.
         """
@@ -85,16 +90,79 @@ class Study:
             raise ConfigError(f"{folder} holds a single run; choose another folder")
         if (there := _name_in(folder / STUDY)) not in (None, self.name):
             raise ConfigError(f"{folder} holds the study {there}; choose another folder")
+        told = self._told(folder)
         for name, experiment in zip(self.folders(), self.experiments, strict=True):
             check(Journal(folder / name), experiment, resume=True)
-            prepare(experiment)
+            prepare(experiment, (folder / name / CHECKPOINT).exists())
         about = {
             "name": self.name,
             "question": self.question,
             "command": command,
             "published": self.published,
+            "runs": {n: e.rounds for n, e in zip(self.folders(), self.experiments, strict=True)},
         }
         write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        return told
+
+    def _told(self, folder: Path) -> list[str]:
+        """Return what became of the runs in a folder: which go on, and which nobody asks for now.
+
+        Raises:
+            ChangedStudy: knobs of a run are not as they were.
+        """
+        there = {path.parent.name: Journal(path.parent) for path in folder.glob(f"*/{EXPERIMENT}")}
+        asked = dict(zip(self.folders(), self.experiments, strict=True))
+        changed, told = [], []
+        for name in sorted(there.keys() & asked.keys()):
+            header, experiment = there[name].header(), asked[name]
+            changed += [f"{name}: {_change(*found)}" for found in differences(header, experiment)]
+            was = header["knobs"].get("rounds")
+            if experiment.rounds != was:
+                told.append(f"{name}: rounds was {was}, is {experiment.rounds}; the run goes on")
+        if changed:
+            raise ChangedStudy(folder, changed)
+        if gone := sorted(there.keys() - asked.keys()):
+            told.append(
+                f"no longer in the study, and still in its report: {', '.join(gone[:MOST_TOLD])}"
+                f"{' …' if len(gone) > MOST_TOLD else ''} ({len(gone)} runs)"
+            )
+        return told
+
+
+MOST_TOLD = 5
+"""Changes of a study that are told."""
+
+
+class ChangedStudy(ConfigError):
+    """A study is not the one whose runs are in its folder.
+
+    Args:
+        folder: the study's.
+        changes: what changed, a line for each knob of each experiment.
+    """
+
+    def __init__(self, folder: Path, changes: list[str]) -> None:
+        self.changes = changes
+        more = f" and {len(changes) - 1} more changes" if len(changes) > 1 else ""
+        super().__init__(
+            f"{folder} holds this study as it was before: {changes[0]}{more}; put the study back, "
+            "or choose another folder"
+        )
+
+
+def _change(key: str, there: object, here: object) -> str:
+    """Say how a knob of a run changed."""
+    if key == "components" and there and here:
+        return str(sources.change(str(there), str(here)))
+    if key in ("components", "run.start-sha256"):  # long, and nothing that one reads
+        return f"{key} changed"
+    return f"{key} was {there}, is {here}"
+
+
+def fresh(folder: Path) -> Path:
+    """Return the first of FOLDER, FOLDER-2, FOLDER-3 and so on that is not there yet."""
+    later = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], later) if not path.exists())
 
 
 def _name_in(path: Path) -> str | None:

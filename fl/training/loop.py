@@ -3,21 +3,22 @@
 A batch of one image is an ordinary batch.
 """
 
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fl.config import Client
 from fl.data import Batch, Dataset, Split
 from fl.nn import fixed_statistics, train_without_noise
+from fl.tasks import PLAIN, Metric, Objective
 from fl.training.parameters import FlatNetwork
-from fl.training.step import Correction, Update
+from fl.training.step import Bound, Correction, Update, Vectors, with_vectors
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Outcome:
     examples: int
     """Images seen, counted once an epoch."""
     loss: float
-    """Mean cross-entropy in nats over all images seen, each before its step; no penalty in it."""
+    """Mean loss over all images seen, each before its step; no penalty in it. A cross-entropy is in
+    nats."""
     gradient_norm: float
     """Mean over steps of the gradient's 2-norm, with the correction, before clipping."""
     update_norm: float
@@ -41,7 +43,12 @@ class Outcome:
 
 
 def train(
-    network: FlatNetwork, batches: Iterable[Batch], client: Client, correct: Correction | None
+    network: FlatNetwork,
+    batches: Iterable[Batch],
+    client: Client,
+    correct: Bound | None,
+    mean_loss: Callable[..., Tensor] = PLAIN.mean,
+    own: Tensor | None = None,
 ) -> Outcome:
     """Train in place: w <- w - lr * d(clip(∇loss + correction) + λw), one step a batch.
 
@@ -50,6 +57,8 @@ def train(
         batches: inputs and labels; of any size from 1 up.
         client: learning rate, optimizer, clipping.
         correct: the strategy's client half, or None.
+        mean_loss: (outputs, labels) -> the mean loss of a batch.
+        own: the third argument of the loss, see `fl.tasks.Task.own`; None: it has none.
     """
     begun = time.perf_counter()
     start = network.weights.clone()
@@ -57,12 +66,13 @@ def train(
     for norm in network.norms:
         norm.single_value_steps = 0
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
+    more = () if own is None else (own.to(start.device),)
     network.module.train()
     for inputs, labels in batches:
         network.gradient.zero_()
         with network.convolving(_pays(inputs, network.grouped)):
-            logits = network.module(inputs.to(start.device))
-            loss = F.cross_entropy(logits, labels.to(start.device))
+            outputs = network.module(inputs.to(start.device))
+            loss = mean_loss(outputs, labels.to(start.device), *more)
             loss.backward()
         update(network.gradient, start)
         loss_sum.add_(loss.detach(), alpha=len(labels))
@@ -91,6 +101,16 @@ class Begun(Protocol):
     @property
     def batches(self) -> Iterator[Batch]:
         """The client's batches."""
+        ...
+
+    @property
+    def vectors(self) -> Vectors:
+        """The client's vectors, which the strategy's client half may change."""
+        ...
+
+    @property
+    def own(self) -> Tensor | None:
+        """What the loss has to know of the client, see `fl.tasks.Task.own`."""
         ...
 
 
@@ -125,6 +145,8 @@ class Training:
     """The strategy's client half."""
     fixed: bool = False
     """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
+    objective: Objective = PLAIN
+    """What is asked of the network."""
 
 
 @contextmanager
@@ -141,8 +163,9 @@ def train_task(network: FlatNetwork, task: Task[Result], how: Training) -> Resul
     """Train one client by `train`, and return its result; raises whatever goes wrong."""
     with without_exit():
         begun = task.begin(network)
-        with fixed_statistics(network.module, how.fixed):
-            outcome = train(network, begun.batches, how.client, how.correct)
+        with fixed_statistics(network.module, how.fixed), network.alone(training=True):
+            mean_loss, correct = how.objective.mean, with_vectors(how.correct, begun.vectors)
+            outcome = train(network, begun.batches, how.client, correct, mean_loss, begun.own)
         return task.end(network, begun, outcome)
 
 
@@ -161,15 +184,46 @@ def _pays(inputs: Tensor, grouped: bool) -> bool:
 
 
 @torch.no_grad()
-def evaluate(network: FlatNetwork, dataset: Dataset, split: Split) -> tuple[float, int]:
-    """Return the mean cross-entropy in nats, and how many examples of a split come out right."""
+def evaluate(
+    network: FlatNetwork,
+    dataset: Dataset,
+    split: Split,
+    objective: Objective = PLAIN,
+    metrics: Sequence[Metric] = PLAIN.metrics,
+) -> tuple[float, list[Tensor]]:
+    """Return the mean loss over a split that has examples, and the sums of each metric."""
     network.module.eval()
-    loss, correct = 0.0, 0
-    for inputs, labels in _spread(network, dataset, split):
-        logits = network.module(inputs)
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        correct += int((logits.argmax(1) == labels).sum())
-    return loss / len(split), correct
+    loss, sums = 0.0, list[Tensor]()
+    with network.alone():
+        for inputs, labels in _spread(network, dataset, split):
+            outputs = network.module(inputs)
+            loss += float(objective.total(outputs, labels))
+            found = [metric.sums(outputs, labels) for metric in metrics]
+            joined = zip(metrics, sums, found, strict=True) if sums else ()
+            sums = [metric.add(before, now) for metric, before, now in joined] or found
+    return loss / len(split), sums
+
+
+def score(
+    network: FlatNetwork, dataset: Dataset, split: Split, objective: Objective
+) -> dict[str, object]:
+    """Return the mean loss and all metrics on a split, by name; None where there is no value."""
+    if not len(split):
+        return dict.fromkeys(["loss", *(metric.name for metric in objective.metrics)])
+    loss, found = evaluate(network, dataset, split, objective, objective.metrics)
+    told: dict[str, object] = {"loss": _finite(loss)}
+    told |= {
+        m.name: _finite(m.value(sums)) for m, sums in zip(objective.metrics, found, strict=True)
+    }
+    for metric, sums in zip(objective.metrics, found, strict=True):
+        if len(values := metric.per_class(sums) or []) > 1:
+            told[f"{metric.name}_per_class"] = [_finite(value) for value in values]
+    return told
+
+
+def _finite(value: float) -> float | None:
+    """Return a figure as it is, or None for an infinity or NaN, which JSON does not know."""
+    return value if math.isfinite(value) else None
 
 
 @torch.no_grad()
@@ -197,9 +251,10 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
     examples = 0
     try:
         train_without_noise(network.module)
-        for inputs, labels in batches:
-            network.module(inputs.to(network.weights.device))
-            examples += len(labels)
+        with network.alone():
+            for inputs, labels in batches:
+                network.module(inputs.to(network.weights.device))
+                examples += len(labels)
     finally:
         for hook in hooks:
             hook.remove()

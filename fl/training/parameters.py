@@ -14,7 +14,19 @@ from torch import Tensor, nn
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Form, load
-from fl.nn import BatchNorm, Noise, breaks_onednn, build, forget_statistics, has_groups, scalars
+from fl.nn import (
+    BatchNorm,
+    Noise,
+    breaks_onednn,
+    build,
+    chosen_recipe,
+    forget_statistics,
+    has_groups,
+    scalars,
+    seed_noise,
+)
+from fl.nn.foreign.observed import noted_down_nothing
+from fl.tasks import objective
 
 Vector = Float[Tensor, "*lanes weights"]
 """All weights of a network, or one such row for each of several networks. Functions of a `Vector`
@@ -34,14 +46,22 @@ def build_network(
     Raises:
         ConfigError: the recipe, the skeleton's size or the device does not exist.
     """
-    form = form or load(knobs.data.name).form
+    form = form or load(knobs).form
     try:
-        module = build(knobs.network, knobs.recipe, form.shape, form.classes, generator)
+        recipe, make = chosen_recipe(knobs), knobs.component("network.kind")
+        outputs = objective(knobs).task.outputs(form.classes)
+        module = build(knobs.network, recipe, form.shape, outputs, generator, make)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if knobs.state.bn == "drop":
         forget_statistics(module)
-    return FlatNetwork(module, _device(knobs.device))
+    return FlatNetwork(module, _device(knobs.device), foreign=make is not None)
+
+
+def as_shared(knobs: Experiment) -> Experiment:
+    """Return the experiment whose network is what clients share: without what stays with them."""
+    without = {"state.bn": "drop", "state.fixed-from": 0}
+    return knobs.replace(without) if knobs.state.bn == "local" else knobs
 
 
 @dataclass(frozen=True)
@@ -64,9 +84,12 @@ class FlatNetwork:
     Args:
         module: any network; its parameters become views of `weights`, in the module's order.
         device: where it trains.
+        foreign: whether the network is a user's, which may draw and note down what it wants.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, *, foreign: bool = False) -> None:
+        self.foreign = foreign
+        self._noise: torch.Generator | None = None
         # The first backward pass on a GPU warns if it begins with a product of matrices, so one
         # of a single number goes before it.
         if device.type == "cuda":
@@ -111,7 +134,28 @@ class FlatNetwork:
     @cached_property
     def drops(self) -> bool:
         """Whether training drops something at random."""
-        return any(isinstance(layer, Noise) for layer in self.module.modules())
+        return self.foreign or any(isinstance(part, Noise) for part in self.module.modules())
+
+    def seed(self, generator: torch.Generator) -> None:
+        """Let all that is dropped in training from here on be drawn from a generator."""
+        seed_noise(self.module, generator)
+        self._noise = generator
+
+    @contextmanager
+    def alone(self, *, training: bool = False) -> Iterator[None]:
+        """Let a user's network draw from PyTorch's generator what does not depend on anyone else.
+
+        In training it is seeded by the client's generator, else by 0. Afterwards it is as before,
+        and so are the attributes of the network's layers.
+        """
+        if not self.foreign:
+            yield
+            return
+        with noted_down_nothing(self.module):
+            drawn = training and self._noise is not None
+            seed = torch.randint(2**63 - 1, (), generator=self._noise) if drawn else 0
+            torch.manual_seed(int(seed))
+            yield
 
     @cached_property
     def norms(self) -> list[BatchNorm]:

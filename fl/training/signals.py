@@ -11,6 +11,7 @@ from fl.config import Experiment
 from fl.data import Batch, Dataset, Share, batches, load, validation
 from fl.nn import probes
 from fl.reproducibility.seeds import Step, stream
+from fl.tasks import PLAIN, Objective
 from fl.training.parameters import FlatNetwork
 
 
@@ -37,21 +38,24 @@ def draw(
     return next(batches(drawn, len(chosen), 1, rng, knobs.data.augment))
 
 
-def layers(network: FlatNetwork, batch: Batch) -> list[probes.Layer]:
-    """Return what `fl.nn.probes.measure` returns, for a network on any device."""
+def layers(network: FlatNetwork, batch: Batch, objective: Objective = PLAIN) -> list[probes.Layer]:
+    """Return what `fl.nn.probes.measure` returns, for a network on any device.
+
+    The loss is that of evaluation, which knows of no client.
+    """
     inputs, labels = (tensor.to(network.weights.device) for tensor in batch)
-    with network.convolving():
-        return probes.measure(network.module, inputs, labels)
+    with network.convolving(), network.alone():
+        return probes.measure(network.module, inputs, labels, objective.mean)
 
 
-def measure(network: FlatNetwork, batch: Batch) -> probes.Signals:
+def measure(network: FlatNetwork, batch: Batch, objective: Objective = PLAIN) -> probes.Signals:
     """Measure a network in a batch, and leave it as it is; see `fl.nn.probes`."""
-    rows = [astuple(layer)[2:] for layer in layers(network, batch)]
+    rows = [astuple(layer)[2:] for layer in layers(network, batch, objective)]
     return probes.Signals(len(batch[1]), np.array(rows, np.float64))  # None becomes NaN
 
 
 def training_places(knobs: Experiment) -> Int[Tensor, " examples"]:
     """Return the places of the training images that are not kept for validation."""
-    left = torch.ones(len(load(knobs.data.name).train), dtype=torch.bool)
+    left = torch.ones(len(load(knobs).train), dtype=torch.bool)
     left[validation(knobs)] = False
     return left.nonzero().flatten()

@@ -8,7 +8,7 @@ A clip changes the gradient in place and returns the norm that the whole gradien
 value is read from the device, so the processor never waits for a GPU.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from functools import partial
 from math import prod
 
@@ -20,8 +20,20 @@ from fl.config import Client, parse_clip
 from fl.nn.layers.convs import StandardizedConv
 from fl.training.parameters import FlatNetwork, Vector
 
-Correction = Callable[[Vector, Vector, Vector], None]
-"""A strategy's client half: ``correct(gradient, weights, start)`` changes the gradient in place."""
+Vectors = MutableMapping[str, Tensor]
+"""Named vectors of a strategy's, as long as the weights, or with a row for each client."""
+Correction = Callable[[Vector, Vector, Vector, Vectors], None]
+"""A strategy's client half: ``correct(gradient, weights, start, vectors)`` changes the gradient in
+place."""
+Bound = Callable[[Vector, Vector, Vector], None]
+"""A correction of clients whose vectors it has: ``correct(gradient, weights, start)``."""
+
+
+def with_vectors(correct: Correction | None, vectors: Vectors) -> Bound | None:
+    """Return a correction of clients with these vectors, which it may change; None for None."""
+    if correct is None:
+        return None
+    return lambda gradient, weights, start: correct(gradient, weights, start, vectors)
 
 
 class Update:
@@ -38,7 +50,7 @@ class Update:
         self,
         network: FlatNetwork,
         client: Client,
-        correct: Correction | None,
+        correct: Bound | None,
         weights: Vector,
     ) -> None:
         self.weights = weights

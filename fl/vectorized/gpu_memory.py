@@ -1,5 +1,7 @@
 """How many lanes the memory of a GPU has room for."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,8 +22,17 @@ _USABLE_FRACTION = 0.5
 programs."""
 
 
+def _of_first_class(outputs: Tensor) -> Tensor:
+    return F.cross_entropy(outputs, torch.zeros(len(outputs), dtype=torch.long).to(outputs.device))
+
+
 def lanes_that_fit(
-    network: FlatNetwork, form: Form, batch_size: int, passes: int, memory: int
+    network: FlatNetwork,
+    form: Form,
+    batch_size: int,
+    passes: int,
+    memory: int,
+    loss: Callable[[Tensor], Tensor] = _of_first_class,
 ) -> int:
     """Return how many lanes half of a memory holds, at least 1.
 
@@ -34,13 +45,19 @@ def lanes_that_fit(
         batch_size: images a step.
         passes: how many padded batch sizes there are.
         memory: in bytes.
+        loss: outputs of a batch -> its loss, whatever the labels.
     """
-    row, saved = network.weights.nbytes, _saved_bytes(network, form, batch_size)
+    row, saved = network.weights.nbytes, _saved_bytes(network, form, batch_size, loss)
     lane = _ROWS_PER_LANE * row + passes * (2 * row + _PASS_FACTOR * saved)
     return max(1, int(_USABLE_FRACTION * memory) // lane)
 
 
-def _saved_bytes(network: FlatNetwork, form: Form, batch_size: int) -> int:
+def _saved_bytes(
+    network: FlatNetwork,
+    form: Form,
+    batch_size: int,
+    loss: Callable[[Tensor], Tensor],
+) -> int:
     """Return the bytes that a forward pass saves for the backward pass."""
     saved = 0
 
@@ -51,8 +68,7 @@ def _saved_bytes(network: FlatNetwork, form: Form, batch_size: int) -> int:
 
     device = network.weights.device
     images = torch.zeros(batch_size, *form.shape, device=device)
-    labels = torch.zeros(batch_size, dtype=torch.long, device=device)
     hooks = saved_tensors_hooks(count, lambda tensor: tensor)
     with hooks, sdpa_kernel(SDPBackend.MATH):  # the same attention as `fl.vectorized.gradients`
-        F.cross_entropy(network.module(images), labels)
+        loss(network.module(images))
     return saved

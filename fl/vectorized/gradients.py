@@ -5,12 +5,13 @@ from contextlib import nullcontext
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fl.tasks import PLAIN
+from fl.tasks.task import Loss
 from fl.training.parameters import FlatNetwork
 from fl.vectorized.operators import Operators, unavailable_reason
 
@@ -22,10 +23,16 @@ class Examples(NamedTuple):
     """A batch for every lane."""
 
     inputs: Float[Tensor, "lanes batch channels *space"]
-    labels: Int[Tensor, "lanes batch"]
+    labels: Shaped[Tensor, "lanes batch ..."]
     example_weights: Float[Tensor, "lanes batch"]
     """The weight of each example in its lane's loss: 1 over the size of the lane's batch, and 0 for
     an example that only pads the batch."""
+    own: Shaped[Tensor, "lanes ..."] | None = None
+    """What the loss has to know of each lane's client, see `fl.tasks.Task.own`."""
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return those that there are."""
+        return self[:3] if self.own is None else tuple(self)  # pyrefly: ignore
 
 
 @runtime_checkable
@@ -38,19 +45,20 @@ class LaneGradients(Protocol):
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
     ) -> tuple[PerLane, Rows]:
-        """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
+        """Return losses and gradients; moves the buffers, a row for each lane, in place."""
         ...
 
 
 class Gradients:
     """Differentiates the losses of K lanes by their weights, for any network that vmap can take.
 
-    For lane k, ``L_k = Σ_b share_kb · CE(f(x_kb; w_k), y_kb)`` and ``dL_k/dw_k``, where share_kb is
-    the example's weight. The network's own weights are neither read nor changed.
+    For lane k, ``L_k = Σ_b share_kb · loss(f(x_kb; w_k), y_kb)`` and ``dL_k/dw_k``, where share_kb
+    is the example's weight. The network's own weights are neither read nor changed.
 
     Args:
         network: f, and where in a row of weights its parameters lie.
         native: whether our operators replace PyTorch's, see `fl.vectorized.operators`.
+        loss: of each example, for `torch.vmap`.
 
     Raises:
         RuntimeError: our operators can't be built here.
@@ -58,7 +66,8 @@ class Gradients:
 
     prefers_all_lanes: ClassVar[bool] = False
 
-    def __init__(self, network: FlatNetwork, native: bool = False) -> None:
+    def __init__(self, network: FlatNetwork, native: bool = False, loss: Loss = PLAIN.loss) -> None:
+        self.loss = loss
         self.module, self.segments = network.module, network.segments
         if native and (reason := unavailable_reason()):
             raise RuntimeError(reason)
@@ -67,11 +76,11 @@ class Gradients:
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
     ) -> tuple[PerLane, Rows]:
-        """Return losses in nats and gradients; moves the buffers, a row for each lane, in place."""
+        """Return losses and gradients; moves the buffers, a row for each lane, in place."""
         parts = {s.name: s.of(weights.detach()).requires_grad_() for s in self.segments}
         # Fused kernels of attention have no rule for vmap, so attention is plain products.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), self.operators():
-            losses = torch.vmap(self._loss)(parts, dict(buffers), *examples)
+            losses = torch.vmap(self._loss)(parts, dict(buffers), *examples.tensors())
             # A lane's loss depends on its own weights only, so the gradient of the sum of losses
             # has every lane's own gradient in its row. Parameters that no loss depends on get 0.
             found = torch.autograd.grad(losses.sum(), list(parts.values()), materialize_grads=True)
@@ -84,9 +93,8 @@ class Gradients:
         inputs: Tensor,
         labels: Tensor,
         example_weights: Tensor,
+        *own: Tensor,
     ) -> Tensor:
         """Return the loss of one lane; `torch.vmap` adds the dimension of lanes."""
-        logits = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
-        # Not `F.cross_entropy`: under vmap its parts load sympy, which takes 0.7 s.
-        likely = F.log_softmax(logits, dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return -likely @ example_weights
+        outputs = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
+        return self.loss(outputs, labels, *own) @ example_weights

@@ -10,7 +10,7 @@ from torch import Tensor
 from fl.data import Batch
 from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
-from fl.training.step import Update
+from fl.training.step import Update, Vectors, with_vectors
 from fl.vectorized.gradients import Examples, LaneGradients
 
 
@@ -55,21 +55,46 @@ class Lanes:
         self.start = self.weights.clone()
         self.collected = torch.zeros_like(self.weights)
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
-        self.update = Update(network, how.client, how.correct, self.weights)
+        self.vectors: dict[str, Tensor] = {}
+        """The strategy's vectors by name, with a row a lane."""
+        correct = with_vectors(how.correct, self.vectors)
+        self.update = Update(network, how.client, correct, self.weights)
         self.losses = torch.zeros_like(self.update.norms)
+        self.own: Tensor | None = None
+        """What the loss has to know of each lane's client, see `fl.tasks.Task.own`."""
 
     @torch.no_grad()
-    def load(self, lane: int) -> None:
-        """Begin a client in a lane, with the weights and buffers that the network holds."""
+    def load(self, lane: int, vectors: Vectors, own: Tensor | None = None) -> None:
+        """Begin a client in a lane, with the weights and buffers that the network holds.
+
+        Args:
+            lane: the client's.
+            vectors: the strategy's, of this client.
+            own: what the loss has to know of it; None for all clients, or for none.
+        """
+        if own is not None:
+            if self.own is None:
+                self.own = own.to(self.weights.device).expand(len(self.weights), *own.shape).clone()
+            self.own[lane] = own
         self.weights[lane] = self.start[lane] = self.network.weights
         self.losses[lane] = 0
         for name, buffer in self.network.buffers.items():
             self.buffers[name][lane] = buffer
         self.update.forget(lane)
+        with torch.inference_mode():  # in which `update` may have made new rows
+            for name, vector in vectors.items():
+                if name not in self.vectors:
+                    self.vectors[name] = torch.zeros_like(self.weights)
+                self.vectors[name][lane] = vector
 
     @torch.no_grad()
-    def save(self, lane: int) -> Sums:
-        """Write a lane's weights and buffers to the network, and return the lane's sums."""
+    def save(self, lane: int, vectors: Vectors) -> Sums:
+        """Write a lane's weights and buffers to the network, and return the lane's sums.
+
+        The client's vectors become what they are in the lane.
+        """
+        for name in vectors:
+            vectors[name] = self.vectors[name][lane].clone()
         self.network.weights.copy_(self.weights[lane])
         for name, buffer in self.network.buffers.items():
             buffer.copy_(self.buffers[name][lane])
@@ -121,6 +146,7 @@ class Lanes:
         """
         sizes = _sizes(batches)
         examples = _stack(batches, sizes, self._padded_size(sizes), self.weights)
+        examples = examples._replace(own=self.own)
         losses, gradient = self.gradients(self.weights, self.buffers, examples)
         self.losses.addcmul_(losses, _counts(sizes, losses.dtype, losses.device))
         return gradient
@@ -142,6 +168,8 @@ class Lanes:
         examples = _stack(filled, _sizes(filled), padded_size, self.weights)
         buffers = {name: buffer[rows] for name, buffer in self.buffers.items()}
         weights = self.weights if rows == self.everyone else self.weights[rows]
+        if self.own is not None:
+            examples = examples._replace(own=self.own if rows == self.everyone else self.own[rows])
         losses, gradient = self.gradients(weights, buffers, examples)
         at = [rows.index(lane) for lane in lanes]
         self.collected[lanes] = gradient[at]

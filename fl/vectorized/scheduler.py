@@ -17,6 +17,7 @@ from fl.config import Experiment
 from fl.data import Batch, Form
 from fl.nn import fixed_statistics
 from fl.reproducibility.errors import in_words
+from fl.tasks import Objective
 from fl.training.loop import Begun, Outcome, Result, Task, Training, train_task, without_exit
 from fl.training.parameters import FlatNetwork
 from fl.vectorized.gradients import Gradients, LaneGradients
@@ -44,25 +45,29 @@ def train_together(
     """
     places, waiting = list(tasks), list(tasks.values())
     lanes = int(knobs.vectorized.lanes)
-    name = f"{knobs.network}, {knobs.recipe}, {form}, fixed={how.fixed}"
-    gradients = _gradients(network, name, lanes, knobs.vectorized.level)
+    name = f"{knobs.network}, {knobs.recipe}, {form}, fixed={how.fixed}, {knobs.task}"
+    name += knobs.components  # whose text is part of the names of the modules made of it
+    gradients = _gradients(network, name, lanes, knobs.vectorized.level, how.objective)
     padded = padded_sizes(knobs, size)
     done = train_in_lanes(network, waiting, how, gradients, lanes, padded)
     return {places[place]: result for place, result in done}
 
 
 @lru_cache(maxsize=2)
-def _gradients(network: FlatNetwork, name: str, lanes: int, level: str) -> LaneGradients:
+def _gradients(
+    network: FlatNetwork, name: str, lanes: int, level: str, objective: Objective
+) -> LaneGradients:
     """Return what differentiates lanes of a network, of which a name says all that it may bake in.
 
     It is made of the network as it is, so statistics that are fixed from a round on take another.
     """
     if level in ("auto", "eager"):
-        return Gradients(network)
+        return Gradients(network, loss=objective.loss)
     from fl.vectorized.tracing import TracedGradients  # loads a compiler; eager lanes need none
 
     native, compiled = level in ("native", "compiled"), level == "compiled"
-    return TracedGradients(network, native, lanes, compiled, name)
+    kept = name if objective.ours else ""  # of other code nobody knows when it changes
+    return TracedGradients(network, native, lanes, compiled, kept, objective.loss)
 
 
 def train_in_lanes(
@@ -160,7 +165,7 @@ class _OccupiedLanes(Generic[Result]):
     def take(self, index: int, task: Task[Result]) -> None:
         """Begin a client in an empty lane."""
         lane, begun = self.free[0], task.begin(self.network)
-        self.lanes.load(lane)
+        self.lanes.load(lane, begun.vectors, begun.own)
         self.seats[lane] = _Seat(index, task, begun, next(begun.batches, None))
 
     def train_until_one_is_done(self) -> list[int]:
@@ -188,7 +193,7 @@ class _OccupiedLanes(Generic[Result]):
         """Empty a lane, and return its client's index and result."""
         seat = self.seats.pop(lane)
         try:
-            sums = self.lanes.save(lane)
+            sums = self.lanes.save(lane, seat.begun.vectors)
             outcome = Outcome(
                 steps=seat.steps,
                 examples=seat.examples,

@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
+from fl.config.components.modules import PREFIX
+from fl.tasks import PLAIN
+from fl.tasks.task import Loss
 from fl.training.parameters import FlatNetwork
 from fl.vectorized import graph_cache
 from fl.vectorized.aot import compile_ahead_of_time
@@ -25,9 +28,10 @@ from fl.vectorized.gradients import Examples, Gradients, PerLane, Rows
 from fl.vectorized.graph_cache import Graph, Program
 from fl.vectorized.verification import difference
 
-_HASHED_PACKAGES = "fl.", "torch."
-"""A graph is cached only if the classes of all layers are from these packages. The name of a cached
-graph depends on their code or version, so a change of any other layer would go unnoticed."""
+_HASHED_PACKAGES = "fl.", "torch.", PREFIX
+"""A graph is cached only if the classes of all layers are from these packages or from a user's own
+files. The name of a cached graph depends on their code or version, so a change of any other layer
+would go unnoticed."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class _Pass:
     """A pass for one shape of batches."""
 
     run: Program
-    """(weights, inputs, labels, example weights, *buffers) -> losses, gradients, *new buffers."""
+    """(weights, *examples, *buffers) -> losses, gradients, *new buffers; see `Examples.tensors`."""
     single_value_steps: tuple[int, ...]
     """How often BatchNorm layers see one value a channel, as in `Graph`."""
 
@@ -54,8 +58,9 @@ class TracedGradients:
         native: as `Gradients`.
         lanes: how many lanes there are.
         compiled: whether PyTorch's compiler fuses the operators of a graph.
-        name: identifies the network, so that graphs can be kept in the user's cache; empty: they
-            are not kept.
+        name: identifies the network and the loss, so that graphs can be kept in the user's cache;
+            empty: they are not kept.
+        loss: as `Gradients`.
     """
 
     prefers_all_lanes: ClassVar[bool] = True
@@ -67,8 +72,9 @@ class TracedGradients:
         lanes: int,
         compiled: bool,
         name: str = "",
+        loss: Loss = PLAIN.loss,
     ) -> None:
-        self.eager = Gradients(network, native)
+        self.eager = Gradients(network, native, loss)
         self.lanes, self.compiled = lanes, compiled
         layers = network.module.modules()
         hashed = all(type(layer).__module__.startswith(_HASHED_PACKAGES) for layer in layers)
@@ -95,7 +101,9 @@ class TracedGradients:
         # Outside of inference mode PyTorch would ask our operators' Python code, each time, what
         # autograd needs of them.
         with torch.inference_mode():
-            losses, gradients, *moved = prepared.run(weights, *examples, *buffers.values())
+            losses, gradients, *moved = prepared.run(
+                weights, *examples.tensors(), *buffers.values()
+            )
             # A graph has no side effects, so what `Gradients` changes in place is changed here.
             for buffer, value in zip(buffers.values(), moved, strict=True):
                 buffer.copy_(value)
@@ -114,7 +122,7 @@ class TracedGradients:
 
         What could not be done is added to `problems`; None is returned where no graph is right.
         """
-        arguments = weights, *examples, *buffers.values()
+        arguments = weights, *examples.tensors(), *buffers.values()
         eager = partial(self._run_eagerly, list(buffers))
 
         def checked(graph: Graph) -> _Pass:
@@ -161,7 +169,12 @@ class TracedGradients:
         from torch.fx.experimental.proxy_tensor import make_fx  # takes a second: it loads sympy
 
         before = [norm.single_value_steps for norm in self.norms]
-        graph = make_fx(lambda *a: eager(*a), tracing_mode="fake")(*arguments)
+        try:
+            graph = make_fx(lambda *a: eager(*a), tracing_mode="fake")(*arguments)
+        except Exception:  # a loss may hold tensors of its own, which are no arguments
+            for norm, count in zip(self.norms, before, strict=True):
+                norm.single_value_steps = count
+            graph = make_fx(lambda *a: eager(*a), tracing_mode="real")(*arguments)
         _simplify(graph)
         single_value_steps = []
         for norm, count in zip(self.norms, before, strict=True):
@@ -171,9 +184,9 @@ class TracedGradients:
 
     def _run_eagerly(self, names: list[str], *arguments: Tensor) -> tuple[Tensor, ...]:
         """Do a pass without changing its arguments: moved buffers are returned, last."""
-        weights, inputs, labels, example_weights, *buffers = arguments
-        moved = {name: b.clone() for name, b in zip(names, buffers, strict=True)}
-        found = self.eager(weights, moved, Examples(inputs, labels, example_weights))
+        (weights, *examples), buffers = arguments[: -len(names) or None], arguments[-len(names) :]
+        moved = {name: b.clone() for name, b in zip(names, buffers, strict=False)}
+        found = self.eager(weights, moved, Examples(*examples))
         return *found, *moved.values()
 
 

@@ -1,11 +1,16 @@
-"""Checks that a program computes what an eager pass computes, up to rounding."""
+"""Checks that lanes can take a network, and that a program computes what an eager pass does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fl.training.parameters import Segment
+from fl.nn import Noise
+from fl.nn.foreign.observed import as_found
+from fl.reproducibility.errors import in_words
+from fl.tasks.task import Objective
+from fl.training.parameters import FlatNetwork, Segment
+from fl.vectorized.gradients import Examples, Gradients
 from fl.vectorized.graph_cache import Program
 
 _TOLERANCE, _ROUNDING = 1e-3, 1e-5
@@ -29,7 +34,7 @@ def difference(
     input. So a program passes if it agrees at one of a few points.
 
     Args:
-        run: what is checked: (weights, inputs, labels, example weights, *buffers) -> losses,
+        run: what is checked: (weights, inputs, labels, example weights, *others) -> losses,
             gradients, *new buffers.
         expected: the same by an eager pass.
         arguments: of both.
@@ -74,7 +79,7 @@ def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
     against both. Still, nearly every second pass of 32 images has an input of ReLU that is close
     enough to 0, so only one image in every lane has a weight in the loss.
     """
-    weights, inputs, labels, example_weights, *buffers = arguments
+    weights, inputs, labels, example_weights, *others = arguments
     noise = torch.Generator().manual_seed(number)
     moved = (
         t + _NOISE * torch.randn(t.shape, generator=noise).to(t.device, t.dtype)
@@ -83,4 +88,42 @@ def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
     lanes = torch.arange(len(example_weights), device=example_weights.device)
     one_each = torch.zeros_like(example_weights)
     one_each[lanes, (lanes + number) % example_weights.shape[1]] = 1
-    return *moved, labels, one_each, *buffers
+    return *moved, labels, one_each, *others
+
+
+def refusal(network: FlatNetwork, objective: Objective, examples: Examples) -> str | None:
+    """Return in one line why lanes can't train a network; None where they can.
+
+    A network can't be vectorized whose forward pass draws random numbers, branches on values,
+    changes a tensor in place that is none of its buffers, or notes something down in Python, which
+    all lanes would share.
+
+    Args:
+        network: is left as it is.
+        objective: has the loss.
+        examples: of two lanes.
+    """
+    module = network.module
+    if any(isinstance(layer, Noise) and layer.rate for layer in module.modules()):
+        return "dropout draws from each client's own stream"
+    weights = network.weights.expand(len(examples.labels), -1).clone()
+    buffers = {n: b.expand(len(weights), *b.shape).clone() for n, b in network.buffers.items()}
+    try:
+        with as_found(module):
+            module.train()
+            before = dict(_notes(module))
+            Gradients(network, loss=objective.loss)(weights, buffers, examples)
+            changed = [name for name, note in _notes(module) if before.get(name, note) != note]
+    except Exception as error:
+        return f"vmap can't take this network: {in_words(error)[:200]}"
+    return f"{changed[0]} changes while the network runs" if changed else None
+
+
+def _notes(module: nn.Module) -> Iterator[tuple[str, object]]:
+    """Yield what layers have noted down in plain attributes, by its dotted name."""
+    for name, layer in module.named_modules():
+        for key, value in vars(layer).items():
+            if isinstance(value, int | float | str) and key != "single_value_steps":
+                yield f"{name}.{key}".lstrip("."), value
+            elif isinstance(value, Tensor):
+                yield f"{name}.{key}".lstrip("."), id(value)

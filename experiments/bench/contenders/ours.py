@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from experiments.bench.contenders.record import Record
 from fl.config import Experiment
 from fl.server.journal import Journal
+from fl.server.watching.callback import Callback, Line
 from fl.simulation import run as run_inline
 from fl.simulation.worker_pool import WorkerPool
 
@@ -15,10 +16,12 @@ def run(
 ) -> None:
     """Run what a user gets: rounds with messages, checks, an evaluation and a checkpoint."""
 
-    def watch(line: dict) -> None:
-        # A round's losses and weights are on the CPU by now: a GPU has nothing left to do for it.
-        if line["round"]:
-            record(line["images"], line["train_loss"])
+    class Recording(Callback):
+        def round_done(self, line: Line) -> None:
+            # A round's losses and weights are on the CPU by now: a GPU has nothing left to do.
+            if line["round"]:
+                record(line["images"], line["train_loss"])
 
     with TemporaryDirectory() as folder:
-        run_inline(knobs, Journal(Path(folder)), workers=workers, pool=pool, watch=watch)
+        journal, callbacks = Journal(Path(folder)), [Recording()]
+        run_inline(knobs, journal, workers=workers, pool=pool, callbacks=callbacks)

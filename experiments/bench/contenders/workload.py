@@ -30,7 +30,7 @@ class Workload:
 @lru_cache(maxsize=1)
 def workload(knobs: Experiment) -> Workload:
     """Return a job's network and images; a process makes them once."""
-    dataset = load(knobs.data.name)
+    dataset = load(knobs)
     images, labels = dataset.inputs(dataset.train.images), dataset.train.labels
     return Workload(network(knobs), tuple((images[mine], labels[mine]) for mine in deal(knobs)))
 

@@ -3,9 +3,11 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/server/environment.sh"
+cd "$FLWR_HOME"
 {
     cat "$here/run.toml"
     echo "run.dir = \"$here/run\""
     echo "run.resume = true"
-} >"$FLWR_HOME/run.toml"
-exec flwr run "${FEDNF:-@source}" fednf --stream --run-config "$FLWR_HOME/run.toml"
+} >run.toml
+python -m experiments.deploy.app app
+exec flwr run app fednf --stream --run-config run.toml

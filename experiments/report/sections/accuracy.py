@@ -1,10 +1,11 @@
-"""The two figures of every report: accuracy over rounds, and accuracy at the end."""
+"""The two figures of every report: the accuracy, or another metric, over rounds and at the end."""
 
+import math
 import statistics
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from experiments.report.drawing import panels
 from experiments.report.drawing.figures import INK, MUTED, style
@@ -13,7 +14,7 @@ from experiments.report.results import Results, Run
 
 
 def curves(results: Results) -> Figure:
-    """Draw test accuracy over rounds: a panel a condition, a line a contender, a band over seeds.
+    """Draw the metric over rounds: a panel a condition, a line a contender, a band over seeds.
 
     Where no run is finished, unfinished ones are drawn as far as they are.
     """
@@ -29,14 +30,14 @@ def curves(results: Results) -> Figure:
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set_xlabel("round")
         for panel in drawn.leftmost:
-            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            panel.set_ylabel("test accuracy")
+            panel.yaxis.set_major_formatter(results.measure.ticks())
+            panel.set_ylabel(f"test {results.measure.title}")
         drawn.legend(results.series, results.series)
     return drawn.figure
 
 
 def dots(results: Results) -> Figure:
-    """Draw accuracy after the last round: a panel a condition, a row a contender, a dot a seed.
+    """Draw the metric after the last round: a panel a condition, a row a contender, a dot a seed.
 
     A thin line leads from the mean under the condition's plainer counterpart (open circle) to the
     mean here (upright bar).
@@ -48,15 +49,18 @@ def dots(results: Results) -> Figure:
         for panel, condition in zip(drawn.all, conditions, strict=True):
             for row, series in enumerate(results.series):
                 _row(panel, row, results, (series, condition), plainer.get(condition))
-            panel.axvline(results.column(condition)[0].runs[0].chance, color=MUTED, lw=1, ls="--")
+            if (chance := results.column(condition)[0].runs[0].chance) is not None:
+                panel.axvline(chance, color=MUTED, lw=1, ls="--")
             panel.grid(axis="x", visible=True)
             panel.tick_params(left=False)
-            panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            panel.set_xlabel("test accuracy after the last round")
+            panel.xaxis.set_major_formatter(results.measure.ticks())
+            panel.set_xlabel(f"test {results.measure.title} after the last round")
         first = drawn.all[0]
         first.set_yticks(range(len(results.series)), [str(series) for series in results.series])
         first.set_ylim(len(results.series) - 0.5, -0.5)
-        first.set_xlim(0, 1.22 * max(cell.final.high for cell in results.cells.values()))
+        ends = [cell.final for cell in results.cells.values()]
+        low, high = min(0.0, *(end.low for end in ends)), max(end.high for end in ends)
+        first.set_xlim(1.05 * low, high + 0.22 * max(high - low, abs(high)))
     return drawn.figure
 
 
@@ -66,9 +70,10 @@ def _band(panel: Axes, runs: list[Run], look: tuple[str, str]) -> None:
         return
     lines = list(zip(*(run.rounds for run in runs), strict=False))
     rounds = [line[0]["round"] for line in lines]
-    accuracies = [[run["test_accuracy"] for run in line] for line in lines]
-    means = [statistics.fmean(values) for values in accuracies]
-    lows, highs = [min(v) for v in accuracies], [max(v) for v in accuracies]
+    key = f"test_{runs[0].measure.name}"
+    found = [[math.nan if run[key] is None else run[key] for run in line] for line in lines]
+    means = [statistics.fmean(values) for values in found]
+    lows, highs = [min(v) for v in found], [max(v) for v in found]
     panels.band(panel, rounds, means, (lows, highs), look)
 
 
@@ -90,7 +95,7 @@ def _row(
         cell.final.values, [row] * cell.final.n, "o", color=color, ms=6, mec="none", alpha=0.85
     )
     panel.annotate(
-        f"{cell.final.mean:.1%}",
+        cell.measure.value(cell.final.mean),
         (1, row),
         xycoords=("axes fraction", "data"),
         ha="right",
@@ -100,11 +105,14 @@ def _row(
 
 
 def _chance_line(panel: Axes, run: Run) -> None:
-    chance = run.chance
+    chance, measure = run.chance, run.measure
+    if measure.fraction:
+        panel.set_ylim(bottom=0)
+    if chance is None:
+        return
     panel.axhline(chance, color=MUTED, lw=1, ls="--")
-    panel.set_ylim(bottom=0)
     panel.annotate(
-        f"guessing, {chance:.0%}",
+        f"guessing, {measure.value(chance, 0)}",
         (1, chance),
         (-2, -3),
         xycoords=("axes fraction", "data"),

@@ -66,7 +66,9 @@ def notices(results: Results) -> list[Html]:
 
 def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
     """Make the section that answers the question: the figures, the table, and the differences."""
-    changes = tables.differences(results)
+    changes, measure = tables.differences(results), results.measure
+    unit = " in percentage points" if measure.fraction else ""
+    heading = "How accurate it gets" if measure.is_accuracy else measure.heading
     caption = "A dot is a seed; the bar and the number are the mean; the dashed line is guessing."
     if results.changes():
         caption += (
@@ -74,7 +76,7 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
             "condition, so the thin line is what the change does."
         )
     difference = (
-        "Differences of the accuracy after the last round in percentage points, seed by seed: the "
+        f"Differences of the {measure.title} after the last round{unit}, seed by seed: the "
         "mean, and below it from the lowest to the highest seed."
     )
     along = (
@@ -83,7 +85,7 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
     )
     return element(
         "section",
-        element("h2", "How accurate it gets"),
+        element("h2", heading),
         element("figure", element("div", trend, class_="wide"), element("figcaption", along))
         if trend
         else None,
@@ -96,16 +98,18 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
 
 
 def over_rounds(results: Results, curves: Html) -> Html:
-    """Make the section on how the accuracy develops."""
+    """Make the section on how the metric develops."""
+    heading = results.measure.heading
     caption = (
-        "Test accuracy of the shared network after each round; round 0 is the untrained network. "
-        "Lines are means over seeds, bands reach from the lowest to the highest seed."
+        f"Test {results.measure.title} of the shared network after each round; round 0 is the "
+        "untrained network. Lines are means over seeds, bands reach from the lowest to the "
+        "highest seed."
     )
     if not results.finished:
         caption += " All of these runs are unfinished."
     return element(
         "section",
-        element("h2", "Accuracy over rounds"),
+        element("h2", f"{heading} over rounds"),
         element("figure", element("div", curves, class_="wide"), element("figcaption", caption)),
     )
 
@@ -158,25 +162,27 @@ def _holding(deal: Deal, svg: Html) -> Html:
 def _how_to_read(results: Results) -> str:
     """Say what the numbers of the verdict's table are, and how far they can be trusted."""
     seeds = max(cell.final.n for cell in results.cells.values())
-    text = ""
+    text, measure = "", results.measure
+    named = "Accuracies are" if measure.is_accuracy else f"Values of the {measure.title} are"
     if seeds > 1:
         text += (
-            f"Accuracies are means over {seeds} seeds, unless said otherwise; below them, from the "
+            f"{named} means over {seeds} seeds, unless said otherwise; below them, from the "
             "lowest to the highest seed. "
         )
     if seeds > 1 and len(results.series) > 1:
         text += (
-            "A green cell leads its row clearly: its worst seed is above the best seed of all "
-            "others. "
+            "A green cell leads its row clearly: its worst seed is "
+            f"{'above' if measure.larger else 'below'} the best seed of all others. "
         )
     chosen = {run.result.get("best_chosen_by") for run in results.finished if run.result}
     text += (
         "The best round, in small, is the best on validation images."
-        if chosen == {"validation_accuracy"}
+        if chosen == {f"validation_{measure.name}"}
         else "The best round, in small, is chosen with the test images, so it flatters; judge by "
         "the last."
     )
-    if images := circumstances.test_images(results.runs):
+    images = circumstances.test_images(results.runs)
+    if images and measure.is_accuracy:
         doubt = 196 * math.sqrt(0.25 / images)
         text += (
             " Besides the seed there is the choice of test images: as a statement about new "

@@ -12,6 +12,7 @@ from experiments.report.results import Run
 from fl.config import Experiment
 from fl.config.parsing import ConfigError, flatten
 from fl.data import Dataset, deal, load
+from fl.data.shares import named_classes
 from fl.nn import relevant
 from fl.reproducibility.files import fingerprint
 
@@ -53,7 +54,8 @@ def of(run: Run) -> dict[str, str]:
             for part in resumed  # pyrefly: ignore
         ]
         found["went on with other code or packages"] = "; ".join(changes)
-    found[f"data: {run.knobs.get('data.name')} (SHA-256)"] = str(header.get("data_sha256", ""))[:16]
+    data = labels.data_set(run.knobs.get("data.name"))
+    found[f"data: {data} (SHA-256)"] = str(header.get("data_sha256", ""))[:16]
     return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 
@@ -78,7 +80,7 @@ def disagreements(runs: Iterable[Run]) -> list[str]:
 def data_set(run: Run) -> Dataset | None:
     """Return the data of a run; None where they are unknown here or not on this machine."""
     try:
-        return load(str(run.knobs.get("data.name")))
+        return load(Experiment.from_flat(run.knobs))
     except (ConfigError, OSError):
         return None
 
@@ -114,8 +116,7 @@ def _deal(run: Run) -> Deal:
         ConfigError: the data are not here, or code or data deal differently from the run's.
     """
     knobs = Experiment.from_flat(run.knobs)
-    data = data_set(run)
-    if data is None:
+    if data_set(run) is None:
         raise ConfigError(f"the data set {knobs.data.name} is not on this machine")
     parts = [part.numpy() for part in deal(knobs)]
     name = labels.settings(run.knobs)["partition"].text
@@ -123,5 +124,6 @@ def _deal(run: Run) -> Deal:
         raise ConfigError(
             f"{name}, seed {run.seed}: this version of fednf or of the data deals differently"
         )
-    counts = partitions.counts(data.train.labels.numpy(), parts, len(data.classes))
-    return Deal(name, run.seed, counts, data.classes)
+    dealt_by, names = named_classes(knobs)
+    counts = partitions.counts(dealt_by, parts, len(names))
+    return Deal(name, run.seed, counts, names)

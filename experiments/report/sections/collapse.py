@@ -12,7 +12,8 @@ from experiments.report.drawing import panels
 from experiments.report.drawing.figures import GRID, style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
-from experiments.report.results import Cell, Results, Run, Spread
+from experiments.report.measure import Spread
+from experiments.report.results import Cell, Results, Run
 
 LEAST_FALL = 0.3
 """A cell whose training loss falls by less has collapsed. The rule is ours."""
@@ -22,13 +23,13 @@ _CAPTION = (
     "as a mean over a client's steps. In colour the collapsed cells: the mean over seeds and "
     "clients, and a band from the lowest to the highest client; in grey those that learn. Where "
     "gradients vanish or grow without bound, the network can't learn; where they are like those of "
-    "its neighbours, or the accuracy is well above guessing, the run is too short."
+    "its neighbours, or the network is well better than guessing, the run is too short."
 )
 
 
 @dataclass(frozen=True)
 class Fall:
-    """How far the training loss of a cell fell: means over its seeds, in nats."""
+    """How far the training loss of a cell fell: means over its seeds."""
 
     cell: Cell
     before: Spread
@@ -82,7 +83,8 @@ def section(results: Results, plot: Html | None) -> Html:
         parts.append(_table(results, collapsed))
     if apart := [fall.cell for fall in found if words.guesses(fall.cell) and not fall.collapsed]:
         names = "; ".join(f"{cell.series} ({cell.condition})" for cell in apart)
-        drift = "Not collapsed, and yet the shared network is within 2 points of guessing: "
+        near = results.measure.near
+        drift = f"Not collapsed, and yet the shared network is within {near} of guessing: "
         parts.append(element("p", f"{drift}{names}."))
     return element("section", *parts)
 
@@ -166,7 +168,7 @@ def _drawn(norm: float) -> float:
 
 def _table(results: Results, collapsed: list[Fall]) -> Html:
     titles = ("loss, untrained", "last round", "fall", "gradient norm, first → last round")
-    titles += ("accuracy",)
+    titles += (results.measure.title,)
     head = [element("th", words.series_noun(results), scope="col")]
     head += [element("th", title, scope="col", class_="number") for title in titles]
     by_condition: dict[Group, list[Fall]] = {}
@@ -187,7 +189,7 @@ def _row(fall: Fall, results: Results) -> list[Html]:
         f"{fall.after.mean:.2f}",
         words.percent(fall.share, 0) if math.isfinite(fall.share) else "none",
         gradients,
-        words.percent(fall.cell.final.mean),
+        results.measure.value(fall.cell.final.mean),
     )
     return [
         tables.contender(fall.cell.series, results),

@@ -25,7 +25,9 @@ def fleet(results: Results) -> Html | None:
     )
     titles = ["replies", "mean epochs", "batch sizes"]
     timed = any(run.result and run.result.get("simulated_seconds") for run in unequal)
-    titles += ["simulated time", "until the accuracy that all reach"] if timed else []
+    titles += (
+        ["simulated time", f"until the {results.measure.title} that all reach"] if timed else []
+    )
     head = [element("th", words.series_noun(results), scope="col")]
     head += [element("th", title, scope="col", class_="number") for title in titles]
     bodies = [
@@ -39,16 +41,18 @@ def fleet(results: Results) -> Html | None:
 
 
 def reached(results: Results, condition: Group) -> float:
-    """Return the accuracy that every run of a condition reached in some round."""
-    return min(cell.best.low for cell in results.column(condition))
+    """Return the value that every run of a condition reached in some round."""
+    good = results.measure.goodness
+    return min((v for cell in results.column(condition) for v in cell.best.values), key=good)
 
 
-def time_until(run: Run, accuracy: float) -> float | None:
-    """Return the simulated seconds until a run first reached an accuracy; None if it never did."""
-    elapsed = 0.0
+def time_until(run: Run, value: float) -> float | None:
+    """Return the simulated seconds until a run first reached a value; None if it never did."""
+    elapsed, measure = 0.0, run.measure
     for line in run.rounds:
         elapsed += line.get("simulated_seconds") or 0.0
-        if line["test_accuracy"] >= accuracy:
+        found = line[f"test_{measure.name}"]
+        if found is not None and measure.goodness(found) >= measure.goodness(value):
             return elapsed
     return None
 
@@ -69,7 +73,10 @@ def _row(cell: Cell, results: Results, timed: bool) -> list[Html]:
         until = [time_until(run, goal) for run in cell.runs]
         known = [seconds for seconds in until if seconds is not None]
         total = cell.total("simulated_seconds") / cell.final.n
-        figures += [_seconds(total), f"{_seconds(sum(known) / len(known))} ({goal:.0%})"]
+        figures += [
+            _seconds(total),
+            f"{_seconds(sum(known) / len(known))} ({results.measure.value(goal, 0)})",
+        ]
     return [
         tables.contender(cell.series, results),
         *(element("td", figure, class_="number") for figure in figures),

@@ -9,7 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from experiments.report.labels import Group
-from experiments.report.results import Results, Run, Spread
+from experiments.report.measure import ACCURACY, Measure, Spread
+from experiments.report.results import Results, Run
 from experiments.report.sections import circumstances
 from fl.config import Experiment
 from fl.data import load, share
@@ -17,25 +18,26 @@ from fl.data import load, share
 
 @dataclass(frozen=True)
 class Report:
-    """One client's figures of one round; images are its held-out ones, and answers are right."""
+    """One client's figures of one round; images are its held-out ones."""
 
     client: int
     trained: int
     """Images that it trains on."""
     images: int
-    shared_right: int
-    """Answers of the shared network, as the client received it."""
-    own_right: int
-    """Answers of the same network after the client trained it."""
+    shared_right: float
+    """Right answers of the shared network, as the client received it; of a metric that counts
+    none, its value times the images."""
+    own_right: float
+    """The same of this network after the client trained it."""
 
     @property
     def own(self) -> float:
-        """The own network's accuracy."""
+        """The own network's accuracy, or other metric."""
         return self.own_right / self.images
 
     @property
     def gain(self) -> float:
-        """By how much the own network's accuracy exceeds the shared network's."""
+        """By how much the own network's metric exceeds the shared network's."""
         return (self.own_right - self.shared_right) / self.images
 
 
@@ -47,15 +49,24 @@ class Scores:
     """Of the last round in which a client with held-out images replied."""
     latest: tuple[Report, ...]
     """Each client's last one, by client; who never replied has none."""
+    measure: Measure = ACCURACY
+    """The primary metric."""
+    pooled: tuple[float, float] | None = None
+    """The metric of the shared and of the own networks on all images of the last round, where it
+    does not count right answers."""
 
     @property
     def shared(self) -> float:
-        """The shared network's accuracy on all images of the last round."""
+        """The shared network's metric on all images of the last round."""
+        if self.pooled:
+            return self.pooled[0]
         return _share(self.last, [report.shared_right for report in self.last])
 
     @property
     def own(self) -> float:
-        """The accuracy of the clients' own networks, each on its client's, on the same images."""
+        """The metric of the clients' own networks, each on its client's, on the same images."""
+        if self.pooled:
+            return self.pooled[1]
         return _share(self.last, [report.own_right for report in self.last])
 
     @property
@@ -65,18 +76,19 @@ class Scores:
 
     @property
     def lowest_tenth(self) -> float:
-        """The own accuracy that a tenth of the clients, rounded up, do not exceed: one client's."""
-        return sorted(report.own for report in self.latest)[math.ceil(len(self.latest) / 10) - 1]
+        """The own value that a tenth of the clients, rounded up, do not exceed: one client's."""
+        worst_first = sorted((r.own for r in self.latest), key=self.measure.goodness)
+        return worst_first[math.ceil(len(self.latest) / 10) - 1]
 
     @property
     def median(self) -> float:
-        """The median over clients of their own accuracies."""
+        """The median over clients of their own values."""
         return statistics.median(report.own for report in self.latest)
 
     @property
     def losers(self) -> int:
-        """Clients whose own network is right less often than the shared one that it came from."""
-        return sum(report.gain < 0 for report in self.latest)
+        """Clients whose own network is worse than the shared one that it came from."""
+        return sum(self.measure.goodness(report.gain) < 0 for report in self.latest)
 
 
 @dataclass(frozen=True)
@@ -109,12 +121,18 @@ def scores(run: Run) -> Scores | None:
     rounds: dict[int, list[Report]] = {}
     latest: dict[int, Report] = {}
     for account in run.clients:
-        if report := _report(account):
+        if report := _report(account, run.measure):
             rounds.setdefault(int(account["round"]), []).append(report)
             latest[report.client] = report
     if not rounds:
         return None
-    return Scores(tuple(rounds[max(rounds)]), tuple(latest[client] for client in sorted(latest)))
+    last, measure, pooled = max(rounds), run.measure, None
+    if not measure.is_accuracy:
+        line = next(line for line in run.rounds if line["round"] == last)
+        keys = (f"{whose}_{measure.name}_held_out" for whose in ("global", "personal"))
+        pooled = tuple(line[key] for key in keys)
+    by_client = tuple(latest[client] for client in sorted(latest))
+    return Scores(tuple(rounds[last]), by_client, measure, pooled)
 
 
 def served(results: Results) -> dict[tuple[Group, Group], Served]:
@@ -138,12 +156,13 @@ def guess(run: Run, reports: Iterable[Report]) -> float | None:
         reports: whose held-out images; there is at least one.
 
     Returns:
-        Right answers over images; None where data or deal are not the run's here.
+        Right answers over images; None where data or deal are not the run's here, or another
+        metric is the primary one.
     """
-    if circumstances.deals([run])[1]:
+    if not run.measure.is_accuracy or circumstances.deals([run])[1]:
         return None
     knobs = Experiment.from_flat(run.knobs)
-    labels = load(knobs.data.name).train.labels.numpy()
+    labels = load(knobs).train.labels.numpy()
     right = images = 0
     for report in reports:
         mine = share({"partition-id": report.client}, knobs)
@@ -155,13 +174,19 @@ def guess(run: Run, reports: Iterable[Report]) -> float | None:
     return right / images
 
 
-def _report(account: Mapping) -> Report | None:
-    """Read a line of the journal; None where the client holds no image out."""
+def _report(account: Mapping, measure: Measure) -> Report | None:
+    """Read a line of the journal; None where the client holds no image out, or has no value."""
     if not account.get("held_out"):
         return None
-    names = ("partition", "held", "held_out", "global_correct", "personal_correct")
-    return Report(*(int(account[name]) for name in names))
+    client, trained, images = (int(account[name]) for name in ("partition", "held", "held_out"))
+    if measure.is_accuracy:
+        right = (int(account[f"{whose}_correct"]) for whose in ("global", "personal"))
+        return Report(client, trained, images, *right)
+    values = [account[f"{whose}_{measure.name}"] for whose in ("global", "personal")]
+    if None in values:
+        return None
+    return Report(client, trained, images, *(value * images for value in values))
 
 
-def _share(reports: Iterable[Report], right: Iterable[int]) -> float:
+def _share(reports: Iterable[Report], right: Iterable[float]) -> float:
     return sum(right) / sum(report.images for report in reports)

@@ -58,16 +58,27 @@ def heading(results: Results) -> Html:
 
 
 def _measured(results: Results) -> str:
-    """Say what an accuracy is, what guessing gives, and what a seed is."""
+    """Say what the metric is, what guessing gives, and what a seed is."""
     images = circumstances.test_images(results.runs)
-    sets = " or ".join(str(n) for n in labels.values([r.knobs for r in results.runs], "data.name"))
+    names = labels.values([run.knobs for run in results.runs], "data.name")
+    sets = " or ".join(map(labels.data_set, names))
     tested = f"{images:,} images of {sets}" if images else f"images of {sets}"
-    chances = sorted({run.chance for run in results.runs})
-    chance = " or ".join(words.percent(value, 0) for value in chances)
+    measure = results.measure
+    chances = sorted({run.chance for run in results.runs if run.chance is not None})
+    chance = " or ".join(measure.value(value, 0) for value in chances)
     seeds = len({run.seed for run in results.runs})
-    return (
+    what = (
         f"*Accuracy* is the share of {tested} kept apart from all clients that the shared network "
-        f"names correctly; *guessing* the most frequent class gives {chance}. A *seed* fixes "
+        f"names correctly; *guessing* the most frequent class gives {chance}."
+    )
+    if not measure.is_accuracy:
+        what = (
+            f"*{measure.heading}* of the shared network is taken on {tested} kept apart from all "
+        )
+        what += f"clients; {measure.direction} is better"
+        what += f". *Guessing*, the best constant answer, gives {chance}." if chance else "."
+    return (
+        f"{what} A *seed* fixes "
         "everything random: the network's first weights, who holds which images, and who is asked "
         f"in which round. {words.count(len(results.finished), 'finished run')} with "
         f"{words.count(seeds, 'seed')} {'stands' if len(results.finished) == 1 else 'stand'} "

@@ -12,7 +12,8 @@ from experiments.report.drawing import panels
 from experiments.report.drawing.figures import INK, MUTED, style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
-from experiments.report.results import Results, Spread
+from experiments.report.measure import Measure, Spread
+from experiments.report.results import Results
 from experiments.report.sections.held_out import Report, Served, served
 
 MOST_DOTS = 200
@@ -38,11 +39,13 @@ def section(results: Results, picture: Html | None) -> Html | None:
     found = served(results)
     if not found:
         return None
+    measure = results.measure
+    worse = "Left" if measure.larger else "Right"
     caption = (
         "A dot is a client of one seed, placed by the gain in its last report; the more held-out "
-        "images, the larger. Left of the line, the own network is worse than the shared one that "
-        "it came from. The bar and the number are the median over clients; heights within a row "
-        "mean nothing."
+        f"images, the larger. {worse} of the line, the own network is worse than the shared one "
+        "that it came from. The bar and the number are the median over clients; heights within a "
+        "row mean nothing."
     )
     if any(len(own.latest) > MOST_DOTS for own in found.values()):
         caption += f" Of more than {MOST_DOTS} clients, {MOST_DOTS} are drawn, evenly by gain."
@@ -69,29 +72,36 @@ def figure(results: Results) -> Figure | None:
     largest = max(report.images for own in found.values() for report in own.latest)
     with panels.grid([str(c) for c in conditions], 0.8 + 0.46 * len(series)) as drawn:
         for panel, condition in zip(drawn.all, conditions, strict=True):
-            _prepare(panel)
+            _prepare(panel, results.measure)
             for row, name in enumerate(series):
                 if (name, condition) in found:
                     color, _ = style(name, results.series)
-                    _swarm(panel, row, found[name, condition].latest, color, largest)
+                    _swarm(
+                        panel, row, found[name, condition].latest, color, largest, results.measure
+                    )
         first = drawn.all[0]
         first.set_yticks(range(len(series)), [str(name) for name in series])
         first.set_ylim(len(series) - 0.5, -0.5)
         low, high = first.get_xlim()
-        first.set_xticks([t for t in first.get_xticks() if low <= t <= min(high, 1)])
+        most = min(high, 1) if results.measure.fraction else high
+        first.set_xticks([t for t in first.get_xticks() if low <= t <= most])
         first.set_xlim(low, high + 0.18 * (high - low))
     return drawn.figure
 
 
-def _prepare(panel: Axes) -> None:
+def _prepare(panel: Axes, measure: Measure) -> None:
     panel.axvline(0, color=MUTED, lw=1)
     panel.grid(axis="x", visible=True)
     panel.tick_params(left=False)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda gain, _: _whole_points(gain)))
-    panel.set_xlabel("gain by local training, in points")
+    write = _whole_points if measure.fraction else measure.change
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda gain, _: write(gain)))
+    what = "gain by local training, in points"
+    panel.set_xlabel(what if measure.fraction else f"change of {measure.title} by local training")
 
 
-def _swarm(panel: Axes, row: int, reports: list[Report], color: str, largest: int) -> None:
+def _swarm(
+    panel: Axes, row: int, reports: list[Report], color: str, largest: int, measure: Measure
+) -> None:
     """Draw a row of dots, spread up and down by their rank so that equal gains stay apart.
 
     A dot's area is in proportion to a client's images, in steps; `largest` has the largest dot.
@@ -109,7 +119,7 @@ def _swarm(panel: Axes, row: int, reports: list[Report], color: str, largest: in
         panel.plot(gains[own], heights[own], "o", color=color, ms=diameter, mec="none", alpha=0.7)
     panel.plot(middle, row, "|", color=INK, ms=17, mew=1.6)
     panel.annotate(
-        words.points(middle),
+        measure.change(middle),
         (1, row),
         xycoords=("axes fraction", "data"),
         ha="right",
@@ -126,32 +136,36 @@ def _definitions(results: Results, found: All) -> list[str]:
     ever = [len(own.latest) for served in found.values() for own in served.scores]
     clients = " or ".join(map(str, labels.values(knobs, "partition.clients")))
     seeds = max(len(own.scores) for own in found.values())
+    measure = results.measure
+    named = "Accuracies" if measure.is_accuracy else "Values"
+    unit = ", in percentage points" if measure.fraction else f"; {measure.direction} is better"
+    over = "right answers over images, of" if measure.is_accuracy else f"the {measure.title} of"
     spread = (
-        " Accuracies are means over seeds, with the lowest and the highest seed below; gains are "
+        f" {named} are means over seeds, with the lowest and the highest seed below; gains are "
         "taken seed by seed, and clients counted over all seeds."
     )
     return [
         f"Each client keeps {kept} of its images from training: its *held-out* images. Whenever it "
         "is asked, it scores two networks on them: the *shared* network as it receives it, and its "
         "*own* network, which is the same after training on the client's other images and before "
-        "the server averages. The *gain* is the own network's accuracy less the shared one's, in "
-        "percentage points.",
+        f"the server averages. The *gain* is the own network's {measure.title} less the shared "
+        f"one's{unit}.",
         "*The last round* is a run's last in which a client with held-out images replied, and only "
-        f"those that replied in it count: {_between(replied)} a run. Accuracies are right answers "
-        "over images, of all these clients together, so a client weighs as much as its number of "
+        f"those that replied in it count: {_between(replied)} a run. {named} are {over} "
+        "all these clients together, so a client weighs as much as its number of "
         "held-out images. The shared network there is the one that the round began with. In *each "
         "client's last report* everyone who ever replied counts once, with the last round in which "
         "it did, which may be an early one, and whatever its number of images: "
         f"{_between(ever)} of {clients} clients a run. The others, who may be those served worst, "
         "are not in these columns. A tenth of the clients that replied (rounded up) get no further "
         "than the *lowest tenth*. A client *loses* if its own "
-        "network is right less often than the shared one that it came from."
-        + (spread if seeds > 1 else ""),
+        "network is worse than the shared one that it came from." + (spread if seeds > 1 else ""),
     ]
 
 
 def _cautions(results: Results, found: All) -> list[str]:
-    """Say what the accuracies do not mean."""
+    """Say what the values do not mean."""
+    measure = results.measure
     images = [report.images for own in found.values() for report in own.latest]
     texts = [
         "**A client's own network is scored on the classes that the client has**, which may be "
@@ -159,7 +173,13 @@ def _cautions(results: Results, found: All) -> list[str]:
         "the client's own mix of classes better, not that it knows more; what it unlearned of "
         "other classes is not measured here. "
     ]
-    if any(own.guess for own in found.values()):
+    if not measure.is_accuracy:
+        texts[0] = (
+            "**A client's own network is scored on what the client holds.** A gain says that a "
+            "network fits that better, not that it knows more; what it unlearned of what others "
+            "hold is not measured here."
+        )
+    elif any(own.guess for own in found.values()):
         texts[0] += (
             "*Guessing* is what the clients of the last round get on the same images if each "
             "always names the most frequent class of all its images; read accuracies against that."
@@ -170,7 +190,7 @@ def _cautions(results: Results, found: All) -> list[str]:
             "can't be repeated on this machine."
         )
     few = f"A client has {_between(images)} held-out images (median {np.median(images):,g})"
-    texts.append(f"{few}; with few of them, its accuracy moves in coarse steps.")
+    texts.append(f"{few}; with few of them, its {measure.title} moves in coarse steps.")
     policies = {run.knobs.get("state.bn") for run in results.finished}
     if "local" in policies:
         texts.append(
@@ -209,23 +229,24 @@ def _table(results: Results, found: All) -> Html:
 
 def _figures(own: Served) -> list[Html]:
     gain = own.over_seeds("gain")
-    ends = f"{words.points(gain.low)} to {words.points(gain.high)}" if gain.n > 1 else ""
+    measure = own.runs[0].measure
+    ends = f"{measure.change(gain.low)} to {measure.change(gain.high)}" if gain.n > 1 else ""
     losers = sum(scores.losers for scores in own.scores)
     return [
-        _accuracy(own.over_seeds("shared")),
-        _accuracy(own.over_seeds("own")),
-        _number(words.points(gain.mean), ends),
-        _accuracy(own.guess),
-        _accuracy(own.over_seeds("lowest_tenth")),
-        _accuracy(own.over_seeds("median")),
+        _value(own.over_seeds("shared"), measure),
+        _value(own.over_seeds("own"), measure),
+        _number(measure.change(gain.mean), ends),
+        _value(own.guess, measure),
+        _value(own.over_seeds("lowest_tenth"), measure),
+        _value(own.over_seeds("median"), measure),
         _number(f"{losers:,} of {len(own.latest):,}"),
     ]
 
 
-def _accuracy(spread: Spread | None) -> Html:
+def _value(spread: Spread | None, measure: Measure) -> Html:
     if spread is None:
         return element("td", "–", class_="number muted")
-    return _number(words.percent(spread.mean), words.extent(spread))
+    return _number(measure.value(spread.mean), measure.extent(spread.values))
 
 
 def _number(text: str, remark: str = "") -> Html:

@@ -1,8 +1,7 @@
-"""How accuracy falls as clients become more skewed, where a study has three partitions or more."""
+"""What skew of the clients does to the metric, where a study has three partitions or more."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from experiments.report.drawing import panels
 from experiments.report.drawing.figures import MUTED, style
@@ -11,7 +10,7 @@ from experiments.report.results import Results
 
 
 def figure(results: Results) -> Figure | None:
-    """Draw final accuracy against the partition, even to skewed; None with fewer than three.
+    """Draw the metric at the end against the partition, even to skewed; None with fewer than three.
 
     A panel is a ladder of conditions that differ in the partition alone, a line a contender's mean,
     a bar reaches from its lowest to its highest seed.
@@ -24,8 +23,8 @@ def figure(results: Results) -> Figure | None:
         for panel, ladder in zip(drawn.all, ladders, strict=True):
             _ladder(panel, results, ladder)
         for panel in drawn.leftmost:
-            panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-            panel.set_ylabel("test accuracy after the last round")
+            panel.yaxis.set_major_formatter(results.measure.ticks())
+            panel.set_ylabel(f"test {results.measure.title} after the last round")
         drawn.legend(results.series, results.series)
     return drawn.figure
 
@@ -47,8 +46,10 @@ def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
         )  # fmt: skip
         for x, spread in found:
             panel.plot([x, x], [spread.low, spread.high], color=color, lw=1.1, alpha=0.55)
-    panel.axhline(results.column(ladder[0])[0].runs[0].chance, color=MUTED, lw=1, ls="--")
-    panel.set_ylim(bottom=0)
+    if (chance := results.column(ladder[0])[0].runs[0].chance) is not None:
+        panel.axhline(chance, color=MUTED, lw=1, ls="--")
+    if results.measure.fraction:
+        panel.set_ylim(bottom=0)
     panel.set_xticks(range(len(ladder)), [_step(condition) for condition in ladder])
 
 

@@ -7,6 +7,8 @@ The source goes wherever the knobs go: it is a knob itself, see `fl.config.compo
 
 from fl.config.components.names import KEYS as KEYS
 from fl.config.components.names import Component as Component
+from fl.config.components.names import FromPackage as FromPackage
+from fl.config.components.names import beside as beside
 from fl.config.components.names import find as find
 from fl.config.components.names import gather as gather
 from fl.config.components.names import get as get
@@ -24,3 +26,4 @@ from fl.config.components.options import part_of as part_of
 from fl.config.components.options import replaced as replaced
 from fl.config.components.options import spelt_out as spelt_out
 from fl.config.components.options import with_options as with_options
+from fl.config.components.sources import digest as digest

@@ -46,10 +46,13 @@ class Modules(InspectLoader):
         Raises:
             ConfigError: it raises an exception; the message has its file and line.
         """
+        _loading.append(name)
         try:
             return importlib.import_module(f"{self.root}.{name}")
         except (Exception, SystemExit) as error:
             raise ConfigError(f"{self.line_of(error)}{type(error).__name__}: {error}") from error
+        finally:
+            _loading.pop()
 
     def line_of(self, error: BaseException) -> str:
         """Return ``file:line: `` of the last line in these files that led to an error, if any."""
@@ -80,7 +83,7 @@ class Modules(InspectLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module, in which `import` finds its siblings."""
-        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
         super().exec_module(module)
 
     def _import(
@@ -99,6 +102,12 @@ class Modules(InspectLoader):
 
 
 _made: dict[str, Modules] = {}
+_loading: list[str] = []
+
+
+def being_loaded() -> str | None:
+    """Return the name of the module that is being made right now; None outside of that."""
+    return _loading[-1] if _loading else None
 
 
 class _Finder(MetaPathFinder):

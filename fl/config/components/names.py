@@ -4,16 +4,18 @@ import importlib
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache, reduce
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 from fl.config.components import sources
 from fl.config.components.modules import modules
-from fl.config.parsing import ConfigError, did_you_mean
+from fl.config.parsing import ConfigError, Value, did_you_mean
 from fl.reproducibility.errors import in_words
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -28,8 +30,12 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 """The knobs that take a component, and the arguments with which each is called before its options.
 `task.metrics` takes several components, separated by commas."""
-_SCHEMES = ("hf", "medmnist", "timm", "torchvision", "kept")
+BESIDES: dict[str, tuple[str, ...]] = {"partition.kind": ("domains",)}
+"""Arguments with which a component is called too, by name, if it takes them."""
+_SCHEMES = ("hf", "medmnist", "kept")
 """What stands before a colon in names that are no components."""
+_PACKAGES = ("timm", "torchvision")
+"""Packages whose networks have names that are no attributes of a module."""
 _NAME = re.compile(r"(?P<place>[^:,]+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_][\w.]*)")
 
 
@@ -54,6 +60,17 @@ def names(text: str) -> list[str]:
     return [name for name in (part.strip() for part in text.split(",")) if is_component(name)]
 
 
+@dataclass(frozen=True)
+class FromPackage:
+    """A network of an installed package, which is made by `fl.nn.foreign.packages`."""
+
+    package: str
+    name: str
+
+    class Options(BaseModel, extra="allow"):
+        """The options of the package's own function."""
+
+
 def get(tables: Mapping, key: str) -> object:
     """Return what nested tables, or parts, have under a flat key; None where they have nothing."""
     part, _, name = key.rpartition(".")
@@ -75,13 +92,25 @@ def put(tables: Mapping, values: Mapping[str, object]) -> dict:
     return found
 
 
-def located(text: str, folder: Path) -> str:
-    """Return a knob's value whose files are looked for in a folder where they are not here."""
+def located(text: str, folder: Path, *, first: bool = False) -> str:
+    """Return a knob's value whose files are looked for in a folder, too.
+
+    Args:
+        text: the value.
+        folder: where they may be.
+        first: whether a file there wins over one of that name here.
+    """
     for name in names(text):
         place = _place(name)
-        if place.endswith(".py") and not Path(place).is_file() and (folder / place).is_file():
+        there = place.endswith(".py") and (folder / place).is_file()
+        if there and (first or not Path(place).is_file()):
             text = text.replace(name, f"{folder / place}:{name.rpartition(':')[2]}")
     return text
+
+
+def beside(flat: Mapping[str, Value], folder: Path, *, first: bool = False) -> dict[str, Value]:
+    """Return flat keys of a file whose components may lie in its own folder, see `located`."""
+    return {k: located(str(v), folder, first=first) if k in KEYS else v for k, v in flat.items()}
 
 
 def _place(name: str) -> str:
@@ -125,6 +154,8 @@ def _gathered(key: str, name: str, there: Mapping[str, str]) -> tuple[str, dict[
         if start in there:
             return name, sources.closure(start, there.get)
     if not place.endswith(".py"):
+        if place in _PACKAGES and find_spec(place) is None:
+            raise ConfigError(f"{key}={name}: {place} is not installed; pip install {place}")
         try:
             return name, sources.of_module(place)
         except ConfigError as error:
@@ -157,6 +188,8 @@ def find(key: str, name: str, text: str) -> Any:
         ConfigError: its file raises an exception, or has nothing of that name.
     """
     place, _, attribute = name.rpartition(":")
+    if key == "network.kind" and place in _PACKAGES:
+        return FromPackage(place, attribute)
     made = modules(text)
     if any(file in made.files for file in _files(place)):
         module = made.module(place.removesuffix(".py"))

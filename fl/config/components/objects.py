@@ -27,13 +27,16 @@ def named(thing: object) -> str:
 
     Args:
         thing: a text, which is returned as it is; a class, a function, or a value of a module, as
-            is a recipe; or what has a method `keep` that writes it down and returns a name.
+            is a recipe; or what has a method `keep` that writes it down and returns a name; or
+            several of these.
 
     Raises:
         ConfigError: it is defined where nobody else finds it, such as inside a function.
     """
     if isinstance(thing, str):
         return thing
+    if isinstance(thing, list | tuple):
+        return ", ".join(map(named, thing))
     if isinstance(thing, Value) or thing is None:
         raise ConfigError(f"{thing!r} is no component: expected a name, a class or a function")
     if not isinstance(thing, type) and callable(keep := getattr(thing, "keep", None)):

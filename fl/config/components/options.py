@@ -8,11 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from fl.config.components import sources
-from fl.config.components.names import KEYS
+from fl.config.components.names import BESIDES, KEYS, is_component
 from fl.config.parsing import ConfigError, Value, did_you_mean
 
 PARTS = {
     "network": "network.kind",
+    "task": "task.kind",
     "data": "data.name",
     "partition": "partition.kind",
     "strategy": "strategy.kind",
@@ -57,6 +58,8 @@ def parameters(key: str, component: Any) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
     for parameter in _behind(key, component):
+        if parameter.name in BESIDES.get(key, ()):
+            continue
         if parameter.kind is parameter.VAR_KEYWORD:
             config["extra"] = "allow"
         elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
@@ -177,4 +180,7 @@ def replaced(before: Mapping[str, Value], changes: Mapping[str, Value]) -> dict[
     for part, key in PARTS.items():
         if key in changes and changes[key] != before[key]:
             kept[f"{part}.options"] = ""
+    kinds = before["network.kind"], changes.get("network.kind", before["network.kind"])
+    if len({is_component(str(kind)) for kind in kinds}) > 1:
+        del kept["recipe"]  # its default is another one for a network of one's own
     return with_options({**kept, **changes})

@@ -131,11 +131,17 @@ def of_module(name: str) -> dict[str, str]:
         raise ConfigError(f"no module {name}; expected path/file.py:name or package.module:name")
     if top in sys.stdlib_module_names:
         return {"python": platform.python_version()}
-    if distributions := metadata.packages_distributions().get(top):
-        return {distributions[0]: metadata.version(distributions[0])}
+    if installed := _distribution(top):
+        return {installed: metadata.version(installed)}
     if not spec.origin.endswith(".py"):
         raise ConfigError(f"module {name} has no Python source: {spec.origin}")
     return gather(Path(spec.origin), name)
+
+
+@lru_cache(maxsize=64)
+def _distribution(top: str) -> str | None:
+    """Return which distribution an installed package is from; finding that takes half a second."""
+    return next(iter(metadata.packages_distributions().get(top, ())), None)
 
 
 def as_text(sources: Mapping[str, str]) -> str:

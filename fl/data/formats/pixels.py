@@ -39,8 +39,7 @@ class Stack:
             ConfigError: it can't be decoded, or is of another size or mode than the first.
         """
         with reading(where), self._open(raw) as image:
-            pixels = np.asarray(_plain(image, where))
-            pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+            pixels = channels_first(image, where)
             if self._filled == 0:
                 self._images = np.empty((self._count, *pixels.shape), np.uint8)
         if pixels.shape != self._images.shape[1:]:
@@ -59,6 +58,16 @@ class Stack:
         except self._pillow.UnidentifiedImageError:  # whose message is an address in memory
             raise ValueError(f"it is none of {', '.join(_FORMATS)}") from None
         return self._pillow.open(io.BytesIO(raw), formats=_FORMATS)
+
+
+def channels_first(image: Any, where: str) -> np.ndarray:
+    """Return the pixels of one of Pillow's images, (channels, height, width).
+
+    Raises:
+        ConfigError: they are not 8 bits of grey, RGB or RGBA.
+    """
+    pixels = np.asarray(_plain(image, where))
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
 def _plain(image: Any, where: str) -> Any:

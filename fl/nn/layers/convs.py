@@ -16,7 +16,7 @@ _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 @dataclass(frozen=True)
 class Kernel:
-    """The shape of a convolution; sides of the image become ⌈side / stride⌉ pixels."""
+    """The shape of a convolution; unless it says otherwise, sides become ⌈side / stride⌉ pixels."""
 
     dims: int
     """Dimensions of space, 1 to 3."""
@@ -37,6 +37,15 @@ class Kernel:
     same: bool = False
     """Whether zeros are added as TensorFlow's "SAME" does, an odd one behind; else side // 2 on
     either end. The two differ with strides."""
+    padding: int | None = None
+    """Zeros on either end, in pixels; None: side // 2."""
+    dilation: int = 1
+    """Pixels from one weight of the kernel to the next."""
+
+    @property
+    def zeros(self) -> int:
+        """The zeros on either end, in pixels."""
+        return self.side // 2 if self.padding is None else self.padding
 
 
 def plain(kernel: Kernel) -> nn.Module:
@@ -53,7 +62,8 @@ def plain(kernel: Kernel) -> nn.Module:
         kernel.outputs,
         kernel.side,
         stride=kernel.stride,
-        padding=kernel.side // 2,
+        padding=kernel.zeros,
+        dilation=kernel.dilation,
         groups=kernel.groups,
         bias=kernel.bias,
     )
@@ -100,10 +110,11 @@ class StandardizedConv(nn.Module):
         self, x: Float[Tensor, "batch inputs *space"]
     ) -> Float[Tensor, "batch outputs *smaller"]:
         """Return the convolution of x, padded with zeros, by the standardized weights."""
-        k, padding = self.kernel, self.kernel.side // 2
+        k, padding = self.kernel, self.kernel.zeros
         if k.same and k.stride > 1:
             x, padding = _padded_as_same(x, k), 0
-        return _CONVOLVE[k.dims](x, self.standardized(), self.bias, k.stride, padding, 1, k.groups)
+        weight, convolve = self.standardized(), _CONVOLVE[k.dims]
+        return convolve(x, weight, self.bias, k.stride, padding, k.dilation, k.groups)
 
     def standardized(self) -> Float[Tensor, "outputs inputs *side"]:
         """Return Ŵ."""

@@ -21,6 +21,11 @@ class Noise(nn.Module, ABC):
         self.rate = rate
         self.generator: torch.Generator | None = None
 
+    @property
+    def p(self) -> float:
+        """The rate, by the name that PyTorch's dropout has for it and networks ask for."""
+        return self.rate
+
     @abstractmethod
     def mask_shape(self, x: Tensor) -> torch.Size | tuple[int, ...]:
         """Return the shape of the zeros and ones for an input."""
@@ -50,6 +55,18 @@ class Dropout(Noise):
     def mask_shape(self, x: Tensor) -> torch.Size:
         """Return the shape of x."""
         return x.shape
+
+
+class ChannelDropout(Noise):
+    """Zeroes whole channels and divides the others by 1 - rate (SpatialDropout of arXiv 1411.4280).
+
+    Args:
+        rate: as `Noise`.
+    """
+
+    def mask_shape(self, x: Tensor) -> tuple[int, ...]:
+        """Return one value a channel of each example."""
+        return (*x.shape[:2], *(1,) * (x.ndim - 2))
 
 
 class StochasticDepth(Noise):

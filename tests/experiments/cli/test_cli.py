@@ -17,6 +17,8 @@ from fl.config import Experiment
 from fl.data import CATALOGUE, catalogue, load, share
 from fl.data.sets import NotFetched
 from fl.server.journal import Journal
+from fl.server.watching.callback import Line
+from tests.callbacks import EachRound
 from tests.experiments.answers import refused
 
 QUICK = [
@@ -159,13 +161,12 @@ def test_set_wins_over_the_file_and_the_folder_is_named_by_what_runs(fednf, tmp_
 def stop_after(number: int, monkeypatch) -> None:
     """Let the first run be interrupted as Ctrl-C does it, after a round."""
 
-    def interrupt(knobs, journal, watch, **options):
-        def stop(line: dict) -> None:
-            watch(line)
+    def interrupt(knobs, journal, callbacks, **options):
+        def stop(line: Line) -> None:
             if line["round"] == number:
                 raise KeyboardInterrupt
 
-        return run(knobs, journal, watch=stop, **options)
+        return run(knobs, journal, callbacks=[*callbacks, EachRound(stop)], **options)
 
     run = main.run_simulation
     monkeypatch.setattr(main, "run_simulation", interrupt)

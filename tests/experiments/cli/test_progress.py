@@ -1,17 +1,20 @@
 import io
+import re
 
 import pytest
 from rich.console import Console
 
-from experiments.cli.progress import Display
+from experiments.cli.progress import Display, Shown, shortened
 from experiments.studies.workers import Job
+from fl.server.watching.callback import Line, RunInfo
 
 LONG = "zc-swish_dirichlet_alpha-0.1_fedprox_mu-0.1_client.lr-0.05_network.depth-8_seed-12345"
 
 
-def line(number: int, **figures: object) -> dict:
+def line(number: int, *, replayed: bool = False, **figures: object) -> Line:
     usual = {"round": number, "test_accuracy": 0.5 + number / 100, "refused": [], "asked": 2}
-    return {**usual, "images": 300 * number, "train_seconds": 1.5 * number, **figures}
+    usual |= {"images": 300 * number, "train_seconds": 1.5 * number, **figures}
+    return Line(usual, replayed=replayed)
 
 
 def jobs(tiny, tmp_path, *names: str) -> list[Job]:
@@ -48,6 +51,22 @@ def test_several_runs_have_a_line_a_finished_run_however_long_its_name(tiny, tmp
     ]
 
 
+def test_a_run_that_patience_ends_is_a_finished_one(tiny, tmp_path):
+    flat = {"rounds": 3, "data.validation": 0.1, "run.patience": 1}
+    work = [Job(name, tiny(flat), tmp_path / name) for name in ("none", "swish")]
+    scores = {"none": (0.3, 0.2), "swish": (0.3, 0.4, 0.5, 0.6)}
+    told = [
+        (job, line(number, validation_accuracy=score))
+        for job in work
+        for number, score in enumerate(scores[job.name])
+    ]
+    assert shown(work, told) == [
+        "[1/2] none, round 1/3: accuracy 0.510, 200 images/s, 0 s",
+        "[2/2] swish, round 3/3: accuracy 0.530, 200 images/s, 0 s",
+    ]
+    assert "4/4" in shown(work, told, terminal=True)[-2]
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_refused_replies_are_shown_on_one_line_as_they_are(tiny, tmp_path, terminal):
     work = jobs(tiny, tmp_path, "none", "swish")
@@ -79,6 +98,65 @@ def test_a_resumed_run_counts_the_rounds_that_were_there(tiny, tmp_path):
     display = Display(work, Console(file=io.StringIO(), force_terminal=True), quiet=False)
     with display.shown():
         for number in range(3):
-            display.round(work[0], line(number))
+            display.round(work[0], line(number, replayed=True))
         task = display.progress.tasks[display.total]
         assert (task.completed, task.total) == (2, 6)
+        assert task.speed is None  # nothing was trained, so nothing is known of the time left
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_bar_is_one_line_whose_last_word_is_the_time_left(tiny, tmp_path, width):
+    out = io.StringIO()
+    work = jobs(tiny, tmp_path, LONG, f"{LONG}6")
+    display = Display(work, Console(file=out, force_terminal=True, width=width), quiet=False)
+    with display.shown():
+        for job in work:
+            display.round(job, line(1, images=2_000_000, test_accuracy=0.98765))
+        screen = Console(width=width, file=io.StringIO())
+        screen.print(display.progress.get_renderable())
+    lines = screen.file.getvalue().rstrip("\n").split("\n")
+    assert len(lines) == 3
+    for text in lines[1:]:
+        assert text.startswith("zc-swish_d")
+        assert "accuracy 0.988, 1,333,333 images/s" in text
+        assert "1/3" in text
+    assert all(re.search(r" (--|\d\d):(--|\d\d)$", text.rstrip()) for text in lines)
+
+
+def told(tiny, tmp_path, resumed_after: int | None, lines) -> tuple[Shown, list[str]]:
+    """Tell of a run's rounds; returns who was told, and what stands on the screen."""
+    out, (job,) = io.StringIO(), jobs(tiny, tmp_path, "none")
+    shown = Shown(Display([job], Console(file=out, width=80), quiet=False), job)
+    engine = {"engine": "vectorized", "workers": 2, "why": "5 lanes, traced"}
+    with shown.display.shown():
+        shown.run_begun(RunInfo(tmp_path, job.experiment, {"engine": engine}, resumed_after))
+        for one in lines:
+            shown.round_done(one)
+    return shown, out.getvalue().splitlines()
+
+
+def test_a_resumed_run_says_how_much_was_done_and_shows_the_rest(tiny, tmp_path):
+    lines = [line(number, replayed=number < 3, eval_seconds=0.0) for number in range(4)]
+    _, screen = told(tiny, tmp_path, 2, lines)
+    assert screen == [
+        "resumed: 2 of 3 rounds were done before",
+        "round 3/3: accuracy 0.530, 200 images/s, 0 s",
+    ]
+
+
+def test_a_run_accounts_for_its_engine_and_its_time(tiny, tmp_path):
+    seconds = [0.0, 9.0, 1.0, 2.0]
+    lines = [line(n, train_seconds=s, eval_seconds=0.5) for n, s in enumerate(seconds)]
+    shown, _ = told(tiny, tmp_path, None, lines)
+    assert shown.account() == (
+        "engine vectorized (5 lanes, traced), 2 workers; 0.0 s of preparing, 12.0 s of training "
+        "(9.0 s in its first round, for caches and traces), 2.0 s of evaluating"
+    )
+    lines[1] = line(1, train_seconds=1.5, eval_seconds=0.5, replayed=True)
+    shown, _ = told(tiny, tmp_path, 1, lines[1:])
+    assert "3.0 s of training, 1.0 s of evaluating" in shown.account()
+
+
+def test_a_name_that_is_too_long_keeps_both_its_ends():
+    assert shortened(LONG, 21) == "zc-swish_d…seed-12345"
+    assert shortened("none", 4) == "none"

@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from experiments.deploy import check
+from experiments.deploy.app import write_app
 from fl.config import Experiment
 from tests.experiments.answers import refused
 
@@ -164,9 +165,10 @@ def test_the_roll_call_goes_out_with_the_code_of_a_run(tmp_path):
         with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
             return {name: archive.read(name) for name in archive.namelist()}
 
-    check.Flower(tmp_path)._write_app(tmp_path / "app")
-    theirs = contents(build_fab_from_disk(tmp_path / "app"))
-    ours = contents(build_fab_from_disk(check.SOURCE))
+    write_app(tmp_path / "ping", "fl.server.ping:app")
+    theirs = contents(build_fab_from_disk(tmp_path / "ping"))
+    write_app(tmp_path / "run")
+    ours = contents(build_fab_from_disk(tmp_path / "run"))
     differing = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
     assert {name for name in differing if not name.startswith(".info")} == {"pyproject.toml"}
     assert b'"fl.server.ping:app"' in theirs["pyproject.toml"]

@@ -82,11 +82,14 @@ def test_svg_says_no_date_and_parses(study):
 
 
 @pytest.mark.parametrize("space", [(30,), (9, 9), (5, 6, 7)])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_contact_sheet_has_a_row_a_class(space, channels):
-    images = torch.randint(256, (40, channels, *space), dtype=torch.uint8)
-    split = Split(images, torch.arange(40) % 3)
-    figure = contact_sheet(Dataset("things", split, split, ("a", "b", "c"), "", ""))
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_contact_sheet_has_a_row_a_class(space, channels, dtype):
+    images = torch.randint(256, (40, channels, *space)).to(dtype)
+    split, names = Split(images, torch.arange(40) % 3), ("a", "b", "c")
+    figure = contact_sheet(
+        Dataset("things", split, split, names, "", ""), split.labels.numpy(), names
+    )
     drawn = [axes for axes in figure.axes if axes.lines or axes.images]
     assert len(drawn) == 30
     assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["a", "b", "c"]

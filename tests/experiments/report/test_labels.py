@@ -2,11 +2,11 @@ import typing
 
 import pytest
 
-from experiments.report.labels import group, settings
+from experiments.report.labels import data_set, group, settings
 from fl.config import Experiment, Partition
 from fl.nn import relevant
 
-KINDS = typing.get_args(Partition.model_fields["kind"].annotation)
+KINDS = typing.get_args(typing.get_args(Partition.model_fields["kind"].annotation)[0])
 WATCH = {"partition.kind": "natural", "data.name": "watch"}
 
 
@@ -135,3 +135,10 @@ def test_equal_memory_goes_without_saying():
     tiered = [Experiment.from_flat({**cell, **tiers}).to_flat() for cell in cells]
     names = {str(condition) for _, condition in group([*cells, *tiered])}
     assert {"iid", "Dirichlet α = 0.3, memory tiers 1:0.5,4:0.5"} < names
+
+
+def test_a_data_set_that_is_known_by_its_hash_is_named_by_the_first_digits():
+    name = f"kept:{'0123456789abcdef' * 4}"
+    assert data_set(name) == "kept:01234567"
+    assert data_set("cifar10") == "cifar10"
+    assert settings({"data.name": name})["data.name"].text == "kept:01234567"

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from experiments.report.labels import group
-from experiments.report.results import Spread, read
+from experiments.report.measure import Spread
+from experiments.report.results import read
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.nn import relevant

@@ -57,7 +57,7 @@ def test_what_is_a_component(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["plainnet", "hf:x", "medmnist:a", "timm:resnet18", "torchvision:a", "my.py", "my.py:", ""],
+    ["plainnet", "hf:x", "medmnist:a", "hf:resnet18", "kept:a", "my.py", "my.py:", ""],
 )
 def test_what_is_none(name):
     assert not is_component(name)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fl
 from fl.config import Experiment, Partition, Sampling
 from fl.config.parsing import ConfigError
-from fl.data import Dataset, Share, Split, batches, deal, fashion_mnist_small, load, share
+from fl.data import Dataset, Share, Split, batches, deal, fashion_mnist_small, load, share, shares
 from fl.data.augment import crop_flip
 from fl.data.dataset import DataNotHere
 from fl.reproducibility.seeds import stream
@@ -136,9 +136,9 @@ def formats(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    load.cache_clear()
+    shares._load.cache_clear()
     yield asked
-    load.cache_clear()
+    shares._load.cache_clear()
 
 
 def test_what_is_no_known_name_is_read_from_the_hub_or_a_path(formats, tmp_path):
@@ -162,7 +162,7 @@ def test_medmnist_is_read_from_its_own_folder_or_the_cache(formats, tmp_path):
     for path in (cached, own):
         path.parent.mkdir(parents=True)
         path.touch()
-        load.cache_clear()
+        shares._load.cache_clear()
         load("medmnist:organmnist3d")
     assert formats == [("read", cached), ("read", own)]
     with pytest.raises(ConfigError, match=r"medmnist:\.\./x: expected a name"):

@@ -40,7 +40,7 @@ def answers(knobs, monkeypatch, paths=()) -> list[Message]:
     if paths:
         for client, context in enumerate(grid.contexts.values()):
             context.node_config["data-path"] = str(paths[client])
-        monkeypatch.setattr(shares, "load", None)
+        monkeypatch.setattr(shares, "_load", None)
         monkeypatch.setattr(parameters, "load", None)
     untrained = parameters.build_network(
         knobs, seeds.torch_stream(1, "init"), data.Form((1, 28, 28), 10)
@@ -89,7 +89,7 @@ def test_natural_owners_and_signals_of_float32_are_dealt_to_devices_too(
     images = torch.from_numpy(rng.normal(3, 2, (120, 2, 16)).astype(np.float32))
     split = Split(images, torch.arange(120) % 4, torch.arange(120) % 3)
     watch = Dataset("watch", split, split, tuple("abcd"), "none", "here", tuple("xyz"))
-    monkeypatch.setattr(shares, "load", lambda name: watch)
+    monkeypatch.setattr(shares, "_load", lambda source: watch)
     flat_keys = {"partition.kind": "natural", "partition.clients": 3, "data.name": "w"}
     knobs = tiny(flat_keys | {"partition.held-out": 0.2})
     for client in range(3):

@@ -9,7 +9,7 @@ from fl.config import Experiment, Partition, relevant
 from fl.config.parsing import ConfigError
 from fl.data import Dataset, Split, deal, shares
 
-KINDS = typing.get_args(Partition.model_fields["kind"].annotation)
+KINDS = typing.get_args(typing.get_args(Partition.model_fields["kind"].annotation)[0])
 OTHER = {
     "partition.alpha": 2.0,
     "partition.min-size": 60,
@@ -27,8 +27,11 @@ def _data(monkeypatch):
     split = Split(torch.zeros(1200, 1, 1, 1, dtype=torch.uint8), places % 6, places * 7 % 31 % 4)
     whose = Dataset("whose", split, split, tuple("abcdef"), "none", "here", tuple("wxyz"))
     nobodys = Split(split.images, split.labels)
-    both = {"whose": whose, "nobodys": Dataset("nobodys", nobodys, nobodys, (), "none", "here")}
-    monkeypatch.setattr(shares, "load", both.__getitem__)
+    both = {
+        "whose": whose,
+        "nobodys": Dataset("nobodys", nobodys, nobodys, whose.classes, "none", "here"),
+    }
+    monkeypatch.setattr(shares, "_load", lambda source: both[source.name])
     shares._deal.cache_clear()
     yield
     shares._deal.cache_clear()

@@ -10,6 +10,7 @@ import fl
 from fl.messages.flower_internals import (
     NODE_IS_GONE,
     act_as_server,
+    bundle,
     number_message,
     restore_message,
 )
@@ -91,3 +92,12 @@ def test_a_message_is_restored_from_its_parts():
 
 def test_the_codes_of_nodes_that_are_gone():
     assert set(NODE_IS_GONE) == {3, 5}
+
+
+def test_the_app_that_flower_runs_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    assert bundle() is None
+    app = tmp_path / "apps" / "me.mine.0.1.0.12345678"
+    monkeypatch.syspath_prepend(app)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert bundle() == app

@@ -1,6 +1,6 @@
 """Every recipe in every skeleton that it fits: a federated round, saved, loaded, evaluated."""
 
-import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +9,6 @@ from safetensors.torch import load_file
 
 from fl.config import Experiment
 from fl.data import load
-from fl.nn import RECIPES
-from fl.nn.layers.activations import Activation
 from fl.reproducibility.seeds import torch_stream
 from fl.server.journal import Journal
 from fl.simulation import run
@@ -53,8 +51,8 @@ def is_a_round(sets, dims, kind, recipe, batch, folder) -> None:
     loaded.load(load_file(folder / "model.safetensors"))
     assert any(not torch.equal(before[name], tensor) for name, tensor in loaded.state().items())
     data = load(path)
-    loss, correct = loop.evaluate(loaded, data, data.test)
-    assert (loss, correct / 20) == (result["final_loss"], result["final_accuracy"])
+    loss, (sums,) = loop.evaluate(loaded, data, data.test)
+    assert (loss, int(sums[0]) / 20) == (result["final_loss"], result["final_accuracy"])
 
 
 @pytest.mark.parametrize("kind", SMALLEST)
@@ -71,23 +69,32 @@ def test_every_recipe_in_every_skeleton(sets, tmp_path, kind, recipe, dims, batc
     is_a_round(sets, dims, kind, recipe, batch, tmp_path)
 
 
-def test_a_recipe_added_at_run_time_trains(sets, tmp_path, monkeypatch):
-    class Cube(Activation):
-        """x + (s·x)³, with a learnable s."""
+CUBE = """
+import torch
 
-        def __init__(self, channels: int, per_channel: bool = False):
-            super().__init__(channels, per_channel)
-            self.strength = self._scalar(0.1)
+import fl
 
-        def forward(self, x):
-            return x + (self.strength * x) ** 3
 
-    row = dataclasses.replace(
-        RECIPES["none"], activation=lambda place: Cube(place.channels), label="Cube"
-    )
-    monkeypatch.setitem(RECIPES, "cube", row)
+class Cube(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, x):
+        return x + (self.strength * x) ** 3
+
+
+cube = fl.Recipe(
+    label="Cube", norm=lambda place: torch.nn.Identity(), activation=lambda place: Cube()
+)
+"""
+
+
+def test_a_recipe_of_a_user_s_trains_in_our_skeletons(sets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(CUBE, encoding="utf-8")
     for kind in ("plainnet", "resnet"):
-        is_a_round(sets, 2, kind, "cube", 32, tmp_path / kind)
+        is_a_round(sets, 2, kind, "mine.py:cube", 32, tmp_path / kind)
         model = load_file(tmp_path / kind / "model.safetensors")
         learned = [tensor for name, tensor in model.items() if name.endswith("strength")]
         assert learned

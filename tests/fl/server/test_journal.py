@@ -5,6 +5,7 @@ import pytest
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.server import opening
 from fl.server.journal import Checkpoint, Journal, model_sha256
 from fl.server.opening import check, opened
 
@@ -19,7 +20,7 @@ MODEL = {"w": np.arange(3, dtype=np.float32), "s": np.array(2.0, np.float32)}
 
 def begin(journal, knobs, conditions) -> None:
     with opened(journal, knobs, resume=True) as found:
-        journal.begin(knobs, conditions, found)
+        opening.begin(journal, knobs, conditions, found)
 
 
 def played(folder, knobs, rounds=2, states=None) -> Journal:
@@ -62,7 +63,7 @@ def test_an_unfinished_run_needs_resume(tmp_path, tiny):
     with pytest.raises(ConfigError, match="--resume"):
         check(journal, tiny(), resume=False)
     check(journal, tiny(), resume=True)
-    journal.finish({"final_accuracy": 0.2}, MODEL)
+    journal.finish({"final_accuracy": 0.2})
     check(journal, tiny(), resume=False)
     assert journal.result() == {"final_accuracy": 0.2}
 

@@ -16,6 +16,7 @@ from fl.server.app import serve
 from fl.server.journal import Journal
 from fl.server.nodes import FederationError, Nodes
 from fl.simulation import InlineGrid
+from tests.callbacks import EachRound
 
 
 class Field(InlineGrid):
@@ -189,7 +190,9 @@ def test_a_device_comes_back_under_another_node_id(tiny):
 
 def play(grid, knobs, folder, watch=lambda line: None):
     journal = Journal(folder)
-    result = serve(grid, knobs, journal, watch=watch, started_by={"command": "test"})
+    result = serve(
+        grid, knobs, journal, callbacks=[EachRound(watch)], started_by={"command": "test"}
+    )
     return result, journal.rounds()
 
 

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 import fl.client.app
 import fl.server.rounds
+import fl.training.loop
 from fl.config.parsing import ConfigError
 from fl.data import deal, share, validation
 from fl.messages import records
@@ -24,7 +25,8 @@ from fl.server.journal import Journal
 from fl.server.nodes import Nodes
 from fl.server.replies import Replies
 from fl.simulation import InlineGrid
-from strategies.fedavg import FedAvg, Sampler
+from strategies.serving.server import Averaging, Sampler
+from tests.callbacks import EachRound
 
 
 def app_with(spoil=None, remember: bool = False) -> ClientApp:
@@ -227,7 +229,9 @@ def test_resuming_is_as_if_nothing_had_happened_states_included(tiny, tmp_path, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        serve_with(app_with(remember=True), knobs, tmp_path / "stopped", watch=stop)
+        serve_with(
+            app_with(remember=True), knobs, tmp_path / "stopped", callbacks=[EachRound(stop)]
+        )
     resumed, journal = serve_with(app_with(remember=True), knobs, tmp_path / "stopped", resume=True)
     assert resumed["model_sha256"] == undisturbed["model_sha256"]
     assert [line["round"] for line in journal.rounds()] == [0, 1, 2, 3]
@@ -265,7 +269,7 @@ def test_batchnorm_s_statistics_are_averaged_and_never_leak(tiny, tmp_path):
         network.module.train()
         network.module(torch.full((4, 1, 2, 2), pixel))
         after.append(network.state())
-    strategy = FedAvg(Sampler(2, {0: 2, 1: 3}, list, lambda _: None))
+    strategy = Averaging(Sampler(2, {0: 2, 1: 3}, list, lambda _: None))
     replies = []
     for partition, state in enumerate(after):
         InlineGrid(tiny())
@@ -305,9 +309,18 @@ def test_clients_use_one_thread(tiny, tmp_path):
     assert torch.get_num_threads() == 1
 
 
+def scored(monkeypatch, correct) -> None:
+    """Let evaluations find these numbers of right answers among 1,000."""
+
+    def evaluate(*_):
+        return 1.0, [torch.tensor([next(correct), 1000])]
+
+    monkeypatch.setattr(fl.training.loop, "evaluate", evaluate)
+
+
 def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, monkeypatch):
     accuracies = iter([100, 400, 600, 600, 300])
-    monkeypatch.setattr(fl.server.rounds, "evaluate", lambda *_: (1.0, next(accuracies)))
+    scored(monkeypatch, accuracies)
     result, _ = serve_with(fl.client.app.app, tiny({"rounds": 4}), tmp_path)
     assert (result["best_accuracy"], result["best_round"]) == (0.6, 2)
     assert (result["final_accuracy"], result["final_loss"]) == (0.3, 1.0)
@@ -346,7 +359,7 @@ def test_a_finished_run_is_told_and_not_touched(tiny, tmp_path):
     result, journal = serve_with(fl.client.app.app, tiny(), tmp_path)
     before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
     lines = []
-    again, _ = serve_with(fl.client.app.app, tiny(), tmp_path, watch=lines.append)
+    again, _ = serve_with(fl.client.app.app, tiny(), tmp_path, callbacks=[EachRound(lines.append)])
     assert (again, lines) == (result, journal.rounds())
     assert {path: path.stat().st_ino for path in tmp_path.iterdir()} == before
 
@@ -358,7 +371,7 @@ def test_the_best_round_is_chosen_on_images_that_nobody_trains_on(tiny, tmp_path
     dealt = torch.cat(list(deal(knobs)))
     assert sorted([*dealt.tolist(), *kept.tolist()]) == list(range(5000))
     correct = iter([100, 500, 600, 100, 400, 900, 500, 300])  # test, validation, test, …
-    monkeypatch.setattr(fl.server.rounds, "evaluate", lambda *_: (1.0, next(correct)))
+    scored(monkeypatch, correct)
     result, journal = serve_with(fl.client.app.app, knobs, tmp_path)
     assert [line["validation_accuracy"] for line in journal.rounds()] == [0.5, 0.1, 0.9, 0.3]
     assert (result["best_round"], result["best_accuracy"]) == (2, 0.4)

@@ -12,13 +12,14 @@ from fl.config.parsing import ConfigError
 from fl.data import deal, load
 from fl.messages import records
 from fl.reproducibility import seeds
-from fl.server import monitor
 from fl.server.app import serve
 from fl.server.failures import RunFailed
 from fl.server.journal import Journal
-from fl.server.monitor import Divergence
+from fl.server.watching import monitor
+from fl.server.watching.monitor import Divergence
 from fl.simulation import InlineGrid, run
 from fl.training import parameters, signals
+from tests.callbacks import EachRound
 
 EVERY = {"signals.every": 1}
 
@@ -136,7 +137,7 @@ def test_a_resumed_run_has_the_signals_of_an_undisturbed_one(tiny, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(knobs, Journal(end), watch=stop)
+        run(knobs, Journal(end), callbacks=[EachRound(stop)])
     with (end / "signals.jsonl").open(
         "a"
     ) as file:  # as a kill in the next round's commit leaves it

@@ -14,6 +14,7 @@ from fl.server.opening import check
 from fl.simulation import engine as engines
 from fl.simulation import run
 from fl.simulation.schedule import passes
+from tests.callbacks import EachRound
 
 
 def choose(knobs, workers=1) -> engines.Choice:
@@ -177,7 +178,7 @@ def test_a_cohort_goes_on_where_it_was_interrupted(tiny, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(knobs, Journal(tmp_path / "cut"), watch=stop)
+        run(knobs, Journal(tmp_path / "cut"), callbacks=[EachRound(stop)])
     resumed = run(knobs, Journal(tmp_path / "cut"), resume=True)
     assert resumed["model_sha256"] == whole["model_sha256"]
 

@@ -1,13 +1,7 @@
 """The same experiment under `flwr run`, Flower's own Ray simulation, ends with the same bytes."""
 
-import os
-import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,45 +10,17 @@ from fl.config.parsing import to_toml
 from fl.data import fashion_mnist_small
 from fl.server.journal import Journal
 from fl.simulation import run
+from tests import flower
+from tests.flower import wait_for
 
 ROOT = Path(__file__).parents[3]
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """Give Flower a home of its own, and end the SuperLink that `flwr run` leaves behind."""
-    home = tmp_path_factory.mktemp("flower")
-    environment = {
-        **os.environ,
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": free_port(),
-        "FLWR_LOCAL_CONTROL_API_PORT": free_port(),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "XDG_CACHE_HOME": str(home / "cache"),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
-    yield environment
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes():
-                os.kill(int(process.name), signal.SIGKILL)
-
-
-def wait_for(journal: Journal, seconds: float) -> dict:
-    end = time.monotonic() + seconds
-    while (result := journal.result()) is None:
-        assert time.monotonic() < end, "flwr run has not finished"
-        time.sleep(0.5)
-    return result
+    """Give Flower a home of its own."""
+    with flower.flower_home(tmp_path_factory.mktemp("flower")) as environment:
+        yield environment
 
 
 @pytest.mark.slow
@@ -68,6 +34,7 @@ def wait_for(journal: Journal, seconds: float) -> dict:
         ({"recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
         ({"recipe": "batchnorm", "state.bn": "recalibrate"}, 2),
         ({"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2}, 2),
+        ({"recipe": "none", "run.start-from": "first", "data.validation": 0.2}, 2),
     ],
     ids=[
         "zc-swish and fedavg",
@@ -76,15 +43,20 @@ def wait_for(journal: Journal, seconds: float) -> dict:
         "fixed",
         "recalibrate",
         "local",
+        "given weights",
     ],
 )
 def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat, workers):
-    flat |= {"run.dir": str(tmp_path / "flower"), "client.batch-size": 4, "engine": "sequential"}
+    flat = {**flat, "client.batch-size": 4, "engine": "sequential"}
+    flat["run.dir"] = str(tmp_path / "flower")
+    if "run.start-from" in flat:
+        run(tiny({"recipe": flat["recipe"], "rounds": 1}), Journal(tmp_path / "first"))
+        flat["run.start-from"] = str(tmp_path / "first")
     knobs = tiny(flat)
     inline = run(knobs, Journal(tmp_path / "inline"))
     monkeypatch.setenv("XDG_CACHE_HOME", flower_home["XDG_CACHE_HOME"])
     fashion_mnist_small.fill_cache()  # as every fednf command does
-    (tmp_path / "run.toml").write_text(to_toml(knobs.to_flat()))
+    (tmp_path / "run.toml").write_text(to_toml({**knobs.to_flat(), "run.start-sha256": ""}))
     (tmp_path / "empty").mkdir()  # docs/guide/flower.md says why it is empty
     command = ["flwr", "run", str(ROOT), "--stream", "--run-config", str(tmp_path / "run.toml")]
     cpus = f"client-resources-num-cpus=1 init-args-num-cpus={workers}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fl.config import Experiment
-from fl.server.journal import Journal
+from fl.server.journal import BEST, Journal, model_sha256
 from fl.server.opening import check
 from fl.simulation import run
 
@@ -162,10 +162,15 @@ def test_a_run_may_die_at_every_single_write(tmp_path):
     assert out == ""
     folders = list(tmp_path.glob("[0-9]*"))
     # 2 for experiment.json, 3 in the commit of round 0, which has no clients, 4 in the next, 2 for
-    # the model, 2 for the result; and the last folder's run, which nobody killed.
-    assert len(folders) >= 13 + 1
+    # the best model of round 0 and 2 for that of the next, 2 for the model, 2 for the result; and
+    # the last folder's run, which nobody killed.
+    assert expected["best_round"] == 1
+    assert len(folders) >= 17 + 1
+    best = Journal(tmp_path / "undisturbed").network(BEST)[0]
     for folder in folders:
         journal = Journal(folder)
+        tensors, about = journal.network(BEST)
+        assert (about["round"], model_sha256(tensors)) == (1, model_sha256(best)), folder.name
         assert journal.result()["model_sha256"] == expected["model_sha256"], folder.name
         assert [line["round"] for line in journal.rounds()] == [0, 1]
         assert [line["round"] for line in journal.clients()] == [1, 1]

@@ -1,6 +1,9 @@
 """Runs from Python: `fl.run`, `fl.results`, and a study of objects."""
 
 import doctest
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,3 +82,29 @@ def test_objects_of_a_module_are_its_names(tmp_path, monkeypatch):
     finally:
         del sys.modules["deals"]
     assert given == fl.Experiment.from_flat({"partition.kind": "deals.py:one_each"})
+
+
+def test_a_program_that_calls_run_at_its_top_level_is_told_where_to_put_it(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import fl\nfrom torch import nn\n"
+        "class Net(nn.Linear):\n    def __init__(self, shape, classes):\n"
+        "        super().__init__(1, classes)\n"
+        "fl.run({'network.kind': Net}, out='never')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(fl.__file__).parents[1])}
+    words = [sys.executable, "program.py"]
+    run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "program.py calls fl.run while" in run.stderr
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_example_in_the_readme_runs(tmp_path):
+    text = (Path(fl.__file__).parents[1] / "README.md").read_text()
+    (tmp_path / "readme.py").write_text(re.search(r"```python\n(.*?)```", text, re.S)[1])
+    environment = {**os.environ, "PYTHONPATH": str(Path(fl.__file__).parents[1])}
+    words = [sys.executable, "readme.py"]
+    run = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert len(run.stdout.splitlines()) == 2

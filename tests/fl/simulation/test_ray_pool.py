@@ -11,6 +11,7 @@ from experiments.studies.workers import Job, work_with
 from fl.config.parsing import ConfigError
 from fl.server.journal import Journal
 from fl.simulation import run
+from tests.callbacks import EachRound
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rays_leftovers")]
 
@@ -58,7 +59,7 @@ def test_an_actor_that_is_killed_costs_nothing(tiny, tmp_path):
             if line["round"] == 1:
                 os.kill(ray.get(pool.process(0)), signal.SIGKILL)
 
-        found = run(knobs, Journal(tmp_path / "ray"), pool=pool, watch=kill)
+        found = run(knobs, Journal(tmp_path / "ray"), pool=pool, callbacks=[EachRound(kill)])
     assert found["model_sha256"] == expected["model_sha256"]
     assert found["refused"] == 0
 
@@ -73,7 +74,7 @@ def test_a_machine_that_is_lost_costs_nothing(tiny, tmp_path, cluster):
             if line["round"] == 2:
                 cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
 
-        found = run(knobs, Journal(tmp_path / "ray"), pool=pool, watch=remove)
+        found = run(knobs, Journal(tmp_path / "ray"), pool=pool, callbacks=[EachRound(remove)])
     assert found["model_sha256"] == expected["model_sha256"]
     assert found["refused"] == 0
 

@@ -25,6 +25,7 @@ from fl.simulation.shared_memory import Reader, SharedBuffer, send
 from fl.simulation.worker_pool import PoolGrid, WorkerReply, train_chunk, unpack_chunk
 from fl.training.parameters import build_network
 from strategies import arrays as npy
+from tests.callbacks import EachRound
 
 
 class FakePool:
@@ -146,7 +147,12 @@ def test_a_round_is_committed_while_workers_train_the_next(tiny, tmp_path):
         assert journal.rounds()[-1] == line
         busy[line["round"]] = len(pool.busy)
 
-    run(tiny({"engine": "sequential", "rounds": 3}), journal, pool=pool, watch=watch)
+    run(
+        tiny({"engine": "sequential", "rounds": 3}),
+        journal,
+        pool=pool,
+        callbacks=[EachRound(watch)],
+    )
     assert busy == {0: 2, 1: 2, 2: 2, 3: 0}
 
 
@@ -160,7 +166,7 @@ def test_a_round_that_fails_does_not_cost_the_round_before(tiny, tmp_path):
     seen: list[dict] = []
     knobs, journal = tiny({"engine": "sequential", "rounds": 3}), Journal(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        run(knobs, journal, pool=Gone(2), watch=seen.append)
+        run(knobs, journal, pool=Gone(2), callbacks=[EachRound(seen.append)])
     assert journal.checkpoint().round == 1
     expected = run(knobs, Journal(tmp_path / "other"), pool=FakePool(2))
     found = run(knobs, journal, pool=FakePool(2), resume=True)
@@ -174,7 +180,12 @@ def test_a_run_that_is_stopped_leaves_no_worker_busy(tiny, tmp_path):
 
     pool, journal = FakePool(2), Journal(tmp_path / "run")
     with pytest.raises(KeyboardInterrupt):
-        run(tiny({"engine": "sequential", "rounds": 3}), journal, pool=pool, watch=stop)
+        run(
+            tiny({"engine": "sequential", "rounds": 3}),
+            journal,
+            pool=pool,
+            callbacks=[EachRound(stop)],
+        )
     assert not pool.busy
     assert journal.checkpoint().round == 1
 

@@ -12,6 +12,7 @@ from fl.nn import BatchNorm, build
 from fl.training import signals
 from fl.training.loop import Training, evaluate, train
 from fl.training.parameters import FlatNetwork
+from fl.training.step import with_vectors
 from fl.vectorized.gradients import Gradients
 from fl.vectorized.lanes import Lanes
 from strategies.fedprox import proximal
@@ -81,7 +82,7 @@ def test_training_is_the_textbook_loop(recipe, knobs, make):
     module, data = small(recipe), some_batches([4, 1, 3, 4])
     twin = copy.deepcopy(module)
     network = FlatNetwork(module, CPU)
-    train(network, data, knobs, proximal(0.3))
+    train(network, data, knobs, with_vectors(proximal(0.3), {}))
     reference(twin, data, make(twin.parameters()), mu=0.3, clip=5.0)
     for name, tensor in twin.state_dict().items():
         torch.testing.assert_close(network.state()[name], tensor, rtol=1e-9, atol=1e-9)
@@ -94,7 +95,7 @@ def test_the_proximal_gradient_is_exactly_mu_times_the_distance(mu, seed):
     weights, start = weights[0].detach().requires_grad_(), weights[1].detach()
     (mu / 2 * ((weights - start) ** 2).sum()).backward()
     gradient = torch.zeros_like(start)
-    proximal(mu)(gradient, weights.detach(), start)
+    proximal(mu)(gradient, weights.detach(), start, {})
     assert torch.equal(gradient, mu * (weights.detach() - start))
     torch.testing.assert_close(gradient, weights.grad, rtol=1e-12, atol=0)
 
@@ -177,11 +178,11 @@ def test_evaluation_is_over_all_images_in_evaluation_mode():
     data = Dataset("x", other, split, ("a", "b", "c"), "", "")
     network = FlatNetwork(build(Network(depth=3, width=4), "batchnorm", (1, 8, 8), 3, g), CPU)
     before = network.state()
-    loss, correct = evaluate(network, data, split)
+    loss, (sums,) = evaluate(network, data, split)
     network.module.eval()
     logits = network.module(data.inputs(images)).detach()
     assert loss == pytest.approx(float(nn.functional.cross_entropy(logits, split.labels)), rel=1e-5)
-    assert correct == int((logits.argmax(1) == split.labels).sum())
+    assert sums.tolist() == [int((logits.argmax(1) == split.labels).sum()), 7]
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
 
 

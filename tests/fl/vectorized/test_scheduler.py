@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -36,6 +36,8 @@ class Started:
     """A client's round that has begun."""
 
     batches: Iterator[Batch]
+    own: None = None
+    vectors: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Local:

@@ -10,6 +10,7 @@ from fl.reproducibility.seeds import torch_stream
 from fl.server.journal import Journal
 from fl.simulation import run
 from fl.training import parameters
+from tests.callbacks import EachRound
 
 GLOBAL = ("average", "pooled", "recalibrate")
 """The policies under which the server has statistics."""
@@ -106,10 +107,10 @@ def test_a_resumed_run_keeps_them_fixed(fixbn, tmp_path):
 
     def stop(line):
         if line["round"] == 3:
-            raise InterruptedError
+            raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedError):
-        run(knobs, Journal(tmp_path / "parts"), watch=stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(knobs, Journal(tmp_path / "parts"), callbacks=[EachRound(stop)])
     resumed = run(knobs, Journal(tmp_path / "parts"), resume=True)
     assert resumed["model_sha256"] == run(knobs, Journal(tmp_path / "whole"))["model_sha256"]
 

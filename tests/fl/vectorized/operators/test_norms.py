@@ -44,7 +44,7 @@ def test_group_norms_are_pytorch_s_in_float64(case):
     ours = results(norms.group_norm, case, torch.float32)
     for found, other, exact in zip(ours, theirs, wanted, strict=True):
         # Of two values that are nearly equal little is left but rounding errors.
-        bound = 1e-5 * max(exact.abs().max(), 1) + 4 * (other - exact).abs().max()
+        bound = 1e-5 * max(exact.abs().max(), 1) + 8 * (other - exact).abs().max()
         assert (found - exact).abs().max() <= bound
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from strategies.fedavg import Mean
+from strategies.serving.server import Mean
 
 VALUES = st.floats(-1e3, 1e3)
 CLIENTS = st.lists(

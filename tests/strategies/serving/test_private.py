@@ -16,8 +16,8 @@ from fl.config import Experiment
 from fl.messages import records
 from fl.simulation import InlineGrid
 from strategies.bounds import clipped, distance
-from strategies.fedavg import FedAvg, Sampler
-from strategies.private import CLIP, Noise, Private
+from strategies.serving.private import CLIP, Noise, Private
+from strategies.serving.server import Averaging, Sampler
 
 COVERED = {"w", "b"}
 START = {"w": np.ones((2, 3), np.float32), "b": np.zeros(2, np.float32)}
@@ -35,9 +35,9 @@ def reply(arrays, images: int, node: int = 2) -> Message:
     return Message(RecordDict(content), node, "train")
 
 
-def average(uniform: bool = True) -> FedAvg:
+def average(uniform: bool = True) -> Averaging:
     sampler = Sampler(2, {0: 2, 1: 3}, lambda _: [0, 1], np.random.default_rng)
-    return FedAvg(sampler, uniform=uniform)
+    return Averaging(sampler, uniform=uniform)
 
 
 def private(clips, noise=0.0, clip=1.0, start=START):

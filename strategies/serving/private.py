@@ -4,7 +4,7 @@ Every update is clipped to the norm C, the mean is taken, and N(0, (z·C/K)²) i
 is the number of clients in the mean. Flower's own wrappers draw the noise from NumPy's global
 generator, hold all replies of a round, take for K the clients that were asked, and let a client
 count by its images, for which that noise is too small: the mean of K clipped updates moves by C/K
-at most only where all clients count the same (`FedAvg(uniform=True)`).
+at most only where all clients count the same (`Averaging(uniform=True)`).
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -16,9 +16,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 
 from strategies import arrays as npy
+from strategies.arrays import Arrays
 from strategies.bounds import clipped
-from strategies.fedavg import FedAvg
-from strategies.strategy import ARRAYS, Fold, Strategy
+from strategies.serving.server import ARRAYS, Averaging, Fold, Server
 
 CLIP = "clipping_norm"
 """The key of C in a request; Flower's own client-side wrapper uses the same."""
@@ -39,8 +39,8 @@ class Noise:
     """Round -> the generator of its noise."""
 
 
-class Private(Strategy):
-    """A strategy whose updates are clipped and whose mean is noisy.
+class Private(Server):
+    """An average whose updates are clipped and whose mean is noisy.
 
     Args:
         average: what is made private; all clients must count the same in it.
@@ -52,33 +52,34 @@ class Private(Strategy):
         ValueError: clients count differently.
     """
 
-    def __init__(self, average: FedAvg, noise: Noise, clips: Literal["client", "server"]) -> None:
+    def __init__(
+        self, average: Averaging, noise: Noise, clips: Literal["client", "server"]
+    ) -> None:
         if not average.uniform:
             raise ValueError("the noise is for a mean in which all clients count the same")
         self.average, self.noise, self.clips = average, noise, clips
-        self._sent = ArrayRecord()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask as the strategy within does; with the norm in the request where clients clip."""
-        self._sent = arrays
+        """Ask as the average within does; with the norm in the request where clients clip."""
+        self.sent = arrays
         if self.clips == "client":
             config[CLIP] = self.noise.clip
         return self.average.configure_train(server_round, arrays, config, grid)
 
-    def fold(self, server_round: int) -> Fold:
+    def fold(self, server_round: int, start: Arrays) -> Fold:
         """Begin a noisy mean over a round's replies."""
-        start = self._sent if self.clips == "server" else None
-        return _Noisy(self.average.fold(server_round), self.noise, server_round, start)
+        clipped_from = start if self.clips == "server" else None
+        mean = self.average.fold(server_round, start)
+        return _Noisy(mean, self.noise, server_round, clipped_from)
 
 
 class _Noisy:
     """Clips replies where the server does that, and adds the round's noise to their mean."""
 
-    def __init__(self, fold: Fold, noise: Noise, number: int, start: ArrayRecord | None) -> None:
-        self.fold, self.noise, self.number = fold, noise, number
-        self.start = None if start is None else npy.arrays(start)
+    def __init__(self, fold: Fold, noise: Noise, number: int, start: Arrays | None) -> None:
+        self.fold, self.noise, self.number, self.start = fold, noise, number, start
         self.count = 0
 
     def add(self, reply: Message) -> None:

@@ -12,17 +12,17 @@ from fl.messages import records
 from fl.messages.flower_internals import act_as_server
 from fl.reproducibility.seeds import stream
 from fl.simulation import InlineGrid
-from strategies.fedavg import FedAvg, Sampler
+from strategies.serving.server import Averaging, Sampler
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 WEIGHTS = st.integers(1, 10_000)
 
 
-def fedavg(sample=2, nodes=None, seed=1, available=None, **options) -> FedAvg:
+def averaging(sample=2, nodes=None, seed=1, available=None, **options) -> Averaging:
     nodes = nodes or {0: 10, 1: 11, 2: 12}
     there = available or (lambda number: sorted(nodes))
     sampler = Sampler(sample, nodes, there, lambda number: stream(seed, "sampling", number))
-    return FedAvg(sampler, **options)
+    return Averaging(sampler, **options)
 
 
 def reply(network: dict[str, np.ndarray], weight: float, **figures: float) -> Message:
@@ -36,7 +36,7 @@ def reply(network: dict[str, np.ndarray], weight: float, **figures: float) -> Me
 
 def mean_of(networks, weights) -> dict[str, np.ndarray]:
     replies = (reply(n, w) for n, w in zip(networks, weights, strict=True))
-    mean, _ = fedavg().aggregate_train(1, replies)
+    mean, _ = averaging().aggregate_train(1, replies)
     return records.unpack_arrays(mean)
 
 
@@ -116,13 +116,13 @@ def test_equal_counters_stay_what_they_are_whatever_the_weights():
 
 def test_replies_of_one_are_weighted_by_their_examples_figures_included():
     replies = [reply({"w": np.zeros(1)}, 1, loss=1.0), reply({"w": np.ones(1)}, 3, loss=2.0)]
-    mean, figures = fedavg().aggregate_train(1, replies)
+    mean, figures = averaging().aggregate_train(1, replies)
     assert records.unpack_arrays(mean)["w"].tolist() == [0.75]
     assert figures["loss"] == 1.75
 
 
 def test_a_round_without_replies_has_no_mean():
-    assert fedavg().aggregate_train(1, iter(())) == (None, None)
+    assert averaging().aggregate_train(1, iter(())) == (None, None)
 
 
 def test_no_more_than_one_reply_is_held_at_a_time():
@@ -144,14 +144,14 @@ def test_no_more_than_one_reply_is_held_at_a_time():
 
     gc.disable()
     try:
-        mean, _ = fedavg().aggregate_train(1, one_by_one())
+        mean, _ = averaging().aggregate_train(1, one_by_one())
     finally:
         gc.enable()
     assert float(records.unpack_arrays(mean)["w"][0]) == 2.5
     assert alive == [0, 1, 1, 1, 1, 1]
 
 
-def asked_by(strategy: FedAvg, number: int) -> list[int]:
+def asked_by(strategy: Averaging, number: int) -> list[int]:
     act_as_server(1)
     grid = InlineGrid.__new__(InlineGrid)  # the strategy only hands it on
     messages = strategy.configure_train(number, ArrayRecord({}), ConfigRecord(), grid)
@@ -162,7 +162,7 @@ def asked_by(strategy: FedAvg, number: int) -> list[int]:
 def test_a_sample_is_sorted_without_replacement_and_of_the_right_size(clients, data, number):
     sample = data.draw(st.integers(1, clients))
     nodes = {partition: 1000 + partition for partition in range(clients)}
-    asked = asked_by(fedavg(sample, nodes), number)
+    asked = asked_by(averaging(sample, nodes), number)
     assert len(asked) == sample
     assert asked == sorted(set(asked))
     assert set(asked) <= set(nodes.values())
@@ -175,23 +175,23 @@ def test_a_sample_depends_on_the_round_s_generator_and_not_on_node_ids(order, sa
     mixed = {partition: 100 + order[partition] for partition in order}  # another order, other ids
     of_plain = {node: partition for partition, node in plain.items()}
     of_mixed = {node: partition for partition, node in mixed.items()}
-    chosen = [of_plain[node] for node in asked_by(fedavg(sample, plain), number)]
-    assert [of_mixed[node] for node in asked_by(fedavg(sample, mixed), number)] == chosen
+    chosen = [of_plain[node] for node in asked_by(averaging(sample, plain), number)]
+    assert [of_mixed[node] for node in asked_by(averaging(sample, mixed), number)] == chosen
 
 
 def test_a_round_s_sample_needs_no_round_before_it():
     nodes = {partition: partition for partition in range(20)}
-    one = fedavg(5, nodes)
+    one = averaging(5, nodes)
     in_order = [asked_by(one, number) for number in range(1, 6)]
     backwards = [asked_by(one, number) for number in range(5, 0, -1)]
     assert in_order == backwards[::-1]
     assert len({tuple(asked) for asked in in_order}) > 1
-    assert [asked_by(fedavg(5, nodes, seed=2), number) for number in range(1, 6)] != in_order
+    assert [asked_by(averaging(5, nodes, seed=2), number) for number in range(1, 6)] != in_order
 
 
 def test_everybody_is_asked_about_equally_often():
     nodes = {partition: partition for partition in range(10)}
-    strategy = fedavg(3, nodes)
+    strategy = averaging(3, nodes)
     asked = np.concatenate([asked_by(strategy, number) for number in range(1000)])
     counts = np.bincount(asked, minlength=10)
     # 300 expected, standard deviation sqrt(1000 * 0.3 * 0.7) = 14.5
@@ -202,7 +202,7 @@ def test_everybody_is_asked_about_equally_often():
 def test_a_request_carries_the_round_and_the_global_network(tiny):
     grid = InlineGrid(tiny())
     network = records.pack_arrays({"w": np.arange(3, dtype=np.float32)})
-    messages = list(fedavg().configure_train(4, network, ConfigRecord(), grid))
+    messages = list(averaging().configure_train(4, network, ConfigRecord(), grid))
     for message in messages:
         assert message.metadata.message_type == "train"
         request = records.read_request(message.content)

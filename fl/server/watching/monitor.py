@@ -11,6 +11,7 @@ from fl.data import load
 from fl.messages import records
 from fl.nn import fixed_in, fixed_statistics, probes
 from fl.nn import scalars as scalar_names
+from fl.tasks import objective
 from fl.training.parameters import FlatNetwork
 from fl.training.signals import draw, layers, measure, training_places
 from strategies.arrays import Arrays
@@ -33,8 +34,9 @@ class SignalMonitor:
         self.knobs, self.network = knobs, network
         self.parameters = [name for name, _ in network.module.named_parameters()]
         self.scalars = sorted(scalar_names(network.module))
-        self.batch = draw(knobs, load(knobs.data.name), training_places(knobs))
-        self.layers = [(x.name, x.kind) for x in layers(network, self.batch)]
+        self.objective = objective(knobs)
+        self.batch = draw(knobs, load(knobs), training_places(knobs))
+        self.layers = [(x.name, x.kind) for x in layers(network, self.batch, self.objective)]
 
     def round(self, number: int, start: Arrays) -> "RoundSignals | None":
         """Return what measures a round; None where it is not to be measured.
@@ -82,7 +84,9 @@ class RoundSignals:
         self.monitor.network.load(model)
         module = self.monitor.network.module
         with fixed_statistics(module, fixed_in(self.monitor.knobs.state, self.number)):
-            told = self._told(None, measure(self.monitor.network, self.monitor.batch))
+            monitor = self.monitor
+            measured = measure(monitor.network, monitor.batch, monitor.objective)
+            told = self._told(None, measured)
         yield {
             **told,
             "weights": _finite(probes.weights(module)),

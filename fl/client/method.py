@@ -1,0 +1,111 @@
+"""The client half of an experiment's strategy: a client's vectors, and what it does with them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from flwr.app import ConfigRecord, RecordDict
+from torch import Tensor
+
+from fl.config import Experiment
+from fl.data import Batch
+from fl.messages import client_state, records
+from fl.messages.strategy import strategy_of
+from fl.training.parameters import FlatNetwork
+from strategies.fedprox import MU, proximal
+from strategies.strategy import Correction, Done, Strategy, overrides
+
+
+@dataclass
+class Begun:
+    """A round of a client that has begun."""
+
+    batches: Iterator[Batch]
+    before: Tensor | None
+    """As `Task.score`, before training."""
+    own: Tensor | None
+    """What the loss has to know of the client."""
+    vectors: dict[str, Tensor] = field(default_factory=dict)
+    """The strategy's."""
+    start: Tensor | None = None
+    """The weights before training, where the strategy has something to do after it."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a strategy asks of clients."""
+
+    strategy: Strategy | None
+    """None for one of Flower's, whose wishes are in its requests."""
+    correct: Correction | None = None
+    busy: bool = False
+    """Whether clients have vectors, or something to do after their training."""
+    asked_in_request: bool = False
+    """Whether what clients do is said by each request."""
+
+    @staticmethod
+    def asked(config: ConfigRecord) -> Correction | None:
+        """Return what a strategy of Flower's asks for: FedProx's pull, or None.
+
+        Raises:
+            ValueError: μ is no number.
+        """
+        mu = config.get(MU, 0.0)
+        if not isinstance(mu, int | float):
+            raise ValueError(f"{MU}={mu!r} in a message, expected a number")
+        return proximal(float(mu)) if mu else None
+
+    def begin(
+        self, begun: Begun, network: FlatNetwork, request: records.Request, state: RecordDict
+    ) -> None:
+        """Give a client the vectors with which it begins a round.
+
+        Raises:
+            ValueError: the request or the client's state lacks one, or it has another shape.
+        """
+        assert self.strategy is not None
+        own = client_state.remembered(state, client_state.VECTORS)
+        found = {name: torch.tensor(array) for name, array in request.vectors.items()}
+        found |= {name: own.get(name, network.weights) for name in self.strategy.kept}
+        if found.keys() != {*self.strategy.shared, *self.strategy.kept}:
+            raise ValueError(f"the request's vectors are {sorted(request.vectors)}")
+        for name, tensor in found.items():
+            if tensor.shape != network.weights.shape:
+                raise ValueError(f"{name} has {tuple(tensor.shape)} numbers, not one a weight")
+            first = name in self.strategy.kept and name not in own
+            begun.vectors[name] = torch.zeros_like(tensor) if first else tensor.to(network.weights)
+        begun.start = network.weights.clone()
+
+    @torch.inference_mode()  # as in training, whose tensors can only be changed in it
+    def end(self, done: Done, state: RecordDict) -> dict[str, Tensor]:
+        """Let the strategy finish a client's round; remember what is kept, return what is sent.
+
+        Raises:
+            ValueError: what it returned or left is not as it said.
+        """
+        strategy = self.strategy
+        assert strategy is not None
+        sent = dict(strategy.finish(done) or {})
+        if sent.keys() != set(strategy.sent):
+            raise ValueError(f"finish returned {sorted(sent)}, expected {sorted(strategy.sent)}")
+        kept = {name: done.vectors[name] for name in strategy.kept}
+        for name, vector in (*sent.items(), *kept.items()):
+            if not isinstance(vector, Tensor) or vector.shape != done.weights.shape:
+                raise ValueError(f"finish made no vector of {name}: expected a number a weight")
+        client_state.remember(state, _on_cpu(kept, done.weights.dtype), client_state.VECTORS)
+        return _on_cpu(sent, done.weights.dtype)
+
+
+def _on_cpu(vectors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: vector.detach().to("cpu", dtype) for name, vector in vectors.items()}
+
+
+@lru_cache(maxsize=4)
+def method_of(knobs: Experiment) -> Method:
+    """Return what an experiment's strategy asks of clients, the same object for equal ones."""
+    strategy = strategy_of(knobs)
+    if strategy is None:
+        return Method(None, asked_in_request=True)
+    busy = bool(strategy.shared or strategy.kept or overrides(strategy, "finish"))
+    return Method(strategy, strategy.correction(), busy)

@@ -1,0 +1,91 @@
+"""What plays an experiment's strategy on the server."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError
+from fl.messages.strategy import strategy_of
+from fl.nn import moments
+from fl.reproducibility.seeds import stream
+from fl.server.nodes import Nodes
+from fl.training.parameters import FlatNetwork
+from strategies import FedAvg
+from strategies.fedprox import FedProx
+from strategies.flower import Facade, flowers
+from strategies.serving.gathering import Gathering, Layout
+from strategies.serving.private import Noise, Private
+from strategies.serving.server import Averaging, Sampler, Server
+
+_MEANS = (FedAvg, FedProx)
+"""Strategies whose server half is the mean, and nothing else."""
+
+
+def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
+    """Return what plays the strategy that the knobs name, as private as they want it.
+
+    Raises:
+        ConfigError: the strategy is none, or not private; or the noise could be repeated by devices
+            that hold images of their own.
+    """
+    strategy = strategy_of(knobs)
+    sampler = Sampler(
+        clients=knobs.sampling.clients,
+        nodes=nodes.nodes,
+        available=nodes.available,
+        stream=partial(stream, knobs.seed, "sampling", "round"),
+    )
+    pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
+    if strategy is None:
+        return _facade(knobs, sampler, network, pooled)
+    average = Averaging(sampler, moments=pooled, uniform=knobs.privacy.kind != "none")
+    mean = _private(knobs, nodes, network, average) if average.uniform else average
+    if type(strategy) in _MEANS:
+        return mean
+    names, shapes = zip(*((part.name, part.shape) for part in network.segments), strict=True)
+    layout = Layout(names, shapes, network.weights[:0].cpu().numpy().dtype)
+    try:
+        return Gathering(strategy, mean, layout, knobs.partition.clients)
+    except ValueError as error:
+        raise ConfigError(f"strategy.kind={knobs.strategy.kind}: {error}") from None
+
+
+def _facade(
+    knobs: Experiment, sampler: Sampler, network: FlatNetwork, pooled: Mapping[str, str]
+) -> Facade:
+    """Return what plays a strategy of Flower's."""
+    kind = knobs.strategy.kind
+    if knobs.privacy.kind != "none":
+        raise ConfigError(
+            f"privacy.kind={knobs.privacy.kind} is for strategies of ours and subclasses of "
+            f"fl.Strategy, and strategy.kind={kind} is Flower's; set privacy.kind=none"
+        )
+    try:
+        strategy = flowers(knobs.component("strategy.kind"), knobs.strategy.given)
+        random = partial(stream, knobs.seed, "strategy", "round")
+        parameters = [part.name for part in network.segments]
+        return Facade(strategy, sampler, random, parameters, pooled)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"strategy.kind={kind}: {error}") from None
+
+
+def _private(knobs: Experiment, nodes: Nodes, network: FlatNetwork, average: Averaging) -> Private:
+    """Return an average that is as private as the knobs want it."""
+    privacy = knobs.privacy
+    if privacy.noise_from == "seed" and privacy.noise and not nodes.simulated:
+        raise ConfigError(
+            "privacy.noise-from=seed: all devices know the seed and could take the noise off; set "
+            "privacy.noise-from=system"
+        )
+
+    def noise(number: int) -> np.random.Generator:
+        if privacy.noise_from == "system":
+            return np.random.default_rng()
+        return stream(knobs.seed, "privacy", "round", number)
+
+    covered = {part.name for part in network.segments}
+    kind = privacy.kind
+    assert kind != "none"
+    return Private(average, Noise(privacy.noise, privacy.clip, covered, noise), kind)

@@ -1,0 +1,1 @@
+"""What watches rounds and changes no result: callbacks, and the measurement of signals."""

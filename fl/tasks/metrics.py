@@ -1,0 +1,219 @@
+"""Metrics as sums: those of batches and of clients are added, and the value is the whole's."""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+Outputs = Shaped[Tensor, "batch ..."]
+Labels = Shaped[Tensor, "batch ..."]
+Sums = Shaped[Tensor, "..."]
+Masks = tuple[Bool[Tensor, "examples classes"], Bool[Tensor, "examples classes"]]
+
+
+class Metric:
+    """A score of a network's outputs, exact over any split into batches and clients.
+
+    A subclass says what is summed up over a batch, and what sums come to:
+
+    >>> class Within(Metric):
+    ...     name, fraction = "within", True
+    ...
+    ...     def sums(self, outputs, labels):
+    ...         near = (outputs[:, 0] - labels).abs() < 0.1
+    ...         return torch.stack([near.sum(), torch.tensor(len(labels))])
+    ...
+    ...     def value(self, sums):
+    ...         return float(sums[0]) / float(sums[1])
+    """
+
+    name: str = ""
+    """Its key in files: `test_NAME`. Small letters, digits and underscores."""
+    label: str = ""
+    """Its name in tables and figures; empty: `name`."""
+    larger: bool = True
+    """Whether a larger value is a better one."""
+    fraction: bool = False
+    """Whether it goes from 0 to 1, and is written in per cent."""
+    counts_right: ClassVar[bool] = False
+    """Whether its sums are right answers and all answers, one an example."""
+    add: Callable[[Sums, Sums], Sums] = staticmethod(torch.add)
+    """Joins the sums of two parts of the data."""
+
+    def sums(self, outputs: Outputs, labels: Labels) -> Sums:
+        """Return what this metric needs to know of a batch; of one shape for all batches.
+
+        Args:
+            outputs: of the network, (batch, classes, ...).
+            labels: (batch, ...).
+        """
+        raise NotImplementedError
+
+    def value(self, sums: Sums) -> float:
+        """Return the metric of all data whose sums these are; NaN where it is not defined."""
+        raise NotImplementedError
+
+    def per_class(self, sums: Sums) -> list[float] | None:
+        """Return a value for each class, label or target; None where there is no such thing."""
+        return None
+
+    def shared(self, sums: Sums) -> Sums:
+        """Return what of a client's sums is sent to the server: of one shape for all clients."""
+        return sums
+
+    def pooled(self, shares: Sequence[Sums]) -> float:
+        """Return the metric of all clients whose shared sums these are; there is at least one."""
+        return self.value(reduce(self.add, shares))
+
+    @property
+    def title(self) -> str:
+        """Its name in tables and figures."""
+        return self.label or self.name.replace("_", " ")
+
+
+class PerExample(Metric):
+    """The mean over all examples of a function (outputs, labels) -> (batch,).
+
+    Args:
+        function: of a user; its attributes `larger`, `fraction` and `label` are this metric's.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.function, self.name = function, function.__name__
+        self.label = getattr(function, "label", "")
+        self.larger = bool(getattr(function, "larger", True))
+        self.fraction = bool(getattr(function, "fraction", False))
+
+    def sums(self, outputs: Outputs, labels: Labels) -> Sums:
+        """Return Σ f and the number of examples."""
+        found = self.function(outputs, labels)
+        if found.shape != labels.shape[:1]:
+            raise ValueError(
+                f"{self.name} returns the shape {tuple(found.shape)}, expected a value for each "
+                f"of {len(labels)} examples"
+            )
+        total = found.double().sum()
+        return torch.stack([total, torch.full_like(total, len(labels))])
+
+    def value(self, sums: Sums) -> float:
+        """Return the mean."""
+        return _ratio(sums[0], sums[1])
+
+
+class Accuracy(Metric):
+    """The share of answers that are right: of examples, of pixels, or of yes and no by label."""
+
+    name, fraction, counts_right = "accuracy", True, True
+
+    def sums(self, outputs: Outputs, labels: Labels) -> Sums:
+        """Return how many answers are right, and how many there are."""
+        answers = outputs > 0 if outputs.ndim == labels.ndim else outputs.argmax(1)
+        return torch.stack(
+            [(answers == labels).sum(), torch.tensor(labels.numel()).to(labels.device)]
+        )
+
+    def value(self, sums: Sums) -> float:
+        """Return right answers over answers."""
+        right, answers = sums.tolist()
+        return right / answers if answers else float("nan")
+
+
+class TopFive(Metric):
+    """The share of examples whose class is among the five largest outputs.
+
+    Of equal outputs, that of the later class counts as the larger, as in scikit-learn.
+    """
+
+    name, label, fraction = "top_5", "top-5 accuracy", True
+
+    def sums(self, outputs: Outputs, labels: Labels) -> Sums:
+        """Return how many are, and how many examples there are."""
+        named = labels.unsqueeze(1)
+        own = outputs.gather(1, named)
+        places = torch.arange(outputs.shape[1], device=labels.device).view(
+            -1, *(1,) * (outputs.ndim - 2)
+        )
+        above = (outputs > own) | ((outputs == own) & (places > named))
+        near = (above.sum(1) < 5) & ~own.squeeze(1).isnan()
+        return torch.stack([near.sum(), torch.tensor(near.numel()).to(labels.device)])
+
+    def value(self, sums: Sums) -> float:
+        """Return their share."""
+        return _ratio(sums[0], sums[1])
+
+
+class _PerClass(Metric):
+    """A mean over classes of what counts of them come to: right, answered and actual (3, C)."""
+
+    fraction = True
+
+    def sums(self, outputs: Outputs, labels: Labels) -> Sums:
+        """Return for each class how often it is answered rightly, answered, and there."""
+        answered, actual = decided(outputs, labels)
+        return torch.stack([(answered & actual).sum(0), answered.sum(0), actual.sum(0)])
+
+    def value(self, sums: Sums) -> float:
+        """Return the mean over the classes that have a value."""
+        found = [value for value in self.per_class(sums) if value == value]
+        return sum(found) / len(found) if found else float("nan")
+
+    def per_class(self, sums: Sums) -> list[float]:
+        """Return each class's value; NaN where it has none."""
+        raise NotImplementedError
+
+
+class BalancedAccuracy(_PerClass):
+    """The mean over classes of the share of a class's examples that are right (its recall)."""
+
+    name, label = "balanced_accuracy", "balanced accuracy"
+
+    def per_class(self, sums: Sums) -> list[float]:
+        """Return each class's recall; NaN where it has no example."""
+        return [_ratio(right, actual) for right, _, actual in sums.T.tolist()]
+
+
+class MacroF1(_PerClass):
+    """The mean over classes of F1 = 2 · right / (answered + actual).
+
+    A class that is neither there nor answered has no F1.
+    """
+
+    name, label = "macro_f1", "macro-F1"
+
+    def per_class(self, sums: Sums) -> list[float]:
+        """Return each class's F1; NaN where it is neither there nor answered."""
+        return [_ratio(2 * right, answered + actual) for right, answered, actual in sums.T.tolist()]
+
+
+class MultilabelF1(MacroF1):
+    """The mean over all labels of F1; that of a label neither there nor answered is 0."""
+
+    def per_class(self, sums: Sums) -> list[float]:
+        """Return each label's F1."""
+        return [value if value == value else 0.0 for value in super().per_class(sums)]
+
+
+def decided(outputs: Outputs, labels: Labels) -> Masks:
+    """Return which classes are answered and which are there, a row an example or a pixel.
+
+    Labels with a dimension less than outputs are classes, of which the largest output answers one.
+    Others are yes or no for each label, and an output above 0 answers yes.
+    """
+    classes = outputs.shape[1]
+    if outputs.ndim == labels.ndim:
+        answered, actual = outputs > 0, labels > 0.5
+        return rows(answered), rows(actual)
+    named = torch.arange(classes, device=labels.device)
+    return rows(outputs).argmax(1)[:, None] == named, labels.reshape(-1, 1) == named
+
+
+def rows(outputs: Tensor) -> Tensor:
+    """Return (batch, classes, *space) as (batch · space, classes)."""
+    return outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
+
+
+def _ratio(part: int | float | Tensor, whole: int | float | Tensor) -> float:
+    return float(part) / float(whole) if whole else float("nan")
