@@ -261,7 +261,7 @@ def _within(strategy: flower.Strategy) -> Iterator[flower.Strategy]:
 def _alone(rng: np.random.Generator) -> Iterator[None]:
     """Seed the global generators of Python and NumPy for a while, and keep Flower's log quiet."""
     log = logging.getLogger("flwr")
-    level, states = log.level, (random.getstate(), np.random.get_state())  # noqa: NPY002
+    level, states = log.level, (random.getstate(), np.random.get_state())  # noqa: NPY002 - put back below
     seeds = rng.integers(2**32, size=2).tolist()
     random.seed(seeds[0])
     np.random.seed(seeds[1])  # noqa: NPY002 - what Flower's strategies draw from
@@ -271,4 +271,4 @@ def _alone(rng: np.random.Generator) -> Iterator[None]:
     finally:
         log.setLevel(level)
         random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        np.random.set_state(states[1])  # noqa: NPY002 - as it was

@@ -3,13 +3,17 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import fl
 from fl.server.journal import Journal
+
+ROOT = Path(fl.__file__).parents[1]
 
 
 def free_port() -> str:
@@ -38,6 +42,19 @@ def flower_home(home: Path) -> Iterator[dict[str, str]]:
         with suppress(OSError):
             if f"FLWR_HOME={home}".encode() in (process / "environ").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
+
+
+def flwr_run(config: Path, nodes: int, workers: int, environment: dict[str, str]) -> None:
+    """Run our app with a run config, on as many nodes, from an empty folder beside the file."""
+    empty = config.parent / "empty"  # docs/guide/flower.md says why it is empty
+    empty.mkdir()
+    words = ["flwr", "run", str(ROOT), "--stream", "--run-config", str(config)]
+    cpus = f"client-resources-num-cpus=1 init-args-num-cpus={workers}"
+    words += ["--federation-config", f"num-supernodes={nodes} {cpus}"]
+    done = subprocess.run(
+        words, cwd=empty, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def wait_for(journal: Journal, seconds: float) -> dict:

@@ -70,8 +70,9 @@ def experiment_of(knobs: Mapping[str, object]) -> Experiment:
     Raises:
         ConfigError: an unknown key, a wrong type or an impossible combination.
     """
-    objects = {key: value for key, value in _leaves(knobs) if key in KEYS}
-    plain = flatten(_without(knobs, objects))
+    leaves = dict(_leaves(knobs))
+    objects = {key: value for key, value in leaves.items() if key in KEYS}
+    plain = flatten({key: value for key, value in leaves.items() if key not in KEYS})
     return Experiment.from_flat({**plain, **objects})
 
 
@@ -82,11 +83,6 @@ def _leaves(tables: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _without(tables: Mapping[str, object], keys: Mapping[str, object]) -> dict[str, object]:
-    """Return flat keys for all values of nested tables but some."""
-    return {key: value for key, value in _leaves(tables) if key not in keys}
 
 
 def default_folder(experiment: Experiment) -> Path:

@@ -41,9 +41,11 @@ class Task:
         raise NotImplementedError
 
     def metrics(self) -> Sequence[Metric | type[Metric] | Callable | str]:
-        """Return the metrics, the primary one first: a `Metric`, one of ours by name, or a function
-        (outputs, labels) -> (batch,) whose mean it is.
-        """  # noqa: D205 - one sentence
+        """Return the metrics, the primary one first.
+
+        Each is a `Metric`, the name of one of ours, or a function (outputs, labels) -> (batch,),
+        whose mean is the metric.
+        """
         raise NotImplementedError
 
     def own(self, labels: Labels, classes: int) -> Tensor | None:

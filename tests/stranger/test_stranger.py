@@ -23,7 +23,7 @@ from fl.server.journal import Journal
 from fl.simulation import run
 from tests.callbacks import EachRound
 from tests.deployment import Site
-from tests.flower import flower_home, wait_for
+from tests.flower import flower_home, flwr_run, wait_for
 
 PROJECT = Path(__file__).parent / "project"
 ROOT = Path(fl.__file__).parents[1]
@@ -162,20 +162,8 @@ def test_flwr_run_gives_the_same_model(project, inline, tmp_path):
     knobs = Experiment.from_toml(project / "experiment.toml")
     knobs = knobs.replace({"run.dir": str(tmp_path / "flower")})
     (tmp_path / "run.toml").write_text(to_toml(knobs.to_flat()))
-    (tmp_path / "empty").mkdir()
-    words = ["flwr", "run", str(ROOT), "--stream", "--run-config", str(tmp_path / "run.toml")]
-    cpus = "client-resources-num-cpus=1 init-args-num-cpus=2"
-    words += ["--federation-config", f"num-supernodes=4 {cpus}"]
     with flower_home(tmp_path / "home") as environment:
-        done = subprocess.run(
-            words,
-            cwd=tmp_path / "empty",
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        flwr_run(tmp_path / "run.toml", 4, 2, environment)
         wait_for(Journal(tmp_path / "flower"), 60)
     assert model(Journal(tmp_path / "flower")) == model(inline)
 

@@ -90,7 +90,7 @@ class Modules(InspectLoader):
         self,
         name: str,
         globals: Mapping | None = None,  # noqa: A002 - the names of `__import__`
-        locals: Mapping | None = None,  # noqa: A002
+        locals: Mapping | None = None,  # noqa: A002 - the same
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:

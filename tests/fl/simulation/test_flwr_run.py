@@ -1,6 +1,5 @@
 """The same experiment under `flwr run`, Flower's own Ray simulation, ends with the same bytes."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,23 +56,11 @@ def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", flower_home["XDG_CACHE_HOME"])
     fashion_mnist_small.fill_cache()  # as every fednf command does
     (tmp_path / "run.toml").write_text(to_toml({**knobs.to_flat(), "run.start-sha256": ""}))
-    (tmp_path / "empty").mkdir()  # docs/guide/flower.md says why it is empty
-    command = ["flwr", "run", str(ROOT), "--stream", "--run-config", str(tmp_path / "run.toml")]
-    cpus = f"client-resources-num-cpus=1 init-args-num-cpus={workers}"
-    command += ["--federation-config", f"num-supernodes=5 {cpus}"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path / "empty",
-        env=flower_home,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    flower.flwr_run(tmp_path / "run.toml", 5, workers, flower_home)
     journal = Journal(tmp_path / "flower")
-    flower = wait_for(journal, 60)
-    assert flower["model_sha256"] == inline["model_sha256"]
-    assert flower["final_accuracy"] == inline["final_accuracy"]
+    there = wait_for(journal, 60)
+    assert there["model_sha256"] == inline["model_sha256"]
+    assert there["final_accuracy"] == inline["final_accuracy"]
     figures = ("partition", "held", "examples", "steps", "loss", "update_norm", "global_correct")
     ours, theirs = Journal(tmp_path / "inline").clients(), journal.clients()
     assert [[c[f] for f in figures] for c in ours] == [[c[f] for f in figures] for c in theirs]
