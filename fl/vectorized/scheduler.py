@@ -104,6 +104,8 @@ def train_in_lanes(
                     occupied.take(index, tasks[index])
             except Exception as error:
                 yield index, tasks[index].fail(error)
+        if not occupied.seats:  # none of those that waited could begin
+            return
         done, reason = [], ""
         try:
             with without_exit():

@@ -15,14 +15,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import fl
+from fl.client.method import method_of
 from fl.config import Experiment
 from fl.config.parsing import ConfigError, to_toml
+from fl.data import Share, share
+from fl.reproducibility.seeds import torch_stream
 from fl.server.journal import Journal
 from fl.simulation import run
+from fl.tasks import objective
+from fl.training.loop import Training
+from fl.training.parameters import FlatNetwork, build_network
+from fl.vectorized.gradients import Gradients
 from tests.callbacks import EachRound
 from tests.deployment import Site
+from tests.fl.vectorized import test_scheduler as lanes
 from tests.flower import flower_home, flwr_run, wait_for
 
 PROJECT = Path(__file__).parent / "project"
@@ -121,6 +130,34 @@ def test_lanes_train_what_one_client_after_another_does(project, inline, tmp_pat
     ours, theirs = (Journal(j.folder).checkpoint().model for j in (inline, journal))
     for name, array in ours.items():
         np.testing.assert_allclose(theirs[name], array, rtol=1e-3, atol=1e-5)
+
+
+class Local(lanes.Local):
+    """A client of his deal with his images, in float64, that remembers a step of its own."""
+
+    def __init__(self, number: int, share: Share, network: FlatNetwork) -> None:
+        super().__init__(number, len(share.train), 4)
+        self.share, self.start = share, network.weights.clone()
+
+    def begin(self, network):
+        begun, dataset = super().begin(network), self.share.dataset
+        mine = dataset.train.only(self.share.train)
+        inputs = dataset.inputs(mine.images).double()
+        begun.batches = zip(inputs.split(4), mine.labels.split(4), strict=True)
+        begun.vectors["last"] = torch.full_like(network.weights, 0.01 * self.seed)
+        return begun
+
+
+def test_in_float64_lanes_train_what_one_client_after_another_does(project):
+    knobs = Experiment.from_toml(project / "experiment.toml")
+    module = build_network(knobs, torch_stream(0, "init")).module.double()
+    network = FlatNetwork(module, torch.device("cpu"), foreign=True)
+    how = Training(knobs.client, method_of(knobs).correct, objective=objective(knobs))
+    shares = [share({"partition-id": n, "num-partitions": 4}, knobs) for n in range(4)]
+    tasks = [Local(n, own, network) for n, own in enumerate(shares)]
+    assert len({task.images for task in tasks}) > 1
+    program = Gradients(network, loss=how.objective.loss)
+    lanes.assert_same(*lanes.both_ways(network, tasks, how, 3, program))
 
 
 def test_the_report_has_his_names(project, inline):

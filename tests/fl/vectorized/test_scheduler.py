@@ -196,6 +196,13 @@ def test_a_client_that_fails_costs_nobody_else_anything(breaks):
     assert_same([alone[k] for k in (0, 2, 3)], [found[k] for k in (0, 2, 3)])
 
 
+def test_clients_none_of_whom_can_begin_warn_of_nothing():
+    network = flat_network("plainnet", "zc-swish")
+    tasks = clients(network, [3, 2], 2, breaks="begin")
+    alone, found = both_ways(network, tasks, Training(Client()), 2)
+    assert found == alone == ["ValueError: no start"] * 2
+
+
 def test_the_longest_begin_first_and_lanes_are_filled_again():
     network = flat_network("plainnet", "none")
     tasks = clients(network, [2, 8, 3, 5], 1)
