@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow test-full check clean
 
 demo: .venv/ready
 	$(BIN)/fednf demo
@@ -12,6 +12,9 @@ test: check
 
 test-slow: .venv/ready
 	$(BIN)/pytest -m slow
+
+test-full: .venv/ready
+	FEDNF_FULL=1 $(BIN)/pytest -m "slow or not slow"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fl.config.parsing import ConfigError
 from fl.data.formats.pixels import ENDINGS, Stack
-from fl.data.formats.reading import reading
+from fl.data.formats.reading import check_archive, read_bytes, reading
+from fl.reproducibility.machine import check_file
 from fl.training.standardized import Standardized
 
 ANSWERS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -108,29 +109,32 @@ def read(file: Path, shape: tuple[int, ...], values: str) -> Tensor:
     """
     ending = file.suffix.lower()
     if ending in ENDINGS:
-        with reading(str(file)):
-            raw = file.read_bytes()
         stack = Stack(1)
-        stack.add(str(file), raw)
+        stack.add(str(file), read_bytes(file))
         array = stack.images[0]
     elif ending in ARRAYS:
         array = _array(file)
     else:
         raise ConfigError(f"{file} is none of {', '.join((*ENDINGS, *ARRAYS))}")
     found = _fitting(array, shape)
-    if found is None:
+    if found is None or (ending in ENDINGS and len(found) > 1):
         raise ConfigError(
             f"{file} has the size {_size(array.shape)}, and the run is for {_size(shape)} "
             "(channels, then space): make it that size"
         )
     if array.dtype != np.uint8 if values == "uint8" else array.dtype.kind != "f":
-        raise ConfigError(f"{file}: values are {array.dtype}, and the run's data are {values}")
+        need = "pixels from 0 to 255, saved as uint8" if values == "uint8" else "floats"
+        raise ConfigError(
+            f"{file}: values are {array.dtype}, and the run's data are {values}: give {need}"
+        )
     return torch.from_numpy(np.ascontiguousarray(found, dtype=values))
 
 
 def _array(file: Path) -> np.ndarray:
     """Return the examples of a NumPy file."""
+    check_file(file)
     with reading(str(file)), file.open("rb") as opened:
+        check_archive(opened, str(file))
         found = np.load(opened, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found

@@ -12,12 +12,15 @@ from functools import lru_cache
 import numpy as np
 
 from fl.config import Experiment
+from fl.config.faults import within
 from fl.config.fleet import lognormal_speeds, memory_tiers
-from fl.reproducibility.seeds import stream
+from fl.reproducibility.seeds import Step, stream
 
 DROPPED_OUT = "fleet: dropped out"
 LATE = "fleet: missed the deadline"
 STRAGGLED = "fleet: did fewer epochs than asked, and fleet.partial is drop"
+LOST = (DROPPED_OUT, LATE, STRAGGLED)
+LOST_REPLY = "faults: its reply was lost"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Work:
     """Simulated seconds of computing; None where `fleet.speeds` is none."""
     lost: str | None
     """Why nothing of it reaches the next network; None where it replies."""
+    fault: str | None = None
+    """What it does wrong, see `fault`; None where it does nothing wrong."""
 
     def steps(self, images: int) -> int:
         """Return the batches that so many images make, the last of each epoch maybe smaller."""
@@ -48,6 +53,7 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
       `fleet.deadline` are done. A client that fits in none is lost.
     * Partial work: with `fleet.partial=drop` a client is lost, too, that did fewer than E epochs,
       as under FedAvg in that paper; with `keep` its work counts, as under FedProx there.
+    * Faults (ours): by `faults.*`, see `fault`; a `lost` reply is lost as one that drops out.
     * Dropout (ours): with probability `fleet.dropout` a client is lost whatever it did.
 
     Args:
@@ -57,6 +63,7 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
         images: how many images the client trains on.
     """
     fleet, asked = knobs.fleet, knobs.client.epochs
+    wrong = None if knobs.faults.kind == "none" else fault(knobs, client, number)
     meant, drops = _luck(knobs, client, number)
     pace = speed(knobs, client)
     fits = math.floor(fleet.deadline * pace / images) if pace and fleet.deadline else meant
@@ -64,12 +71,27 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
     lost = None
     if drops:
         lost = DROPPED_OUT
+    elif wrong == "lost":
+        lost = LOST_REPLY
     elif done < 1 or (dropping and done < meant):
         lost = LATE
     elif dropping and done < asked:
         lost = STRAGGLED
     seconds = done * images / pace if pace else None
-    return Work(batch_size(knobs, client), done, seconds, lost)
+    return Work(batch_size(knobs, client), done, seconds, lost, wrong)
+
+
+def fault(knobs: Experiment, client: int, number: int) -> str | None:
+    """Return the kind of a client's fault in a round, by `faults.*`; None where it has none."""
+    asked = knobs.faults
+    if asked.kind == "none" or not within(number, asked.rounds):
+        return None
+    if asked.clients:
+        return asked.kind if within(client, asked.clients) else None
+    path = ("faults",) if asked.who == "same" else ("faults", "round", number)
+    clients = knobs.partition.clients
+    faulty = _drawn(knobs.seed, clients, *path)[: round(asked.share * clients)]
+    return asked.kind if client in faulty else None
 
 
 def _luck(knobs: Experiment, client: int, number: int) -> tuple[int, bool]:
@@ -127,6 +149,12 @@ def available(knobs: Experiment, number: int) -> list[int]:
         return list(clients)
     phases = stream(knobs.seed, "fleet", "phases").random(len(clients))
     return np.flatnonzero((number / fleet.day + phases) % 1 < fleet.availability).tolist()
+
+
+@lru_cache(maxsize=8)
+def _drawn(seed: int, clients: int, *path: Step) -> list[int]:
+    """Return all clients in the order in which a growing share takes them."""
+    return stream(seed, *path).permutation(clients).tolist()
 
 
 @lru_cache(maxsize=8)

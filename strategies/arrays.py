@@ -11,6 +11,7 @@ Time per tensor of 9 KiB, on one core: packing takes 15 to 20 microseconds, `Arr
 """
 
 import io
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -84,6 +85,49 @@ def arrays(record: ArrayRecord) -> dict[str, np.ndarray]:
         ValueError: the bytes of one are not those of an array.
     """
     return {name: unpack(array) for name, array in record.items()}
+
+
+def odd(found: ArrayRecord, like: ArrayRecord) -> str | None:
+    """Say in one line why a record's arrays are not such as another's; None where they are.
+
+    They are where names, types and shapes are equal, all values are finite, and buffers with
+    PyTorch's names hold what these can: a ``running_var`` or a ``num_batches_tracked`` no negative
+    value, a ``running_mean`` none whose square overflows when variances are pooled.
+    """
+    if found.keys() != like.keys():
+        return f"tensors {sorted(found.keys() ^ like.keys())[:3]} are missing or unknown"
+    for name, array in found.items():
+        try:
+            values = unpack(array)
+        except Exception as error:
+            return f"{name} can't be read: {type(error).__name__}: {error}"
+        if begin(array) != begin(like[name]):
+            wanted = unpack(like[name])
+            if (values.dtype, values.shape) != (wanted.dtype, wanted.shape):
+                shapes = (f"{one.dtype} {one.shape}" for one in (values, wanted))
+                return f"{name} is {', expected '.join(shapes)}"
+        if not np.isfinite(values).all():
+            return f"{name} holds values that are not finite"
+        if wrong := _odd_values(name.rpartition(".")[2], values):
+            return f"{name} holds {wrong}"
+    return None
+
+
+_EXACT = 2**53
+"""Whole numbers up to here are exact in float64, in which means are taken."""
+_ROOT = math.sqrt(np.finfo(np.float32).max)
+
+
+def _odd_values(kind: str, values: np.ndarray) -> str | None:
+    """Say which values a buffer of such a name or type can't have; None where it can have all."""
+    if kind in ("running_var", "num_batches_tracked") and (values < 0).any():
+        return f"{values.min():g}, expected 0 or more"
+    if kind == "running_mean" and (most := np.abs(values).max(initial=0)) > _ROOT:
+        return f"{most:g}, whose square is more than float32 holds"
+    whole = values.dtype.kind in "iu" and values.size > 0
+    if whole and (most := max(int(values.max()), -int(values.min()))) > _EXACT:
+        return f"{most}, beyond {_EXACT}, up to which whole numbers have an exact mean"
+    return None
 
 
 @lru_cache(maxsize=4096)

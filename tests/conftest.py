@@ -1,14 +1,35 @@
 """What every test may ask for: one thread, no user's cache, and an experiment of seconds."""
 
 import gc
+import json
+import os
 import signal
 import warnings
+from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from fl.config import Experiment
 from fl.config.parsing import Value
+
+WHOLE_RUNS = ("experiments", "fl/server", "fl/simulation", "fl/tasks", "strategies", "stranger")
+"""Rooms whose tests play whole runs, in which checks of types and shapes take half of the time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Check types and shapes in every call, but in whole runs only where a test asks for it.
+
+    Such a test has the marker `checked`. With FEDNF_FULL=1 everything is checked.
+    """
+    room = item.path.relative_to(Path(__file__).parent).as_posix()
+    free = room.startswith(WHOLE_RUNS) and item.get_closest_marker("checked") is None
+    off = free and "FEDNF_FULL" not in os.environ
+    jaxtyping.config.update("jaxtyping_disable", off)
 
 
 @pytest.fixture(autouse=True)
@@ -52,5 +73,33 @@ def tiny():
 
     def make(flat: dict[str, Value] | None = None) -> Experiment:
         return Experiment.from_flat({**TINY, **(flat or {})})
+
+    return make
+
+
+@pytest.fixture
+def make_unchecked():
+    """Take the checksums out of a run's folder, as versions wrote it that had none."""
+
+    def bare(text: str) -> dict:
+        said = json.loads(text)
+        return {key: said[key] for key in said if key not in ("file_sha256", "run", "covers")}
+
+    def make(folder: Path) -> Path:
+        for path in (folder / "experiment.json", folder / "result.json"):
+            if path.exists():
+                path.write_text(json.dumps(bare(path.read_text()), indent=1) + "\n")
+        for path in folder.glob("*.jsonl"):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            bared = [{key: line[key] for key in line if key != "link"} for line in lines]
+            path.write_text("".join(json.dumps(line) + "\n" for line in bared))
+        for path in folder.rglob("*.safetensors"):
+            with safe_open(path, framework="numpy") as file:
+                told = file.metadata()
+            kept = {key: told[key] for key in told if key in ("fednf", "checkpoint", "records")}
+            for key in kept.keys() - {"records"}:
+                kept[key] = json.dumps(bare(kept[key]))
+            save_file(load_file(path), path, metadata=kept)
+        return folder
 
     return make

@@ -16,7 +16,6 @@ from pathlib import Path
 import fl
 from experiments.deploy.folder import Server, init
 from fl.config import Experiment
-from fl.reproducibility.files import read_lines
 from fl.server.journal import Journal
 
 ROOT = Path(fl.__file__).parents[1]
@@ -29,12 +28,13 @@ def free_port() -> int:
 
 
 class Site:
-    """A deployment on this machine, and what was started of it."""
+    """A deployment on this machine, in a new folder or one that is there, and what was started."""
 
     def __init__(self, folder: Path, knobs: Experiment) -> None:
         self.folder, self.knobs = folder, knobs
         self.started: list[subprocess.Popen] = []
-        init(folder, knobs, Server(("127.0.0.1",), free_port()))
+        if not folder.exists():
+            init(folder, knobs, Server(("127.0.0.1",), free_port()))
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -97,8 +97,8 @@ class Site:
             time.sleep(0.2)
 
     def rounds(self) -> list[dict]:
-        """Return the lines of the rounds that are on the disk."""
-        return read_lines(self.folder / "run" / "rounds.jsonl")
+        """Return the lines of the rounds that are permanent."""
+        return Journal(self.folder / "run").rounds()
 
     def wait_until(self, there, seconds: float):
         """Wait until something is there, and return it."""

@@ -97,6 +97,23 @@ def test_every_path_in_backticks_exists(page):
     assert not missing, f"{name_of(page)} names {', '.join(missing)}"
 
 
+def named_tests(page: Path) -> list[str]:
+    """Return the tests that a page names: `tests/a/test_b.py::test_c`."""
+    return re.findall(r"`(tests/[^`\s]*::[^`\s]*)`", prose(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_test_that_a_page_names_exists(page):
+    for name in named_tests(page):
+        file, _, test = name.partition("::")
+        found = re.findall(r"^def (test_\w+)\(", (ROOT / file).read_text(encoding="utf-8"), re.M)
+        assert test in found, f"{name_of(page)} names {name}"
+
+
+def test_the_threat_model_names_its_tests():
+    assert len(named_tests(ROOT / "docs" / "design" / "threat-model.md")) > 20
+
+
 def test_the_pages_that_a_newcomer_reads_have_links_and_paths():
     assert all(links(page) and paths(page) for page in FRONT)
 

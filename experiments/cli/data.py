@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import partitions
 from experiments.cli import terminal
 from experiments.cli.terminal import Config, Out, Quiet, Settings, console, say
+from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import CATALOGUE, deal, fashion_mnist_small, load, write_shard
 from fl.data.catalogue import find, place, read
-from fl.data.dataset import DataNotHere
+from fl.data.dataset import DataNotHere, said
 from fl.data.sets import ORIGINS, FetchProgress, fetch
 from fl.data.shares import named_classes
 
@@ -67,10 +69,14 @@ def data_fetch(name: str, quiet: Quiet = False) -> None:
 def data_show(config: Config = None, settings: Settings = None, out: Out = None) -> None:
     """Show who holds what in a deal; with --out, draw it, and examples of every class."""
     plots = terminal.plots() if out else None
-    knobs = terminal.knobs(config, settings)
+    given = terminal.flat(config, settings)
+    if "sampling.clients" not in given:  # nobody is asked here, so the default is in nobody's way
+        given["sampling.clients"] = 1
+    knobs = Experiment.from_flat(given)
     parts, (labels, names) = [part.numpy() for part in deal(knobs)], named_classes(knobs)
+    say(said(load(knobs).told()))
     counts = partitions.counts(labels, parts, len(names))
-    table = Table("client", "examples", *names, box=None)
+    table = Table("client", "examples", *map(escape, names), box=None)
     for client, row in enumerate(counts.tolist()):
         table.add_row(str(client), str(sum(row)), *(str(count or "·") for count in row))
     terminal.show(table)

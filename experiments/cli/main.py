@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -38,14 +39,15 @@ from fl.config import Experiment, components
 from fl.config.parsing import ConfigError, did_you_mean
 from fl.data import fashion_mnist_small
 from fl.data.sets import NotFetched
-from fl.nn.recipes import RECIPES
-from fl.reproducibility.errors import in_words
+from fl.nn.recipes import RECIPES, find
+from fl.reproducibility.errors import in_words, writable
 from fl.server.failures import Failure, RunFailed
 from fl.server.journal import Journal
 from fl.server.opening import check
 from fl.simulation import run as run_simulation
 from fl.simulation.python import default_folder
-from fl.tasks import objective
+from fl.simulation.run import clear_cache
+from fl.tasks import Metric, objective
 
 app = typer.Typer(
     help="Federated, normalizer-free: how networks without batch normalization train on unequal "
@@ -71,6 +73,7 @@ def _before_every_command() -> None:
     # The cache serves code that runs from a Flower bundle; nothing else needs it to succeed.
     with suppress(OSError):
         fashion_mnist_small.fill_cache()
+    clear_cache()
 
 
 def run(
@@ -141,20 +144,27 @@ def run(
             )
     except KeyboardInterrupt:
         interrupted(f"{typed()} --resume" if out else f"{typed()} --out {folder} --resume")
-    metric = objective(knobs).primary
-    last, best = (written(result[f"{when}_{metric.name}"], metric) for when in ("final", "best"))
-    say(
-        f"{metric.title} {last} after {result['rounds']} rounds, best {best} in round "
-        f"{result['best_round']}; {result['images_per_second']:,.0f} images/s; ended by "
-        f"{result.get('ended_by', 'its rounds')}; {folder}"
-    )
+    say(f"{_came_to(result, objective(knobs).primary)}; {folder}")
     if finished_before:
         say(f"{folder} holds this experiment, finished; nothing was trained again")
     else:
         say(shown.account())
+    for promise in result.get("privacy", ()):
+        say(promise["text"] + ("; result.json has what it assumes" * bool(promise["assumes"])))
     say(f"model_sha256 {result['model_sha256']}")
     if as_json:
         say(json.dumps({**result, "folder": str(folder)}))
+
+
+def _came_to(result: Mapping, metric: Metric) -> str:
+    """Return in words what a run came to."""
+    last, best = (written(result[f"{when}_{metric.name}"], metric) for when in ("final", "best"))
+    untrained = " (the untrained network is best)" if result["best_round"] == 0 else ""
+    return (
+        f"{metric.title} {last} after {result['rounds']} rounds, best {best} in round "
+        f"{result['best_round']}{untrained}; {result['images_per_second']:,.0f} images/s; ended by "
+        f"{result.get('ended_by', 'its rounds')}"
+    )
 
 
 def knobs(
@@ -176,7 +186,7 @@ def knobs(
         table.add_row(key, str(value), " ".join(said[key].split()))
     show(table)
     recipes = Table("recipe", "what fills the slots", box=None)
-    for name, row in RECIPES.items():
+    for name, row in {**RECIPES, "own": find("own")}.items():
         recipes.add_row(name, row.description)
     show(recipes)
 
@@ -199,9 +209,20 @@ def _options(text: str) -> Table:
     return table
 
 
-def report(folder: Path, as_json: Json = False) -> None:
+def report(
+    folder: Path,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code",
+            help="Run the code that runs have in components/, to draw who held what where data or "
+            "deal are by it. Without it a report runs no code of a folder.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Turn the runs below a folder into tables, figures and one HTML page."""
-    page = load_plots().write(folder)
+    page = load_plots().write(folder, run_code=run_code)
     say(f"report: {page}")
     if as_json:
         say(json.dumps({"report": str(page)}))
@@ -214,6 +235,7 @@ for command in (
     study.study,
     study.studies,
     watch.watch,
+    watch.verify,
     report,
     probe.probe,
     predict.predict,
@@ -253,5 +275,5 @@ def main() -> None:
 
 
 def _stop(status: int, message: str) -> NoReturn:
-    sys.stderr.write(f"fednf: {' '.join(message.split())}\n")
+    sys.stderr.write(f"fednf: {writable(' '.join(message.split()))}\n")
     sys.exit(status)

@@ -20,7 +20,7 @@ from fl.server.result import load_model
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder. Code in its components/ is run.")],
     files: Annotated[
         list[Path], typer.Argument(help="Pictures, .npy or .npz, or folders of such files.")
     ],

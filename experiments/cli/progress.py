@@ -19,6 +19,7 @@ from rich.table import Column
 
 from experiments.cli.terminal import say, written
 from experiments.studies.workers import Job
+from fl.data.dataset import said
 from fl.server.result import ending
 from fl.server.watching.callback import Callback, Line, RunInfo
 from fl.tasks import Metric, objective
@@ -142,6 +143,8 @@ class Shown(Callback):
         """Say how much was done before."""
         self.begun = time.monotonic()
         self.engine = dict(run.conditions.get("engine") or {})  # pyrefly: ignore
+        if told := run.conditions.get("data"):  # not where devices bring all data
+            say(said(told), self.display.console)  # pyrefly: ignore
         if (last := run.resumed_after) is not None:
             rounds = run.knobs.rounds
             say(f"resumed: {last} of {rounds} rounds were done before", self.display.console)
@@ -160,11 +163,11 @@ class Shown(Callback):
             self.begun - self.created,
             sum(line["eval_seconds"] for line in self.lines),
         )
-        said = f"{sum(trained):.1f} s of training"
+        spent = f"{sum(trained):.1f} s of training"
         if len(trained) > 2 and trained[0] > 2 * statistics.median(trained[1:]):
-            said += f" ({trained[0]:.1f} s in its first round, for caches and traces)"
+            spent += f" ({trained[0]:.1f} s in its first round, for caches and traces)"
         why = f" ({self.engine['why']})" if self.engine.get("why") else ""
         return (
             f"engine {engine}{why}, {workers} worker{'s' if workers != 1 else ''}; "
-            f"{prepared:.1f} s of preparing, {said}, {evaluated:.1f} s of evaluating"
+            f"{prepared:.1f} s of preparing, {spent}, {evaluated:.1f} s of evaluating"
         )

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies.catalogue import STUDIES
 from experiments.studies.status import look
-from experiments.studies.workers import Job, work_through, work_with
+from experiments.studies.workers import HeldBy, Job, work_beside, work_through, work_with
 from experiments.trackers import watchers
 from fl.config.parsing import ConfigError
 from fl.reproducibility.provenance import cores
@@ -135,6 +136,12 @@ def _begin(chosen: Study, out: Path) -> None:
         say(line)
 
 
+def _tell_waiting(busy: Mapping[str, HeldBy]) -> None:
+    """Say which runs other processes are at work on."""
+    for name, holder in busy.items():
+        say(f"waiting: {name} is held by {holder}")
+
+
 def _study(chosen: Study, out: Path, how: _How) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
@@ -151,15 +158,14 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
     say(f"runs: {len(work)}, at most {jobs} at a time, into {out}{said}")
     try:
         with display.shown(), worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
-            if pool:
-                failed = work_with(pool, work, typed(), display.round)
-            else:
-                failed = work_through(work, jobs, typed(), display.round)
+            do = partial(work_with, pool) if pool else partial(work_through, workers=jobs)
+            do = partial(do, command=typed(), watch=display.round)
+            failed = work_beside(do, work, _tell_waiting)
     except KeyboardInterrupt:
         interrupted(typed())
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
-    page = str(plots.write(out)) if len(failed) < len(work) else None
+    page = str(plots.write(out, run_code=True)) if len(failed) < len(work) else None
     say(f"{len(work) - len(failed)} of {len(work)} runs in {time.monotonic() - begun:.0f} s")
     if page:
         say(f"report: {page}")

@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fl.config import Experiment, components
+from fl.config.components import sources
 from fl.config.parsing import ConfigError, Value, parse_settings, read_toml
 from fl.config.renamed import modernize
+from fl.data.catalogue import data_beside
+from fl.reproducibility.errors import writable
 from fl.server.journal import EXPERIMENT, Journal
 from fl.simulation.worker_pool import WorkerPool
 from fl.tasks import Metric
@@ -48,8 +51,8 @@ console = Console()
 
 
 def say(text: str, on: Console = console) -> None:
-    """Print a line as it is: no wrapping, no markup."""
-    on.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    """Print a line as it is: no wrapping, no markup, and nothing that a terminal would obey."""
+    on.print(writable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def written(value: float | None, metric: Metric) -> str:
@@ -76,7 +79,7 @@ def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
 
 def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
     """Read knobs, as they were given, from a file, then from --set, which wins."""
-    in_file = components.beside(modernize(read_toml(config)), config.parent) if config else {}
+    in_file = from_file(read_toml(config), config.parent) if config else {}
     found = {**in_file, **modernize(parse_settings(settings or []))}
     for key in found:
         if key in ("run.dir", "run.resume", "run.callbacks"):
@@ -84,6 +87,12 @@ def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:
                 f"{key} is for flwr run; here it is --out DIR, --resume and --callback"
             )
     return found
+
+
+def from_file(flat: Mapping[str, Value], folder: Path) -> dict[str, Value]:
+    """Return the knobs of a file, whose components and data may lie beside it."""
+    found = components.beside(modernize(flat), folder)
+    return data_beside(found, folder)
 
 
 def knobs_of(
@@ -104,12 +113,29 @@ def knobs_of(
     if folder and (resume or rounds):
         if (folder / EXPERIMENT).is_file():
             there = Experiment.from_flat(Journal(folder).header()["knobs"])
-            return there.replace({**given, **length})
+            return there.replace({**given, **length, **_as_they_are_now(given, there)})
         if not given:
             raise ConfigError(
                 f"{folder} holds no run to go on with; leave --resume and --rounds out to begin one"
             )
     return Experiment.from_flat({**given, **length})
+
+
+def _as_they_are_now(given: Mapping[str, Value], there: Experiment) -> dict[str, Value]:
+    """Return the sources of an experiment with those that a command names as their files are now.
+
+    So a run whose file was changed is refused. A file that is gone is taken from the run's folder.
+    """
+    named = {key: str(value) for key, value in given.items() if key in components.KEYS}
+    named = {
+        key: text
+        for key, text in named.items()
+        if all(Path(name.rpartition(":")[0]).is_file() for name in components.names(text))
+    }
+    if not any(map(components.names, named.values())):
+        return {}
+    _, now = components.gather(named, "")
+    return {"components": sources.as_text(sources.parse(there.components) | sources.parse(now))}
 
 
 def ray_actors() -> ModuleType:

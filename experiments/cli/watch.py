@@ -1,7 +1,8 @@
-"""The command ``fednf watch``: how far runs are, from another terminal, read from their folders."""
+"""The commands that read the folders of runs: ``fednf watch`` and ``fednf verify``."""
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ from rich.text import Text
 from experiments.cli.progress import shortened
 from experiments.cli.terminal import Json, console, say
 from experiments.studies.status import STATES, RunStatus, Status, look
+from experiments.verify import FILE_STATES
+from experiments.verify import verify as verified
 from fl.config.parsing import ConfigError
 
 _EVERY = 2.0
@@ -43,6 +46,28 @@ def watch(
             console.print(row, soft_wrap=isinstance(row, Text))
     else:
         _follow(folder, status)
+
+
+def verify(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, of studies or of many.")],
+    as_json: Json = False,
+) -> None:
+    """Check every file of runs against its checksums; the exit status is 1 if one is damaged."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is no folder; give the folder of a run or of a study")
+    found = []
+    for finding in (finding for folder in folders for finding in verified(folder)):
+        found.append(finding)
+        named = "" if finding.state == "damaged" else f"{finding.path}: "  # what is said names it
+        say(f"{finding.state}: {named}{finding.said}")
+    counts = Counter(finding.state for finding in found)
+    say(", ".join(f"{number} {state}" for state, number in sorted(counts.items())))
+    if as_json:
+        files = [{**asdict(finding), "path": str(finding.path)} for finding in found]
+        say(json.dumps({"files": files, **{state: counts[state] for state in FILE_STATES}}))
+    if counts["damaged"]:
+        raise typer.Exit(1)
 
 
 def _follow(folder: Path, status: Status) -> None:

@@ -14,7 +14,8 @@ from experiments.deploy.app import write_app
 from experiments.deploy.folder import CONNECTION
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError, read_toml, to_toml
-from fl.data import load
+from fl.data import catalogue, load
+from fl.messages import bound_keys
 from fl.server.nodes import ANSWER_SECONDS
 from fl.server.ping import FILE
 
@@ -48,6 +49,11 @@ def check(folder: Path) -> list[Device]:
     if not (folder / "run.toml").is_file() or not (folder / "server").is_dir():
         raise ConfigError(f"{folder} was not made by fednf deploy init")
     knobs = Experiment.from_flat(read_toml(folder / "run.toml"))
+    if (name := knobs.data.name) != catalogue.absolute(name):
+        raise ConfigError(
+            f"{folder / 'run.toml'}: data.name={name} is looked for in another folder when the "
+            f"server runs; write {catalogue.absolute(name)}, or deploy anew"
+        )
     flower = Flower(folder.absolute())
     devices = [Device(number) for number in range(knobs.partition.clients)]
     status = flower.status()
@@ -126,8 +132,8 @@ class Flower:
 
     def node(self, number: int) -> str:
         """Return the id that a device's key was given when it was registered; empty before."""
-        file = self.folder / "server" / "keys" / f"device-{number}.json"
-        return str(json.loads(file.read_text())["node-id"]) if file.is_file() else ""
+        found = bound_keys.node_of(bound_keys.file_of(self.folder / "server" / "keys", number))
+        return "" if found is None else str(found)
 
     def status(self) -> dict[str, str]:
         """Return every node's status: registered, online, offline or unregistered."""

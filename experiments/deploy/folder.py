@@ -14,7 +14,7 @@ from experiments.deploy.app import needed
 from experiments.deploy.credentials import certificates, key_pair
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError, to_toml
-from fl.data import write_shard
+from fl.data import catalogue, write_shard
 from fl.server.app import prepare
 
 CONNECTION = "fednf"
@@ -70,6 +70,7 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} exists; choose another folder, or remove it")
     if knobs.data.name != DEVICES:
+        knobs = knobs.replace({"data.name": catalogue.absolute(knobs.data.name)})
         prepare(knobs)
     folder.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))  # mode 0700
@@ -151,7 +152,9 @@ def _said_of_data(knobs: Experiment) -> dict[str, str]:
 
 
 def _without_run(knobs: Experiment) -> dict:
-    return {key: value for key, value in knobs.to_flat().items() if not key.startswith("run.")}
+    """Return all knobs but those that `run.sh` sets, or would have to."""
+    own = ("run.", "devices.keys")
+    return {key: value for key, value in knobs.to_flat().items() if not key.startswith(own)}
 
 
 def _fill(folder: Path, name: str, fields: dict[str, str]) -> None:

@@ -2,11 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from experiments.report.labels import Group
-from experiments.report.results import Cell, Results
+from experiments.report.results import Cell, Results, Run
 from experiments.report.sections import held_out
 
 Row = Mapping[str, object]
@@ -22,10 +22,24 @@ def runs(results: Results) -> str:
             "finished": run.result is not None,
             "rounds_done": run.rounds_done,
             **{key: value for key, value in (run.result or {}).items() if key != "rounds"},
+            **_promises(run.result or {}),
             **{key: value for key, value in run.knobs.items() if key != "seed"},
+            "engine": _engine(run),
         }
         for run in results.runs
     )
+
+
+def _promises(result: Mapping[str, Sequence[Mapping]]) -> Row:
+    """Return what the noise of a run promises, in words, where there is any."""
+    texts = [promise["text"] for promise in result.get("privacy", ())]
+    return {"privacy": "; ".join(texts)} if texts else {}
+
+
+def _engine(run: Run) -> object:
+    """Return the engine that was taken; that of the knobs where nothing else is written down."""
+    taken = run.header.get("engine")
+    return taken.get("engine") if isinstance(taken, dict) else run.knobs.get("engine")
 
 
 def rounds(results: Results) -> str:

@@ -29,6 +29,8 @@ _WORDS = {
     "client.lr": "learning rate {}",
     "client.weight-decay": "weight decay {}",
     "data.name": "{}",
+    "faults.kind": "fault {}",
+    "faults.share": "{} of clients",
     "fleet.memory": "memory tiers {}",
     "network.depth": "depth {}",
     "network.dropout": "dropout {}",
@@ -41,6 +43,7 @@ _WORDS = {
     "state.bn": "statistics {}",
     "state.fixed-from": "fixed from round {}",
     "sampling.clients": "{} clients a round",
+    "strategy.max-norm": "max-norm {}",
 }
 _PARTITIONS = {
     "iid": ("iid", ()),
@@ -58,11 +61,13 @@ _PARTITIONS = {
 _STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
 _PLAIN: dict[tuple[str, Value], str] = {
     ("client.weight-decay", 0.0): "no weight decay",
+    ("faults.kind", "none"): "no faults",
     ("fleet.memory", "none"): "equal memory",
     ("network.dropout", 0.0): "no dropout",
     ("network.stochastic-depth", 0.0): "no stochastic depth",
     ("state.bn", "average"): "statistics averaged",
     ("state.fixed-from", 0): "never fixed",
+    ("strategy.max-norm", 0.0): "any norm",
 }
 _WITHOUT_SAYING = (_STRATEGIES["fedavg"], *_PLAIN.values())
 """What a group's name leaves out if it has anything else to say."""
@@ -191,6 +196,8 @@ def _strategy(knobs: Knobs) -> Setting:
     name = _STRATEGIES.get(kind, kind)
     if kind == "fedavg":
         return Setting("strategy", (-math.inf, ""), name)
+    if kind not in _STRATEGIES:  # a component: its name, without its file or package
+        return Setting("strategy", (math.inf, kind), kind.rpartition(":")[2])
     return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
 
 

@@ -1,6 +1,8 @@
 """The report of a folder of runs: one page that opens anywhere, its figures, its numbers as CSV."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -21,24 +23,38 @@ from experiments.report.sections import (
     signals,
     skew,
 )
+from fl.config import Experiment
+from fl.config.parsing import ConfigError
+from fl.reproducibility.errors import in_words
 from fl.reproducibility.files import write_whole
+from fl.server.contents import EXPERIMENT
+from fl.server.journal import Journal
 
 _CSS = Path(__file__).with_name("page.css")
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, *, run_code: bool = False) -> Path:
     """Write the report of all runs below a folder into that folder, and return the page's path.
 
     Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv`` and
     ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each whole or not at all,
     and the same bytes for the same runs.
 
+    Args:
+        folder: where the runs are, and where the report goes.
+        run_code: whether to run the code that runs of a user's own data or deal have in their
+            folders, to draw who held what. Without it only what this process has run before.
+
     Raises:
         ConfigError: there is no run, or a run can't be read; nothing was written.
     """
-    results = read(folder)
-    measured = signals.read(results)
-    page = _page(results, _body(results, measured, folder / "figures"))
+    with _damage_told(folder):
+        results = read(folder)
+        if run_code:
+            for run in results.runs:
+                Experiment.from_flat(run.knobs)
+        measured = signals.read(results)
+        page = _page(results, _body(results, measured, folder / "figures"))
     for sheet in (csv_files.runs, csv_files.rounds, csv_files.summary):
         write_whole(folder / f"{sheet.__name__}.csv", sheet(results))
     for sheet in (signals.signals, signals.divergence):
@@ -49,6 +65,27 @@ def write(folder: Path) -> Path:
             path.unlink(missing_ok=True)
     write_whole(folder / "report.html", page)
     return folder / "report.html"
+
+
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    """Tell an exception in one line, if a run is there whose files can't say that they are whole.
+
+    Raises:
+        ConfigError: instead of what has no file and no line of a user's.
+    """
+    try:
+        yield
+    except (ConfigError, OSError):
+        raise
+    except Exception as error:
+        old = [path for path in sorted(folder.rglob(EXPERIMENT)) if not Journal(path.parent).run]
+        if not old:
+            raise
+        raise ConfigError(
+            f"can't report {folder}: {in_words(error)}; {old[0].parent} has no checksums, as an "
+            "earlier version wrote it, and a file there may be damaged"
+        ) from error
 
 
 def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Html:
@@ -85,6 +122,7 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
         devices.fleet(results),
         appendix.contenders(results),
         cost,
+        appendix.privacy(results),
     ]
     return join(*parts, *end, appendix.conditions(results))
 

@@ -1,6 +1,5 @@
 """What came out: the runs below a folder, grouped into cells, with their statistics over seeds."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +8,9 @@ from pathlib import Path
 from experiments.report.labels import Group, group
 from experiments.report.measure import Measure, Spread
 from fl.config.parsing import ConfigError, Value
-from fl.server.journal import EXPERIMENT, Journal
+from fl.reproducibility.checking import read_json
+from fl.server.contents import EXPERIMENT, readable
+from fl.server.journal import Journal
 from fl.simulation.study import STUDY
 
 
@@ -264,10 +265,7 @@ def _name(journal: Journal, folder: Path) -> str:
 
 
 def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], Mapping | None]:
-    try:
-        rounds, clients, result = journal.rounds(), journal.clients(), journal.result()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"can't read {journal.folder}: {error}") from None
+    rounds, clients, result = journal.rounds(), journal.clients(), journal.result()
     if result and not rounds:
         raise ConfigError(f"{journal.folder} has a result and no rounds; its journal is damaged")
     measure = Measure.of(journal.header())
@@ -290,9 +288,7 @@ def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:
     known = {"name": folder.resolve().name, "question": question, "command": "", "published": ""}
     path = folder / STUDY
     if path.exists():
-        try:
-            study = json.loads(path.read_text(encoding="utf-8"))
+        with readable(path):
+            study = read_json(path)
             known |= {key: str(study[key]) for key in known if key in study}
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(f"can't read {path}: {error}") from None
     return known

@@ -1,6 +1,7 @@
 """The answer in words: sentences that say what the numbers carry, and no more."""
 
 import math
+from collections import Counter
 
 from experiments.report.labels import Group, values
 from experiments.report.measure import Spread
@@ -190,6 +191,22 @@ def rates(results: Results) -> str | None:
         f"**All networks had the same learning rate, {rate:g}**, and no network had its own "
         "tuned. Networks differ in the rate that suits them, so a lead is a lead at these knobs."
     )
+
+
+def faults(results: Results) -> str | None:
+    """Say which clients were faulty on purpose, and how many of them were refused."""
+    faulty, refused, kinds = Counter[str](), Counter[str](), dict[str, None]()
+    asked = Counter[str]()
+    for run in results.finished:
+        kind = str(run.knobs.get("faults.kind", "none"))
+        for line in run.rounds:
+            found = {one["partition"] for one in line.get("faulty", ())}
+            faulty[kind] += len(found)
+            refused[kind] += sum(one["partition"] in found for one in line["refused"])
+            asked[kind] += line["asked"]
+        kinds |= {kind: None} if faulty[kind] else {}
+    told = [f"{k}, {faulty[k]:,} of {asked[k]:,} requests ({refused[k]:,} refused)" for k in kinds]
+    return f"**Clients were faulty on purpose:** {'; '.join(told)}." if told else None
 
 
 def still_learning(results: Results) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from experiments.studies.faults import FAULTS
 from experiments.studies.papers import PAPERS
 from experiments.studies.rates import LEARNING_RATES
 from experiments.studies.scale import Scale
@@ -119,6 +120,7 @@ STUDIES: dict[str, dict[str, Callable[[], Study]]] = {
     "heterogeneity": _scaled(heterogeneity),
     "memory-tiers": _scaled(memory_tiers),
     "learning-rates": _scaled(learning_rates),
+    "faults": FAULTS,
     **PAPERS,
 }
 """Study -> scale -> how it is made; the first scale is the one that runs if none is asked for."""

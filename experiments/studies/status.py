@@ -7,6 +7,7 @@ killed. A run whose folder nobody has locked is not running.
 import json
 import os
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,11 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from fl.reproducibility.files import held, read_lines
-from fl.server.journal import CHECKPOINT, ERRORS, EXPERIMENT, RESULT, ROUNDS
+from fl.config.parsing import ConfigError
+from fl.reproducibility.files import Mark
+from fl.reproducibility.locks import held
+from fl.server.contents import CHECKPOINT, ERRORS, EXPERIMENT, ROUNDS, covered, read_permanent
+from fl.server.journal import Journal
 from fl.simulation.study import STUDY
 
 STATES = ("running", "failed", "stopped", "damaged", "waiting", "done")
@@ -109,9 +113,10 @@ def _status(place: Path, folder: Path, of_study: bool) -> RunStatus:
     rounds = _whole(knobs.get("rounds")) if isinstance(knobs, Mapping) else 0
     try:
         # In this order: a run that goes on meanwhile has more lines, and no line is missing.
-        done, last = "rounds" in (_json(place / RESULT) or {}), _checkpoint(place / CHECKPOINT)
+        done = "rounds" in (Journal(place).result() or {})
         running = not done and held(place)
-        lines, since = _lines(place / ROUNDS)
+        last, end = _position(place, done, running)
+        lines, since = _lines(place, end)
     except (OSError, ValueError) as error:
         return RunStatus(_name(place, folder), "damaged", None, rounds, note=str(error))
     lines = [line for line in lines if last is not None and line["round"] <= last]
@@ -171,7 +176,10 @@ def _failure(folder: Path, last: int) -> str:
     for path in sorted(folder.glob("round-*.txt"), reverse=True):
         number = path.name.split("-")[1]
         if number.isdigit() and int(number) > last:
-            said = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            try:
+                said = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            except OSError:
+                continue
             told = [line for line in said if line and not line.startswith((" ", "|", "+"))]
             return f"{told[-1][:200] if told else 'an error'} (see {path})"
     return ""
@@ -204,44 +212,55 @@ def _json(path: Path) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
-def _checkpoint(path: Path) -> int | None:
-    """Return the round of a checkpoint; None where there is none.
+def _position(place: Path, done: bool, running: bool) -> tuple[int | None, Mark | None]:
+    """Return the last round that is permanent, and where its line is; nothing before round 0.
+
+    While a run goes on, its checkpoint is not read whole at every look.
 
     Raises:
-        ValueError: it is no checkpoint.
+        ValueError: the result or the checkpoint is damaged.
     """
-    if not path.exists():
-        return None
+    if done:
+        return sys.maxsize, Journal(place).covers().get(ROUNDS)
+    path = place / CHECKPOINT
     try:
+        if not running:
+            stat = path.stat()
+            return _whole_checkpoint(place, stat.st_size, stat.st_mtime_ns)
         with safe_open(path, framework="numpy") as file:
-            return int(json.loads(file.metadata()["checkpoint"])["round"])
+            said = json.loads(file.metadata()["checkpoint"])
+            return int(said["round"]), covered(said).get(ROUNDS)
     except FileNotFoundError:
-        return None
+        return None, None
+    except ConfigError:
+        raise
     except Exception as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}") from None
 
 
-def _lines(path: Path) -> tuple[list[dict], float]:
-    """Return the lines of a file, without one that is cut, and the seconds since it was written.
+@lru_cache(maxsize=1024)
+def _whole_checkpoint(place: Path, size: int, written: int) -> tuple[int | None, Mark | None]:
+    """Read a checkpoint that has not been read since it was written."""
+    found = Journal(place).checkpoint()
+    return (found.round, found.covers.get(ROUNDS)) if found else (None, None)
+
+
+def _lines(place: Path, end: Mark | None) -> tuple[list[dict], float]:
+    """Return the lines of rounds, without one that is cut, and the seconds since the last.
 
     Raises:
-        ValueError: it holds other lines.
+        ValueError: they are not what the run wrote.
     """
+    path = place / ROUNDS
     try:
         stat = path.stat()
-        lines = _parsed(path, stat.st_size, stat.st_mtime_ns)
     except FileNotFoundError:
-        return [], 0.0
+        return read_permanent(path, "", end), 0.0
+    lines = _parsed(path, Journal(place).run, end, stat.st_size, stat.st_mtime_ns)
     return lines, max(time.time() - stat.st_mtime, 0.0)
 
 
 @lru_cache(maxsize=1024)
-def _parsed(path: Path, size: int, written: int) -> list[dict]:
+def _parsed(path: Path, run: str, end: Mark | None, size: int, written: int) -> list[dict]:
     """Read a file that has not been read since it was written."""
-    try:
-        lines = read_lines(path)
-        if not all(isinstance(line["round"], int) for line in lines):
-            raise ValueError
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged") from None
-    return lines
+    return read_permanent(path, run, end)

@@ -1,7 +1,8 @@
 """Experiments side by side: worker processes that are started once and take job after job."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +12,10 @@ from pathlib import Path
 from fl.config import Experiment
 from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.errors import in_words
+from fl.reproducibility.locks import held
 from fl.server.failures import EXPECTED, Failure
 from fl.server.journal import ERRORS, Journal
+from fl.server.opening import Held
 from fl.server.watching.callback import Callback, Line
 from fl.simulation import run
 from fl.simulation.process_pool import start
@@ -28,6 +31,12 @@ class Job:
     folder: Path
     watchers: Sequence[Callable[[], Callback]] = ()
     """Each makes a callback of this run."""
+
+
+class HeldBy(str):
+    """Which process is at work on a job's folder: this is why the job was left, and no failure."""
+
+    __slots__ = ()
 
 
 JobCallback = Callable[[Job, Line], None]
@@ -48,7 +57,7 @@ def work_through(
         watch: told of every finished round.
 
     Returns:
-        Job name -> why it failed, in one line; empty where all went well.
+        Job name -> why it failed, in one line, or by whom it is held; empty where all went well.
     """
     prepare_process()
     todo, failed = deque(jobs), dict[str, str]()
@@ -80,11 +89,55 @@ def work_with(
     return {name: reason for name, reason in outcomes.items() if reason is not None}
 
 
+def work_beside(
+    do: Callable[[Sequence[Job]], dict[str, str]],
+    jobs: Sequence[Job],
+    tell: Callable[[Mapping[str, HeldBy]], None],
+) -> dict[str, str]:
+    """Do jobs beside other processes that do some of them, and take up what those have done.
+
+    A job that another process is at work on is left until all others are done. When the process is
+    at its end, the job is done again: it is finished then, or goes on where the process left it.
+
+    Args:
+        do: does jobs, as `work_through`.
+        jobs: what to do.
+        tell: is told of jobs that are waited for, by name, each once.
+
+    Returns:
+        As `work_through`.
+    """
+    failed, todo, told = dict[str, str](), jobs, set[str]()
+    while todo:
+        found = do(todo)
+        failed |= {name: reason for name, reason in found.items() if not isinstance(reason, HeldBy)}
+        busy = {name: reason for name, reason in found.items() if isinstance(reason, HeldBy)}
+        left = [job for job in jobs if job.name in busy]
+        if new := {name: reason for name, reason in busy.items() if name not in told}:
+            tell(new)
+        told |= busy.keys()
+        while left and all(_is_held(job.folder) for job in left):
+            time.sleep(_PAUSE)
+        todo = left
+    return failed
+
+
+_PAUSE = 0.5
+"""Seconds between two looks at folders that others are at work on."""
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        return held(folder)
+    except OSError:  # it is gone again, and nobody holds it
+        return False
+
+
 class _Worker:
     """A process that does jobs, seen from the parent."""
 
     def __init__(self, command: str) -> None:
-        self.process, self.pipe = start(_do_jobs, command)
+        self.process, self.pipe = start(_do_jobs, command, parent=True)
         self.job: Job | None = None
         self.last = ""
 
@@ -135,6 +188,8 @@ def _done(job: Job, command: str, callback: Callback, pool: WorkerPool | None = 
         callbacks = [callback, *(make() for make in job.watchers)]
         told = {"command": command, "callbacks": callbacks}
         run(job.experiment, Journal(job.folder), resume=True, pool=pool, **told)
+    except Held as error:
+        return HeldBy(error.holder)
     except EXPECTED as error:
         return in_words(error)
     except Exception as error:

@@ -28,6 +28,8 @@ class Begun:
     """What the loss has to know of the client."""
     vectors: dict[str, Tensor] = field(default_factory=dict)
     """The strategy's."""
+    noise: torch.Generator | None = None
+    """Draws the noise on clipped gradients."""
     start: Tensor | None = None
     """The weights before training, where the strategy has something to do after it."""
 

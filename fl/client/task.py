@@ -17,6 +17,7 @@ import torch
 from flwr.app import Context, Message, MessageType
 from torch import Tensor
 
+from fl.client.faults import FaultyTask
 from fl.client.method import Begun, method_of
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
@@ -30,8 +31,10 @@ from fl.reproducibility.errors import in_words
 from fl.reproducibility.seeds import Step, stream, torch_stream
 from fl.tasks import objective
 from fl.training import signals
-from fl.training.loop import Outcome, Training, evaluate, recalibrate, train_task, without_exit
+from fl.training.loop import Outcome, Training, evaluate, train_task, without_exit
 from fl.training.parameters import FlatNetwork, build_network
+from fl.training.per_example import noise_stream
+from fl.training.recalibration import recalibrate
 from strategies import bounds
 from strategies.strategy import Done
 
@@ -105,14 +108,13 @@ class Task:
             raise ConfigError("this client holds no images; set partition.min-size to 1 or more")
         self.request = records.read_request(message.content)
         self.path = "client", self.partition, "round", self.request.round
-        images = len(self.mine.train)
-        self.work = work(self.knobs, self.partition, self.request.round, images)
+        self.work = work(self.knobs, self.partition, self.request.round, len(self.mine.train))
         self.method = method_of(self.knobs)
         correct = self.method.correct
         if self.method.asked_in_request:
             correct = self.method.asked(self.request.config)
-        fixed = fixed_in(self.knobs.state, self.request.round)
-        self.how = Training(self.knobs.client, correct, fixed, objective(self.knobs))
+        knobs, fixed = self.knobs, fixed_in(self.knobs.state, self.request.round)
+        self.how = Training(knobs.client, correct, fixed, objective(knobs), knobs.privacy)
 
     @property
     def kind(self) -> tuple:
@@ -132,21 +134,20 @@ class Task:
         before = self.score(network)
         if network.drops:
             network.seed(torch_stream(knobs.seed, *self.path, "noise"))
-        size, epochs = self.work.batch_size, self.work.epochs
         data, tell = self.mine.dataset, self.how.objective.own
         own = tell(data.train.labels[self.mine.train], len(data.classes)) if tell else None
-        begun = Begun(_batches(knobs, self.mine, size, epochs, self.path), before, own)
+        coming = _batches(knobs, self.mine, self.work.batch_size, self.work.epochs, self.path)
+        begun = Begun(coming, before, own)
+        if knobs.privacy.per_example_noise:
+            begun.noise = noise_stream(knobs, self.path)
         if self.method.busy:
             self.method.begin(begun, network, self.request, self.context.state)
         return begun
 
     def end(self, network: FlatNetwork, begun: Begun, outcome: Outcome) -> Message:
         """Remember what stays here, and reply with the rest."""
-        figures = {
-            "batch_size": self.work.batch_size,
-            "epochs": self.work.epochs,
-            "held_out": len(self.mine.scored),
-        }
+        figures = {"batch_size": self.work.batch_size, "epochs": self.work.epochs}
+        figures["held_out"] = len(self.mine.scored)
         scores = begun.before, self.score(network)
         if right := self.how.objective.metrics[0].counts_right:
             counts = [0 if sums is None else int(sums[0]) for sums in scores]
@@ -177,9 +178,8 @@ class Task:
         own, objective = self.mine.scored, self.how.objective
         if not len(own):
             return None
-        metrics = objective.metrics[:1]
-        _, (sums,) = evaluate(network, self.mine.dataset, own, objective, metrics)
-        return metrics[0].shared(sums)
+        _, (sums,) = evaluate(network, self.mine.dataset, own, objective, objective.metrics[:1])
+        return objective.metrics[0].shared(sums)
 
     def _clipped(self, shared: Mapping[str, Tensor], network: FlatNetwork) -> Mapping[str, Tensor]:
         """Return what leaves this client: no farther from the start than the server asks for."""
@@ -200,14 +200,15 @@ class Task:
 def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
     """Train clients of one kind, and return their replies under their places."""
     first = next(iter(tasks.values()))
-    knobs, network = first.knobs, _network(first.knobs, first.mine.dataset.form)[0]
+    doing = {p: FaultyTask(task) if task.work.fault else task for p, task in tasks.items()}
+    knobs, form = first.knobs, first.mine.dataset.form
+    network = _network(knobs, form)[0]
     if knobs.engine == "vectorized" and knobs.vectorized.lanes != "auto" and len(tasks) > 1:
         from fl.vectorized.scheduler import train_together  # which a device does not have
 
-        form, size = first.mine.dataset.form, first.work.batch_size
-        return train_together(network, tasks, first.how, knobs, form, size)
+        return train_together(network, doing, first.how, knobs, form, first.work.batch_size)
     replies: dict[int, Message] = {}
-    for place, task in tasks.items():
+    for place, task in doing.items():
         try:
             replies[place] = train_task(network, task, first.how)
         except Exception as error:
@@ -229,14 +230,13 @@ def _recalibrate(message: Message, context: Context) -> Message:
     knobs, request = _knobs(context), records.read_request(message.content)
     partition = int(context.node_config["partition-id"])  # pyrefly: ignore
     mine = share(context.node_config, knobs)
-    form = mine.dataset.form
-    network = _network(knobs, form)[0]
-    _load(network, form, knobs, request.network, context)
-    recalibrate(network, _in_large(knobs, mine, ("client", partition, "round", request.round)))
+    network = _network(knobs, mine.dataset.form)[0]
+    _load(network, mine.dataset.form, knobs, request.network, context)
+    path = "client", partition, "round", request.round
+    recalibrate(network, _in_large(knobs, mine, path))
     state = network.tensors()
     measured = {name: state[name] for name in statistics(network.module)}
-    reply = records.train_reply(measured, partition, len(mine.train), {})
-    return Message(reply, reply_to=message)
+    return Message(records.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
 
 
 _QUERIES: dict[str, Callable[[Message, Context], Message]] = {

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fl.config import components
 from fl.config.devices import Devices
+from fl.config.faults import Faults, idle_faults
 from fl.config.fleet import Fleet
 from fl.config.parsing import (
     ConfigError,
@@ -23,6 +24,7 @@ from fl.config.parsing import (
 )
 from fl.config.parts import (
     DEVICES,
+    RECIPE,
     Client,
     Data,
     Network,
@@ -34,8 +36,9 @@ from fl.config.parts import (
     Strategy,
     Vectorized,
 )
-from fl.config.privacy import Privacy
+from fl.config.privacy import Privacy, idle_privacy
 from fl.config.renamed import first_spelling, modernize
+from fl.config.round import Round
 from fl.config.run import Run
 from fl.config.task import Task
 
@@ -47,9 +50,9 @@ class Experiment(Knobs):
     """The one seed. All randomness is a function of the seed and of a path."""
     rounds: Positive = 10
     """Communication rounds."""
-    recipe: str = "zc-swish"
-    """The recipe fills the network's slots. It is a row of the table in `fl/nn/recipes.py`, or a
-    recipe of your own, `path/file.py:name`. A network of your own has `own` unless you say so."""
+    recipe: str = RECIPE
+    """The recipe fills the network's slots: a row of the table in `fl/nn/recipes.py`, or a recipe
+    of your own, `path/file.py:name`. `auto`, as none: zc-swish, or `own` for your own network."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device that clients train on. `auto` takes cuda where there is one, else cpu."""
     engine: Literal["auto", "sequential", "vectorized"] = "auto"
@@ -69,6 +72,8 @@ class Experiment(Knobs):
     client: Client = Client()
     vectorized: Vectorized = Vectorized()
     fleet: Fleet = Fleet()
+    faults: Faults = Faults()
+    round: Round = Round()
     strategy: Strategy = Strategy()
     state: State = State()
     privacy: Privacy = Privacy()
@@ -95,8 +100,8 @@ class Experiment(Knobs):
         given = {key: components.get(tables, key) for key in components.KEYS}
         given = {key: components.named(found) for key, found in given.items() if found is not None}
         known = str(tables.get("components") or "")
-        if components.names(given.get("network.kind", "")):
-            given.setdefault("recipe", "own")
+        if given.get("recipe", "auto") == "auto":
+            given["recipe"] = "own" if components.names(given.get("network.kind", "")) else RECIPE
         if not (known or any(map(components.names, given.values()))):
             return components.put(tables, given)
         given, text = components.gather(given, known)
@@ -110,11 +115,13 @@ class Experiment(Knobs):
 
     @model_validator(mode="after")
     def _enough_clients(self) -> "Experiment":
-        if self.sampling.clients > self.partition.clients:
-            raise ValueError(
-                f"sampling.clients={self.sampling.clients} is more than "
-                f"partition.clients={self.partition.clients}; lower it"
-            )
+        sampled, clients = self.sampling.clients, self.partition.clients
+        asked = {"sampling.clients": sampled, "devices.least": self.devices.least}
+        for key, n in asked.items():
+            if n > clients:
+                raise ValueError(f"{key}={n} is more than partition.clients={clients}; lower it")
+        self.faults.check(clients, self.task.kind, self.round.deadline)
+        self.round.check(sampled)
         return self
 
     @model_validator(mode="after")
@@ -124,20 +131,9 @@ class Experiment(Knobs):
                 f"data.name={DEVICES} leaves the server without images: set data.validation and "
                 "signals.every to 0"
             )
-        if self.devices.least > self.partition.clients:
-            raise ValueError(
-                f"devices.least={self.devices.least} is more than "
-                f"partition.clients={self.partition.clients}; lower it"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _patience_has_a_score(self) -> "Experiment":
         if self.run.patience and not self.data.validation:
-            raise ValueError(
-                f"run.patience={self.run.patience} goes by validation images: set data.validation, "
-                "for example to 0.1"
-            )
+            rounds = f"run.patience={self.run.patience}"
+            raise ValueError(f"{rounds} goes by validation images: set data.validation, as to 0.1")
         return self
 
     def component(self, key: str) -> Any:
@@ -171,7 +167,7 @@ class Experiment(Knobs):
         plain = components.with_options(plain)
         for key in plain:
             if key not in known:
-                raise ConfigError(f"unknown knob {key}; {did_you_mean(key, known)}")
+                raise ConfigError(f"unknown knob {key:.200}; {did_you_mean(key, known)}")
         try:
             return cls.model_validate(unflatten(plain))
         except ValidationError as error:
@@ -228,17 +224,19 @@ class Experiment(Knobs):
 
 
 ADDED_LATER: dict[str, Value] = {
-    "components": "",
-    **{f"{part}.options": "" for part in components.PARTS},
-    **{f"task.{name}": value for name, value in Task().model_dump(by_alias=True).items()},
+    **dict.fromkeys(["components", *(f"{part}.options" for part in components.PARTS)], ""),
+    **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in (Task, Round, Faults)}),
     "run.start-sha256": "",
     "run.patience": 0,
+    "data.layout": "auto",
+    **{f"privacy.{name}": 0.0 for name in ("per-example-clip", "per-example-noise", "delta")},
 }
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
 LENGTH = ("rounds", "run.patience")
 """Knobs that say how long a run is, and no more: a run with others goes on with the same bytes."""
-_BYSTANDERS = ("signals.", "devices.", "run.")
-"""Parts whose knobs change no result, but for these two."""
+_BYSTANDERS = ("signals.", "devices.", "run.", "privacy.delta")
+_BYSTANDERS += ("round.deadline", "round.on-failure")
+"""What changes no result: parts, but for two of `run`'s knobs, and knobs."""
 _NO_BYSTANDERS = ("run.start-sha256", "run.patience")
 
 
@@ -278,7 +276,7 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     These are no `bystander`s, and no knobs that others switch off.
     `fl.nn.relevant` also leaves out `state.*` where the recipe has no BatchNorm layers.
     """
-    idle = {key for key in knobs if bystander(key)}
+    idle = {key for key in knobs if bystander(key)} | idle_privacy(knobs) | idle_faults(knobs)
     kind = str(knobs.get("partition.kind"))
     if kind in _MINDED or components.is_component(kind):
         particular = {name for names in _MINDED.values() for name in names}
@@ -289,8 +287,6 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     idle |= {f"network.{name}" for name in ignored}
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
-    if knobs.get("privacy.kind") == "none":
-        idle |= {key for key in knobs if key.startswith("privacy.")} - {"privacy.kind"}
     if knobs.get("client.optimizer") == "adam":
         idle.add("client.momentum")
     if knobs.get("fleet.memory") not in (None, "none"):

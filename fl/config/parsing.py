@@ -8,12 +8,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fl.reproducibility.errors import ConfigError as ConfigError
+from fl.reproducibility.errors import cut as cut
+
 Value = bool | int | float | str
 """What Flower lets a run config hold."""
-
-
-class ConfigError(ValueError):
-    """A knob that does not exist, or a value that it can't take; the message is one line."""
 
 
 class Knobs(BaseModel):
@@ -29,10 +28,18 @@ class Knobs(BaseModel):
     )
 
 
+_MOST_BITS = 1024
+"""Bits of a whole number; one with more is no float64 either."""
+_DEEPEST = 8
+"""Tables in tables; knobs have one, and options of components a second."""
+_LARGEST_FILE = 16 * 2**20
+"""Bytes of a TOML file of knobs, with components and all."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Name the nearest of the known names, or where none is near, all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(cut(name), known, n=1)
     return f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
 
 
@@ -40,25 +47,52 @@ def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
     """Turn nested tables into flat dotted keys: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     flat: dict[str, Value] = {}
     for key, value in tables.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix.count(".") < _DEEPEST:
             flat |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, Value):
+            _check_value(prefix + key, value)
             flat[prefix + key] = value
         else:
-            raise ConfigError(f"{prefix}{key}={value!r} is neither a number, text nor true/false")
+            kind = "a table" if isinstance(value, Mapping) else cut(value)
+            raise ConfigError(
+                f"{cut(prefix + key)}={kind} is neither a number, text nor true/false"
+            )
     return flat
 
 
 def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
-    """Turn flat keys of at most one dot into nested tables."""
+    """Turn flat keys of at most one dot into nested tables.
+
+    Raises:
+        ConfigError: a text that no file can hold.
+    """
     tables: dict[str, object] = {}
     for key, value in flat.items():
+        _check_value(key, value)
         table, _, name = key.rpartition(".")
         if table:
             tables.setdefault(table, {})[name] = value  # pyrefly: ignore
         else:
             tables[key] = value
     return tables
+
+
+def _check_value(key: str, value: object) -> None:
+    """Refuse text that can't be a file's name nor UTF-8, and numbers that can't be written.
+
+    Raises:
+        ConfigError: it is such a value.
+    """
+    key = cut(key)
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ConfigError(f"{key}={cut(repr(value))} has a NUL character; leave it out")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{key}={cut(repr(value))} is no UTF-8; write it in UTF-8") from None
+    elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ConfigError(f"{key} is {cut(value)}; no knob takes such a number")
 
 
 def one_line(error: ValidationError, defaults: Mapping[str, Value]) -> str:
@@ -75,7 +109,7 @@ def one_line(error: ValidationError, defaults: Mapping[str, Value]) -> str:
     if not names:
         return complaint
     key = ".".join(names)
-    return f"{key}={first['input']}: {complaint} (the default is {defaults[key]})"
+    return f"{key}={cut(first['input'])}: {complaint} (the default is {defaults[key]})"
 
 
 def read_toml(path: Path) -> dict[str, Value]:
@@ -85,11 +119,44 @@ def read_toml(path: Path) -> dict[str, Value]:
         ConfigError: the file can't be read, or isn't TOML.
     """
     try:
-        return flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"can't read {path}: it is no regular file, but a pipe or a device")
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"can't read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # a NUL in its name
+        raise ConfigError(f"can't read {cut(repr(str(path)))}: {error}") from None
+    if len(raw) > _LARGEST_FILE:
+        raise ConfigError(f"can't read {path} as TOML: it has more than {_LARGEST_FILE:,} bytes")
+    try:
+        return flatten(_toml(raw.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"can't read {path} as TOML: {error}; save it as UTF-8") from None
+    except (tomllib.TOMLDecodeError, _Unreadable) as error:
         raise ConfigError(f"can't read {path} as TOML: {error}") from None
+
+
+class _Unreadable(ValueError):
+    """TOML that Python's parser gives up on."""
+
+
+def _toml(text: str) -> dict[str, object]:
+    """Parse TOML, with a reason in words for what its parser was not made for.
+
+    Raises:
+        TOMLDecodeError: it is no TOML.
+        _Unreadable: it is nested too deeply, or has a number or a date that can't be.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise _Unreadable("brackets are nested too deeply") from None
+    except (ValueError, OverflowError) as error:  # 5,000 digits; a date of month 13
+        why = str(error).partition("; use sys.")[0]  # which is for programmers
+        raise _Unreadable(f"a value is impossible: {why}") from None
 
 
 def to_toml(flat: Mapping[str, Value]) -> str:
@@ -109,12 +176,16 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not (key and equals):
-            raise ConfigError(f"--set {setting!r} should look like KEY=VALUE")
+            raise ConfigError(f"--set {cut(repr(setting))} should look like KEY=VALUE")
         if "\n" in setting:
-            raise ConfigError(f"--set {setting!r} has several lines; give one --set for each knob")
+            raise ConfigError(
+                f"--set {cut(repr(setting))} has several lines; give one --set for each knob"
+            )
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
+            value = _toml(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text
+        except _Unreadable as error:
+            raise ConfigError(f"--set {cut(setting)}: {error}") from None
         flat |= flatten({key.strip(): value})
     return flat

@@ -21,6 +21,9 @@ Options = Annotated[str, BeforeValidator(canonical)]
 DEVICES = "devices"
 """The name of the data set that lies on the devices. The server has none of its examples."""
 
+RECIPE = "zc-swish"
+"""The recipe of a network of ours where the knob leaves it open."""
+
 CLIP = "norm:5"
 """Gradient clipping where both the knob and the recipe leave it open."""
 
@@ -82,6 +85,12 @@ class Network(Part):
         return bool(self.dropout or self.stochastic_depth)
 
 
+Layout = Literal[
+    "auto", "NHW", "NHWC", "NCHW", "NL", "NLC", "NCL", "NDHW", "NDHWC", "NCDHW"
+]  # fmt: skip
+"""What the axes of an array of examples are: N examples, C channels, L or H, W or D, H, W space."""
+
+
 class Data(Part):
     """The data set, and what is done with its images."""
 
@@ -100,6 +109,10 @@ class Data(Part):
     round is the best."""
     options: Options = ""
     """The own parameters of a data set that is a component, as `data.options.NAME`."""
+    layout: Layout = "auto"
+    """What the axes of the arrays in an `.npz` file are, a letter each: N examples, C channels, L
+    the length of signals, H and W the height and width of images, D the depth of volumes. `auto`
+    goes by the shape, and refuses one that fits several layouts."""
 
 
 class Partition(Part):

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fl.config.components import is_component
 from fl.config.parsing import ConfigError, Knobs
+from fl.reproducibility.machine import check_file
 
 
 class Run(Knobs):
@@ -79,6 +80,7 @@ def sha256_of(path: Path) -> str:
     """
     try:
         found = path.stat()
+        check_file(path)
         return _sha256(path.resolve(), found.st_mtime_ns, found.st_size)
     except (FileNotFoundError, NotADirectoryError):
         return ""

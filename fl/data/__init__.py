@@ -7,6 +7,7 @@ from fl.data.dataset import Form as Form
 from fl.data.dataset import Share as Share
 from fl.data.dataset import Split as Split
 from fl.data.dataset import batches as batches
+from fl.data.shares import counts as counts
 from fl.data.shares import deal as deal
 from fl.data.shares import load as load
 from fl.data.shares import share as share

@@ -8,6 +8,7 @@ made is in `fl.data.sets`; nothing here needs it.
 import io
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import platformdirs
 import torch
 
 from fl.config import DEVICES
-from fl.config.parsing import ConfigError, did_you_mean
+from fl.config.parsing import ConfigError, Value, did_you_mean
 from fl.data import fashion_mnist_small
 from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.data.names import CIFAR10, CIFAR100, DIGITS, EMOJI, LOBES, SHOULDER
@@ -191,8 +192,26 @@ def _decode(entry: Entry, file: io.BufferedReader) -> tuple[Dataset, str | None]
     return dataset, entry.fingerprint if about["pinned"] else about["fingerprint"]
 
 
-def load(name: str) -> Dataset:
+def state(name: str) -> str:
+    """Return the state that a data set's files are in, as `fl.data.own.changes.state`."""
+    kind, _, rest = name.partition(":")
+    if name in (fashion_mnist_small.NAME, DEVICES) or kind in ("kept", "hf"):
+        return ""  # in the package, elsewhere, or named by its own bytes
+    from fl.data.own import changes  # which what is shipped does not need
+
+    if name in CATALOGUE or kind == "medmnist":
+        path = place(name) if name in CATALOGUE else _medmnist_file(rest)
+    else:
+        path = Path(name).expanduser()
+    return changes.state(path)
+
+
+def load(name: str, layout: str = "auto") -> Dataset:
     """Return a data set by any name or path; see `fl.data.load`, which keeps it.
+
+    Args:
+        name: a name or a path, see `fl.data.load`.
+        layout: `data.layout`, what the axes of arrays in a file are.
 
     Raises:
         ConfigError: there is no such data set, or its files are not what they should be.
@@ -214,12 +233,39 @@ def load(name: str) -> Dataset:
         from fl.data.formats import hub  # readers that a known data set does not need
 
         return hub(rest)
-    path = _medmnist(rest) if kind == "medmnist" and rest else Path(name)
+    path = _medmnist(rest) if kind == "medmnist" and rest else Path(name).expanduser()
     if not path.exists():
+        if _is_path(name):
+            raise ConfigError(f"data.name={name}: {path} does not exist")
         return read(find(name))  # which says what is near
     from fl.data.formats import read as read_files
 
-    return read_files(path)
+    return read_files(path, layout=layout)
+
+
+def data_beside(flat: Mapping[str, Value], folder: Path) -> dict[str, Value]:
+    """Return the flat knobs of a file in a folder, the path of data beside it written whole.
+
+    A path from where the command was typed goes first, as it always has.
+    """
+    path = str(flat.get("data.name", ""))
+    beside = folder / Path(path).expanduser()
+    plain = path not in CATALOGUE and ":" not in path and bool(path)
+    if plain and not Path(path).expanduser().exists() and beside.exists():
+        return {**flat, "data.name": str(beside.resolve())}
+    return dict(flat)
+
+
+def absolute(name: str) -> str:
+    """Return a data set's name; the path of a file or folder that is there is written whole."""
+    path = Path(name).expanduser()
+    plain = name not in CATALOGUE and ":" not in name and path.exists()
+    return str(path.resolve()) if plain else name
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name looks like that of a file or a folder, and not like one of the catalogue."""
+    return name.startswith(("~", ".")) or "/" in name or "\\" in name or bool(Path(name).suffix)
 
 
 def _medmnist(name: str) -> Path:
@@ -230,10 +276,14 @@ def _medmnist(name: str) -> Path:
     """
     if not re.fullmatch(r"\w+", name):
         raise ConfigError(f"data.name=medmnist:{name}: expected a name such as organmnist3d")
-    places = Path.home() / ".medmnist" / f"{name}.npz", place(name)
-    if found := next((path for path in places if path.is_file()), None):
+    found = _medmnist_file(name)
+    if found.is_file():
         return found
     raise DataNotHere(
-        f"data set medmnist:{name} is not on this machine; "
-        f"put {name}.npz (medmnist.com) at {places[0]}"
+        f"data set medmnist:{name} is not on this machine; put {name}.npz (medmnist.com) at {found}"
     )
+
+
+def _medmnist_file(name: str) -> Path:
+    places = Path.home() / ".medmnist" / f"{name}.npz", place(name)
+    return next((path for path in places if path.is_file()), places[0])

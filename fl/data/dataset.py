@@ -1,6 +1,6 @@
 """A data set: examples, labels, and what turns examples into inputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fl.config.parsing import ConfigError
 from fl.data.augment import crop_flip
+from fl.reproducibility.errors import as_told
 from fl.reproducibility.files import fingerprint
 
 
@@ -29,6 +30,29 @@ class Form(NamedTuple):
 
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.shape))} of {self.classes} classes"
+
+
+def in_words(shape: tuple[int, ...]) -> str:
+    """Say what examples of a shape (channels, *space) are: "grey images of 28 × 28"."""
+    channels, *space = shape
+    size = " × ".join(map(str, space))
+    if len(space) == 1:
+        return f"{channels} channel{'s' * (channels != 1)} of length {size}"
+    what = {2: "images", 3: "volumes"}.get(len(space), "examples")
+    if channels == 1:
+        return f"{'grey ' if len(space) == 2 else ''}{what} of {size}"
+    return f"{what} of {size} with {channels} channels"
+
+
+def said(told: Mapping) -> str:
+    """Say in one line what `Dataset.told` returns: what was read, as what, and from where."""
+    names, most = [str(name) for name in told["classes"]], 10
+    listed = ", ".join(names[:most]) + (", …" if len(names) > most else "")
+    return (
+        f"data: {told['examples']}, {told['dtype']}, each channel standardized; {told['train']:,} "
+        f"to train and {told['test']:,} to test; {len(names)} classes ({listed}); from "
+        f"{told['source']}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +89,13 @@ class Dataset:
     """Names of the natural owners of examples; empty where none are known."""
     moments: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """`mean` and `std` where the training split is a part of a larger one, whose they are."""
+
+    def __post_init__(self) -> None:
+        """Make names that files tell such as a terminal, a page and a table can take."""
+        for key in ("name", "licence", "source"):
+            object.__setattr__(self, key, as_told(getattr(self, key)))
+        for key in ("classes", "domains"):
+            object.__setattr__(self, key, tuple(map(as_told, getattr(self, key))))
 
     @classmethod
     def nothing(cls, name: str, form: Form) -> "Dataset":
@@ -127,6 +158,21 @@ class Dataset:
             for name, split in (("train", self.train), ("test", self.test))
             for part in ("images", "labels", "domains")
             if (tensor := getattr(split, part)) is not None
+        }
+
+    def told(self) -> dict[str, object]:
+        """Return all that was decided when the data were read, by name, as JSON can hold it."""
+        return {
+            "examples": in_words(self.shape),
+            "shape": list(self.shape),
+            "dtype": str(self.train.images.dtype).removeprefix("torch."),
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "train": len(self.train),
+            "test": len(self.test),
+            "classes": list(self.classes),
+            "domains": len(self.domains),
+            "source": self.source,
         }
 
     def inputs(self, images: Tensor) -> Float[Tensor, "batch channels *space"]:

@@ -19,6 +19,7 @@ from fl.config.parsing import ConfigError, Value
 from fl.data.dataset import Dataset, Share, Split
 from fl.reproducibility.errors import in_words
 from fl.reproducibility.files import fingerprint, write_whole
+from fl.reproducibility.machine import check_file
 
 FILE = "shard.npz"
 
@@ -62,7 +63,6 @@ def holds(path: Path) -> bool:
     return path.name == FILE or (path / FILE).is_file()
 
 
-@lru_cache(maxsize=8)
 def read(path: Path) -> tuple[Share, dict[str, Value]]:
     """Read a shard and check every byte of it; returns it with the law of its deal.
 
@@ -73,6 +73,17 @@ def read(path: Path) -> tuple[Share, dict[str, Value]]:
         ConfigError: it can't be read, or is damaged.
     """
     file = path if path.name == FILE else path / FILE
+    check_file(file)
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise ConfigError(f"can't read {file}: {error.strerror or error}") from None
+    return _read(file, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, state: tuple[int, ...]) -> tuple[Share, dict[str, Value]]:
+    """Read a file once for each state in which it is: size, times and number."""
     try:
         with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as found:
             arrays = dict(found)

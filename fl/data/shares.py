@@ -1,7 +1,7 @@
 """Load data sets by name, and decide which images each client holds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 import partitions
-from fl.config import DEVICES, Data, Experiment, Partition, components, relevant
+from fl.config import DEVICES, Experiment, Partition, components, relevant
 from fl.config.parsing import ConfigError, Value
 from fl.data import catalogue, deals, shards
 from fl.data.dataset import Dataset, Share
@@ -36,16 +36,23 @@ class Source:
     """The component's file, and those that it imports."""
     components: str = field(default="", compare=False, repr=False)
     """All files of the experiment's components, among which it is found."""
+    layout: str = "auto"
+    """`data.layout`."""
+    state: str = ""
+    """Of the files, as they were last looked at, see `fl.data.own.changes`."""
 
     @classmethod
     def of(cls, knobs: Experiment, key: Literal["data.name", "partition.kind"]) -> "Source":
         """Return what a knob of an experiment names."""
-        part = knobs.data if key == "data.name" else knobs.partition
-        name = part.name if isinstance(part, Data) else part.kind
+        if key == "partition.kind":
+            name, options, layout, state = knobs.partition.kind, knobs.partition.options, "auto", ""
+        else:
+            name, options, layout = knobs.data.name, knobs.data.options, knobs.data.layout
+            state = _state(name)
         if not knobs.components:
-            return cls(name)  # one of ours, as in every round of most runs
+            return cls(name, layout=layout, state=state)
         code = _code(key, name, knobs.components)
-        return cls(name, part.options, code, knobs.components if code else "")
+        return cls(name, options, code, knobs.components if code else "", layout, state)
 
 
 @lru_cache(maxsize=64)
@@ -53,8 +60,18 @@ def _code(key: str, name: str, text: str) -> str:
     return components.gather({key: name}, text)[1]
 
 
+_states: dict[str, str] = {}
+"""The state of data sets' files when `load` last looked: so one run trains on one state of them."""
+
+
+def _state(name: str) -> str:
+    return _states[name] if name in _states else _states.setdefault(name, catalogue.state(name))
+
+
 def load(data: str | Experiment) -> Dataset:
     """Return a data set; a process holds it once, however many clients it simulates.
+
+    Files that changed since they were read are read again.
 
     A name is looked for in this order: the catalogue, ``kept:SHA256`` (a data set that Python made
     and `keep` kept on this machine), ``hf:REPO`` (the Hugging Face hub), ``medmnist:NAME`` (a file
@@ -67,13 +84,17 @@ def load(data: str | Experiment) -> Dataset:
         ConfigError: there is no such data set, or its files are not what they should be.
         DataNotHere: its file is not on this machine.
     """
-    return _load(Source(data) if isinstance(data, str) else Source.of(data, "data.name"))
+    name = data if isinstance(data, str) else data.data.name
+    state = _states[name] = catalogue.state(name)
+    if isinstance(data, str):
+        return _load(Source(name, state=state))
+    return _load(Source.of(data, "data.name"))
 
 
 @lru_cache(maxsize=2)
 def _load(source: Source) -> Dataset:
     if not source.code:
-        return catalogue.load(source.name)
+        return catalogue.load(source.name, source.layout)
     from fl.data.own import made  # which a known data set does not need
 
     found = components.find("data.name", source.name, source.components)
@@ -112,8 +133,13 @@ class _Asked:
     task: Task
 
 
-@lru_cache(maxsize=8)
 def _asked(knobs: Experiment) -> _Asked:
+    return _asked_of(knobs, _state(knobs.data.name))
+
+
+@lru_cache(maxsize=8)
+def _asked_of(knobs: Experiment, state: str) -> _Asked:
+    """Return what an experiment's deal depends on, its data's files being in a state."""
     source, rule = (Source.of(knobs, key) for key in ("data.name", "partition.kind"))
     task = objective(knobs).task
     return _Asked(source, knobs.data.validation, knobs.partition, rule, knobs.seed, task)
@@ -208,7 +234,13 @@ def share(node_config: Mapping[str, object], knobs: Experiment) -> Share:
     noise = 0.0
     if knobs.partition.kind == "feature-noise":
         noise = float(partitions.noise_levels(clients, knobs.partition.noise)[number])
-    return Share(load(knobs), train[number], held_out[number], noise)
+    dataset = _load(Source.of(knobs, "data.name"))
+    return Share(dataset, train[number], held_out[number], noise)
+
+
+def counts(knobs: Experiment) -> Sequence[tuple[int, int]]:
+    """Return how many images each client of a deal trains on, and how many it holds out."""
+    return [(len(train), len(held)) for train, held in zip(*_held_out(_asked(knobs)), strict=True)]
 
 
 def write_shard(folder: Path, number: int, knobs: Experiment) -> Path:
@@ -228,7 +260,10 @@ def _brought(path: Path, number: int, knobs: Experiment) -> Share:
         ConfigError: nothing readable is there, or it is a shard of another deal.
     """
     if not shards.holds(path):
-        return _own(path, knobs.data.classes, objective(knobs).task)
+        from fl.data.own.changes import state  # which a shard does not need
+
+        task, data = objective(knobs).task, knobs.data
+        return _own(path, data.classes, data.layout, task, state(path))
     found, law = shards.read(path)
     asked = {} if knobs.data.name == DEVICES else _law(number, knobs)
     for key, value in asked.items():
@@ -241,10 +276,11 @@ def _brought(path: Path, number: int, knobs: Experiment) -> Share:
 
 
 @lru_cache(maxsize=2)
-def _own(path: Path, classes: str, task: Task) -> Share:
+def _own(path: Path, classes: str, layout: str, task: Task, state: str) -> Share:
+    """Read a device's own files, whose state is `state`."""
     from fl.data.formats import read  # readers that a shard does not need
 
-    dataset, nobody = read(path, classes), torch.empty(0, dtype=torch.int64)
+    dataset, nobody = read(path, classes, layout), torch.empty(0, dtype=torch.int64)
     _check(dataset, str(path), task)
     return Share(dataset, torch.arange(len(dataset.train)), nobody, 0.0, "own")
 

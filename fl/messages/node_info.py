@@ -1,5 +1,6 @@
 """What a client tells the server before training: its partition, counts and versions."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -7,11 +8,13 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl.data import Form, Share
 from fl.messages import records
-from fl.reproducibility.errors import in_words
+from fl.reproducibility.errors import as_told, in_words
 from fl.reproducibility.provenance import code_hash, packages
 
 _MAX_LENGTH = 100
 """The server reads at most so many characters of a name, and so many names."""
+_MOST_SIDES, _MOST_VALUES, _MOST_CLASSES = 8, 10**9, 10**6
+"""Sides and values of an example, and classes, beyond which no network can be built for them."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,35 @@ def read(reply: Message) -> NodeInfo:
         raise ValueError(records.reason(reply))
     try:
         record: dict = dict(reply.content.config_records[records.CONFIG])
-        shape = tuple(int(side) for side in record["shape"])
+        shape = tuple(record["shape"][: _MOST_SIDES + 1])
+        sides = (_whole("a side of shape", side, 1, _MOST_VALUES) for side in shape)
+        if len(shape) > _MOST_SIDES or not 1 <= math.prod(sides) <= _MOST_VALUES:
+            raise ValueError(f"shape={shape}, expected up to {_MOST_SIDES} sides of an example")
         return NodeInfo(
-            partition=int(record[records.PARTITION]),
-            code=str(record["code"]),
-            images=max(int(record["images"]), 0),
-            held_out=max(int(record["held-out"]), 0),
-            form=Form(shape, int(record["classes"])),
-            source=str(record["source"])[:_MAX_LENGTH],
+            partition=_whole(records.PARTITION, record[records.PARTITION], None, None),
+            code=as_told(str(record["code"]), _MAX_LENGTH),
+            images=_whole("images", record["images"], 0, None),
+            held_out=_whole("held-out", record["held-out"], 0, None),
+            form=Form(shape, _whole("classes", record["classes"], 1, _MOST_CLASSES)),
+            source=as_told(str(record["source"]), _MAX_LENGTH),
             clock=float(record["clock"]),
-            packages=tuple(str(name)[:_MAX_LENGTH] for name in record["packages"][:_MAX_LENGTH]),
+            packages=tuple(
+                as_told(str(name), _MAX_LENGTH) for name in record["packages"][:_MAX_LENGTH]
+            ),
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         why = in_words(error)
         raise ValueError(f"it does not say who it is: {why}") from None
+
+
+def _whole(name: str, value: object, least: int | None, most: int | None) -> int:
+    """Return a whole number in its range.
+
+    Raises:
+        ValueError: it is none, or out of range.
+    """
+    if type(value) is not int:
+        raise ValueError(f"{name}={value!r:.40}, expected a whole number")
+    if value < (value if least is None else least) or value > (value if most is None else most):
+        raise ValueError(f"{name}={value}, expected a whole number from {least} to {most or 'any'}")
+    return value

@@ -9,7 +9,7 @@ reply has its sums. Nothing else leaves a client.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,8 +18,9 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from torch import Tensor
 
+from fl.fleet import Work
 from fl.nn.probes import Signals
-from fl.reproducibility.errors import writable
+from fl.reproducibility.errors import as_told, trace_as_told, writable
 from strategies import arrays as npy
 from strategies.serving.private import CLIP
 from strategies.serving.server import (
@@ -57,6 +58,8 @@ IMAGES = "images"
 LAYER = ("acsm", "acv", "gradient-acsm", "gradient-acv", "branch-acv", "dead")
 """Figures of a layer; NaN stands for one that it does not have."""
 _JOURNAL = {PARTITION: "partition", WEIGHT: "held"}
+_LARGEST = float(np.finfo(np.float32).max)
+"""A larger figure can't be of a training in float32, and overflows where a mean is taken."""
 _Kind = TypeVar("_Kind", ArrayRecord, ConfigRecord, MetricRecord)
 
 
@@ -183,6 +186,49 @@ def read_round(content: RecordDict) -> int:
     return Request({}, _record(content, CONFIG, ConfigRecord)).round
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What the server knows of a client before it hears of its round."""
+
+    images: int
+    """The most images that it can hold: as many as it said when it was asked who it is."""
+    held_out: int
+    """The most images that it can have scored, likewise."""
+    work: Callable[[int], Work]
+    """What the round asks of a client that holds so many images."""
+    seconds: float
+    """The longest that its training can have taken."""
+
+    def contradicted(self, told: Mapping, trained: bool) -> str | None:
+        """Say which figure of a reply can't be true; None where all can be.
+
+        A client may hold less than it said, but all else follows from what it holds now, and from
+        the work that it was asked for. Only losses, norms and right answers are its own to tell. An
+        infinite one passes, since a network that diverges has it, and the journal has null for it.
+        """
+        for name, most in {WEIGHT: self.images, "held-out": self.held_out}.items():
+            if told.get(name, 0) > most:
+                return f"{name}={told[name]}, but it said that it holds {most}"
+        if not trained:
+            return None
+        held = told[WEIGHT]
+        work = self.work(held)
+        steps, known = work.steps(held), {"batch-size": work.batch_size, "epochs": work.epochs}
+        for name, value in {**known, "examples": work.epochs * held, "steps": steps}.items():
+            if told[name] != value:
+                return f"{name}={told[name]}, expected {value} of {held} images in this round"
+        if told["single-value-steps"] > steps:
+            return f"single-value-steps={told['single-value-steps']} are more than steps={steps}"
+        for name in MEASURES:
+            value, least = told[name], -_LARGEST if name == "loss" else 0
+            endless = value == math.inf and name != "seconds"
+            if not (endless or least <= value <= _LARGEST):
+                return f"{name}={value!r}, expected a finite number from {least:g} to {_LARGEST:g}"
+        if (took := told["seconds"]) > self.seconds:
+            return f"seconds={took:g}, but replies are waited for {self.seconds:g} s"
+        return None
+
+
 def failure(message: Message, code: int, reason: str, trace: str = "") -> Message:
     """Answer a message with an error: one line, and below it the traceback that is to be told."""
     line = " ".join(reason.split())
@@ -201,10 +247,13 @@ def trace(reply: Message) -> str:
 
 
 def _parted(reply: Message) -> tuple[str, str]:
-    """Return the line and the traceback of an error; one that is not ours has no traceback."""
+    """Return the line and the traceback of an error, of bounded length and without controls.
+
+    An error that is not ours has no traceback.
+    """
     text = reply.error.reason or ""
     line, _, trace = text.partition("\n") if reply.error.code in (FAULT, BUG) else (text, "", "")
-    return " ".join(line.split()), trace
+    return as_told(line), trace_as_told(trace)
 
 
 def network_in(content: RecordDict) -> ArrayRecord:

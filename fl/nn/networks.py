@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from types import MappingProxyType
 
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from fl.config import Experiment, Network
 from fl.config.components import FromPackage, is_component
-from fl.config.parsing import Value
+from fl.config.parsing import Value, cut
 from fl.config.parts import CLIP
 from fl.nn.architectures.cnn import CNN
 from fl.nn.architectures.efficientnet import EfficientNet
@@ -27,6 +29,7 @@ from fl.nn.foreign.packages import maker
 from fl.nn.initialization import Scheme, initialize
 from fl.nn.recipe import Recipe
 from fl.nn.recipes import OWN, find
+from fl.nn.size import check_size, layers
 from fl.nn.slots import Size, Slots
 
 
@@ -103,7 +106,8 @@ def resolve_auto(knobs: Experiment) -> Experiment:
         "network.init": size.init,
     }
     if knobs.client.clip == "auto":
-        flat["client.clip"] = row.clip or CLIP
+        alone = knobs.privacy.per_example_clip > 0  # then each example's gradient is clipped
+        flat["client.clip"] = "none" if alone else row.clip or CLIP
     return knobs.replace(flat)
 
 
@@ -152,8 +156,12 @@ def build(
         make = maker(make) if isinstance(make, FromPackage) else make
         return foreign.build(make, network, recipe, shape, classes, generator)
     skeleton = SKELETONS[network.kind]
-    slots = Slots(row, len(shape) - 1, network.per_channel, skeleton.native)
-    net = skeleton.make(slots, shape, classes, _size(network))
+    slots, chosen = Slots(row, len(shape) - 1, network.per_channel, skeleton.native), _size(network)
+    make = partial(skeleton.make, slots, shape, classes, chosen)
+    words = f"network.kind={network.kind}, depth={network.depth}, width={cut(network.width)}"
+    depth = layers(network.kind, chosen.depth)
+    check_size(words, make, depth, chosen.width, (prod(shape), classes))
+    net = make()
     initialize(net, network.init, generator)  # pyrefly: ignore
     return net
 

@@ -273,10 +273,8 @@ def find(name: str) -> Recipe:
     Raises:
         ValueError: there is none; the message names the nearest.
     """
-    if name == "own":
-        return OWN
-    if name in RECIPES:
-        return RECIPES[name]
+    if row := OWN if name == "own" else RECIPES.get(name):
+        return row
     raise ValueError(f"recipe={name} does not exist; {did_you_mean(name, RECIPES)}")
 
 

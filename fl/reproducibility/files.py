@@ -1,97 +1,80 @@
-"""Files on disk: written whole or not at all, lines of JSON, tensors and their fingerprints."""
+"""Files on disk: written whole or not at all, and checked when they are read.
+
+A JSON file and a safetensors file have a *seal* at a fixed place: the SHA-256 of the file's bytes
+with zeros in the place of the seal. Lines of JSON have *links*, as their last key: the SHA-256 of
+the link before and the line, of which 16 digits are kept. So one line that is edited, gone, or in
+another place is found, and so is every bit of a sealed file. Files of earlier versions have none
+of it and are read all the same.
+"""
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from safetensors import safe_open
+from safetensors.numpy import save
+
+PART = ".part"
+"""How the names of temporary files end."""
+SEAL, LINK = "file_sha256", "link"
+"""The keys of a file's seal and of a line's link."""
+BLANK = b"0" * 64
+JSON_BEGINS = f'{{\n "{SEAL}": "'.encode()
+TENSORS_BEGIN = f'{{"__metadata__":{{"{SEAL}":"'.encode()
+"""How sealed files begin; the seal follows. Before tensors there are 8 bytes of length."""
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def write_whole(path: Path, *content: bytes | memoryview | str) -> None:
     """Write a file so that whoever opens the path, at any moment, finds the old content or the new.
 
     The content goes to a temporary file in the same folder, is flushed to the disk and takes the
     path's place in one step. An interruption leaves the old file.
 
+    Args:
+        path: its folder is made.
+        content: the parts of the file, one after another.
+
     Raises:
         OSError: the folder can't be written to, or the disk is full; the old file is untouched.
     """
-    raw = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    handle, temporary = _temporary_file(path.parent, f".{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(raw)
+            file.writelines(part.encode() if isinstance(part, str) else part for part in content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)  # Ctrl-C may come just after the last step
         raise
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from locking a folder meanwhile; one that dies gives it free.
-
-    Processes that are forked off have no part in it.
-
-    Raises:
-        BlockingIOError: another process has locked it.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    _locks.add(handle)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        if handle in _locks:  # not in a fork, which has left it already
-            _locks.remove(handle)
-            os.close(handle)
-
-
-def held(folder: Path) -> bool:
-    """Return whether a process has locked a folder.
-
-    To find out, this locks the folder for a moment, together with others that do the same. Whoever
-    wants a lock has to try for longer than that moment.
-
-    Raises:
-        OSError: there is no such folder.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
+def _temporary_file(folder: Path, prefix: str) -> tuple[int, str]:
+    """Make a temporary file that is locked while its maker lives; returns its handle and path."""
+    while True:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=PART)
+        if lived(handle, temporary):
+            return handle, temporary
         os.close(handle)
-    return False
 
 
-_locks: set[int] = set()
-
-
-def _leave_locks() -> None:
-    """Close copies of locked handles: a lock goes with the last of them."""
-    while _locks:
-        os.close(_locks.pop())
-
-
-os.register_at_fork(after_in_child=_leave_locks)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed writes left in a folder nobody else writes to."""
-    for path in folder.glob(".*-*.part"):
-        path.unlink(missing_ok=True)
+def lived(handle: int, path: str) -> bool:
+    """Lock a new file or folder; return whether nobody took it for an orphan just before."""
+    with suppress(OSError):  # a file system without locks, where nobody finds orphans either
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
@@ -104,31 +87,70 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def append_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
-    """Append JSON lines and wait until they are on the disk; no lines make no file."""
-    texts = (json.dumps(line, allow_nan=False) + "\n" for line in lines)
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a JSON file with a seal, whole or not at all."""
+    raw = (json.dumps({SEAL: BLANK.decode(), **content}, indent=1) + "\n").encode()
+    place = len(JSON_BEGINS)
+    write_whole(path, raw[:place], hashlib.sha256(raw).hexdigest(), raw[place + len(BLANK) :])
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], told: Mapping[str, str]) -> None:
+    """Write a safetensors file with a seal in its metadata, whole or not at all.
+
+    The same tensors and metadata give the same bytes, which safetensors does not promise.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        told: the metadata beside the seal.
+    """
+    raw = save(dict(tensors))
+    begin = 8 + int.from_bytes(raw[:8], "little")
+    about = json.dumps({SEAL: BLANK.decode(), **told}, separators=(",", ":")).encode()
+    rest = raw[8:begin].strip().removeprefix(b"{")
+    header = b'{"__metadata__":' + about + (b"" if rest == b"}" else b",") + rest
+    header += b" " * (-len(header) % 8)  # tensors are aligned
+    head, body = len(header).to_bytes(8, "little") + header, memoryview(raw)[begin:]
+    place, digest = 8 + len(TENSORS_BEGIN), hashlib.sha256(head)
+    digest.update(body)
+    write_whole(path, head[:place], digest.hexdigest(), head[place + len(BLANK) :], body)
+
+
+class Mark(NamedTuple):
+    """How far a file of lines goes."""
+
+    lines: int
+    link: str
+    """That of the last line."""
+
+
+NOTHING = Mark(0, "")
+"""The end of a file without lines."""
+
+
+def append_lines(path: Path, lines: Iterable[Mapping[str, object]], mark: Mark = NOTHING) -> Mark:
+    """Append JSON lines and wait until they are on the disk; no lines make no file.
+
+    Args:
+        path: of the file.
+        lines: each gets a link as its last key.
+        mark: the end of the file as it is.
+
+    Returns:
+        Its new end.
+    """
+    texts = (json.dumps(line, allow_nan=False) for line in lines)
     if (first := next(texts, None)) is None:
-        return
+        return mark
     with path.open("a", encoding="utf-8") as file:
-        file.write(first)
-        file.writelines(texts)
+        for text in itertools.chain([first], texts):
+            mark = Mark(mark.lines + 1, link_of(mark.link, text))
+            file.write(f'{text[:-1]}, "{LINK}": "{mark.link}"}}\n')
         file.flush()
         os.fsync(file.fileno())
+    return mark
 
 
-def read_lines(path: Path) -> list[dict]:
-    """Read JSON lines; none where there is no file, or for a last line that is not finished.
-
-    Raises:
-        ValueError: a line is not JSON, and has an end.
-    """
-    if not path.exists():
-        return []
-    *lines, _unfinished = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines]
-
-
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a safetensors file: its tensors and its metadata, which may be empty."""
-    with safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no dict
+def link_of(before: str, text: str) -> str:
+    """Return the link of a line after the one with the link `before`."""
+    return hashlib.sha256(f"{before}{text}".encode()).hexdigest()[:16]

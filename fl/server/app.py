@@ -18,7 +18,8 @@ from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.files import fingerprint
 from fl.reproducibility.provenance import conditions
 from fl.reproducibility.seeds import torch_stream
-from fl.server.journal import MODEL, Checkpoint, Found, Journal
+from fl.server.contents import BEST, MODEL, Checkpoint, Found
+from fl.server.journal import Journal, best_of
 from fl.server.nodes import Nodes, Runtime
 from fl.server.opening import begin, opened
 from fl.server.result import summarize
@@ -26,8 +27,11 @@ from fl.server.rounds import Rounds, Setting
 from fl.server.strategy import server_of
 from fl.server.watching.callback import Audience, Callback, make
 from fl.tasks import objective
+from fl.training import accounting
+from fl.training.estimate import check_batches
 from fl.training.given import start_from
 from fl.training.parameters import FlatNetwork, as_shared, build_network, device_name
+from fl.training.per_example import check_examples_are_alone
 from fl.training.standardized import describe
 
 app = ServerApp()
@@ -113,8 +117,10 @@ def prepare(knobs: Experiment, begun: bool = False) -> Prepared:
     if knobs.data.name == DEVICES:
         return Prepared(knobs, None, None)
     dataset = load(knobs)
-    deal(knobs)
-    return Prepared(knobs, dataset, _network(knobs, dataset, begun))
+    parts = deal(knobs)
+    network = _network(knobs, dataset, begun)
+    check_batches(knobs, network, dataset.form, parts)
+    return Prepared(knobs, dataset, network)
 
 
 def replay(journal: Journal, knobs: Experiment, found: Found, audience: Audience) -> dict:
@@ -146,6 +152,7 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
     audience.begin(journal, knobs)
     model = rounds.play(found.checkpoint)
     result = summarize(journal.rounds(), model, knobs)
+    result |= accounting.told(knobs, network, journal.rounds(), journal.clients())
     journal.keep_network(MODEL, model, result["rounds"], rounds.setting.about)
     journal.finish(result)
     audience.end(result)
@@ -155,6 +162,14 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
 def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
     """Build the network that clients share, with its initial weights or with given ones."""
     network = build_network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
+    if knobs.privacy.per_example_clip:
+        check_examples_are_alone(network, dataset.form)
+    sent = network.norms and knobs.state.bn in ("average", "pooled")
+    if knobs.faults.kind == "statistics" and not sent:
+        raise ConfigError(
+            f"faults.kind=statistics lies about statistics that clients send with their weights: "
+            f"take a recipe with BatchNorm, not {knobs.recipe}, and state.bn=average or pooled"
+        )
     if knobs.run.start_from and not begun:
         start_from(network, knobs.run)
     return network
@@ -182,7 +197,25 @@ def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime
     except ValueError as error:
         raise ConfigError(f"{journal.folder}: {error}; choose another folder") from None
     saved = {partition: journal.client_state(partition, n) for partition, n in written.items()}
+    _check_best(setting.knobs, checkpoint.round, journal)
     runtime.restore_states({p: client_state.unpack_state(*state) for p, state in saved.items()})
+
+
+def _check_best(knobs: Experiment, last: int, journal: Journal) -> None:
+    """Refuse a folder whose best network is not as it was written; nobody could make it again.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    lines = [line for line in journal.rounds() if line["round"] <= last]
+    best = best_of(lines, objective(knobs).primary)[1].get("round", last)
+    if journal.run and best < last:  # that of the last round is written again
+        there = journal.network(BEST)[1]["round"]
+        if there != best:
+            raise ConfigError(
+                f"{journal.folder / BEST} is damaged: it is of round {there}, and should be of "
+                f"round {best}; choose another folder"
+            )
 
 
 def _resolved(knobs: Experiment) -> dict[str, object]:
@@ -201,6 +234,7 @@ def _data_conditions(knobs: Experiment, dataset: Dataset) -> dict[str, object]:
     parts = deal(knobs)
     return {
         **metric,
+        "data": dataset.told(),
         "data_sha256": dataset.fingerprint,
         "deal_sha256": fingerprint({f"{i:06}": part.numpy() for i, part in enumerate(parts)}),
         "chance": asked.guess(dataset.test.labels, len(dataset.classes)),

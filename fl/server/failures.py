@@ -3,12 +3,14 @@
 import re
 import sysconfig
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fl.config.parsing import ConfigError
+from fl.fleet import LOST
 from fl.reproducibility.errors import in_words, writable
+from fl.server.journal import ERRORS, Journal
 
 _HOUSE = Path(__file__).parents[2]
 _OURS = tuple(f"{_HOUSE / room}/" for room in ("fl", "strategies", "partitions", "experiments"))
@@ -74,6 +76,35 @@ EXPECTED = (ConfigError, OSError, RunFailed)
 """Exceptions that end a run and are told in one line. All others are bugs."""
 
 
+def keep_failures(
+    journal: Journal,
+    number: int,
+    failures: Mapping[int, Failure],
+    useless: bool,
+    images: Mapping[int, int],
+) -> None:
+    """Keep the tracebacks of a simulation's clients; if all failed, end it.
+
+    Args:
+        journal: where they are kept.
+        number: of the round.
+        failures: partition id -> its exception; at least one.
+        useless: whether no client could train.
+        images: partition id -> how many images that client holds.
+
+    Raises:
+        RunFailed: no client could train, and exceptions are why.
+    """
+    for partition, failure in failures.items():
+        if failure.bug or useless:
+            text = failure.trace or failure.reason
+            journal.keep_error(number, f"client-{partition}", text)
+    # A client that holds no images can't train, and that is no mistake.
+    tried = {p: f for p, f in failures.items() if images[p]}
+    if useless and tried:
+        raise nobody_trained(number, tried, journal.folder / ERRORS)
+
+
 def nobody_trained(number: int, failures: Mapping[int, Failure], folder: Path) -> ClientsFailed:
     """Return the error that ends a run in a round in which no client could train.
 
@@ -88,6 +119,34 @@ def nobody_trained(number: int, failures: Mapping[int, Failure], folder: Path) -
         f"{first.reason} ({first.place}); see {folder}",
         first.short,
     )
+
+
+def too_few(used: Sequence[Mapping], least: int) -> list[dict]:
+    """Return the refusals of replies that could be used and were not, since they were too few."""
+    reason = f"only {len(used)} replies can be used, and round.min-replies={least}"
+    return [{"partition": account["partition"], "reason": reason} for account in used]
+
+
+def stop_at_failure(
+    number: int, refused: Sequence[Mapping], failures: Mapping[int, Failure]
+) -> None:
+    """End a run in whose round a client failed, as `round.on-failure=stop` asks.
+
+    Args:
+        number: of the round.
+        refused: partition and reason of everyone without a usable reply. Whom the fleet's schedule
+            loses has not failed.
+        failures: partition id -> its exception, where there was one.
+
+    Raises:
+        RunFailed: somebody failed.
+    """
+    for refusal in refused:
+        partition, reason = refusal["partition"], refusal["reason"]
+        if reason not in LOST:
+            trace = failures[partition].short if partition in failures else ""
+            said = f"round {number}: client {partition}: {reason}; round.on-failure=stop"
+            raise RunFailed(f"{said}, and every finished round is kept", trace)
 
 
 def _innermost(trace: str) -> re.Match | None:

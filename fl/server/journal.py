@@ -11,76 +11,59 @@ far.
 The checkpoint is the commit point: it is replaced in one step, after the lines that it covers have
 reached the disk. Whatever lies past it, because a process died in between, is cut off on resume.
 The best network is written after it, and if a process died in between, it is written on resume.
+
+Whatever is read is checked: files have seals, and lines have links (`fl.reproducibility.files`).
+`run` in ``experiment.json``, a hash of what makes the run's bytes, is in every other sealed file
+and is the link before the first line of each file: a file of another run is found. The checkpoint
+and the result say how many lines they cover, and the last link of those.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from fl.config.components import sources
 from fl.config.parsing import ConfigError
 from fl.config.renamed import modernize_header
-from fl.reproducibility.errors import in_words
+from fl.reproducibility.checking import Damaged, read_json, read_tensors
 from fl.reproducibility.files import (
+    SEAL,
+    Mark,
     append_lines,
     fingerprint,
-    read_lines,
-    read_tensors,
+    write_json,
+    write_tensors,
     write_whole,
+)
+from fl.server.contents import (
+    ABOUT,
+    BEST,
+    CHECKPOINT,
+    CLIENTS,
+    CODE,
+    COMPONENTS,
+    ERRORS,
+    EXPERIMENT,
+    FIXED,
+    MODEL,
+    RESULT,
+    ROUNDS,
+    RUN,
+    SIGNALS,
+    Checkpoint,
+    check_run,
+    covered,
+    read_permanent,
+    readable,
 )
 from fl.tasks import Metric
 from strategies.arrays import Arrays
 
 Line = Mapping[str, object]
-
-EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
-CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
-CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
-BEST = "best.safetensors"
-ERRORS, COMPONENTS = "errors", "components"
-FIXED = ("data_sha256", "deal_sha256")
-"""Conditions under which alone a run may go on."""
-CODE = ("code_sha256", "packages")
-"""Conditions whose change is written down."""
-ABOUT = "fednf"
-"""The key in a network's metadata under which there is what using it takes, as JSON."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state after a round: all that the next round depends on."""
-
-    round: int
-    """Rounds that are finished; the sampler's position, since it draws by the round's number."""
-    model: Arrays
-    clients: Mapping[int, int] = field(default_factory=dict)
-    """Partition id -> the round in which that client's saved state was written."""
-    strategy: Arrays = field(default_factory=dict)
-    """What the strategy remembers on the server."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a folder holds of a run."""
-
-    header: dict = field(default_factory=dict)
-    """`experiment.json`; empty before it is written."""
-    checkpoint: Checkpoint | None = None
-    """Of a run that is begun and not finished."""
-    result: dict | None = None
-    """Of a finished run that is not to go on."""
-
-    @property
-    def engine(self) -> dict:
-        """What was chosen of engine and workers at the run's beginning; nothing before."""
-        told = self.header.get("engine", {})
-        return {key: value for key, value in told.items() if key != "why"}
 
 
 class Journal:
@@ -92,6 +75,8 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._writing: tuple[str, dict[str, Mark]] | None = None
+        """Whose run this process writes, and how far the files of lines go."""
 
     def header(self) -> dict:
         """Return what `experiment.json` says.
@@ -99,17 +84,32 @@ class Journal:
         Raises:
             ConfigError: the file is not what we write.
         """
-        path = self.folder / EXPERIMENT
-        with _readable(path):
-            header = json.loads(path.read_text(encoding="utf-8"))
+        header = self._header()
+        with readable(self.folder / EXPERIMENT):
+            header.pop(SEAL, None)
             dict(header["knobs"])
             tuple(str(header[key]) for key in ("identity", *FIXED, *CODE))
             text = str(header["knobs"].get("components", ""))
             header["knobs"]["components"] = sources.restored(text, self.folder / COMPONENTS)
             return modernize_header(header)
 
+    @property
+    def run(self) -> str:
+        """Whose run this is; empty where an earlier version began it, or nothing has yet."""
+        if self._writing:
+            return self._writing[0]
+        return str(self._header().get(RUN, "")) if (self.folder / EXPERIMENT).exists() else ""
+
+    def _header(self) -> dict:
+        path = self.folder / EXPERIMENT
+        with readable(path):
+            header = read_json(path)
+            if RUN in header and SEAL not in header:
+                raise Damaged("its checksum is gone")
+            return header
+
     def rounds(self) -> list[dict]:
-        """Return the lines of `rounds.jsonl`, oldest first."""
+        """Return the lines of `rounds.jsonl`, oldest first: those that are permanent."""
         return self._lines(ROUNDS)
 
     def clients(self) -> list[dict]:
@@ -137,21 +137,21 @@ class Journal:
             states: partition id -> tensors and text of each client state that the round changed.
             signals: what was measured of networks.
         """
-        append_lines(self.folder / SIGNALS, signals)
-        append_lines(self.folder / CLIENTS, clients)
-        append_lines(self.folder / ROUNDS, [line])
+        run, ends = self._writing or self.write(self.run, {})
+        for name, new in ((SIGNALS, signals), (CLIENTS, clients), (ROUNDS, [line])):
+            ends[name] = append_lines(self.folder / name, new, ends.get(name, Mark(0, run)))
         for partition, (tensors, text) in states.items():
             path = self._state_path(partition, checkpoint.round)
-            write_whole(path, save(dict(tensors), metadata={"records": text}))
+            write_tensors(path, tensors, {"records": text, RUN: run, "of": path.stem})
         header = {
             "round": checkpoint.round,
             "clients": {str(k): v for k, v in checkpoint.clients.items()},
+            RUN: run,
+            "covers": ends,
         }
         tensors = {f"model/{name}": array for name, array in checkpoint.model.items()}
         tensors |= {f"strategy/{name}": array for name, array in checkpoint.strategy.items()}
-        write_whole(
-            self.folder / CHECKPOINT, save(tensors, metadata={"checkpoint": json.dumps(header)})
-        )
+        write_tensors(self.folder / CHECKPOINT, tensors, {"checkpoint": json.dumps(header)})
         self.sweep(checkpoint)
 
     def keep_error(self, number: int, whose: str, text: str) -> None:
@@ -164,21 +164,27 @@ class Journal:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
-        with _readable(path):
-            tensors, metadata = read_tensors(path)
-            header = json.loads(metadata["checkpoint"])
+        with readable(path):
+            run = self.run
+            tensors, metadata = read_tensors(path, sealed=bool(run))
+            header = check_run(json.loads(metadata["checkpoint"]), run)
             return Checkpoint(
                 round=int(header["round"]),
                 model=_under("model/", tensors),
                 clients={int(k): int(v) for k, v in header["clients"].items()},
                 strategy=_under("strategy/", tensors),
+                covers=covered(header),
             )
 
     def client_state(self, partition: int, written: int) -> tuple[Arrays, str]:
         """Return a client's state as saved in round `written`: its tensors and its text."""
         path = self._state_path(partition, written)
-        with _readable(path):
-            tensors, metadata = read_tensors(path)
+        with readable(path):
+            run = self.run
+            tensors, metadata = read_tensors(path, sealed=bool(run))
+            check_run(metadata, run)
+            if run and metadata["of"] != path.stem:
+                raise Damaged(f"it is {metadata['of']}, of another client or round")
             return tensors, metadata["records"]
 
     def keep_network(self, name: str, model: Arrays, number: int, about: Line) -> None:
@@ -190,8 +196,8 @@ class Journal:
             number: of the round.
             about: as from `fl.training.standardized.describe`.
         """
-        told = json.dumps({"round": number, **about})
-        write_whole(self.folder / name, save(dict(model), metadata={ABOUT: told}))
+        told = json.dumps({"round": number, RUN: self.run, **about})
+        write_tensors(self.folder / name, model, {ABOUT: told})
 
     def network(self, name: str) -> tuple[Arrays, dict[str, Any]]:
         """Return a network that `keep_network` wrote, and what using it takes.
@@ -199,33 +205,60 @@ class Journal:
         The latter is empty where an earlier version wrote the network.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or the file is damaged.
         """
         path = self.folder / name
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(
                 f"{self.folder} has no {name}: the last network is written when a run is finished, "
                 "the best one where the server has images to score it on"
             )
-        with _readable(path):
-            tensors, metadata = read_tensors(path)
-            return tensors, dict(json.loads(metadata.get(ABOUT, "{}")))
+        wanted = (self.result() or {}).get({MODEL: "rounds", BEST: "best_round"}[name])
+        with readable(path):
+            run = self.run
+            tensors, metadata = read_tensors(path, sealed=bool(run))
+            about = check_run(json.loads(metadata.get(ABOUT, "{}")), run)
+            if run and wanted not in (None, about["round"]):
+                raise Damaged(f"it is of round {about['round']}, and should be of round {wanted}")
+            return tensors, {key: value for key, value in about.items() if key != RUN}
 
     def finish(self, result: Line) -> None:
         """Write the result, which says that the run is finished."""
-        write_whole(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
+        write_json(self.folder / RESULT, {RUN: self.run, "covers": self.covers(), **result})
 
     def result(self) -> dict | None:
         """Return the result of a finished run, None for any other."""
-        path = self.folder / RESULT
-        if not path.exists():
-            return None
-        with _readable(path):
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = self._finished()
+        return found and {key: found[key] for key in found if key not in (SEAL, RUN, "covers")}
+
+    def _finished(self) -> dict | None:
+        """Return all that `result.json` says; None where there is none."""
+        path, run = self.folder / RESULT, self.run
+        with readable(path), suppress(FileNotFoundError):  # a run that goes on removes it
+            return check_run(read_json(path, sealed=bool(run)), run)
+        return None
+
+    def covers(self) -> Mapping[str, Mark]:
+        """Return how far the permanent lines of each file go; nothing where that is not known."""
+        if self._writing:
+            return self._writing[1]
+        if (result := self._finished()) is not None:
+            with readable(self.folder / RESULT):
+                return covered(result)
+        checkpoint = self.checkpoint()
+        return checkpoint.covers if checkpoint else {}
+
+    def write(self, run: str, ends: dict[str, Mark]) -> tuple[str, dict[str, Mark]]:
+        """Begin to write: whose run, and how far the files of lines go."""
+        self._writing = run, ends
+        return self._writing
+
+    def leave(self) -> None:
+        """End to write: what is on the disk may be another process's from now on."""
+        self._writing = None
 
     def _lines(self, name: str) -> list[dict]:
-        with _readable(self.folder / name):
-            return read_lines(self.folder / name)
+        return read_permanent(self.folder / name, self.run, self.covers().get(name))
 
     def sweep(self, checkpoint: Checkpoint) -> None:
         """Remove client states that the checkpoint does not list."""
@@ -256,19 +289,5 @@ def model_sha256(model: Arrays) -> str:
     return fingerprint(model)
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file leads to into one line that names it."""
-    try:
-        yield
-    except Exception as error:
-        what = in_words(error)
-        raise ConfigError(f"{path} is damaged: {what}; choose another folder") from None
-
-
 def _under(prefix: str, tensors: Arrays) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): array
-        for name, array in tensors.items()
-        if name.startswith(prefix)
-    }
+    return {n.removeprefix(prefix): tensors[n] for n in tensors if n.startswith(prefix)}

@@ -7,6 +7,7 @@ is without a bound.
 """
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,11 @@ from flwr.serverapp import Grid
 
 from fl.config import Experiment
 from fl.data import Form
-from fl.fleet import available
+from fl.fleet import Work, available
 from fl.messages import node_info, records
+from fl.messages.claims import Claims
 from fl.messages.node_info import NodeInfo
+from fl.reproducibility.errors import as_told
 from fl.reproducibility.provenance import code_hash
 from fl.server.failures import Failure, RunFailed
 
@@ -99,6 +102,7 @@ class Nodes:
         self.members: dict[int, NodeInfo] = {}
         """Partition id -> what it said of itself."""
         self._unavailable: dict[int, UnavailableNode] = {}
+        self._claims = Claims(knobs)
 
     def gather(self) -> None:
         """Wait until the federation is complete, or for `devices.wait` seconds if it is not.
@@ -133,6 +137,12 @@ class Nodes:
     def available(self, number: int) -> list[int]:
         """Return the clients, sorted, that can be asked in a round and are there."""
         return [client for client in available(self.knobs, number) if client in self.nodes]
+
+    def truth(self, partition: int, work: Callable[[int], Work]) -> records.Truth:
+        """Return what is known of a client before it replies. A simulated one is not timed."""
+        told = self.members[partition]
+        longest = math.inf if told.source == "dealt" else self.knobs.devices.reply
+        return records.Truth(told.images, told.held_out, work, longest)
 
     @property
     def simulated(self) -> bool:
@@ -202,6 +212,7 @@ class Nodes:
         questions = [Message(RecordDict(), node, records.WHO_ARE_YOU) for node in nodes]
         patience = ANSWER_SECONDS + len(nodes)
         replies = list(self.grid.send_and_receive(questions, timeout=patience))
+        self._claims.look()
         answers = {reply.metadata.reply_to_message_id: reply for reply in replies}
         for question in questions:
             node = question.metadata.dst_node_id
@@ -217,8 +228,10 @@ class Nodes:
         except ValueError as error:
             trace = records.trace(reply) if reply.has_error() else ""
             return self._leave_out(node, UnavailableNode(str(error), trace=trace))
-        if reason := self._unfit(told):
-            return self._leave_out(node, UnavailableNode(reason, self._free(told.partition)))
+        claims, claimed = self._claims, told.partition
+        if reason := claims.of_another(node, claimed) or self._unfit(told) or claims.untrue(told):
+            own = self._free(claims.partition(node, claimed))
+            return self._leave_out(node, UnavailableNode(reason, own))
         self._unavailable.pop(node, None)
         self.nodes[told.partition], self.members[told.partition] = node, told
         return None
@@ -255,13 +268,13 @@ class Nodes:
     def _forget(self, partition: int) -> None:
         del self.nodes[partition], self.members[partition]
 
-    def _free(self, partition: int) -> int | None:
+    def _free(self, partition: int | None) -> int | None:
         """Return a partition if no member has it and it exists, else None."""
-        exists = 0 <= partition < self.knobs.partition.clients
+        exists = partition is not None and 0 <= partition < self.knobs.partition.clients
         return partition if exists and partition not in self.nodes else None
 
     def _leave_out(self, node: int, unavailable: UnavailableNode) -> None:
-        before = self._unavailable.get(node)
+        before, unavailable.reason = self._unavailable.get(node), as_told(unavailable.reason)
         unavailable.failures = before.failures + 1 if before else 0
         unavailable.pause = 2 ** min(unavailable.failures, 3) - 1
         if unavailable.partition is None and before:

@@ -1,5 +1,6 @@
 """How a run's folder is opened: what it holds is checked, others kept out, and the run begun."""
 
+import hashlib
 import json
 import os
 import time
@@ -13,25 +14,30 @@ from fl.config import Experiment
 from fl.config.components import sources
 from fl.config.experiment import ADDED_LATER, LENGTH, bystander
 from fl.config.parsing import ConfigError, Value
-from fl.reproducibility.files import locked, remove_leftovers, write_whole
-from fl.server.journal import (
+from fl.config.renamed import first_spelling
+from fl.reproducibility.files import Mark, write_json, write_whole
+from fl.reproducibility.locks import HOLDER, holder, locked, sign
+from fl.reproducibility.temporary import remove_leftovers
+from fl.server.contents import (
+    BEST,
     CHECKPOINT,
-    CLIENTS,
     CODE,
     COMPONENTS,
     ERRORS,
     EXPERIMENT,
     FIXED,
+    LINES,
     MODEL,
     RESULT,
-    ROUNDS,
-    SIGNALS,
+    RUN,
     Checkpoint,
     Found,
-    Journal,
-    Line,
+    check_checkpoint,
+    permanent,
 )
+from fl.server.journal import Journal, Line
 from fl.server.result import ending
+from fl.training.estimate import check_journal
 
 
 def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:
@@ -47,9 +53,11 @@ def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:
     nearest = next(p for p in (folder, *folder.parents) if p.exists() or p.is_symlink())
     if not nearest.is_dir():
         raise ConfigError(f"{nearest} is a file; choose another folder")
+    _check_that_files_are_files(folder)
     result = journal.result()
     if not (result or os.access(nearest, os.W_OK)):
         raise ConfigError(f"{nearest} can't be written to; choose another folder")
+    check_journal(knobs, folder)
     if nearest != folder:
         return Found()
     if not (folder / EXPERIMENT).exists():
@@ -74,10 +82,19 @@ def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:
         )
     if not (result or resume) and (folder / CHECKPOINT).exists():
         raise ConfigError(f"{folder} holds an unfinished run; add --resume to go on")
-    if not _other_length(header, knobs):
+    longer = _other_length(header, knobs)
+    if longer or not result:
+        check_checkpoint(folder, journal.run)
+    if not longer:
         return Found(header, result=result)
     _check_length(journal, knobs)
     return Found(header)
+
+
+def _check_that_files_are_files(folder: Path) -> None:
+    for path in (folder / name for name in (CHECKPOINT, BEST, MODEL, *LINES, EXPERIMENT, RESULT)):
+        if path.is_dir() or (path.is_symlink() and not path.exists()):
+            raise ConfigError(f"{path} is damaged: it is no file; choose another folder")
 
 
 def differences(header: Mapping, knobs: Experiment) -> Iterator[tuple[str, Any, Any]]:
@@ -122,7 +139,8 @@ def _check_length(journal: Journal, knobs: Experiment) -> None:
 
 def _is_left_over(path: Path) -> bool:
     """Return whether a file is of a run that ended before its first file was whole."""
-    return path.match(f".{EXPERIMENT}-*.part") or (path.name == ERRORS and path.is_dir())
+    left = path.match(f".{EXPERIMENT}-*.part") or path.name == HOLDER
+    return left or (path.name == ERRORS and path.is_dir())
 
 
 @contextmanager
@@ -147,9 +165,12 @@ def opened(journal: Journal, knobs: Experiment, resume: bool) -> Iterator[Found]
         raise
     with _alone(folder):
         try:
+            sign(folder)
             found = check(journal, knobs, resume)
             yield found if found.result else replace(found, checkpoint=journal.checkpoint())
         finally:
+            journal.leave()
+            (folder / HOLDER).unlink(missing_ok=True)
             _remove_empty(made)  # while nobody else has the lock
 
 
@@ -167,18 +188,21 @@ def begin(journal: Journal, knobs: Experiment, conditions: Line, found: Found) -
     """
     folder = journal.folder
     flat = {**knobs.to_flat(), "components": sources.abridged(knobs.components)}
-    written = {"identity": knobs.identity, "knobs": flat, **conditions}
     checkpoint, there = found.checkpoint, found.header
+    run = there.get(RUN, "") if checkpoint else _whose(knobs, conditions)
+    written = {RUN: run, "identity": knobs.identity, "knobs": flat, **conditions}
     for key in FIXED if checkpoint else ():
         if there[key] != conditions[key]:
             raise ConfigError(
                 f"{folder}: {key} was {there[key]}, is {conditions[key]}; the data "
                 "changed, so the run can't go on; choose another folder"
             )
-    _cut(journal, checkpoint)
+    journal.write(run, _cut(journal, checkpoint))
     if checkpoint:
         former = [there, *there.get("resumed", [])][-1]
         longer = _other_length(there, knobs)
+        if (deadline := flat["round.deadline"]) != there["knobs"].get("round.deadline", 0.0):
+            longer["round.deadline"] = deadline  # on which a result may depend
         if not longer and all(former[key] == conditions[key] for key in CODE):
             return
         now = {"after_round": checkpoint.round, **{key: conditions[key] for key in CODE}, **longer}
@@ -189,33 +213,40 @@ def begin(journal: Journal, knobs: Experiment, conditions: Line, found: Found) -
     for file, content in sources.parse(knobs.components).items():
         if sources.is_file(file):
             write_whole(folder / COMPONENTS / file, content)
-    write_whole(folder / EXPERIMENT, json.dumps(written, indent=1) + "\n")
+    write_json(folder / EXPERIMENT, written)
 
 
-def _cut(journal: Journal, checkpoint: Checkpoint | None) -> None:
+def _whose(knobs: Experiment, conditions: Line) -> str:
+    """Return a hash of what makes a run's bytes, whatever its length."""
+    flat = first_spelling(knobs.to_flat())
+    same = [(key, value) for key, value in flat.items() if (key, value) not in ADDED_LATER.items()]
+    same = [(key, value) for key, value in same if not (bystander(key) or key in LENGTH)]
+    same += [(key, conditions[key]) for key in FIXED]
+    return hashlib.sha256(json.dumps(sorted(same)).encode()).hexdigest()[:16]
+
+
+def _cut(journal: Journal, checkpoint: Checkpoint | None) -> dict[str, Mark]:
     """Drop the lines and client states of rounds that the checkpoint does not cover.
+
+    Returns:
+        How far the files of lines go.
 
     Raises:
         ConfigError: a round that it does cover has no line.
     """
-    folder, covered = journal.folder, checkpoint.round if checkpoint else -1
-    whole = {ROUNDS: journal.rounds(), CLIENTS: journal.clients(), SIGNALS: journal.signals()}
-    kept = {
-        name: [line for line in lines if line["round"] <= covered] for name, lines in whole.items()
-    }
-    if [line["round"] for line in kept[ROUNDS]] != list(range(covered + 1)):
-        raise ConfigError(
-            f"{folder / ROUNDS} lacks rounds that the checkpoint, of round {covered}, "
-            "covers; choose another folder"
-        )
-    for name, lines in kept.items():
-        if (folder / name).exists():
-            write_whole(folder / name, "".join(json.dumps(x) + "\n" for x in lines))
+    folder, last = journal.folder, checkpoint.round if checkpoint else -1
+    kept = permanent(folder, journal.run, checkpoint) if checkpoint else {}
+    for path in (folder / name for name in LINES):
+        end = chain[-1].end if (chain := kept.get(path.name)) else 0
+        if path.exists() and path.stat().st_size > end:
+            write_whole(path, path.read_bytes()[:end])
     if checkpoint:
         journal.sweep(checkpoint)
     for path in (folder / ERRORS).glob("round-*.txt"):
-        if int(path.name.split("-")[1]) > covered:
+        number = path.name.split("-")[1]
+        if number.isdecimal() and int(number) > last:
             path.unlink()
+    return {name: Mark(len(chain), chain[-1].link) for name, chain in kept.items() if chain}
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
@@ -223,6 +254,21 @@ def _remove_empty(folders: Sequence[Path]) -> None:
     for path in folders:
         with suppress(OSError):
             path.rmdir()
+
+
+class Held(ConfigError):
+    """Another process is writing to a folder.
+
+    Args:
+        folder: of a run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.holder = holder(folder)
+        super().__init__(
+            f"another process is writing to {folder}: it is held by {self.holder}; wait for it, "
+            "or choose another folder"
+        )
 
 
 _TRIES, _PAUSE = 5, 0.02
@@ -241,9 +287,7 @@ def _alone(folder: Path) -> Iterator[None]:
                 if tries_left:
                     time.sleep(_PAUSE)
                     continue
-                raise ConfigError(
-                    f"another process is writing to {folder}; wait for it, or choose another folder"
-                ) from None
-        for place in (folder, folder / "clients"):
-            remove_leftovers(place)
+                raise Held(folder) from None
+        for place, _, _ in os.walk(folder):
+            remove_leftovers(Path(place))
         yield

@@ -5,20 +5,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord
 from torch import Tensor
 
-from fl.messages import records
+from fl.messages import extras, records
 from fl.messages.flower_internals import NODE_IS_GONE
-from fl.reproducibility.errors import in_words
+from fl.reproducibility.errors import as_told, in_words
 from fl.server.failures import Failure
 from fl.tasks import PLAIN, Metric
 from strategies import arrays as npy
 from strategies.bounds import distance
-
-_MOST_SUMS = 1_000_000
-"""Numbers that a client may send of its primary metric."""
 
 
 @dataclass
@@ -39,6 +35,10 @@ class Replies:
     """Of how many layers each should bring signals; None: of none."""
     vectors: ArrayRecord | None = None
     """The vectors that each should bring, as an example; None: none."""
+    truths: Mapping[int, records.Truth] = field(default_factory=dict)
+    """Partition id -> what the server knows of this client."""
+    answers: int = 1
+    """How many answers of a network an example takes, at most: 1, or as many as it has pixels."""
     metric: Metric = PLAIN.primary
     """The primary metric, of which each brings what it sums up of held-out images."""
     scores: list[list[Tensor]] = field(default_factory=list)
@@ -47,6 +47,8 @@ class Replies:
     refused: list[dict] = field(default_factory=list)
     silent: dict[int, str] = field(default_factory=dict)
     """Nodes that did not reply, or are gone."""
+    doubted: dict[int, str] = field(default_factory=dict)
+    """Nodes that told what is not as they said when they were asked who they are."""
     failures: dict[int, Failure] = field(default_factory=dict)
     """Partition id -> the exception that the client answered with."""
     bytes_up: int = 0
@@ -57,8 +59,7 @@ class Replies:
         A reply belongs to the request that it names, whoever it says that it is from: a SuperLink
         answers for a node that is gone. One that names no request of this round is refused.
         """
-        early: dict[int, Message] = {}
-        turn, places = 0, dict[str, int]()
+        early, turn, places = dict[int, Message](), 0, dict[str, int]()
         for reply in replies:
             name = reply.metadata.reply_to_message_id
             if name not in places:  # requests get their names from the grid, on their way
@@ -68,12 +69,13 @@ class Replies:
                 self._foreign(reply)
                 continue
             early[place] = reply
+            del reply  # else two are in memory while the next one is made
             while turn in early:
                 yield from self._checked(sent[turn], early.pop(turn))
                 turn += 1
         for place in range(turn, len(sent)):
             if place in early:
-                yield from self._checked(sent[place], early[place])
+                yield from self._checked(sent[place], early.pop(place))
             else:
                 node = sent[place].metadata.dst_node_id
                 self.silent[node] = f"no reply within {self.seconds:.0f} s"
@@ -82,7 +84,7 @@ class Replies:
     def refuse(self, reasons: Mapping[int, str]) -> None:
         """Take note of nodes whose replies are missing or useless, and why."""
         self.refused += [
-            {"partition": self.partition_of[node], "reason": reason}
+            {"partition": self.partition_of[node], "reason": as_told(reason)}
             for node, reason in reasons.items()
         ]
 
@@ -122,15 +124,29 @@ class Replies:
             sent = reply.content.pop(records.VECTORS, None) if wanted else None
             kind = {"trained": self.trained, "layers": self.layers}
             found = fault(reply, self.like, partition, **kind, right=self.metric.counts_right)  # pyrefly: ignore
-            return found or self._odd_vectors(reply, sent) or self._too_far(reply)
+            found = found or self._odd_vectors(reply, sent) or self._untrue(reply, partition)
+            return found or self._too_far(reply)
         except Exception as error:
             return f"it can't be read: {in_words(error)}"
+
+    def _untrue(self, reply: Message, partition: int) -> str | None:
+        """Compare what a client tells with what the server knows of it."""
+        if (truth := self.truths.get(partition)) is None:
+            return None
+        told: dict = dict(reply.content[records.METRICS])
+        found = truth.contradicted(told, self.trained)
+        more = told[records.WEIGHT] > truth.images or told.get("held-out", 0) > truth.held_out
+        if found and more:
+            self.doubted[reply.metadata.src_node_id] = found
+        if found or not self.trained or self.metric.counts_right:
+            return found
+        return extras.odd_sums(reply.content, self.metric, told["held-out"] * self.answers)
 
     def _odd_vectors(self, reply: Message, sent: object) -> str | None:
         """Put vectors back into a reply that they were taken from, if they are as expected."""
         if self.vectors is not None and isinstance(sent, ArrayRecord):
             reply.content[records.VECTORS] = sent
-            return _odd_tensors(sent, self.vectors)
+            return npy.odd(sent, self.vectors)
         return None if self.vectors is None else f"reply lacks {records.VECTORS}"
 
     def _too_far(self, reply: Message) -> str | None:
@@ -221,43 +237,9 @@ def fault(
         counts = tuple(name for name in counts if name not in records.RIGHT)
     if {key: type(record) for key, record in reply.content.items()} != kinds:
         return f"reply holds {sorted(reply.content)}, expected {' and '.join(kinds)}"
-    odd = _odd_figure(metrics, partition, counts, measures) or _odd_tensors(arrays, like)  # pyrefly: ignore
-    odd = odd or (None if layers is None else _odd_signals(reply.content, layers))
-    return odd or (_odd_scores(reply.content) if records.SCORES in kinds else None)
-
-
-def _odd_scores(content: RecordDict) -> str | None:
-    record: dict = dict(content[records.SCORES])
-    if record.keys() != (expected := {records.SHAPE, *records.SCORED}):
-        return f"scores {sorted(record.keys() ^ expected)[:3]} are missing or unknown"
-    shape = record[records.SHAPE]
-    sound = isinstance(shape, list) and all(isinstance(n, int) and n >= 0 for n in shape)
-    if not (sound and math.prod(shape) <= _MOST_SUMS):
-        return f"scores: {records.SHAPE}={shape!r}, expected at most {_MOST_SUMS:,} numbers"
-    for key in records.SCORED:
-        values = record[key]
-        if not isinstance(values, list) or len(values) != math.prod(shape):
-            found = f"{len(values)} values" if isinstance(values, list) else repr(values)
-            return f"scores: {key} is {found}, expected {math.prod(shape)} numbers"
-    return None
-
-
-def _odd_signals(content: RecordDict, layers: int) -> str | None:
-    record: dict = dict(content[records.SIGNALS])
-    if record.keys() != (expected := {records.IMAGES, *records.LAYER}):
-        return f"signals {sorted(record.keys() ^ expected)[:3]} are missing or unknown"
-    images, held = record[records.IMAGES], records.figures(content)["held"]
-    if not isinstance(images, int) or not 1 <= images <= held:
-        return f"signals: {records.IMAGES}={images!r}, expected a whole number from 1 to {held}"
-    for key in records.LAYER:
-        values = record[key]
-        if not isinstance(values, list) or len(values) != layers:
-            found = f"{len(values)} values" if isinstance(values, list) else repr(values)
-            return f"signals: {key} is {found}, expected {layers} numbers"
-        most = 1 if key == "dead" else math.inf
-        if odd := [v for v in values if v < 0 or v > most]:  # NaN stands for what there is not
-            return f"signals: {key}={odd[0]:g}, expected a number from 0 to {most:g}"
-    return None
+    odd = _odd_figure(metrics, partition, counts, measures) or npy.odd(arrays, like)  # pyrefly: ignore
+    odd = odd or (None if layers is None else extras.odd_signals(reply.content, layers))
+    return odd or (extras.odd_scores(reply.content) if records.SCORES in kinds else None)
 
 
 def _odd_figure(
@@ -278,23 +260,4 @@ def _odd_figure(
     for name in measures:
         if not isinstance(metrics[name], int | float):
             return f"{name}={metrics[name]!r}, expected a number"
-    return None
-
-
-def _odd_tensors(arrays: ArrayRecord, like: ArrayRecord) -> str | None:
-    if arrays.keys() != like.keys():
-        return f"tensors {sorted(arrays.keys() ^ like.keys())[:3]} are missing or unknown"
-    for name, array in arrays.items():
-        try:
-            found = npy.unpack(array)
-        except Exception as error:
-            return f"{name} can't be read: {in_words(error)}"
-        if npy.begin(array) != npy.begin(like[name]):
-            wanted = npy.unpack(like[name])
-            if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
-                return (
-                    f"{name} is {found.dtype} {found.shape}, expected {wanted.dtype} {wanted.shape}"
-                )
-        if not np.isfinite(found).all():
-            return f"{name} holds values that are not finite"
     return None

@@ -94,13 +94,15 @@ def load_model(
         >>> images = torch.zeros(2, *model.shape, dtype=torch.uint8)  # doctest: +SKIP
         >>> [model.classes[k] for k in model(images).argmax(1)]  # doctest: +SKIP
     """
-    journal = Journal(Path(folder))
+    journal, kept = Journal(Path(folder)), {"last": MODEL, "best": BEST}
+    if which not in kept:
+        raise ConfigError(f"which={which!r}, expected 'last' or 'best'")
     if not (journal.folder / EXPERIMENT).is_file():
         raise ConfigError(f"{folder} holds no run: it has no {EXPERIMENT}")
     knobs = Experiment.from_flat(journal.header()["knobs"]).replace({"device": "cpu"})
-    tensors, about = journal.network({"last": MODEL, "best": BEST}[which])
+    tensors, about = journal.network(kept[which])
     if not about:  # a run from before this was kept
-        about = describe(knobs, load(knobs.data.name))
+        about = describe(knobs, load(knobs))
     shape, classes = tuple(about["shape"]), tuple(about["classes"])
     if moments is None and about["mean"] is not None:
         moments = about["mean"], about["std"]

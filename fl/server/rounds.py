@@ -5,16 +5,17 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fl import fleet
 from fl.config import Experiment
 from fl.data import Dataset, validation
-from fl.messages import client_state, records
+from fl.messages import client_state, faults, records
 from fl.nn import fixed_in, moments, statistics
-from fl.server.failures import nobody_trained
-from fl.server.journal import BEST, ERRORS, Arrays, Checkpoint, Journal, best_of
+from fl.server.failures import keep_failures, stop_at_failure, too_few
+from fl.server.journal import BEST, Arrays, Checkpoint, Journal, best_of
 from fl.server.nodes import Nodes, Runtime
 from fl.server.replies import Replies
 from fl.server.result import ending
@@ -98,6 +99,8 @@ class Rounds:
         self.setting, self.knobs, self.network = setting, setting.knobs, setting.network
         self.dataset, self.strategy = setting.dataset, setting.strategy
         self.objective = objective(self.knobs)
+        masks = self.knobs.component("task.kind")  # a user's task may have an answer for each pixel
+        self.answers = prod(self.dataset.shape[1:]) if masks else 1
         self.nodes, self.journal, self.runtime, self.tell = nodes, journal, runtime, tell
         self.monitor = SignalMonitor(self.knobs, self.network) if self.knobs.signals.every else None
         self.validation = self.dataset.train.only(validation(self.knobs))
@@ -134,6 +137,7 @@ class Rounds:
         self.nodes.ready()
         # Select.
         signals = self.monitor.round(number, start) if self.monitor else None
+        before = self.strategy.state() if self.knobs.round.min_replies else {}
         selected = self._select(number, start, signals)
         replies, sent = selected.replies, selected.sent
         # Train, check and aggregate: each reply as it comes, in the order of the requests.
@@ -143,10 +147,12 @@ class Rounds:
                 if signals:
                     signals.take(reply)
                 fold.add(reply)
-        mean, figures = fold.result()
+                del reply  # else two are in memory while the next one is made
+        enough = len(replies.accounts) >= self.knobs.round.min_replies
+        mean, figures = fold.result() if enough else (None, None)
         model = records.unpack_arrays(mean) if mean is not None else start
-        model, measured = self._recalibrated(number, model, replies)
-        self._tell_failures(number, replies)
+        model, measured = self._recalibrated(number, model, replies) if enough else (model, 0)
+        self._settle(number, replies, None if enough else before)
         line = {
             "round": number,
             "train_loss": records.finite(figures["loss"]) if figures is not None else None,
@@ -155,8 +161,8 @@ class Rounds:
             "simulated_seconds": fleet.round_seconds(self.knobs, selected.works),
             "bytes_down": selected.bytes_down + records.size(replies.like) * measured,
         }
-        for node, reason in replies.silent.items():
-            self.nodes.mark_unavailable(node, reason)
+        for node, reason in {**replies.silent, **replies.doubted}.items():
+            self.nodes.mark_unavailable(node, reason)  # until it has said who it is
         # Evaluate and commit: at once, or while clients are at the next round.
         states = self.runtime.changed_states()
         remembered = self.strategy.state()
@@ -168,14 +174,17 @@ class Rounds:
         """Let the strategy ask clients, and leave out whom the fleet's schedule loses."""
         arrays, present = records.pack_arrays(start), self._present()
         config = signals.config if signals else ConfigRecord()
-        grid = self.nodes.grid
-        messages = list(self.strategy.configure_train(number, arrays, config, grid))
-        layers = signals.layers if signals else None
-        replies = self._replies(arrays, layers=layers, vectors=self.strategy.expected)
+        messages = list(self.strategy.configure_train(number, arrays, config, self.nodes.grid))
+        layers, vectors = signals.layers if signals else None, self.strategy.expected
+        replies = self._replies(arrays, layers=layers, vectors=vectors)
         receivers = [message.metadata.dst_node_id for message in messages]
-        works = [self._work(replies.partition_of[node], number) for node in receivers]
+        asked = [replies.partition_of[node] for node in receivers]
+        works = [self._work(partition, number) for partition in asked]
+        replies.truths = {p: self.nodes.truth(p, partial(self._work, p, number)) for p in asked}
         lost = {node: work.lost for node, work in zip(receivers, works, strict=True) if work.lost}
         replies.refuse(lost)
+        if self.knobs.faults.kind != "none":
+            present |= faults.told(asked, works)
         sent = [message for message in messages if message.metadata.dst_node_id not in lost]
         return Selected(sent, works, replies, present)
 
@@ -200,6 +209,8 @@ class Rounds:
         self.written |= dict.fromkeys(states, number)
         checkpoint = Checkpoint(number, trained.model, dict(self.written), trained.strategy)
         accounts = [{**account, "round": number} for account in trained.accounts]
+        if self.knobs.faults.kind != "none":
+            faults.mark(accounts, trained.line)
         self.journal.commit(line, accounts, checkpoint, states, lines)
         self.lines.append(line)
         self._keep_best(trained.model)
@@ -216,58 +227,60 @@ class Rounds:
     def _answers(self, messages: Sequence[Message]) -> Generator[Message]:
         """Send messages, and yield replies as they come."""
         if messages:
-            reply = self.knobs.devices.reply
-            yield from self.nodes.grid.send_and_receive(messages, timeout=reply)
+            coming = self.nodes.grid.send_and_receive(messages, timeout=self.knobs.devices.reply)
+            if self.knobs.faults.kind == "duplicate":
+                coming = faults.doubled(coming, messages, self.knobs, self.nodes.nodes)
+            yield from coming
 
     def _replies(self, like: ArrayRecord, **expected: object) -> Replies:
         partition_of = {node: partition for partition, node in self.nodes.nodes.items()}
         bounds = {"seconds": self.knobs.devices.reply, "most": self.knobs.strategy.max_norm}
-        expected["metric"] = self.objective.metrics[0]
+        expected |= {"metric": self.objective.metrics[0], "answers": self.answers}
         return Replies(like, partition_of, **bounds, **expected)  # pyrefly: ignore
 
     def _present(self) -> dict:
         """Return how many clients can be asked, and why the others can't."""
         return {"devices": len(self.nodes.nodes), "left_out": self.nodes.absent()}
 
-    def _work(self, partition: int, number: int) -> fleet.Work:
-        """Return what the fleet's schedule says of a client."""
-        images = self.nodes.members[partition].images
-        return fleet.work(self.knobs, partition, number, max(images, 1))
+    def _work(self, partition: int, number: int, images: int | None = None) -> fleet.Work:
+        """Return what the fleet's schedule says of a client, with as many images as it said."""
+        held = self.nodes.members[partition].images if images is None else images
+        return fleet.work(self.knobs, partition, number, max(held, 1))
 
-    def _tell_failures(self, number: int, replies: Replies) -> None:
-        """Keep the tracebacks of clients; of a simulation that has a bug, end it.
+    def _settle(self, number: int, replies: Replies, before: Arrays | None) -> None:
+        """Keep what clients failed of, and end the run if that asks for it.
+
+        `before` is the strategy's state before a round with too few replies, which it has again.
 
         Raises:
-            RunFailed: this is a simulation, no client could train, and exceptions are why.
+            RunFailed: no client could train because of exceptions, or one failed that may not.
         """
-        if not self.nodes.simulated:
-            return  # a device's exception costs the device; its reason is in the round's line
-        useless = not replies.accounts
-        for partition, failure in replies.failures.items():
-            if failure.bug or useless:
-                text = failure.trace or failure.reason
-                self.journal.keep_error(number, f"client-{partition}", text)
-        # A client that holds no images can't train, and that is no mistake.
-        tried = {p: f for p, f in replies.failures.items() if self.nodes.members[p].images}
-        if useless and tried:
-            raise nobody_trained(number, tried, self.journal.folder / ERRORS)
+        if replies.failures and self.nodes.simulated:  # a device's exception costs the device
+            images = {partition: told.images for partition, told in self.nodes.members.items()}
+            keep_failures(self.journal, number, replies.failures, not replies.accounts, images)
+        if before is not None:
+            self.strategy.restore(before)
+            replies.refused += too_few(replies.accounts, self.knobs.round.min_replies)
+            replies.accounts.clear()
+            replies.scores.clear()
+        if self.knobs.round.on_failure == "stop":
+            stop_at_failure(number, replies.refused, replies.failures)
 
     def _recalibrated(self, number: int, model: Arrays, replies: Replies) -> tuple[Arrays, int]:
         """With `state.bn=recalibrate`, let the round's clients measure BatchNorm's statistics.
 
         Returns the network with their statistics pooled, and how many clients were asked.
         """
-        state = self.knobs.state
+        state, module = self.knobs.state, self.network.module
         if state.bn != "recalibrate" or not replies.accounts or fixed_in(state, number):
             return model, 0
-        module = self.network.module
         like = records.pack_arrays({name: model[name] for name in statistics(module)})
-        config = ConfigRecord({records.ROUND: number})
-        arrays = records.pack_arrays(model)
+        arrays, config = records.pack_arrays(model), ConfigRecord({records.ROUND: number})
         content = RecordDict({records.ARRAYS: arrays, records.CONFIG: config})
         asked = [self.nodes.nodes[account["partition"]] for account in replies.accounts]
         questions = [Message(content, node, records.RECALIBRATE) for node in asked]
         measured, pooled = self._replies(like, trained=False), Mean(moments(module))
+        measured.truths = replies.truths
         with closing(self._answers(questions)) as coming:
             for reply in measured.good(coming, questions):
                 arrays = records.unpack_arrays(records.network_in(reply.content))

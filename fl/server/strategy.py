@@ -30,7 +30,13 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
         ConfigError: the strategy is none, or not private; or the noise could be repeated by devices
             that hold images of their own.
     """
-    strategy = strategy_of(knobs)
+    privacy, strategy = knobs.privacy, strategy_of(knobs)
+    noisy = privacy.noise or privacy.per_example_noise
+    if privacy.noise_from == "seed" and noisy and not nodes.simulated:
+        raise ConfigError(
+            "privacy.noise-from=seed: all devices know the seed and could take the noise off; set "
+            "privacy.noise-from=system"
+        )
     sampler = Sampler(
         clients=knobs.sampling.clients,
         nodes=nodes.nodes,
@@ -40,8 +46,8 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
     if strategy is None:
         return _facade(knobs, sampler, network, pooled)
-    average = Averaging(sampler, moments=pooled, uniform=knobs.privacy.kind != "none")
-    mean = _private(knobs, nodes, network, average) if average.uniform else average
+    average = Averaging(sampler, moments=pooled, uniform=privacy.kind != "none")
+    mean = _private(knobs, network, average) if average.uniform else average
     if type(strategy) in _MEANS:
         return mean
     names, shapes = zip(*((part.name, part.shape) for part in network.segments), strict=True)
@@ -71,14 +77,9 @@ def _facade(
         raise ConfigError(f"strategy.kind={kind}: {error}") from None
 
 
-def _private(knobs: Experiment, nodes: Nodes, network: FlatNetwork, average: Averaging) -> Private:
+def _private(knobs: Experiment, network: FlatNetwork, average: Averaging) -> Private:
     """Return an average that is as private as the knobs want it."""
     privacy = knobs.privacy
-    if privacy.noise_from == "seed" and privacy.noise and not nodes.simulated:
-        raise ConfigError(
-            "privacy.noise-from=seed: all devices know the seed and could take the noise off; set "
-            "privacy.noise-from=system"
-        )
 
     def noise(number: int) -> np.random.Generator:
         if privacy.noise_from == "system":

@@ -104,7 +104,10 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
     level = _level(knobs, network)
     at_once = min(max(lanes * workers, held), sampled)
     together = {"engine": "vectorized", "vectorized.lanes": lanes, "vectorized.level": level}
-    return Choice(knobs.replace(together), workers, at_once, f"{lanes} lanes, {level}")
+    why = f"{lanes} lanes, {level}"
+    if knobs.privacy.per_example_clip:
+        why += "; gradients of single examples have no other level"
+    return Choice(knobs.replace(together), workers, at_once, why)
 
 
 def _why_alone(knobs: Experiment) -> str | None:
@@ -193,7 +196,7 @@ def _most_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int
         return mean_loss(outputs, first.expand(size, *first.shape[1:]))
 
     before = network.state()  # looking at a pass moves statistics
-    memory //= workers
+    memory //= workers * (size if knobs.privacy.per_example_clip else 1)  # rows of weights a lane
     lanes = gpu_memory.lanes_that_fit(network, data.form, size, passes, memory, loss)
     network.load(before)
     return lanes
@@ -217,7 +220,7 @@ def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
     Each size of batch is compiled by itself, and with BatchNorm every client's last one has its
     own.
     """
-    level = knobs.vectorized.level
+    level = "eager" if knobs.privacy.per_example_clip else knobs.vectorized.level
     if level in ("eager", "traced"):
         return level
     if _on_gpu(network):

@@ -1,5 +1,6 @@
 """The nodes of a simulation: Flower's Grid without a network."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
@@ -83,6 +84,7 @@ class SimulatedGrid(Grid, Runtime, ABC):
         for reply in answers:
             self._changed.add(reply.metadata.src_node_id)
             yield reply
+            del reply  # else two are in memory while the next one is made
 
     def changed_states(self) -> Mapping[int, RecordDict]:
         """Return the states, by partition id, of clients called since the last time.
@@ -140,6 +142,10 @@ class InlineGrid(SimulatedGrid):
     ) -> None:
         super().__init__(knobs)
         self.app, self.at_once, self.catch = app, at_once, catch
+        self.at_work: tuple[float, Sequence[Request]] | None = None
+        """Since when which requests are answered; None where none are."""
+        self.longest = 0.0
+        """Seconds that answering them took at most."""
 
     def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
         """Yield a reply per request, in their order."""
@@ -147,8 +153,12 @@ class InlineGrid(SimulatedGrid):
             yield from called(self.app, requests)
             return
         for begin in range(0, len(requests), self.at_once):
-            messages, contexts = zip(*requests[begin : begin + self.at_once], strict=True)
-            yield from task.answer(messages, contexts, catch=self.catch)
+            chunk = requests[begin : begin + self.at_once]
+            self.at_work = (began := time.monotonic()), chunk
+            replies = task.answer(*zip(*chunk, strict=True), catch=self.catch)
+            self.at_work, self.longest = None, max(self.longest, time.monotonic() - began)
+            yield from replies
+            del replies  # they would stay in memory while the next clients are trained
 
 
 def called(app: ClientApp, requests: Sequence[Request]) -> Iterator[Message]:

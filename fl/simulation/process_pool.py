@@ -1,7 +1,7 @@
 """Worker processes on this machine, with one thread each.
 
 Requests and replies pass through shared memory, chunks and everything small through pipes.
-`fl.simulation.shared_memory` says how long its buffers live.
+`fl.simulation.workers.shared_memory` says how long its buffers live.
 """
 
 import multiprocessing
@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import resource_tracker
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -20,12 +21,17 @@ from flwr.app import RecordDict
 
 from fl.reproducibility.determinism import prepare_process
 from fl.simulation.pickling import Pieces, unpack
-from fl.simulation.shared_memory import NOWHERE, Location, Reader, SharedBuffer, send
-from fl.simulation.worker_pool import WorkerReply, train_chunk
+from fl.simulation.worker_pool import WorkerReply
+from fl.simulation.workers.chunks import train_chunk
+from fl.simulation.workers.shared_memory import SharedBuffer, receive
 
 
-def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, Connection]:
+def start(
+    target: Callable[..., None], *arguments: object, parent: bool = False
+) -> tuple[BaseProcess, Connection]:
     """Start a process that calls `target(pipe, *arguments)`; returns it and our end of the pipe.
+
+    A `parent` may start processes of its own, and Python waits for it to end; others it ends.
 
     The process has one torch thread and ignores Ctrl-C, which its parent handles. It ends as soon
     as its parent does, even in the middle of its work: if it went on, it would hold the pipes and
@@ -34,9 +40,8 @@ def start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess,
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fresh interpreter reads it as it loads torch
     processes = multiprocessing.get_context("fork" if _can_fork() else "spawn")
     ours, theirs = processes.Pipe()
-    resource_tracker.ensure_running()  # here, so that all processes share one
     given = (target, theirs, *arguments)
-    process = processes.Process(target=_begin, args=given, daemon=True)  # pyrefly: ignore
+    process = processes.Process(target=_begin, args=given, daemon=not parent)  # pyrefly: ignore
     # A child inherits the handler, so there is no moment in which Ctrl-C would end it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -58,6 +63,7 @@ def _can_fork() -> bool:
     if sys.platform != "linux" or torch.cuda.is_initialized():
         return False
     pythons = {str(thread.native_id) for thread in threading.enumerate()}
+    pythons.add(str(threading.get_native_id()))  # in a fork, Python 3.11 knows its parent's
     return pythons.issuperset(os.listdir("/proc/self/task"))
 
 
@@ -87,17 +93,16 @@ class ProcessPool:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._buffer, self._location = SharedBuffer(), NOWHERE
-        self._request: Pieces = []
+        self._buffer, self._request = SharedBuffer(), _Request()
         self._workers = [_Worker() for _ in range(size)]
         self._busy: set[int] = set()
 
     def broadcast(self, request: Pieces) -> None:
         """Write a request to shared memory, once for all workers, and replace those that died."""
-        self._location, self._request = self._buffer.write(request), request
+        self._request = _Request(request, self._buffer.write(request))
         for number, worker in enumerate(self._workers):
             if worker.process.is_alive():
-                worker.broadcast(self._location, request)
+                worker.broadcast(self._buffer, self._request)
             else:
                 worker.close()
                 self._replace(number)
@@ -107,19 +112,34 @@ class ProcessPool:
         self._busy.add(worker)
         self._workers[worker].submit(chunk)
 
-    def wait(self) -> WorkerReply:
+    def since(self, worker: int) -> float | None:
+        """Return when a busy worker began with its chunk; None while it is still starting."""
+        one = self._workers[worker]
+        return max(one.given, one.ready) if one.ready else None
+
+    def wait(self, timeout: float | None = None) -> WorkerReply | None:
         """Wait until any busy worker is done or dead; one that is dead is replaced."""
         pipes = {self._workers[number].pipe: number for number in self._busy}
-        pipe = wait(list(pipes))[0]
-        number = pipes[pipe]  # pyrefly: ignore
-        self._busy.remove(number)
-        worker = self._workers[number]
-        try:
-            return WorkerReply(number, worker.receive())
-        except (EOFError, OSError):  # the pipe's other end is closed: the process has ended
-            reason = worker.close()
-        self._replace(number)
-        return WorkerReply(number, reason=reason)
+        for pipe in wait(list(pipes), timeout):
+            number = pipes[pipe]  # pyrefly: ignore
+            worker = self._workers[number]
+            try:
+                if not worker.ready:
+                    worker.begun()
+                    continue
+                reply = worker.receive()
+            except (EOFError, OSError):  # the pipe's other end is closed: the process has ended
+                return WorkerReply(number, reason=self.end(number))
+            self._busy.remove(number)
+            return WorkerReply(number, reply)
+        return None
+
+    def end(self, worker: int) -> str:
+        """End a busy worker and start another in its place; returns how it ended."""
+        self._busy.remove(worker)
+        reason = self._workers[worker].close()
+        self._replace(worker)
+        return reason
 
     def cancel(self) -> None:
         """End all busy workers; the next broadcast starts others in their places."""
@@ -129,18 +149,26 @@ class ProcessPool:
 
     def _replace(self, number: int) -> None:
         self._workers[number] = _Worker()
-        if self._request:
-            self._workers[number].broadcast(self._location, self._request)
+        if self._request.pieces:
+            self._workers[number].broadcast(self._buffer, self._request)
 
     def processes(self) -> list[int]:
         """Return the process ids."""
         return [worker.process.pid or 0 for worker in self._workers]
 
     def close(self) -> None:
-        """Kill the processes, which hold nothing that would be lost, and unlink the memory."""
+        """Kill the processes, which hold nothing that would be lost, and free the memory."""
         for worker in self._workers:
             worker.close()
         self._buffer.close()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is broadcast, and how much of it is in the pool's buffer."""
+
+    pieces: Pieces = field(default_factory=list)
+    written: int | None = None
 
 
 class _Worker:
@@ -148,29 +176,37 @@ class _Worker:
 
     def __init__(self) -> None:
         self.process, self.pipe = start(_serve)
-        self.reader = Reader()
+        self.ready = 0.0
+        """When it said that it is there; 0 before."""
+        self.given = 0.0
+        """When it got its last chunk."""
 
-    def broadcast(self, location: Location, request: Pieces) -> None:
+    def broadcast(self, buffer: SharedBuffer, request: _Request) -> None:
         """Tell where the request is that the next chunks refer to."""
         with suppress(OSError):  # `ProcessPool.wait` finds out that the process has ended
             self.pipe.send(None)
-            send(self.pipe, location, request)
+            buffer.send(self.pipe, request.written, request.pieces)
 
     def submit(self, chunk: bytes) -> None:
         """Send a chunk."""
+        self.given = time.monotonic()
         with suppress(OSError):
             self.pipe.send(chunk)
 
+    def begun(self) -> None:
+        """Take note that the process is there; it says so once."""
+        self.pipe.recv()
+        self.ready = time.monotonic()
+
     def receive(self) -> memoryview:
         """Return the replies to a chunk."""
-        return self.reader.receive(self.pipe)
+        return receive(self.pipe)
 
     def close(self) -> str:
-        """End the process and unlink its memory; returns its exit code in words."""
+        """End the process; returns its exit code in words."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
-        self.reader.take_over()
         return f"exit code {self.process.exitcode}"
 
 
@@ -181,14 +217,15 @@ def _serve(pipe: Connection) -> None:
     while this process works on the next, but has read it before it submits the next but one.
     """
     prepare_process()
-    request, reader, buffers = RecordDict(), Reader(), [SharedBuffer(), SharedBuffer()]
+    request, buffers = RecordDict(), [SharedBuffer(), SharedBuffer()]
+    pipe.send(None)  # it is there, and a deadline begins
     while True:
         chunk = pipe.recv()
         if chunk is None:  # a broadcast
-            with reader.receive(pipe) as packed:
+            with receive(pipe) as packed:
                 request = unpack(packed)
         else:
             replies = train_chunk(chunk, request)
-            send(pipe, buffers[0].write(replies), replies)
+            buffers[0].send(pipe, buffers[0].write(replies), replies)
             del replies  # the networks would stay in memory while the next chunk is trained
             buffers.reverse()

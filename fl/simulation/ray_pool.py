@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import socket
+import time
 
 import numpy as np
 import ray
@@ -18,7 +19,8 @@ from fl.config.parsing import ConfigError
 from fl.reproducibility import determinism
 from fl.reproducibility.provenance import code_hash
 from fl.simulation.pickling import Pieces, unpack
-from fl.simulation.worker_pool import WorkerReply, train_chunk
+from fl.simulation.worker_pool import WorkerReply
+from fl.simulation.workers.chunks import train_chunk
 
 _ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
@@ -55,6 +57,10 @@ class RayPool:
         self._request, self._number = ray.put(None), 0
         self._busy: dict[ray.ObjectRef, int] = {}
         self._dead: set[int] = set()
+        self._given = [0.0] * self.size
+        """When each actor got its last chunk."""
+        self._starting: dict[ray.ObjectRef, int] = {}
+        """What an actor answers as soon as it is there."""
         self._actors = [_start(cores=1) for _ in range(self.size)]
         try:
             self._compare_code()
@@ -69,25 +75,41 @@ class RayPool:
         self._request = ray.put(packed)  # pyrefly: ignore
         self._number += 1
         for worker in self._dead:
-            self._actors[worker] = _start(cores=0)
+            self._replace(worker)
         self._dead.clear()
 
     def submit(self, worker: int, chunk: bytes) -> None:
         """Send an idle actor a chunk."""
         replies = self._actors[worker].train.remote(self._number, self._request, chunk)
-        self._busy[replies] = worker
+        self._busy[replies], self._given[worker] = worker, time.monotonic()
 
-    def wait(self) -> WorkerReply:
+    def since(self, worker: int) -> float | None:
+        """Return when a busy actor began with its chunk; None while it is still starting."""
+        return None if worker in self._starting.values() else self._given[worker]
+
+    def wait(self, timeout: float | None = None) -> WorkerReply | None:
         """Wait until any busy actor is done or dead; one that is dead is replaced."""
-        (done, *_), _ = ray.wait(list(self._busy))
-        worker = self._busy.pop(done)
+        done, _ = ray.wait([*self._busy, *self._starting], timeout=timeout)
+        if not done:
+            return None
+        if (worker := self._starting.pop(done[0], None)) is not None:
+            self._given[worker] = time.monotonic()
+            return None
+        worker = self._busy[done[0]]
         try:
-            return WorkerReply(worker, memoryview(ray.get(done)))
+            replies = memoryview(ray.get(done[0]))
         except RayError as error:
-            ray.kill(self._actors[worker])
-            # It reserves no core, since that of the dead one may have gone with its machine.
-            self._actors[worker] = _start(cores=0)
+            self.end(worker)
             return WorkerReply(worker, reason=str(error).splitlines()[0])
+        del self._busy[done[0]]
+        return WorkerReply(worker, replies)
+
+    def end(self, worker: int) -> str:
+        """End a busy actor and start another in its place; returns how it ended."""
+        self._busy = {reply: busy for reply, busy in self._busy.items() if busy != worker}
+        ray.kill(self._actors[worker])
+        self._replace(worker)
+        return "its actor was killed"
 
     def cancel(self) -> None:
         """End all busy actors; the next broadcast starts others in their places."""
@@ -95,6 +117,12 @@ class RayPool:
             ray.kill(self._actors[worker])
             self._dead.add(worker)
         self._busy.clear()
+
+    def _replace(self, worker: int) -> None:
+        # It reserves no core, since that of a dead one may have gone with its machine.
+        self._actors[worker] = _start(cores=0)
+        self._starting = {there: n for there, n in self._starting.items() if n != worker}
+        self._starting[self.process(worker)] = worker
 
     def process(self, worker: int) -> ray.ObjectRef:
         """Return an actor's process id, for `ray.get`."""

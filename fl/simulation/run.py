@@ -1,22 +1,29 @@
 """A simulation from start to end: who trains the clients, and the rounds that are played."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
+
+import platformdirs
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.data.own.keeping import SCHEME
 from fl.reproducibility.determinism import hidden_from_gc, prepare_process
 from fl.reproducibility.provenance import cores
+from fl.reproducibility.temporary import remove_leftovers
 from fl.server.app import OpenRun, play, prepare, replay
+from fl.server.contents import Found
 from fl.server.failures import EXPECTED, ClientsFailed, Failure
-from fl.server.journal import Found, Journal
+from fl.server.journal import Journal
 from fl.server.opening import opened
 from fl.server.watching.callback import Audience, Callback
 from fl.simulation.engine import Choice, choose
 from fl.simulation.grid import InlineGrid, SimulatedGrid
 from fl.simulation.process_pool import ProcessPool
 from fl.simulation.worker_pool import PoolGrid, WorkerPool
+from fl.simulation.workers.clock import Clock, watched
+from fl.training.estimate import check_workers
 
 
 def run(
@@ -47,6 +54,7 @@ def run(
         command: how to repeat it, for `experiment.json`.
     """
     prepare_process()  # before anything starts a pool of threads, which would forbid forks
+    clear_cache()
     with opened(journal, knobs, resume) as found, Audience(callbacks, as_is=debug) as audience:
         if found.result:
             return replay(journal, knobs, found, audience)
@@ -56,9 +64,14 @@ def run(
                 "--debug trains one client after another, and this run began with "
                 f"engine={begun['engine']}; choose another folder"
             )
+        if debug and knobs.round.deadline:
+            raise ConfigError(
+                f"--debug trains in this process, where round.deadline={knobs.round.deadline:g} "
+                "can end no client; add --set round.deadline=0"
+            )
         if debug:
             begun, workers, pool = {"engine": "sequential"}, 1, None
-        asked = pool.size if pool else workers or recorded
+        asked = pool.size if pool else check_workers(workers or recorded)
         prepared = prepare(knobs, found.checkpoint is not None)
         choice = choose(replace(prepared, knobs=knobs.replace(begun)), asked)
         started_by = {
@@ -67,8 +80,16 @@ def run(
             "engine": choice.told,
         }
         this = OpenRun(prepared, journal, found, started_by)
-        with hidden_from_gc(), _grid(choice, pool, debug) as grid, _kept(journal, debug):
+        clock = Clock(knobs.round.deadline, str(journal.folder))
+        with hidden_from_gc(), _grid(choice, pool, clock, debug) as grid, _kept(journal, debug):
             return play(this, grid, audience)
+
+
+def clear_cache() -> None:
+    """Remove what processes that were killed left in the user's cache, and nobody will finish."""
+    cache = platformdirs.user_cache_path("fednf")
+    for place in (cache, cache / SCHEME):
+        remove_leftovers(place)
 
 
 @contextmanager
@@ -97,13 +118,20 @@ def _begun(found: Found) -> tuple[dict, int | None]:
 
 
 @contextmanager
-def _grid(choice: Choice, pool: WorkerPool | None, debug: bool) -> Iterator[SimulatedGrid]:
-    """Give the grid on which a choice is carried out."""
+def _grid(
+    choice: Choice, pool: WorkerPool | None, clock: Clock, debug: bool
+) -> Iterator[SimulatedGrid]:
+    """Give the grid on which a choice is carried out.
+
+    With a deadline, one worker is a process of its own: what hangs in this one, nothing can end.
+    """
     if pool:
-        yield PoolGrid(choice, pool)
-    elif choice.workers == 1:
+        yield PoolGrid(choice, pool, clock)
+    elif choice.workers == 1 and not clock.deadline:
         at_once = choice.at_once if choice.knobs.engine == "vectorized" else 1
-        yield InlineGrid(choice.knobs, at_once=at_once, catch=not debug)
+        grid = InlineGrid(choice.knobs, at_once=at_once, catch=not debug)
+        with nullcontext() if debug else watched(grid, clock):
+            yield grid
     else:
         with closing(ProcessPool(choice.workers)) as processes:
-            yield PoolGrid(choice, processes)
+            yield PoolGrid(choice, processes, clock)

@@ -1,7 +1,6 @@
 """A study: a question, and the experiments whose results answer it."""
 
 import itertools
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +12,12 @@ from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value
 from fl.config.renamed import modernize
 from fl.nn import relevant
-from fl.reproducibility.files import write_whole
+from fl.reproducibility.checking import read_json
+from fl.reproducibility.files import write_json
+from fl.reproducibility.temporary import remove_leftovers
 from fl.server.app import prepare
-from fl.server.journal import CHECKPOINT, EXPERIMENT, Journal
+from fl.server.contents import CHECKPOINT, EXPERIMENT, readable
+from fl.server.journal import Journal
 from fl.server.opening import check, differences
 
 STUDY = "study.json"
@@ -91,6 +93,7 @@ class Study:
         if (there := _name_in(folder / STUDY)) not in (None, self.name):
             raise ConfigError(f"{folder} holds the study {there}; choose another folder")
         told = self._told(folder)
+        remove_leftovers(folder)
         for name, experiment in zip(self.folders(), self.experiments, strict=True):
             check(Journal(folder / name), experiment, resume=True)
             prepare(experiment, (folder / name / CHECKPOINT).exists())
@@ -101,7 +104,7 @@ class Study:
             "published": self.published,
             "runs": {n: e.rounds for n, e in zip(self.folders(), self.experiments, strict=True)},
         }
-        write_whole(folder / STUDY, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / STUDY, about)
         return told
 
     def _told(self, folder: Path) -> list[str]:
@@ -169,10 +172,8 @@ def _name_in(path: Path) -> str | None:
     """Return the name in a `study.json`, None where there is no such file."""
     if not path.exists():
         return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["name"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"can't read {path}: {type(error).__name__}: {error}") from None
+    with readable(path):
+        return str(read_json(path)["name"])
 
 
 def _part(key: str, value: object) -> str:

@@ -1,6 +1,6 @@
 """The clients of a round, trained by a pool of workers: processes, or actors on a cluster.
 
-`PoolGrid` cuts a round's requests into chunks. A worker trains one chunk at a time (`train_chunk`).
+`PoolGrid` cuts a round's requests into chunks. A worker trains one at a time (`train_chunk`).
 What all requests of a round share, the global network and the configuration, is broadcast to all
 workers once; a chunk holds the rest. `Dispatch` decides which worker gets which chunk and when.
 The order in which replies come back has no influence on results, since the server sorts them.
@@ -12,25 +12,24 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol, runtime_checkable
 
-from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.app import Context, Error, Message, MessageType
 
 from fl.client import task
 from fl.data import share
 from fl.fleet import work
 from fl.messages import records
-from fl.messages.flower_internals import restore_message
 from fl.nn import resolve_auto
-from fl.server.failures import Failure, RunFailed
+from fl.server.failures import RunFailed
 from fl.simulation.engine import Choice
 from fl.simulation.grid import Request, SimulatedGrid
-from fl.simulation.pickling import Pieces, pack, unpack
+from fl.simulation.pickling import Pieces, pack
 from fl.simulation.pipeline import Pipeline
 from fl.simulation.schedule import longest_first
+from fl.simulation.workers.chunks import Chunk, pack_chunk, read_replies
+from fl.simulation.workers.clock import Clock
 
 _TRIES = 2
 """How many workers may die while they train a chunk, before it is cut up or its client refused."""
-Chunk = Sequence[Request]
-"""The requests that a worker is given at a time."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,22 @@ class WorkerPool(Protocol):
         """Give an idle worker a chunk."""
         ...
 
-    def wait(self) -> WorkerReply:
+    def since(self, worker: int) -> float | None:
+        """Return when, by `time.monotonic`, a busy worker began; None while it is starting."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> WorkerReply | None:
         """Wait until any busy worker is done or dead; it is idle then.
 
         The replies stay valid until this returns the next but one reply of the same worker.
+
+        Returns:
+            None after so many seconds without any, or where a worker has begun.
         """
+        ...
+
+    def end(self, worker: int) -> str:
+        """End a busy worker, which another replaces; returns how it ended, in one line."""
         ...
 
     def cancel(self) -> None:
@@ -80,13 +90,15 @@ class PoolGrid(SimulatedGrid):
     Args:
         choice: how clients are trained.
         pool: the workers.
+        clock: says who takes long, and too long.
     """
 
-    def __init__(self, choice: Choice, pool: WorkerPool) -> None:
+    def __init__(self, choice: Choice, pool: WorkerPool, clock: Clock | None = None) -> None:
         super().__init__(choice.knobs)
         self.knobs, self.at_once = resolve_auto(choice.knobs), choice.at_once
         self.lanes = choice.knobs.engine == "vectorized"
         self.pool, self.pipeline = pool, Pipeline()
+        self.clock = clock or Clock(choice.knobs.round.deadline)
 
     def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
         """Yield a reply per request. If the caller stops early, the pool's work is cancelled."""
@@ -96,7 +108,7 @@ class PoolGrid(SimulatedGrid):
             # Takes less time here than the way to a worker.
             yield from task.answer(*zip(*requests, strict=True))
             return
-        dispatch = Dispatch(self.pool, *self._chunks(requests))
+        dispatch = Dispatch(self.pool, *self._chunks(requests), self.clock)
         try:
             dispatch.start()
             self.pipeline.flush()  # every worker is busy, and this process is free for other work
@@ -145,16 +157,19 @@ class Dispatch:
     A chunk whose worker dies is handed out once more. If that worker dies, too, the chunk is cut
     into its clients, each of which has one try left, alone. A client whose worker dies then is
     refused with the reason. So a client that kills its worker costs nobody else anything.
+    If a deadline passes, a chunk is cut up at once, and a single client refused at once.
 
     Args:
         pool: the workers; all are idle.
         chunks: at least one. They are begun in this order.
         ahead: how many chunks may be begun from the oldest on that is not done. The server takes
             replies in the order of requests, so the others' replies wait for it in memory.
+        clock: says whose deadline has passed.
     """
 
-    def __init__(self, pool: WorkerPool, chunks: Sequence[Chunk], ahead: int) -> None:
-        self.pool, self.chunks, self.ahead = pool, list(chunks), ahead
+    def __init__(self, pool: WorkerPool, chunks: Sequence[Chunk], ahead: int, clock: Clock) -> None:
+        self.pool, self.chunks, self.ahead, self.clock = pool, list(chunks), ahead, clock
+        self.clock.at_work.clear()
         self.waiting = list(range(len(chunks)))
         """The numbers of chunks that nobody has, as a heap: the lowest comes first."""
         self.busy: dict[int, int] = {}
@@ -177,19 +192,37 @@ class Dispatch:
         """
         any_replied, reason = False, ""
         while self.busy:
-            reply = self.pool.wait()
+            reply = self.pool.wait(self.clock.wait(self.pool.since))
+            if reply is None:
+                for late in self._late():
+                    any_replied = True
+                    yield late
+                continue
+            self.clock.end(reply.worker, self.pool.since(reply.worker))
             number, refused = self.busy.pop(reply.worker), None
             if reply.replies is None:
                 refused, reason = self._retry(number), reply.reason
             self._hand_out()  # before the reply is read, so that the worker need not wait for that
             if reply.replies is not None:
-                yield from _read_replies(self.chunks[number], reply.replies)
+                yield from read_replies(self.chunks[number], reply.replies)
                 any_replied = True
             elif refused:
                 error = Error(0, f"{_TRIES} workers died while they trained it: {reason}")
                 yield Message(error, reply_to=refused[0])
         if not any_replied:
             raise RunFailed(f"no worker lived long enough to reply: {reason}")
+
+    def _late(self) -> Iterator[Message]:
+        """End workers whose deadline has passed; yields the refusals of those with one client."""
+        for worker in self.clock.late(self.pool.since):
+            self.pool.end(worker)
+            self.clock.end(worker)
+            number = self.busy.pop(worker)
+            self.deaths[number] = _TRIES - 1
+            if (refused := self._retry(number)) is not None:
+                reason = f"deadline of {self.clock.deadline:g} s passed"
+                yield records.failure(refused[0], records.FAULT, reason)
+        self._hand_out()
 
     def _hand_out(self) -> None:
         """Give idle workers the next chunks, as far ahead as is allowed."""
@@ -198,6 +231,7 @@ class Dispatch:
                 oldest = min([self.waiting[0], *self.busy.values()])
                 if self.waiting[0] < oldest + self.ahead:
                     number = self.busy[worker] = heappop(self.waiting)
+                    self.clock.begin(worker, self.chunks[number])
                     self.pool.submit(worker, pack_chunk(self.chunks[number], self.shared))
 
     def _retry(self, number: int) -> Request | None:
@@ -215,50 +249,3 @@ class Dispatch:
                 self.deaths[alone] = _TRIES - 1
                 heappush(self.waiting, alone)
         return None
-
-
-def pack_chunk(chunk: Chunk, shared: RecordDict) -> bytes:
-    """Write a chunk without the content that its requests share with all others of the round."""
-    parts = [
-        (message.metadata, None if message.content is shared else message.content, context)
-        for message, context in chunk
-    ]
-    return b"".join(pack(parts))
-
-
-def unpack_chunk(packed: bytes, shared: RecordDict) -> Chunk:
-    """Read a chunk, and put the shared content back."""
-    return [
-        (restore_message(metadata, shared if own is None else own), context)
-        for metadata, own, context in unpack(packed)
-    ]
-
-
-def train_chunk(packed: bytes, shared: RecordDict) -> Pieces:
-    """Train the clients of a chunk: this is what a worker does.
-
-    Args:
-        packed: the chunk.
-        shared: what was broadcast.
-
-    Returns:
-        A reply and the state of each client, packed. An error of a single client is a reply. Any
-        other error, such as a network that can't be built, is packed as a `Failure` instead.
-    """
-    try:
-        chunk = unpack_chunk(packed, shared)
-        replies = task.answer(*zip(*chunk, strict=True))
-    except Exception as error:
-        return pack(Failure.of(error))
-    states = [context.state for _, context in chunk]
-    return pack(list(zip(replies, states, strict=True)))
-
-
-def _read_replies(chunk: Chunk, packed: memoryview) -> Iterator[Message]:
-    with packed:  # released as soon as it is read, since the worker will write that memory again
-        found: list[tuple[Message, RecordDict]] | Failure = unpack(packed)
-    if isinstance(found, Failure):
-        raise RunFailed(f"in a worker: {found.reason} ({found.place})", found.short)
-    for (_, context), (reply, state) in zip(chunk, found, strict=True):
-        context.state = state
-        yield reply

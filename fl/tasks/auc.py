@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fl.tasks.metrics import Labels, Metric, Outputs, Sums, rows
+from fl.tasks.metrics import Labels, Metric, Outputs, Sums, odd_counts, rows
 
 
 def _join(first: Sums, second: Sums) -> Sums:
@@ -52,6 +52,11 @@ class AUC(Metric):
         """Return the mean of clients' areas, weighted by their numbers of examples."""
         area, examples = sum(shares)  # pyrefly: ignore
         return float(area / examples) if examples else float("nan")
+
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Name a number of examples that can't be, or an area that is not from 0 to 1."""
+        area, examples = shared
+        return odd_counts(examples, answers) or odd_counts(area, examples)
 
     def per_class(self, sums: Sums) -> list[float]:
         """Return each class's area; NaN where all or no examples have it."""

@@ -64,6 +64,18 @@ class Metric:
         """Return what of a client's sums is sent to the server: of one shape for all clients."""
         return sums
 
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Say what a client's shared sums can't hold, in a few words; None where they can be true.
+
+        Whoever shares a count that is too large would outweigh all others. Without an override
+        nothing is checked.
+
+        Args:
+            shared: what the client shares, of any shape.
+            answers: how many answers of the network they can be of, at most.
+        """
+        return None
+
     def pooled(self, shares: Sequence[Sums]) -> float:
         """Return the metric of all clients whose shared sums these are; there is at least one."""
         return self.value(reduce(self.add, shares))
@@ -101,6 +113,11 @@ class PerExample(Metric):
     def value(self, sums: Sums) -> float:
         """Return the mean."""
         return _ratio(sums[0], sums[1])
+
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Name a count that can't be, and of a fraction a sum larger than it."""
+        total, count = shared
+        return odd_counts(count, answers) or (odd_counts(total, count) if self.fraction else None)
 
 
 class Accuracy(Metric):
@@ -144,6 +161,11 @@ class TopFive(Metric):
         """Return their share."""
         return _ratio(sums[0], sums[1])
 
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Name a count that can't be."""
+        near, count = shared
+        return odd_counts(count, answers) or odd_counts(near, count)
+
 
 class _PerClass(Metric):
     """A mean over classes of what counts of them come to: right, answered and actual (3, C)."""
@@ -163,6 +185,12 @@ class _PerClass(Metric):
     def per_class(self, sums: Sums) -> list[float]:
         """Return each class's value; NaN where it has none."""
         raise NotImplementedError
+
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Name a count that can't be."""
+        right, answered, actual = shared
+        both = torch.minimum(answered, actual)
+        return odd_counts(shared[1:], answers) or odd_counts(right, both)
 
 
 class BalancedAccuracy(_PerClass):
@@ -213,6 +241,15 @@ def decided(outputs: Outputs, labels: Labels) -> Masks:
 def rows(outputs: Tensor) -> Tensor:
     """Return (batch, classes, *space) as (batch · space, classes)."""
     return outputs.movedim(1, -1).reshape(-1, outputs.shape[1])
+
+
+def odd_counts(counts: Tensor, most: int | Tensor) -> str | None:
+    """Name a count that is not from 0 to `most`, or no number; None where all are."""
+    wrong = ~((counts >= 0) & (counts <= most))
+    if not wrong.any():
+        return None
+    bound = torch.as_tensor(most).expand(counts.shape)[wrong][0]
+    return f"a count of {float(counts[wrong][0]):g}, expected 0 to {float(bound):g}"
 
 
 def _ratio(part: int | float | Tensor, whole: int | float | Tensor) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fl.tasks.metrics import Labels, Metric, Outputs, Sums
+from fl.tasks.metrics import Labels, Metric, Outputs, Sums, odd_counts
 from fl.tasks.task import Losses, Task
 
 
@@ -62,6 +62,11 @@ class MAE(Metric):
         """Return each target's error."""
         return (sums[0] / sums[1]).tolist()
 
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Name a count that can't be, or a negative sum of errors."""
+        errors, counts = shared
+        return odd_counts(counts, answers) or _negative(errors)
+
 
 def _merged(first: Sums, second: Sums) -> Sums:
     """Join counts, means and squared deviations of two parts, without subtracting large squares.
@@ -101,6 +106,16 @@ class R2(Metric):
         _, _, squares, errors = sums
         constant = (errors == 0).to(errors)
         return torch.where(squares > 0, 1 - errors / squares, constant).tolist()
+
+    def odd(self, shared: Sums, answers: int) -> str | None:
+        """Name a count that can't be, or a negative sum of squares."""
+        counts, _, squares, errors = shared
+        return odd_counts(counts, answers) or _negative(squares) or _negative(errors)
+
+
+def _negative(sums: Sums) -> str | None:
+    """Name a sum that is negative; one of errors beyond all bounds is none."""
+    return f"a sum of {float(sums.min()):g}, expected 0 or more" if (sums < 0).any() else None
 
 
 def _errors(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from fl.config import Run
 from fl.config.parsing import ConfigError
 from fl.config.run import sha256_of, weights_file
+from fl.reproducibility.checking import Damaged, read_checked
 from fl.reproducibility.errors import in_words
 from fl.training.parameters import FlatNetwork
 
@@ -40,8 +41,11 @@ def start_from(network: FlatNetwork, run: Run) -> None:
             f"{found[:12]}…; put the file back, or choose another folder"
         )
     try:
+        read_checked(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except Damaged as error:
+        raise ConfigError(f"run.start-from={run.start_from}: {path} is damaged: {error}") from None
     except Exception as error:
         raise ConfigError(f"can't read {path} as safetensors: {in_words(error)}") from None
     if said := difference(tensors, network.tensors()):

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fl.config import Client
+from fl.config import Client, Privacy
 from fl.data import Batch, Dataset, Split
-from fl.nn import fixed_statistics, train_without_noise
+from fl.nn import fixed_statistics
 from fl.tasks import PLAIN, Metric, Objective
 from fl.training.parameters import FlatNetwork
+from fl.training.per_example import PerExample
 from fl.training.step import Bound, Correction, Update, Vectors, with_vectors
 
 
@@ -47,7 +48,7 @@ def train(
     batches: Iterable[Batch],
     client: Client,
     correct: Bound | None,
-    mean_loss: Callable[..., Tensor] = PLAIN.mean,
+    mean_loss: Callable[..., Tensor] | PerExample = PLAIN.mean,
     own: Tensor | None = None,
 ) -> Outcome:
     """Train in place: w <- w - lr * d(clip(∇loss + correction) + λw), one step a batch.
@@ -57,7 +58,8 @@ def train(
         batches: inputs and labels; of any size from 1 up.
         client: learning rate, optimizer, clipping.
         correct: the strategy's client half, or None.
-        mean_loss: (outputs, labels) -> the mean loss of a batch.
+        mean_loss: (outputs, labels) -> the mean loss of a batch; or what differentiates it example
+            by example.
         own: the third argument of the loss, see `fl.tasks.Task.own`; None: it has none.
     """
     begun = time.perf_counter()
@@ -68,14 +70,22 @@ def train(
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
     more = () if own is None else (own.to(start.device),)
     network.module.train()
-    for inputs, labels in batches:
+
+    def differentiate(mean_loss: Callable[..., Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         network.gradient.zero_()
         with network.convolving(_pays(inputs, network.grouped)):
             outputs = network.module(inputs.to(start.device))
             loss = mean_loss(outputs, labels.to(start.device), *more)
             loss.backward()
+        return loss.detach()
+
+    for inputs, labels in batches:
+        if isinstance(mean_loss, PerExample):
+            loss = mean_loss(differentiate, network.gradient, inputs, labels)
+        else:
+            loss = differentiate(mean_loss, inputs, labels)
         update(network.gradient, start)
-        loss_sum.add_(loss.detach(), alpha=len(labels))
+        loss_sum.add_(loss, alpha=len(labels))
         steps += 1
         examples += len(labels)
     return Outcome(
@@ -113,6 +123,11 @@ class Begun(Protocol):
         """What the loss has to know of the client, see `fl.tasks.Task.own`."""
         ...
 
+    @property
+    def noise(self) -> torch.Generator | None:
+        """Draws the client's noise on clipped gradients; None where there is none."""
+        ...
+
 
 @runtime_checkable
 class Task(Protocol[Result_co]):
@@ -136,6 +151,9 @@ class Task(Protocol[Result_co]):
         ...
 
 
+_OPEN = Privacy()
+
+
 @dataclass(frozen=True)
 class Training:
     """How clients that are alike train."""
@@ -147,6 +165,8 @@ class Training:
     """Whether BatchNorm takes its running statistics, see `fl.nn.fixed_statistics`."""
     objective: Objective = PLAIN
     """What is asked of the network."""
+    privacy: Privacy = _OPEN
+    """Whether gradients are clipped example by example."""
 
 
 @contextmanager
@@ -165,6 +185,8 @@ def train_task(network: FlatNetwork, task: Task[Result], how: Training) -> Resul
         begun = task.begin(network)
         with fixed_statistics(network.module, how.fixed), network.alone(training=True):
             mean_loss, correct = how.objective.mean, with_vectors(how.correct, begun.vectors)
+            if how.privacy.per_example_clip:
+                mean_loss = PerExample(mean_loss, how.privacy, begun.noise)
             outcome = train(network, begun.batches, how.client, correct, mean_loss, begun.own)
         return task.end(network, begun, outcome)
 
@@ -226,51 +248,22 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@torch.no_grad()
-def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
-    """Measure BatchNorm's running statistics anew, with the weights as they are.
-
-    Each layer gets the mean and the (biased) variance of all values that reach it, while what is
-    before it normalizes by the batch, as in training, but drops nothing. Derived (ours).
-
-    Args:
-        network: keeps its parameters, and gets new statistics.
-        batches: at least one. Large ones, since evaluation stands in for all examples.
-    """
-    sums = {
-        norm: torch.zeros(2, *norm.running_mean.shape, dtype=torch.float64)
-        for norm in network.norms
-    }
-
-    def add(norm: nn.Module, arrived: tuple[Tensor]) -> None:
-        values = arrived[0].transpose(0, 1).flatten(1).double().cpu()
-        moments = torch.stack([values.mean(1), values.square().mean(1)])
-        sums[norm] += len(arrived[0]) * moments  # pyrefly: ignore
-
-    hooks = [norm.register_forward_pre_hook(add) for norm in network.norms]
-    examples = 0
-    try:
-        train_without_noise(network.module)
-        with network.alone():
-            for inputs, labels in batches:
-                network.module(inputs.to(network.weights.device))
-                examples += len(labels)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for norm, total in sums.items():
-        mean, square = total / examples
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_((square - mean**2).clamp_min(0))
+_MOST = 250
+"""Examples of a batch in evaluation."""
+_MOST_VALUES = _MOST * 28**3
+"""Values of its inputs: MedMNIST's volumes of 28×28×28 still go 250 at a time."""
 
 
 def _spread(network: FlatNetwork, dataset: Dataset, split: Split) -> Iterator[Batch]:
-    """Yield a split on a network's device in batches of up to 250, each spread over all of it.
+    """Yield a split on a network's device in batches, each spread over all of it.
+
+    A batch has up to 250 examples, and of large ones as few as it takes for memory to stay bounded.
 
     Where classes come one after another, a BatchNorm without running statistics would otherwise
     be told by the batch which class it is.
     """
-    device, step = network.weights.device, -(-len(split) // 250)
+    most = min(_MOST, max(1, _MOST_VALUES // max(1, math.prod(dataset.shape))))
+    device, step = network.weights.device, -(-len(split) // most)
     for start in range(step):
         images, labels = split.images[start::step], split.labels[start::step]
         yield dataset.inputs(images).to(device), labels.to(device)

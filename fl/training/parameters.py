@@ -26,6 +26,7 @@ from fl.nn import (
     seed_noise,
 )
 from fl.nn.foreign.observed import noted_down_nothing
+from fl.nn.size import check_held
 from fl.tasks import objective
 
 Vector = Float[Tensor, "*lanes weights"]
@@ -53,6 +54,8 @@ def build_network(
         module = build(knobs.network, recipe, form.shape, outputs, generator, make)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    held = sum(p.numel() for p in module.parameters())
+    check_held(f"network.kind={knobs.network.kind}: ", held)
     if knobs.state.bn == "drop":
         forget_statistics(module)
     return FlatNetwork(module, _device(knobs.device), foreign=make is not None)

@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from fl.reproducibility.temporary import MAKING, temporary_folder
 from fl.vectorized.graph_cache import Graph, Program, signature
 from fl.vectorized.operators.library import compiler, processor
 from fl.vectorized.torch_internals import compile_package, load_package
@@ -75,12 +75,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _compile(graph: Graph, arguments: tuple[Tensor, ...], folder: Path) -> None:
     """Compile a program and put it into a folder, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent) as made, warnings.catch_warnings():
+    making = temporary_folder(folder.parent, f"{MAKING}pass-")
+    with making as made, warnings.catch_warnings():
         # PyTorch's exporter triggers deprecation warnings of its own.
         warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
         program = torch.export.export(graph.module(), arguments)
-        package = Path(made) / "pass.pt2"
+        package = made / "pass.pt2"
         compile_package(program, package, _OPTIONS)
         with zipfile.ZipFile(package) as file:
-            file.extractall(Path(made) / "pass")
-        (Path(made) / "pass").rename(folder)
+            file.extractall(made / "pass")
+        (made / "pass").rename(folder)

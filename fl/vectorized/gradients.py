@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fl.tasks import PLAIN
 from fl.tasks.task import Loss
 from fl.training.parameters import FlatNetwork
+from fl.training.step import by_norm
 from fl.vectorized.operators import Operators, unavailable_reason
 
 Rows = Float[Tensor, "lanes weights"]
@@ -98,3 +99,38 @@ class Gradients:
         """Return the loss of one lane; `torch.vmap` adds the dimension of lanes."""
         outputs = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
         return self.loss(outputs, labels, *own) @ example_weights
+
+
+class ClippedGradients:
+    """Differentiates lanes as `fl.training.per_example`, without the noise, which is each client's.
+
+    For lane k, ``Σ_b share_kb · clip(dL_kb/dw_k, C)``. Each example gets a row of weights, as if it
+    were a lane with a batch of one, so memory has B rows of weights a lane.
+
+    Args:
+        gradients: differentiates the rows; of a network that moves no buffers.
+        clip: C.
+    """
+
+    prefers_all_lanes: ClassVar[bool] = False
+
+    def __init__(self, gradients: Gradients, clip: float) -> None:
+        self.gradients, self.clip = gradients, clip
+
+    def __call__(
+        self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
+    ) -> tuple[PerLane, Rows]:
+        """Return losses and clipped gradients; the buffers stay as they are."""
+        shares = examples.example_weights
+        lanes, size = shares.shape
+        each = Examples(
+            examples.inputs.flatten(0, 1).unsqueeze(1),
+            examples.labels.flatten(0, 1).unsqueeze(1),
+            torch.ones_like(shares).view(-1, 1),
+            None if examples.own is None else examples.own.repeat_interleave(size, 0),
+        )
+        noted = {name: buffer.repeat_interleave(size, 0) for name, buffer in buffers.items()}
+        losses, found = self.gradients(weights.repeat_interleave(size, 0), noted, each)
+        by_norm(found, self.clip)
+        mean = torch.einsum("kbw,kb->kw", found.view(lanes, size, -1), shares)
+        return (losses.view(lanes, size) * shares).sum(1), mean

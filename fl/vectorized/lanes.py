@@ -10,6 +10,7 @@ from torch import Tensor
 from fl.data import Batch
 from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
+from fl.training.per_example import noise_of
 from fl.training.step import Update, Vectors, with_vectors
 from fl.vectorized.gradients import Examples, LaneGradients
 
@@ -50,6 +51,9 @@ class Lanes:
     ) -> None:
         self.network, self.gradients, self.padded_sizes = network, gradients, padded_sizes
         self.by_batch = bool(network.norms) and not how.fixed
+        self.privacy = how.privacy
+        self.noise: dict[int, torch.Generator] = {}
+        """What draws the noise of each lane's client, where there is any."""
         self.weights = network.weights.expand(lanes, -1).clone()
         self.everyone = list(range(lanes))
         self.start = self.weights.clone()
@@ -64,14 +68,23 @@ class Lanes:
         """What the loss has to know of each lane's client, see `fl.tasks.Task.own`."""
 
     @torch.no_grad()
-    def load(self, lane: int, vectors: Vectors, own: Tensor | None = None) -> None:
+    def load(
+        self,
+        lane: int,
+        vectors: Vectors,
+        own: Tensor | None = None,
+        noise: torch.Generator | None = None,
+    ) -> None:
         """Begin a client in a lane, with the weights and buffers that the network holds.
 
         Args:
             lane: the client's.
             vectors: the strategy's, of this client.
             own: what the loss has to know of it; None for all clients, or for none.
+            noise: draws its noise; None for all clients, or for none.
         """
+        if noise is not None:
+            self.noise[lane] = noise
         if own is not None:
             if self.own is None:
                 self.own = own.to(self.weights.device).expand(len(self.weights), *own.shape).clone()
@@ -126,8 +139,17 @@ class Lanes:
                     self._differentiate_some(lanes, own)
             if any(norm.single_value_steps for norm in self.network.norms):
                 single_value += lanes
+        if self.noise:
+            self._add_noise(gradient, batches)
         self.update(gradient, self.start)
         return single_value
+
+    @torch.inference_mode()
+    def _add_noise(self, gradient: Tensor, batches: Mapping[int, Batch]) -> None:
+        """Add to each lane's gradient what its client draws, over the size of its batch."""
+        for lane, (_, labels) in batches.items():
+            drawn = noise_of(self.privacy, self.noise[lane], gradient)
+            gradient[lane] += drawn / labels.shape[0]
 
     def _passes(self, batches: Mapping[int, Batch]) -> list[list[int]]:
         """Return the lanes of each pass that the step takes."""

@@ -20,7 +20,7 @@ from fl.reproducibility.errors import in_words
 from fl.tasks import Objective
 from fl.training.loop import Begun, Outcome, Result, Task, Training, train_task, without_exit
 from fl.training.parameters import FlatNetwork
-from fl.vectorized.gradients import Gradients, LaneGradients
+from fl.vectorized.gradients import ClippedGradients, Gradients, LaneGradients
 from fl.vectorized.lanes import Lanes
 from fl.vectorized.padding import padded_sizes
 
@@ -47,7 +47,8 @@ def train_together(
     lanes = int(knobs.vectorized.lanes)
     name = f"{knobs.network}, {knobs.recipe}, {form}, fixed={how.fixed}, {knobs.task}"
     name += knobs.components  # whose text is part of the names of the modules made of it
-    gradients = _gradients(network, name, lanes, knobs.vectorized.level, how.objective)
+    level, clip = knobs.vectorized.level, how.privacy.per_example_clip
+    gradients = _gradients(network, name, lanes, level, how.objective, clip)
     padded = padded_sizes(knobs, size)
     done = train_in_lanes(network, waiting, how, gradients, lanes, padded)
     return {places[place]: result for place, result in done}
@@ -55,12 +56,14 @@ def train_together(
 
 @lru_cache(maxsize=2)
 def _gradients(
-    network: FlatNetwork, name: str, lanes: int, level: str, objective: Objective
+    network: FlatNetwork, name: str, lanes: int, level: str, objective: Objective, clip: float
 ) -> LaneGradients:
     """Return what differentiates lanes of a network, of which a name says all that it may bake in.
 
     It is made of the network as it is, so statistics that are fixed from a round on take another.
     """
+    if clip:
+        return ClippedGradients(Gradients(network, loss=objective.loss), clip)
     if level in ("auto", "eager"):
         return Gradients(network, loss=objective.loss)
     from fl.vectorized.tracing import TracedGradients  # loads a compiler; eager lanes need none
@@ -167,7 +170,7 @@ class _OccupiedLanes(Generic[Result]):
     def take(self, index: int, task: Task[Result]) -> None:
         """Begin a client in an empty lane."""
         lane, begun = self.free[0], task.begin(self.network)
-        self.lanes.load(lane, begun.vectors, begun.own)
+        self.lanes.load(lane, begun.vectors, begun.own, begun.noise)
         self.seats[lane] = _Seat(index, task, begun, next(begun.batches, None))
 
     def train_until_one_is_done(self) -> list[int]:

@@ -60,8 +60,8 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def old(finished, tmp_path):
-    return Path(shutil.copytree(finished, tmp_path / "old"))
+def old(finished, tmp_path, make_unchecked):
+    return make_unchecked(Path(shutil.copytree(finished, tmp_path / "old")))
 
 
 def test_an_old_finished_folder_is_recognised(fednf, old, caplog):

@@ -12,7 +12,7 @@ for number in "$@@"; do
     said=$(flwr supernode register "$key.pub" fednf --name "device-$number" --format json)
     case $said in
     *'"success": true'*)
-        echo "$said" >"$key.json"
+        echo "$said" >"$key.json.part" && mv "$key.json.part" "$key.json"
         echo "device $number is registered"
         ;;
     *"already in use"*) echo "device $number was registered already" ;;

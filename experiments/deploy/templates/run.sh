@@ -8,6 +8,7 @@ cd "$FLWR_HOME"
     cat "$here/run.toml"
     echo "run.dir = \"$here/run\""
     echo "run.resume = true"
+    echo "devices.keys = \"$here/server/keys\""
 } >run.toml
 python -m experiments.deploy.app app
 exec flwr run app fednf --stream --run-config run.toml

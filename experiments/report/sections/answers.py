@@ -27,7 +27,8 @@ def answer(results: Results) -> Html:
     if not results.ladders():
         lines, details = details + lines, []
     headline = words.headline(results)
-    cautions = [words.caution(results), words.rates(results), words.still_learning(results)]
+    cautions = [words.faults(results), words.caution(results), words.rates(results)]
+    cautions.append(words.still_learning(results))
     cautions += words.caveats(results)
     return element(
         "section",

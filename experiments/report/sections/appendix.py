@@ -69,6 +69,29 @@ def cost(results: Results) -> Html:
     )
 
 
+def privacy(results: Results) -> Html | None:
+    """Say what the noise of runs promises, and what that assumes; None where none was asked for."""
+    told = [(run.name, p) for run in results.runs for p in (run.result or {}).get("privacy", ())]
+    if not told:
+        return None
+    runs = {
+        p["text"]: [name for name, other in told if other["text"] == p["text"]] for _, p in told
+    }
+    assumed = dict.fromkeys(text for _, promise in told for text in promise["assumes"])
+    about = (
+        "Differential privacy bounds how much the odds of any conclusion from a model can change "
+        "if somebody's data were other data: by a factor of exp(epsilon), but for a probability "
+        "of delta. It holds only as far as these sentences are true:"
+    )
+    return element(
+        "section",
+        element("h2", "Privacy"),
+        [element("p", f"{text} ({', '.join(names)}).") for text, names in runs.items()],
+        element("p", about) if assumed else None,
+        element("ul", [element("li", text) for text in assumed]) if assumed else None,
+    )
+
+
 def conditions(results: Results) -> Html:
     """Make the section with all that is needed to judge and repeat the runs."""
     knobs = [relevant(run.knobs) for run in results.runs]

@@ -9,7 +9,7 @@ import numpy as np
 import partitions
 from experiments.report import labels, words
 from experiments.report.results import Run
-from fl.config import Experiment
+from fl.config import Experiment, components
 from fl.config.parsing import ConfigError, flatten
 from fl.data import Dataset, deal, load
 from fl.data.shares import named_classes
@@ -77,10 +77,37 @@ def disagreements(runs: Iterable[Run]) -> list[str]:
     return lines
 
 
+_DEALT_BY = ("data.name", "task.kind", "task.loss", "task.metrics", "partition.kind")
+"""The knobs whose components it takes to load data and to deal them."""
+
+
+def experiment(run: Run) -> Experiment:
+    """Return a run's knobs as far as data and deal go by them, without running its own code.
+
+    A run's folder holds code, and it may be somebody else's folder. What this process has run
+    before, such as a study that now writes its report, it runs again.
+
+    Raises:
+        ConfigError: data or deal take code that this process has not run.
+    """
+    knobs = run.knobs
+    own = {key for key in components.KEYS if components.names(str(knobs.get(key, "")))}
+    if not own or components.was_run(str(knobs.get("components", ""))):
+        return Experiment.from_flat(knobs)
+    if taken := own.intersection(_DEALT_BY):
+        code = ", ".join(f"{key}={knobs[key]}" for key in sorted(taken))
+        raise ConfigError(
+            f"{run.name}: {code} is code in the run's folder, which a report does not run; if you "
+            "trust it, add --run-code"
+        )
+    idle = {"components", *own, *(f"{key.partition('.')[0]}.options" for key in own)}
+    return Experiment.from_flat({key: v for key, v in knobs.items() if key not in idle})
+
+
 def data_set(run: Run) -> Dataset | None:
     """Return the data of a run; None where they are unknown here or not on this machine."""
     try:
-        return load(Experiment.from_flat(run.knobs))
+        return load(experiment(run))
     except (ConfigError, OSError):
         return None
 
@@ -115,7 +142,7 @@ def _deal(run: Run) -> Deal:
     Raises:
         ConfigError: the data are not here, or code or data deal differently from the run's.
     """
-    knobs = Experiment.from_flat(run.knobs)
+    knobs = experiment(run)
     if data_set(run) is None:
         raise ConfigError(f"the data set {knobs.data.name} is not on this machine")
     parts = [part.numpy() for part in deal(knobs)]

@@ -39,8 +39,8 @@ class Fall:
 
     @property
     def share(self) -> float:
-        """1 - after / before."""
-        return 1 - self.after.mean / self.before.mean
+        """1 - after / before; 0 where there was no loss that could fall."""
+        return 1 - self.after.mean / self.before.mean if self.before.mean else 0.0
 
     @property
     def collapsed(self) -> bool:

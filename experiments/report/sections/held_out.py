@@ -12,7 +12,6 @@ from experiments.report.labels import Group
 from experiments.report.measure import ACCURACY, Measure, Spread
 from experiments.report.results import Results, Run
 from experiments.report.sections import circumstances
-from fl.config import Experiment
 from fl.data import load, share
 
 
@@ -161,7 +160,7 @@ def guess(run: Run, reports: Iterable[Report]) -> float | None:
     """
     if not run.measure.is_accuracy or circumstances.deals([run])[1]:
         return None
-    knobs = Experiment.from_flat(run.knobs)
+    knobs = circumstances.experiment(run)
     labels = load(knobs).train.labels.numpy()
     right = images = 0
     for report in reports:

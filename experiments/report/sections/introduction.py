@@ -4,7 +4,7 @@ from experiments.report import labels, words
 from experiments.report.markup import Html, element, prose
 from experiments.report.results import Results, Run
 from experiments.report.sections import circumstances
-from fl.config import Experiment
+from fl.config.fleet import memory_tiers
 
 _TERMS = {
     "iid": "*iid* (“independent, identically distributed”): every client gets a random share of "
@@ -95,8 +95,8 @@ def _terms(results: Results) -> list[Html]:
 
 def _batch_sizes(run: Run) -> list[int]:
     """Return the batch sizes of a run's devices: one, or one for each tier of memory."""
-    knobs = Experiment.from_flat(run.knobs)
-    return [size for size, _ in knobs.fleet.tiers] or [knobs.client.batch_size]
+    tiers = memory_tiers(str(run.knobs.get("fleet.memory", "none")))
+    return [size for size, _ in tiers] or [int(run.knobs["client.batch-size"])]
 
 
 def _either(results: Results, key: str) -> str:

@@ -16,6 +16,7 @@ from fl.config.components.names import is_component as is_component
 from fl.config.components.names import located as located
 from fl.config.components.names import names as names
 from fl.config.components.names import put as put
+from fl.config.components.names import was_run as was_run
 from fl.config.components.objects import named as named
 from fl.config.components.objects import with_names as with_names
 from fl.config.components.options import PARTS as PARTS

@@ -102,8 +102,8 @@ def located(text: str, folder: Path, *, first: bool = False) -> str:
     """
     for name in names(text):
         place = _place(name)
-        there = place.endswith(".py") and (folder / place).is_file()
-        if there and (first or not Path(place).is_file()):
+        there = place.endswith(".py") and _is_file(folder / place)
+        if there and (first or not _is_file(Path(place))):
             text = text.replace(name, f"{folder / place}:{name.rpartition(':')[2]}")
     return text
 
@@ -111,6 +111,14 @@ def located(text: str, folder: Path, *, first: bool = False) -> str:
 def beside(flat: Mapping[str, Value], folder: Path, *, first: bool = False) -> dict[str, Value]:
     """Return flat keys of a file whose components may lie in its own folder, see `located`."""
     return {k: located(str(v), folder, first=first) if k in KEYS else v for k, v in flat.items()}
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a file is there; a name that is too long for one is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _place(name: str) -> str:
@@ -161,7 +169,7 @@ def _gathered(key: str, name: str, there: Mapping[str, str]) -> tuple[str, dict[
         except ConfigError as error:
             raise ConfigError(f"{key}={name}: {error}") from None
     around = (Path(), *map(Path, sys.path))
-    path = next((p for p in (folder / place for folder in around) if p.is_file()), None)
+    path = next((p for p in (folder / place for folder in around) if _is_file(p)), None)
     if path is None:
         raise ConfigError(f"{key}={name}: no file {place} here ({Path.cwd()})")
     return f"{path.name}:{attribute}", sources.gather(path)
@@ -173,6 +181,14 @@ def _files(place: str) -> list[str]:
         return [place]
     path = place.replace(".", "/")
     return [f"{path}.py", f"{path}/__init__.py"]
+
+
+_run: set[str] = set()
+
+
+def was_run(text: str) -> bool:
+    """Return whether this process has run components of these sources before."""
+    return text in _run
 
 
 @lru_cache(maxsize=64)
@@ -187,6 +203,7 @@ def find(key: str, name: str, text: str) -> Any:
     Raises:
         ConfigError: its file raises an exception, or has nothing of that name.
     """
+    _run.add(text)
     place, _, attribute = name.rpartition(":")
     if key == "network.kind" and place in _PACKAGES:
         return FromPackage(place, attribute)

@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fl.config.parsing import ConfigError
 
@@ -150,7 +151,7 @@ def as_text(sources: Mapping[str, str]) -> str:
 
 
 @lru_cache(maxsize=64)
-def _parsed(text: str) -> Mapping[str, str]:
+def _parsed(text: str) -> Any:
     return json.loads(text) if text else {}
 
 

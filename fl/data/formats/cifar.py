@@ -14,7 +14,8 @@ import numpy as np
 from fl.config.parsing import ConfigError
 from fl.data.formats import unpickle
 from fl.data.formats.parts import Found, Part
-from fl.data.formats.reading import reading
+from fl.data.formats.reading import read_bytes, reading
+from fl.reproducibility.machine import check_file
 
 _IMAGE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
@@ -88,6 +89,7 @@ def _pickled_names(key: str) -> Callable[[Path], tuple[str, ...]]:
 
 def _records(label_bytes: int) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
     def batch(file: Path) -> tuple[np.ndarray, np.ndarray]:
+        check_file(file)
         with reading(str(file)):
             raw = np.fromfile(file, np.uint8)
         if len(raw) % (label_bytes + _PIXELS):
@@ -102,8 +104,9 @@ def _records(label_bytes: int) -> Callable[[Path], tuple[np.ndarray, np.ndarray]
 
 
 def _lines(file: Path) -> tuple[str, ...]:
+    raw = read_bytes(file)
     with reading(str(file)):
-        return tuple(file.read_text(encoding="utf-8").split())
+        return tuple(raw.decode().split())
 
 
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))

@@ -16,6 +16,7 @@ import numpy as np
 from fl.config.parsing import ConfigError
 from fl.data.formats.parts import Found, Part
 from fl.data.formats.reading import reading
+from fl.reproducibility.machine import check_file, fits
 
 _IMAGES = re.compile(r"(emnist-[a-z]+-|)(train|t10k|test)-images[-.]idx3-ubyte(\.gz)?")
 _CHUNK = 1 << 20  # bytes unzipped at a time, straight into the array
@@ -65,6 +66,7 @@ def _find(folder: Path, stems: list[str], kind: str) -> Path:
 
 def _array(file: Path, dims: int) -> np.ndarray:
     """Read one file, checking magic number and length against its header."""
+    check_file(file)
     opened = gzip.open if file.suffix == ".gz" else open
     with reading(str(file)), opened(file, "rb") as stream:
         magic, sizes = stream.read(4), stream.read(4 * dims)
@@ -76,6 +78,7 @@ def _array(file: Path, dims: int) -> np.ndarray:
         if len(sizes) < 4 * dims:
             raise ConfigError(f"{file} is cut off within its header")
         shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+        fits(f"{file}: the header {shape} asks for", math.prod(shape))
         values = np.empty(math.prod(shape), np.uint8)
         view, done = values.data, 0
         while got := stream.readinto(view[done : done + _CHUNK]):

@@ -8,6 +8,7 @@ from fl.data.dataset import Dataset
 from fl.data.formats import cifar, folder, idx, npz, parquet
 from fl.data.formats.parts import among, dataset, named
 from fl.data.formats.reading import reading
+from fl.reproducibility.machine import check_file
 
 LAYOUTS = (idx, cifar, npz, parquet, folder)
 ACCEPTED = (
@@ -16,7 +17,7 @@ ACCEPTED = (
 )
 
 
-def read(path: Path, classes: str = "") -> Dataset:
+def read(path: Path, classes: str = "", layout: str = "auto") -> Dataset:
     """Read a user's files into memory, whatever of the accepted layouts they are in.
 
     Pixels come out as they are stored, bit for bit. Labels have to be 0 to K-1; where the files
@@ -25,6 +26,7 @@ def read(path: Path, classes: str = "") -> Dataset:
     Args:
         path: a file or a folder.
         classes: where files may lack some: `data.classes`.
+        layout: what the axes of arrays are: `data.layout`.
 
     Raises:
         ConfigError: no such path or layout, a damaged file, or data that can't be trained on; the
@@ -33,10 +35,20 @@ def read(path: Path, classes: str = "") -> Dataset:
     with reading(str(path)):
         if not path.exists():
             raise ConfigError(f"{path} does not exist")
-        layout = next((layout for layout in LAYOUTS if layout.holds(path)), None)
-    if layout is None:
+        if not path.is_dir():
+            check_file(path)
+        reader = next((reader for reader in LAYOUTS if reader.holds(path)), None)
+    if reader is None:
         raise ConfigError(f"{path} has no layout that is known here; accepted: {ACCEPTED}")
-    found, known = layout.read(path), named(classes)
+    known = named(classes)
+    if reader is npz:
+        found = npz.read(path, layout)
+    elif layout != "auto":
+        raise ConfigError(
+            f"data.layout={layout} is for arrays in an .npz file, and {path} is none; leave it out"
+        )
+    else:
+        found = folder.read(path, known) if reader is folder else reader.read(path)
     if known and found.classes is None:
         found = replace(found, classes=known)
     whole = dataset(found, str(path), str(path), "unknown: your own files")

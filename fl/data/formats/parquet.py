@@ -4,12 +4,16 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fl.config.parsing import ConfigError
 from fl.data.formats import arrow
 from fl.data.formats.parts import Found
 from fl.data.formats.reading import TESTS, import_optional, reading, test_split
+from fl.reproducibility.machine import check_file, fits, free_memory
 
+_ROOM = 8
+"""The part of memory that rows under way may take: an eighth."""
 _NAME = re.compile(rf"(train|{'|'.join(TESTS)})(?:-\d+-of-(\d+))?(?:-.*)?\.parquet")
 
 
@@ -47,6 +51,7 @@ def _rows(files: list[Path]) -> arrow.Rows:
     parquet = import_optional("pyarrow.parquet")
     count, schema = 0, None
     for file in files:
+        check_file(file)
         with reading(str(file)):
             schema = schema or parquet.read_schema(file)
             count += parquet.read_metadata(file).num_rows
@@ -57,6 +62,26 @@ def _pieces(files: list[Path], columns: list[str]) -> Iterator[arrow.Piece]:
     for file in files:
         first = 0
         with reading(str(file)), import_optional("pyarrow.parquet").ParquetFile(file) as opened:
-            for batch in opened.iter_batches(arrow.BATCH, columns=columns):
+            for batch in opened.iter_batches(_batch(opened.metadata, file), columns=columns):
                 yield str(file), first, batch
                 first += len(batch)
+
+
+def _batch(metadata: Any, file: Path) -> int:
+    """Return how many rows are taken at a time, so that memory holds them whatever is in them.
+
+    A value that is written once, in a dictionary, may be every row's; then rows are as long as the
+    whole column at the most, and 227 kB of a file could ask for 9.5 GiB.
+
+    Raises:
+        ConfigError: memory does not hold a group of rows.
+    """
+    longest = 1
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        columns = [group.column(place) for place in range(group.num_columns)]
+        whole = sum(column.total_uncompressed_size for column in columns)
+        fits(f"{file}: a group of {group.num_rows:,} rows, unpacked, is", whole)
+        repeated = [c.total_uncompressed_size for c in columns if c.has_dictionary_page]
+        longest = max(longest, *repeated, 1)
+    return max(1, min(arrow.BATCH, free_memory() // _ROOM // longest))

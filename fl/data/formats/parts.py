@@ -8,6 +8,7 @@ import torch
 from fl.config.parsing import ConfigError
 from fl.data.dataset import Dataset, Split
 from fl.data.formats.reading import reading
+from fl.reproducibility.errors import as_told
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,11 @@ def dataset(found: Found, name: str, place: str, licence: str) -> Dataset:
             "(channels, then space); all have to be of one size and type"
         )
     classes = found.classes or _numbered(train)
+    if len(classes) < 2:
+        raise ConfigError(
+            f"{train.where}: all examples are of the class {classes[0]!r}; a data set has two "
+            "classes or more"
+        )
     for part in (train, test):
         _check_range(part, len(classes))
     names, train_owners, test_owners = _owners(train, test)
@@ -64,11 +70,32 @@ def dataset(found: Found, name: str, place: str, licence: str) -> Dataset:
     )
 
 
+MOST_CLASSES = 100_000
+"""How many classes `data.classes` may ask for: each has weights, and a line in tables."""
+
+
 def named(classes: str) -> tuple[str, ...]:
-    """Return the names of `data.classes`; numbers where it is how many there are."""
-    if classes.isdigit():
-        return tuple(map(str, range(int(classes))))
-    return tuple(classes.split(",")) if classes else ()
+    """Return the names of `data.classes`; numbers where it is how many there are.
+
+    Raises:
+        ConfigError: fewer than two, too many, a name twice, or one that is empty.
+    """
+    if not classes.strip():
+        return ()
+    names = tuple(name.strip() for name in classes.split(","))
+    said = f"data.classes={classes if len(classes) <= 80 else classes[:80] + '…'}"
+    if len(names) == 1 and names[0].isdecimal():
+        if len(names[0]) > 9 or not 2 <= int(names[0]) <= MOST_CLASSES:
+            raise ConfigError(f"{said}: expected 2 to {MOST_CLASSES:,} classes")
+        return tuple(map(str, range(int(names[0]))))
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise ConfigError(f"{said}: {len(names)} classes, expected 2 to {MOST_CLASSES:,}")
+    if "" in names:
+        raise ConfigError(f"{said}: name {names.index('') + 1} is empty; leave it out")
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise ConfigError(f"{said}: {twice!r} is there twice")
+    return tuple(map(as_told, names))
 
 
 def among(dataset: Dataset, known: tuple[str, ...]) -> Dataset:
@@ -79,12 +106,13 @@ def among(dataset: Dataset, known: tuple[str, ...]) -> Dataset:
     Raises:
         ConfigError: it has another class.
     """
-    if odd := [name for name in dataset.classes if name not in known]:
+    place = {name: number for number, name in enumerate(known)}
+    if odd := [name for name in dataset.classes if name not in place]:
         raise ConfigError(
             f"{dataset.name}: class {odd[0]!r} is not among data.classes={','.join(known)}; "
             "name all classes there, in the same order for all devices"
         )
-    places = torch.tensor([known.index(name) for name in dataset.classes])
+    places = torch.tensor([place[name] for name in dataset.classes])
     train, test = (
         replace(split, labels=places[split.labels]) for split in (dataset.train, dataset.test)
     )

@@ -1,11 +1,15 @@
 """What may go wrong with anybody's files before a pixel is seen, as one line each."""
 
 import importlib
+import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
-from fl.config.parsing import ConfigError
+from fl.config.parsing import ConfigError, cut
+from fl.reproducibility.machine import check_file, fits
 
 EXTRA = 'install fednf with its extra "data", see README'
 
@@ -30,7 +34,41 @@ def reading(where: str) -> Iterator[None]:
     except Exception as error:
         words = (isinstance(error, OSError) and error.strerror) or str(error)
         why = " ".join(words.split()) or type(error).__name__
-        raise ConfigError(f"can't read {where}: {why}") from None
+        raise ConfigError(f"can't read {where}: {cut(why)}") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a regular file's bytes.
+
+    Raises:
+        ConfigError: as `check_file`, or it can't be read.
+    """
+    check_file(path)
+    with reading(str(path)):
+        return path.read_bytes()
+
+
+def check_archive(file: BinaryIO, where: str, names: Collection[str] | None = None) -> None:
+    """Refuse a NumPy file whose arrays memory does not hold once they are unpacked.
+
+    The sizes are those of the archive's directory, beyond which nothing is unpacked.
+
+    Args:
+        file: open at its beginning, where it is left.
+        where: its name.
+        names: the arrays that are read; None: all.
+
+    Raises:
+        ConfigError: they do not fit; the line has both numbers.
+    """
+    if not zipfile.is_zipfile(file):
+        file.seek(0)  # a single array, or nothing at all: both are told of by whoever reads
+        return
+    with reading(where), zipfile.ZipFile(file) as archive:
+        sizes = {item.filename: item.file_size for item in archive.infolist()}
+    file.seek(0)
+    chosen = sizes.keys() if names is None else {f"{name}.npy" for name in names} & sizes.keys()
+    fits(f"{where}: its arrays, unpacked, are", sum(sizes[name] for name in chosen))
 
 
 def import_optional(module: str, install: str = EXTRA) -> ModuleType:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fl.config.parsing import ConfigError
 from fl.data.formats.reading import reading
+from fl.reproducibility.machine import check_file
 
 _WHOLE = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)}
 _ORDERS = ("<", ">", "|")
@@ -27,6 +28,7 @@ def load(file: Path) -> dict[str, object]:
     Raises:
         ConfigError: the file can't be read, names something else, or holds no dictionary.
     """
+    check_file(file)
     with reading(str(file)), file.open("rb") as stream:
         found = _Unpickler(stream, file).load()
         if not isinstance(found, dict):

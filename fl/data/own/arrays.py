@@ -80,7 +80,7 @@ class Dataset(dataset.Dataset):
             test=splits[1],
             classes=names,
             licence="unknown: your own data",
-            source="made by Python",
+            source="an object of Python's",
             domains=whose,
         )
 

@@ -5,11 +5,6 @@ This is for people at a command line; a run only reads what is kept (`fl.data.ca
 
 import importlib.util
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -26,8 +21,7 @@ from fl.data.sets.origins import ORIGINS as ORIGINS
 from fl.data.sets.origins import Hub, Packages
 from fl.data.sets.packages import FetchProgress as FetchProgress
 from fl.data.sets.packages import Unavailable
-
-_ABANDONED = 600  # seconds without a change after which a folder of a killed fetch is removed
+from fl.reproducibility.temporary import MAKING, remove_leftovers, temporary_folder
 
 
 class NotFetched(RuntimeError):
@@ -43,10 +37,11 @@ def fetch(name: str, progress: FetchProgress) -> Path:
         ConfigError: there is no such data set, or an optional package is missing.
         NotFetched: no source had it.
     """
-    entry, reasons = catalogue.find(name), []
+    entry, reasons, cache = catalogue.find(name), [], catalogue.place(name).parent
+    remove_leftovers(cache)
     for origin in ORIGINS[name]:
         try:
-            with _folder(name) as folder:
+            with temporary_folder(cache, f"{MAKING}fetch-{name}-") as folder:
                 if isinstance(origin, Hub):
                     dataset = _from_hub(entry, origin)
                 else:
@@ -114,15 +109,3 @@ def check(entry: Entry, dataset: Dataset) -> None:
         found = torch.stack([dataset.mean, dataset.std]) / 255
         if (found - torch.tensor(entry.moments, dtype=found.dtype)).abs().max() > 1e-5:
             raise Unavailable(f"mean and std are {found.tolist()}, expected {entry.moments}")
-
-
-@contextmanager
-def _folder(name: str) -> Iterator[Path]:
-    """Give a new folder beside the kept files, and clear away what killed fetches left."""
-    cache = catalogue.place(name).parent
-    cache.mkdir(parents=True, exist_ok=True)
-    for path in cache.glob(".fetch-*"):
-        if time.time() - max(p.stat().st_mtime for p in (path, *path.rglob("*"))) > _ABANDONED:
-            shutil.rmtree(path, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f".fetch-{name}-") as folder:
-        yield Path(folder)

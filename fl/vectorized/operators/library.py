@@ -6,7 +6,6 @@ import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import platformdirs
 import torch
 
 from fl.reproducibility.files import write_whole
+from fl.reproducibility.temporary import MAKING, temporary_folder
 
 _FOLDER = Path(__file__).parent
 _KERNELS, _HEADERS = _FOLDER / "kernels", _FOLDER / "headers"
@@ -83,8 +83,8 @@ def _compile() -> bytes:
         [*(word for other in others for word in ("-include", other)), last],
         [_KERNELS / _SUMS],
     )
-    with tempfile.TemporaryDirectory() as folder:
-        objects = [Path(folder) / f"{number}.o" for number in range(len(parts))]
+    with temporary_folder(platformdirs.user_cache_path("fednf"), f"{MAKING}native-") as folder:
+        objects = [folder / f"{number}.o" for number in range(len(parts))]
         _run(
             [
                 *compiler(),
@@ -98,7 +98,7 @@ def _compile() -> bytes:
             ]
             for sources, into in zip(parts, objects, strict=True)
         )
-        out = Path(folder) / "native.so"
+        out = folder / "native.so"
         links = (f"-L{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
         _run([[*compiler(), "-shared", *objects, "-o", out, *links]])
         return out.read_bytes()

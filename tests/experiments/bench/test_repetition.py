@@ -105,5 +105,5 @@ def test_a_cold_contender_neither_finds_nor_fills_the_user_s_cache(tmp_path, mon
 def test_a_contender_that_raises_has_failed_with_its_last_word(tmp_path: Path) -> None:
     knobs = job("cnn", 2, Size(clients=2, images=5, rounds=1), tmp_path)
     lost = knobs.replace({"data.name": str(tmp_path / "lost.npz")})
-    with pytest.raises(Failed, match=r"lost.npz: no such data set.* \(exit status 1\)"):
+    with pytest.raises(Failed, match=r"lost.npz does not exist.*\(exit status 1\)"):
         repeat("loop", lost, 10, watch_memory=False)

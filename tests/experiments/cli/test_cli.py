@@ -127,9 +127,9 @@ def test_a_run_says_how_it_went_and_a_finished_one_is_not_trained_again(fednf, t
     answer = fednf("run", *SET, "--out", "a", "--json")
     assert (answer.status, answer.err) == (0, "")
     result = Journal(tmp_path / "a").result()
-    assert [line.partition(":")[0] for line in answer.lines[:3]] == [
-        f"round {number}/2" for number in range(3)
-    ]
+    begins = ["data", *(f"round {number}/2" for number in range(3))]
+    assert [line.partition(":")[0] for line in answer.lines[:4]] == begins
+    assert answer.lines[0].startswith("data: grey images of 28 × 28, uint8")
     assert f"accuracy {result['final_accuracy']:.3f} after 2 rounds" in answer.out
     assert f"model_sha256 {result['model_sha256']}" in answer.lines
     assert json.loads(answer.lines[-1]) == {**result, "folder": "a"}
@@ -209,7 +209,7 @@ def no_workers(monkeypatch):
             raise seen.failed
         return seen.failed
 
-    def write(folder: Path) -> Path:
+    def write(folder: Path, *, run_code: bool = False) -> Path:
         seen.reports.append(folder)
         return folder / "report.html"
 
@@ -391,7 +391,8 @@ def test_a_terminal_shows_bytes_on_a_bar(fednf, toy, monkeypatch):
 
 def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
     words = ["--set", "partition.clients=3", "--set", "sampling.clients=1"]
-    head, *rows, summary = fednf("data", "show", *words).lines
+    said, head, *rows, summary = fednf("data", "show", *words).lines
+    assert said.startswith("data: grey images of 28 × 28, uint8")
     assert head.split()[:3] == ["client", "examples", "T-shirt/top"]
     assert head.split()[-2:] == ["Ankle", "boot"]
     cells = [[int(cell.replace("·", "0")) for cell in row.split()] for row in rows]
@@ -399,7 +400,7 @@ def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
     assert all(row[1] == sum(row[2:]) for row in cells)
     assert [sum(column) for column in list(zip(*cells, strict=True))[2:]] == [500] * 10
     assert summary.startswith("3 clients of ")
-    assert fednf("data", "show", *words, "--set", "seed=2").lines[1:] != [*rows, summary]
+    assert fednf("data", "show", *words, "--set", "seed=2").lines[2:] != [*rows, summary]
 
 
 def test_the_studies_are_listed_with_their_questions(fednf):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import study as study_cli
+from experiments.studies.workers import work_with
 from fl.data import load
 from fl.server.journal import Journal
 
@@ -88,6 +89,15 @@ def pictures(folder) -> None:
     np.save(folder / "reals.npy", images[:3, 0].numpy() / 255)
 
 
+def test_a_picture_is_one_example_and_not_one_for_each_channel(fednf, tmp_path, trained):
+    from PIL import Image
+
+    Image.fromarray(np.zeros((28, 28, 3), np.uint8)).save(tmp_path / "rgb.png")
+    refusal = fednf("predict", str(trained), "rgb.png")
+    assert refusal.status == 2
+    assert "rgb.png has the size 3x28x28, and the run is for 1x28x28" in refusal.err
+
+
 def test_pictures_are_predicted_as_the_run_s_own_were(fednf, tmp_path, trained):
     pictures(tmp_path / "files")
     words = ("predict", str(trained), "files", "--top", "3", "--json", "--out", "out.csv")
@@ -123,7 +133,9 @@ def study(folder, seeds, **knobs) -> None:
 
 
 def test_a_changed_study_says_what_changed_and_begins_afresh(fednf, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_cli, "load_plots", lambda: SimpleNamespace(write=str))
+    monkeypatch.setattr(study_cli, "load_plots", lambda: SimpleNamespace(write=lambda x, **_: x))
+    here = lambda jobs, workers, command, watch: work_with(None, jobs, command, watch)  # noqa: E731
+    monkeypatch.setattr(study_cli, "work_through", here)  # without processes
     study(tmp_path, (1, 2))
     assert fednf("study", "mine.py", "--out", "old", "--jobs", "1").status == 0
     before = (tmp_path / "old" / "none_seed-1" / "rounds.jsonl").read_bytes()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments.cli import watch
 from experiments.studies.status import RunStatus, Status
-from fl.reproducibility.files import held, locked
+from fl.reproducibility.locks import held, locked
 from fl.server.journal import Journal
 from fl.server.opening import opened
 from fl.simulation import run

@@ -3,9 +3,11 @@ import pytest
 from experiments.report.page import write
 from experiments.report.results import read
 from experiments.report.sections.devices import reached, time_until
+from fl.config import Experiment
 from fl.server.journal import Journal
 from fl.simulation import run
 from fl.simulation.study import Study, grid
+from tests.conftest import TINY
 
 FLEET = {
     "client.epochs": 2,
@@ -15,14 +17,15 @@ FLEET = {
 }
 
 
-@pytest.fixture
-def folder(tiny, tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     recipes = [{"recipe": "none"}, {"recipe": "zc-swish"}]
-    study = Study("trial", "Who waits?", grid(tiny({**FLEET, "sampling.clients": 5}), recipes))
-    study.begin(tmp_path, "fednf study trial.py")
+    base = Experiment.from_flat({**TINY, **FLEET, "partition.clients": 20, "sampling.clients": 5})
+    study, place = Study("trial", "Who waits?", grid(base, recipes)), tmp_path_factory.mktemp("a")
+    study.begin(place, "fednf study trial.py")
     for name, experiment in zip(study.folders(), study.experiments, strict=True):
-        run(experiment, Journal(tmp_path / name))
-    return tmp_path
+        run(experiment, Journal(place / name))
+    return place
 
 
 def test_the_page_says_what_devices_did(folder):

@@ -142,3 +142,16 @@ def test_a_data_set_that_is_known_by_its_hash_is_named_by_the_first_digits():
     assert data_set(name) == "kept:01234567"
     assert data_set("cifar10") == "cifar10"
     assert settings({"data.name": name})["data.name"].text == "kept:01234567"
+
+
+def test_faults_and_rules_of_others_in_words():
+    bad = {"faults.kind": "sign", "faults.share": 0.3}
+    median = {"strategy.kind": "flwr.serverapp.strategy:FedMedian"}
+    few = {**bad, "faults.share": 0.1}
+    flats = [Experiment().replace(one).to_flat() for one in ({}, bad, {**few, **median})]
+    named = [(str(series), str(condition)) for series, condition in group(flats)]
+    assert named == [
+        ("FedAvg", "no faults"),
+        ("FedAvg", "fault sign, 0.3 of clients"),
+        ("FedMedian", "fault sign, 0.1 of clients"),
+    ]

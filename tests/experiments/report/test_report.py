@@ -157,6 +157,19 @@ def test_single_value_steps_are_said(tmp_path, write_run):
     assert "In 14 of BatchNorm's 100 training steps" in parse(write(tmp_path))
 
 
+def test_faulty_clients_are_said_in_one_line(tmp_path, write_run):
+    knobs = {"faults.kind": "nan", "faults.clients": "3,5"}
+    write_run(tmp_path / "bad", [0.1, 0.2, 0.3], knobs, refused=("not finite",))
+    write_run(tmp_path / "good", [0.1, 0.2, 0.3])
+    assert words.faults(read(tmp_path)) is None
+    path = tmp_path / "bad" / "rounds.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        line["faulty"] = [{"partition": p, "fault": "nan"} for p in (3, 5)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert words.faults(read(tmp_path)).endswith("nan, 4 of 30 requests (1 refused).")
+
+
 def test_a_common_learning_rate_is_said(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.5], {"recipe": "none"})
     write_run(tmp_path / "b", [0.1, 0.6], {"recipe": "swish"})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.studies.status import look
-from fl.reproducibility.files import held, locked
+from fl.reproducibility.locks import held, locked
 from fl.server.journal import Checkpoint, Journal
 
 METRIC = {"name": "macro_f1", "title": "macro F1", "larger": True}
@@ -142,8 +142,23 @@ def test_a_study_that_can_t_be_read_is_a_folder_of_runs(tmp_path, about):
     assert [run.name for run in look(tmp_path).runs] == ["one"]
 
 
-def test_a_file_that_is_cut_anywhere_is_read_up_to_there(tmp_path):
+def test_a_file_that_is_cut_before_what_is_permanent_is_damaged(tmp_path):
+    path = make(tmp_path / "one", 2).folder / "rounds.jsonl"
+    whole = path.read_bytes()
+    for end in range(0, len(whole), 5):
+        path.write_bytes(whole[:end])
+        (run,) = look(tmp_path).runs
+        assert run.state == "damaged"
+        assert (
+            f"rounds.jsonl is damaged: it ends before line {whole[:end].count(10) + 1}" in run.note
+        )
+    path.write_bytes(whole + whole[:20])
+    assert look(tmp_path).runs[0].state == "stopped"
+
+
+def test_an_unchecked_file_that_is_cut_anywhere_is_read_up_to_there(tmp_path, make_unchecked):
     journal = make(tmp_path / "one", 2)
+    make_unchecked(journal.folder)
     path = journal.folder / "rounds.jsonl"
     raw = path.read_bytes()
     for end in range(len(raw) + 1):

@@ -1,9 +1,13 @@
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
+from functools import partial
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -11,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.studies.workers import Job, work_through
+from experiments.studies.workers import Job, work_beside, work_through, work_with
 from fl.config import Experiment
+from fl.reproducibility.locks import locked, sign
 from fl.server.journal import Journal
 from fl.simulation import run
 
@@ -123,6 +128,63 @@ def test_done_work_is_skipped_and_no_process_is_left(worked):
     while active_children() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert active_children() == []
+
+
+def test_a_job_that_another_process_is_at_work_on_is_waited_for_and_taken_up(tmp_path):
+    """Both are done in the end: one at once, the other when its folder is free."""
+    jobs = [Job(name, experiment(seed=n), tmp_path / name) for n, name in enumerate(("a", "b"))]
+    done: list[str] = []
+
+    def watch(job: Job, line: dict) -> None:
+        done.append(job.name)
+
+    jobs[0].folder.mkdir()
+    with ExitStack() as lock:
+        lock.enter_context(locked(jobs[0].folder))
+        sign(jobs[0].folder)
+
+        def tell(busy: dict) -> None:
+            assert set(done) == {"b"}
+            assert busy == {"a": f"process {os.getpid()} of {platform.node()}"}
+            lock.close()
+
+        do = partial(work_with, None, command="x", watch=watch)  # in this process
+        assert work_beside(do, jobs, tell) == {}
+    assert [Journal(job.folder).result()["rounds"] for job in jobs] == [3, 3]
+    assert [path.name for path in jobs[0].folder.iterdir() if path.name.startswith(".")] == []
+
+
+STUDY = """
+from fl import Experiment, Study, grid
+BASE = Experiment.from_flat({flat!r})
+STUDY = Study("two", "Why?", grid(BASE, [{{"seed": seed}} for seed in (1, 2)]))
+"""
+
+
+@pytest.mark.slow
+def test_two_studies_in_one_folder_both_end_well(tmp_path):
+    """Each does what the other is not at, waits for the rest, and reports all of it."""
+    (tmp_path / "mine.py").write_text(STUDY.format(flat={**QUICK, "rounds": 8}))
+    words = [sys.executable, "-m", "experiments", "study", "mine.py", "--out", "two"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    both = [
+        subprocess.Popen(
+            [*words, "--jobs", "1", "--json"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    for text in said:
+        report = json.loads(text.splitlines()[-1])
+        assert (report["runs"], report["failed"]) == (2, {})
+    assert "is held by process " in "".join(said)
+    assert len(list((tmp_path / "two").glob("*/result.json"))) == 2
 
 
 def test_no_work_is_done_at_once():

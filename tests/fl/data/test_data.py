@@ -53,32 +53,35 @@ def test_missing_images_are_one_clear_line(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+BUNDLED = """
+import shutil, sys
+from pathlib import Path
+from fl.data import fashion_mnist_small as f
+
+def found():
+    return next(path for path in f.places() if path.is_file())
+
+print(f.__file__, found(), sep="\\n")
+Path(sys.argv[2]).parent.mkdir(parents=True)
+shutil.copy(sys.argv[1], sys.argv[2])
+print(found())
+"""
+
+
 def test_a_bundle_without_images_finds_them_in_the_cache(tmp_path):
     """What `flwr run` unpacks holds the .py files of three rooms and no data."""
     root = Path(fl.__file__).parent.parent
     for room in ("fl", "strategies", "partitions"):
         shutil.copytree(root / room, tmp_path / room, ignore=shutil.ignore_patterns("*.npz"))
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = (
-        "from fl.data import fashion_mnist_small as f; assert str(f.__file__).startswith({!r}); "
-    )
-    command = command.format(str(tmp_path)) + "print(next(p for p in f.places() if p.is_file()))"
-
-    def found() -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        return done.stdout.strip()
-
-    assert not found().startswith(str(tmp_path))
     cached = tmp_path / "cache" / "fednf" / f"{NAME}.npz"
-    cached.parent.mkdir(parents=True)
-    shutil.copy(fashion_mnist_small.places()[0], cached)
-    assert found() == str(cached)
+    (tmp_path / "bundled.py").write_text(BUNDLED)
+    words = [sys.executable, "bundled.py", str(fashion_mnist_small.places()[0]), str(cached)]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    module, before, after = done.stdout.splitlines()
+    assert module.startswith(str(tmp_path)), done.stderr
+    assert not before.startswith(str(tmp_path))
+    assert after == str(cached)
 
 
 def test_the_cache_is_filled_once(tmp_path, monkeypatch):
@@ -124,7 +127,7 @@ def formats(monkeypatch, tmp_path):
     """Let readers of files note what they are asked for; the home folder is an empty one."""
     asked = []
 
-    def read(path: Path) -> Dataset:
+    def read(path: Path, layout: str) -> Dataset:
         asked.append(("read", path))
         return load(NAME)
 
@@ -174,10 +177,18 @@ def test_a_known_set_that_is_not_here_says_how_to_get_it(formats):
         load("cifar10")
 
 
-@pytest.mark.parametrize("name", ["cifar-10", "hf:", "medmnist:", "./nowhere.npz"])
+@pytest.mark.parametrize("name", ["cifar-10", "hf:", "medmnist:"])
 def test_a_name_that_is_nothing_is_one_line(formats, name):
     with pytest.raises(ConfigError, match=r"^data\.name=.*: no such data set; [^\n]*$"):
         load(name)
+    assert formats == []
+
+
+@pytest.mark.parametrize("name", ["./nowhere.npz", "nowhere.npz", "~/nowhere", "/no/where"])
+def test_a_path_that_is_not_there_does_not_exist(formats, name):
+    with pytest.raises(ConfigError, match=r"^data\.name=.*nowhere|where does not exist$") as error:
+        load(name)
+    assert str(error.value).endswith(f"{Path(name).expanduser()} does not exist")
     assert formats == []
 
 

@@ -28,7 +28,7 @@ KINDS = [
     },
     {"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2},
     {"recipe": "batchnorm", "state.bn": "drop", "partition.kind": "iid"},
-    {"recipe": "nf", "network.kind": "resnet-v2", "network.depth": 8, "data.validation": 0.5},
+    {"recipe": "nf", "network.kind": "resnet-v2", "network.depth": 8, "data.validation": 0.85},
     {"recipe": "salunet", "signals.every": 1, "partition.kind": "shards"},
     {"recipe": "selfnorm", "network.kind": "ffnn", "fleet.memory": "1:0.5,8:0.5"},
 ]
@@ -67,7 +67,7 @@ def test_a_device_s_replies_are_the_simulated_client_s_to_the_byte(
     tiny, tmp_path, monkeypatch, changes
 ):
     knobs = tiny(
-        {"partition.clients": 3, "client.batch-size": 16, "data.validation": 0.8} | changes
+        {"partition.clients": 3, "client.batch-size": 16, "data.validation": 0.9} | changes
     )
     paths = [write_shard(tmp_path / str(k), k, knobs).parent for k in range(3)]
     simulated = answers(knobs, monkeypatch)
@@ -131,7 +131,6 @@ def test_a_shard_of_another_deal_is_refused_unless_devices_train_on_what_they_ho
 )
 def test_a_damaged_shard_is_one_line_that_names_it(tiny, tmp_path, spoil, words):
     path = write_shard(tmp_path, 0, tiny())
-    shards.read.cache_clear()
     spoil(path)
     with pytest.raises(ConfigError, match=words) as error:
         share({"partition-id": 0, "data-path": str(path)}, tiny())
@@ -141,7 +140,6 @@ def test_a_damaged_shard_is_one_line_that_names_it(tiny, tmp_path, spoil, words)
 
 def test_a_shard_that_holds_other_images_than_it_says_is_refused(tiny, tmp_path):
     path = write_shard(tmp_path, 0, tiny())
-    shards.read.cache_clear()
     with np.load(path) as found:
         arrays = dict(found)
     arrays["train_images"][0] ^= 1
@@ -189,7 +187,6 @@ def test_devices_is_no_data_set_that_is_here():
 
 def test_numpy_is_enough_to_read_a_shard(tiny, tmp_path, monkeypatch):
     path = str(write_shard(tmp_path, 0, tiny()))
-    shards.read.cache_clear()
     for module in ("PIL", "pyarrow", "datasets", "fl.data.formats"):
         monkeypatch.setitem(sys.modules, module, None)
     assert len(share({"partition-id": 0, "data-path": path}, tiny()).train)

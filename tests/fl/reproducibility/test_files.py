@@ -1,7 +1,12 @@
+import hashlib
+import json
+import os
+
 import numpy as np
 import pytest
+from safetensors import safe_open
 
-from fl.reproducibility import files
+from fl.reproducibility import checking, files
 from fl.reproducibility.files import fingerprint, write_whole
 
 
@@ -58,16 +63,80 @@ def test_an_interruption_just_after_the_last_step_is_passed_on(tmp_path, monkeyp
 
 def test_only_a_last_line_may_be_unfinished(tmp_path):
     path = tmp_path / "lines.jsonl"
-    assert files.read_lines(path) == []
+    assert checking.read_lines(path) == []
     files.append_lines(path, [{"a": 1}, {"a": 2}])
     with path.open("a") as file:
         file.write('{"a": 3')
-    assert files.read_lines(path) == [{"a": 1}, {"a": 2}]
+    assert checking.read_lines(path) == [{"a": 1}, {"a": 2}]
     path.write_text('{"a": 1}\n{"a"\n{"a": 3}\n')
-    with pytest.raises(ValueError, match="Expecting"):
-        files.read_lines(path)
+    with pytest.raises(ValueError, match="line 2 is no JSON: Expecting"):
+        checking.read_lines(path)
 
 
 def test_a_number_that_json_does_not_know_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.append_lines(tmp_path / "lines.jsonl", [{"a": float("inf")}])
+
+
+TENSORS = {
+    "w": np.arange(5, dtype=np.float32),
+    "none": np.zeros((0, 2)),
+    "s": np.array(2, np.int64),
+}
+
+
+@pytest.mark.parametrize("tensors", [TENSORS, {}])
+def test_a_sealed_file_of_tensors_is_a_plain_one_and_always_the_same(tmp_path, tensors):
+    paths = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    for path in paths:
+        files.write_tensors(path, tensors, {"one": 'a "word"\n', "two": "ä"})
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with safe_open(paths[0], framework="numpy") as file:
+        told = file.metadata()
+        there = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    assert fingerprint(there) == fingerprint(tensors)
+    assert (told["one"], told["two"]) == ('a "word"\n', "ä")
+    raw = paths[0].read_bytes()
+    assert int.from_bytes(raw[:8], "little") % 8 == 0
+    blank = raw.replace(told["file_sha256"].encode(), b"0" * 64)
+    assert hashlib.sha256(blank).hexdigest() == told["file_sha256"]
+    found, metadata = checking.read_tensors(paths[0], sealed=True)
+    assert (fingerprint(found), metadata) == (fingerprint(tensors), told)
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_every_bit_of_a_sealed_file_is_covered(tmp_path, kind):
+    path = tmp_path / "file"
+    if kind == "json":
+        files.write_json(path, {"a": [1, None], "ä": "text"})
+        assert checking.read_json(path, sealed=True).keys() == {"file_sha256", "a", "ä"}
+    else:
+        files.write_tensors(path, TENSORS, {"told": "x"})
+    raw = path.read_bytes()
+    for place in range(8 * len(raw)):
+        flipped = raw[: place // 8] + bytes([raw[place // 8] ^ 1 << place % 8])
+        path.write_bytes(flipped + raw[place // 8 + 1 :])
+        with pytest.raises(checking.Damaged):
+            checking.read_checked(path, sealed=True)
+    path.write_bytes(raw)
+    checking.read_checked(path, sealed=True)
+
+
+def test_every_bit_of_a_line_is_covered(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    end = files.append_lines(path, [{"a": 1}, {"b": "x"}], files.Mark(0, "first"))
+    assert files.append_lines(path, [{"c": None}], end).lines == 3
+    assert checking.read_lines(path, "first", linked=True) == [{"a": 1}, {"b": "x"}, {"c": None}]
+    raw = path.read_bytes()
+    assert all(json.loads(line)["link"] for line in raw.splitlines())
+    for place in range(8 * (len(raw) - 1)):  # the last byte makes the last line an unfinished one
+        flipped = raw[: place // 8] + bytes([raw[place // 8] ^ 1 << place % 8])
+        path.write_bytes(flipped + raw[place // 8 + 1 :])
+        with pytest.raises(checking.Damaged, match=r"line [123] "):
+            checking.read_lines(path, "first", linked=True)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(checking.Damaged, match="not a regular file"):
+        checking.read_checked(tmp_path / "pipe")

@@ -67,10 +67,10 @@ def test_the_user_s_own_experiments_stay_theirs(project):
 
 def test_the_command_line_works_there(project):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", str(ROOT)])}
-    words = [sys.executable, "-m", "fednf", "studies"]
+    words = [sys.executable, "-m", "fednf", "data", "list"]
     done = subprocess.run(words, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "heterogeneity" in done.stdout
+    assert "fashion-mnist-small" in done.stdout
 
 
 def test_the_check_costs_less_than_a_millisecond():

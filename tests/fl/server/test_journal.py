@@ -30,8 +30,9 @@ def played(folder, knobs, rounds=2, states=None) -> Journal:
         line = {"round": number, "test_accuracy": number / 10}
         listed = dict.fromkeys(states or {}, number)
         checkpoint = Checkpoint(number, {**MODEL, "w": MODEL["w"] + number}, clients=listed)
-        journal.commit(line, [{"round": number, "partition": 1}], checkpoint, states or {})
-    return journal
+        told = [{"round": number, "partition": 1}]
+        journal.commit(line, told, checkpoint, states or {}, told)
+    return Journal(folder)
 
 
 def test_a_checkpoint_comes_back_as_it_went(tmp_path, tiny):
@@ -140,6 +141,105 @@ def test_a_damaged_file_is_named(tmp_path, tiny, name, damage):
         begin(journal, tiny(), CONDITIONS)
     assert "\n" not in str(error.value)
     assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
+
+
+def copied(folder, name):
+    """Put a file of a run with another seed in the place of a run's own."""
+
+    def copy(path):
+        other = played(folder / "other", Experiment.from_flat({"seed": 9}), states=STATES)
+        other.finish({})
+        path.write_bytes((folder / "other" / name).read_bytes())
+
+    return copy
+
+
+STATES = {3: ({"c": np.ones(2)}, "{}")}
+
+
+def without(number):
+    def remove(path):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:number] + lines[number + 1 :]))
+
+    return remove
+
+
+def turned(path):
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+
+
+def renamed(path):
+    path.write_text(path.read_text().replace('{"round": 1', '{"rounb": 1'))
+
+
+@pytest.mark.parametrize("name", ["rounds.jsonl", "clients.jsonl", "signals.jsonl"])
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (without(2), "it ends before line 3, and had 3"),
+        (without(1), "line 2 is not as it was written"),
+        (turned, "line 1 is not as it was written"),
+        (renamed, "line 2 is not as it was written"),
+        (lambda path: path.unlink(), "it ends before line 1, and had 3"),
+    ],
+)
+def test_damaged_lines_are_told_by_file_and_line(tmp_path, tiny, name, damage, told):
+    journal = played(tmp_path, tiny())
+    damage(tmp_path / name)
+    read = getattr(journal, name.partition(".")[0])
+    for reading in (read, lambda: begin(journal, tiny(), CONDITIONS)):
+        with pytest.raises(ConfigError, match=f"{name} is damaged: {told}"):
+            reading()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "experiment.json",
+        "rounds.jsonl",
+        "clients.jsonl",
+        "checkpoint.safetensors",
+        "clients/3-2.safetensors",
+        "result.json",
+    ],
+)
+def test_a_file_of_another_run_is_not_taken_for_this_one_s(tmp_path, name):
+    journal = played(tmp_path / "run", Experiment(), states=STATES)
+    journal.finish({})
+    copied(tmp_path, name)(tmp_path / "run" / name)
+
+    def read_all():
+        journal.result()
+        journal.rounds()
+        journal.clients()
+        journal.client_state(3, journal.checkpoint().clients[3])
+
+    with pytest.raises(ConfigError, match="is damaged: "):
+        read_all()
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_a_run_without_its_checkpoint_does_not_begin_anew(tmp_path, tiny, rounds):
+    """But one that died in round 0, before there was a checkpoint, does."""
+    journal = played(tmp_path, tiny(), rounds)
+    (tmp_path / "checkpoint.safetensors").unlink()
+    (tmp_path / "clients.jsonl").unlink()
+    for resume in (True, False):
+        if rounds:
+            with pytest.raises(ConfigError, match=r"its checkpoint\.safetensors is gone; put it"):
+                check(journal, tiny(), resume=resume)
+        else:
+            check(journal, tiny(), resume=resume)
+
+
+def test_a_longer_run_needs_the_checkpoint_of_the_finished_one(tmp_path, tiny):
+    journal = played(tmp_path, tiny())
+    journal.finish({"rounds": 2})
+    (tmp_path / "checkpoint.safetensors").unlink()
+    check(journal, tiny(), resume=False)
+    with pytest.raises(ConfigError, match="is gone; put it back"):
+        check(journal, tiny({"rounds": 3}), resume=True)
 
 
 def test_a_damaged_result_is_named(tmp_path):

@@ -259,6 +259,14 @@ def test_weights_that_are_not_the_network_s_are_told_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_weights_with_a_flipped_bit_are_refused(tiny, tmp_path, finished):
+    file = tmp_path / "weights.safetensors"
+    raw = (finished.folder / MODEL).read_bytes()
+    file.write_bytes(raw[:-100] + bytes([raw[-100] ^ 0x40]) + raw[-99:])
+    with pytest.raises(ConfigError, match=r"weights\.safetensors is damaged: its bytes are not"):
+        run(tiny({"run.start-from": str(file)}), Journal(tmp_path / "run"))
+
+
 def test_what_is_no_file_of_weights_is_refused(tiny, tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"x")
     (tmp_path / "run").mkdir()
@@ -281,6 +289,8 @@ def test_a_loaded_network_scores_as_its_run_did(finished):
     assert (model.knobs.recipe, model.values, model.training) == ("zc-swish", "uint8", False)
     with pytest.raises(ValueError, match=r"for \(1, 28, 28\)"):
         model(images[0])
+    with pytest.raises(ConfigError, match="which='bset', expected 'last' or 'best'"):
+        load_model(finished.folder, "bset")
     best = load_model(finished.folder, "best")
     flat = FlatNetwork(best.network, torch.device("cpu"))
     loss = score(flat, dataset, dataset.test, objective(best.knobs))["loss"]
@@ -301,8 +311,8 @@ def test_a_network_without_moments_asks_for_them(tmp_path, finished):
     assert torch.equal(given(images), load_model(finished.folder)(images))
 
 
-def test_a_run_of_an_earlier_version_is_loaded_by_its_data(tmp_path, finished):
-    shutil.copytree(finished.folder, tmp_path / "run")
+def test_a_run_of_an_earlier_version_is_loaded_by_its_data(tmp_path, finished, make_unchecked):
+    make_unchecked(shutil.copytree(finished.folder, tmp_path / "run"))
     save_file(load_file(tmp_path / "run" / MODEL), tmp_path / "run" / MODEL)
     (tmp_path / "run" / BEST).unlink()
     images = load("fashion-mnist-small").test.images[:4]

@@ -28,6 +28,8 @@ from fl.simulation import InlineGrid
 from strategies.serving.server import Averaging, Sampler
 from tests.callbacks import EachRound
 
+pytestmark = pytest.mark.checked
+
 
 def app_with(spoil=None, remember: bool = False) -> ClientApp:
     """Our client, whose reply passes through `spoil(partition, reply)` on its way out."""
@@ -294,9 +296,11 @@ def test_bad_wishes_write_nothing(tiny, tmp_path):
 def test_every_client_and_round_has_its_own_stream(tiny, tmp_path, monkeypatch):
     seen = set()
 
+    made = fl.client.task.batches
+
     def spy(share, batch_size, epochs, rng, augment):
         seen.add(rng.bit_generator.state["state"]["state"])
-        return iter([])
+        return made(share, batch_size, epochs, rng, augment)
 
     monkeypatch.setattr(fl.client.task, "batches", spy)
     serve_with(fl.client.app.app, everybody(tiny, rounds=3), tmp_path)

@@ -16,6 +16,8 @@ from fl.simulation import run
 from fl.simulation.schedule import passes
 from tests.callbacks import EachRound
 
+pytestmark = pytest.mark.checked
+
 
 def choose(knobs, workers=1) -> engines.Choice:
     return engines.choose(prepare(knobs), workers)

@@ -13,6 +13,7 @@ from tests import flower
 from tests.flower import wait_for
 
 ROOT = Path(__file__).parents[3]
+LIARS = {"faults.kind": "statistics", "faults.share": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
         ({"recipe": "zc-swish", "signals.every": 1}, 2),
         ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 1),
         ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 2),
-        ({"recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
+        ({**LIARS, "recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
         ({"recipe": "batchnorm", "state.bn": "recalibrate"}, 2),
         ({"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2}, 2),
         ({"recipe": "none", "run.start-from": "first", "data.validation": 0.2}, 2),
@@ -39,7 +40,7 @@ def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
         "zc-swish and fedavg",
         "batchnorm and fedprox, one worker",
         "batchnorm and fedprox, two workers",
-        "fixed",
+        "fixed, and liars about statistics",
         "recalibrate",
         "local",
         "given weights",
@@ -64,5 +65,7 @@ def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypa
     figures = ("partition", "held", "examples", "steps", "loss", "update_norm", "global_correct")
     ours, theirs = Journal(tmp_path / "inline").clients(), journal.clients()
     assert [[c[f] for f in figures] for c in ours] == [[c[f] for f in figures] for c in theirs]
+    assert [c.get("fault") for c in ours] == [c.get("fault") for c in theirs]
+    assert any("fault" in c for c in ours) == (knobs.faults.kind != "none")
     assert journal.signals() == Journal(tmp_path / "inline").signals()
     assert bool(journal.signals()) == knobs.signals.due(0, 2)

@@ -127,7 +127,7 @@ def test_a_lock_does_not_outlive_its_owner_in_forks(tmp_path):
     code = f"""
 import os, time
 from pathlib import Path
-from fl.reproducibility.files import locked
+from fl.reproducibility.locks import locked
 folder = Path({str(tmp_path)!r})
 heard, tell = os.pipe()
 with locked(folder):
@@ -148,7 +148,7 @@ def test_a_fork_may_leave_the_lock_of_its_parent_by_an_error(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from fl.reproducibility.files import locked
+from fl.reproducibility.locks import locked
 try:
     with locked(Path({str(tmp_path)!r})):
         if not os.fork():

@@ -14,14 +14,20 @@ from fl.simulation import run
 PLAIN = Path(fl.__file__).parent.parent / "examples" / "plain_fedavg.py"
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_the_engine_ends_with_the_network_of_the_plain_fedavg(tmp_path, capsys, rounds):
+@pytest.mark.parametrize(
+    ("rounds", "sampled"), [(1, 2), pytest.param(3, 10, marks=pytest.mark.slow)]
+)
+def test_the_engine_ends_with_the_network_of_the_plain_fedavg(tmp_path, capsys, rounds, sampled):
     onednn = torch.backends.mkldnn.enabled
     try:
-        plain = runpy.run_path(str(PLAIN))["federate"](rounds)
+        federate = runpy.run_path(str(PLAIN))["federate"]
+        federate.__globals__["SAMPLED"] = sampled
+        plain = federate(rounds)
     finally:
         torch.backends.mkldnn.enabled = onednn
     knobs = Experiment(rounds=rounds, engine="sequential", device="cpu")
+    assert knobs.sampling.clients == 10  # what the file says
+    knobs = knobs.replace({"sampling.clients": sampled})
     result = run(knobs, Journal(tmp_path))
     assert result["model_sha256"] == model_sha256(plain)
     said = capsys.readouterr().out.splitlines()

@@ -91,7 +91,7 @@ def test_a_study_on_a_cluster(tiny, tmp_path, cluster):
 
 
 def test_more_workers_than_cores_are_refused(monkeypatch, cluster):
-    monkeypatch.setattr("fl.simulation.ray_pool._CONNECT_SECONDS", 10)
+    monkeypatch.setattr("fl.simulation.ray_pool._CONNECT_SECONDS", 25)
     with pytest.raises(ConfigError, match=r"1 of 3 Ray workers did not start"):
         actors(address=cluster.address, size=3)
 

@@ -1,8 +1,11 @@
 """Worker pools: the replies do not depend on who trains which client, and none is lost."""
 
+import errno
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from collections import deque
 from contextlib import closing
 
@@ -21,8 +24,9 @@ from fl.server.journal import Journal
 from fl.simulation import InlineGrid, engine, run
 from fl.simulation.pickling import _LARGE, Pieces, pack, unpack
 from fl.simulation.process_pool import ProcessPool
-from fl.simulation.shared_memory import Reader, SharedBuffer, send
-from fl.simulation.worker_pool import PoolGrid, WorkerReply, train_chunk, unpack_chunk
+from fl.simulation.worker_pool import PoolGrid, WorkerReply
+from fl.simulation.workers.chunks import train_chunk, unpack_chunk
+from fl.simulation.workers.shared_memory import SMALL, SharedBuffer, receive
 from fl.training.parameters import build_network
 from strategies import arrays as npy
 from tests.callbacks import EachRound
@@ -47,7 +51,14 @@ class FakePool:
         assert worker not in [busy for busy, _ in self.busy]
         self.busy.append((worker, chunk))
 
-    def wait(self) -> WorkerReply:
+    def since(self, worker: int) -> float | None:
+        return time.monotonic()
+
+    def end(self, worker: int) -> str:
+        self.busy = deque(one for one in self.busy if one[0] != worker)
+        return "ended"
+
+    def wait(self, timeout: float | None = None) -> WorkerReply | None:
         worker, chunk = self.busy.pop()
         nodes = [m.metadata.dst_node_id for m, _ in unpack_chunk(chunk, self.request)]
         if self.dies or self.killer in nodes:
@@ -158,7 +169,7 @@ def test_a_round_is_committed_while_workers_train_the_next(tiny, tmp_path):
 
 def test_a_round_that_fails_does_not_cost_the_round_before(tiny, tmp_path):
     class Gone(FakePool):
-        def wait(self) -> WorkerReply:
+        def wait(self, timeout: float | None = None) -> WorkerReply | None:
             if len(seen) == 2:  # rounds 0 and 1 are permanent, and clients are at round 2
                 raise KeyboardInterrupt
             return super().wait()
@@ -215,7 +226,7 @@ def test_replies_that_wait_for_an_older_one_are_few(tiny):
     class Slow(FakePool):
         """Its first chunk is trained when it has no other."""
 
-        def wait(self):
+        def wait(self, timeout=None):
             self.busy.rotate(-1)
             return super().wait() if len(self.busy) == 1 else self._latest()
 
@@ -254,6 +265,38 @@ def test_of_clients_that_train_together_only_the_killer_is_refused(tiny, size):
     assert [r.metadata.src_node_id for r in replies if r.has_error()] == [4]
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_a_client_whose_deadline_passes_is_refused_alone(tiny, lanes):
+    class Asleep(FakePool):
+        """Client 4 never replies."""
+
+        def since(self, worker: int) -> float | None:
+            return time.monotonic() - 31 * lanes  # at work for so long
+
+        def wait(self, timeout: float | None = None) -> WorkerReply | None:
+            assert timeout == 0
+            awake = [one for one in self.busy if not self.sleeps(one[1])]
+            if not awake:
+                return None
+            self.busy.remove(awake[0])
+            self.busy.append(awake[0])
+            return super().wait()
+
+        def sleeps(self, packed: bytes) -> bool:
+            chunk = unpack_chunk(packed, self.request)
+            return 4 in [message.metadata.dst_node_id for message, _ in chunk]
+
+    lane_knobs = {"vectorized.lanes": lanes, "vectorized.level": "eager"} if lanes > 1 else {}
+    engine_kind = "vectorized" if lanes > 1 else "sequential"
+    knobs = tiny({"engine": engine_kind, **lane_knobs, "round.deadline": 30.0})
+    grid = PoolGrid(choice(knobs), Asleep(2))
+    replies = list(grid.send_and_receive(requests(grid, knobs)))
+    late = {r.metadata.src_node_id: r.error.reason for r in replies if r.has_error()}
+    assert late == {4: "deadline of 30 s passed"}
+    assert len(replies) == 5
+    assert not grid.clock.at_work
+
+
 def test_where_all_workers_die_the_run_ends(tiny):
     knobs = tiny({"engine": "sequential"})
     grid = PoolGrid(choice(knobs), FakePool(2, dies=99))
@@ -283,53 +326,65 @@ def test_an_idle_process_may_die_and_a_round_may_be_abandoned(tiny, processes):
     assert contents(list(grid.send_and_receive(requests(grid, knobs)))) == expected
 
 
-def test_replies_come_through_pipes_where_no_memory_can_be_shared(tiny, monkeypatch):
-    monkeypatch.setattr("fl.simulation.shared_memory._free_bytes", lambda: 0)
+def passed(buffer: SharedBuffer, pieces: Pieces) -> tuple[memoryview, int | None]:
+    """Return what a reader gets of pieces, and how many bytes of it are in shared memory."""
     ours, theirs = multiprocessing.Pipe()
-    buffer = SharedBuffer()
-    send(theirs, buffer.write([b"ab", b"c"]), [b"ab", b"c"])
-    assert buffer.memory is None
-    assert bytes(Reader().receive(ours)) == b"abc"
+    sent = buffer.write(pieces)
+    buffer.send(theirs, sent, pieces)
+    return receive(ours), sent
+
+
+def test_replies_come_through_pipes_where_no_memory_can_be_shared(tiny, monkeypatch):
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("fl.simulation.workers.shared_memory.nameless", full)
+    monkeypatch.setattr("fl.simulation.workers.shared_memory.SMALL", 0)
+    found, sent = passed(SharedBuffer(), [b"ab", b"c"])
+    assert (bytes(found), sent) == (b"abc", None)
     knobs = tiny({"engine": "sequential"})
     alone = InlineGrid(knobs)
     expected = contents(list(alone.send_and_receive(requests(alone, knobs))))
     with closing(ProcessPool(2)) as pool:
         grid = PoolGrid(choice(knobs), pool)
         assert contents(list(grid.send_and_receive(requests(grid, knobs)))) == expected
-        assert pool._buffer.memory is None
+        assert pool._buffer.file is None
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 3 * _LARGE), min_size=1, max_size=5))
 def test_arrays_pass_through_a_buffer_that_is_written_again(sizes):
-    ours, theirs = multiprocessing.Pipe()
-    buffer, reader = SharedBuffer(), Reader()
+    buffer = SharedBuffer()
     noise = np.random.default_rng(len(sizes))
     for turn in range(4):
         expected = [noise.integers(0, 256, size + turn % 3, np.uint8) for size in sizes]
-        pieces = pack([npy.pack(array) for array in expected])
-        send(theirs, buffer.write(pieces), pieces)
-        with reader.receive(ours) as received:
-            found = unpack(received)
+        packed, sent = passed(buffer, pieces := pack([npy.pack(array) for array in expected]))
+        assert (sent is not None) == (sum(map(len, pieces)) > SMALL)
+        with packed:
+            found = unpack(packed)
         for array, values in zip(found, expected, strict=True):
             assert np.array_equal(npy.unpack(array), values)
     buffer.close()
-    reader.take_over()
 
 
-def test_a_buffer_that_grows_is_read_where_it_is_now_and_leaves_nothing_behind():
-    ours, theirs = multiprocessing.Pipe()
-    buffer, reader, names = SharedBuffer(), Reader(), set()
-    for size in (3, 2, 100_000, 5):
-        piece = bytes(range(size % 256)) * (size // 255 + 1)
-        send(theirs, location := buffer.write([piece]), [piece])
-        names.add(location.name)
-        with reader.receive(ours) as found:
-            assert bytes(found) == piece
-    assert len(names) == 2
+def test_a_buffer_grows_and_keeps_what_readers_have():
+    buffer = SharedBuffer()
+    first, _ = passed(buffer, [b"a" * 100_000])
+    second, _ = passed(buffer, [b"b" * 90_000, b"c" * 200_000])
+    assert bytes(second) == b"b" * 90_000 + b"c" * 200_000
+    assert bytes(first) == b"b" * 90_000 + b"c" * 10_000  # written again, as its reader knows
     buffer.close()
-    reader.take_over()
-    assert not [name for name in names if os.path.exists(f"/dev/shm/{name}")]
+    assert bytes(second[-2:]) == b"cc"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory has no place to look at")
+def test_memory_that_is_shared_has_no_name():
+    before = sorted(os.listdir("/dev/shm"))
+    buffer = SharedBuffer()
+    packed, sent = passed(buffer, [b"a" * 1_000_000])
+    assert (len(packed), sent) == (1_000_000, 1_000_000)
+    assert sorted(os.listdir("/dev/shm")) == before
+    buffer.close()
 
 
 def test_processes_reply_as_one_process_does_and_keep_clients_states(tiny, tmp_path, processes):

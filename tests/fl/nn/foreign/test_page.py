@@ -54,7 +54,7 @@ def test_a_module_in_one_s_hands(folder):
 
 def test_a_recipe_of_one_s_own(folder):
     execute("compare.py")
-    for name in ("net", "pla"):
+    for name in ("cube-net", "cube-pla"):
         model = Journal(folder / "runs" / name).checkpoint().model
         strengths = [value for key, value in model.items() if key.endswith("strength")]
         assert strengths

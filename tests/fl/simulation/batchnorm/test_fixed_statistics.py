@@ -116,7 +116,7 @@ def test_a_resumed_run_keeps_them_fixed(fixbn, tmp_path):
 
 
 def test_a_step_with_one_value_a_channel_is_then_a_step_like_any_other(fixbn, tmp_path):
-    knobs = fixbn(2, **{"network.kind": "ffnn", "client.batch-size": 1})
+    knobs = fixbn(2, **{"network.kind": "ffnn", "client.batch-size": 1, "partition.clients": 200})
     journal = Journal(tmp_path)
     run(knobs, journal)
     first, second = journal.rounds()[1:]

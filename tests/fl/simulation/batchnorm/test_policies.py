@@ -16,6 +16,7 @@ from fl.server.app import serve
 from fl.server.journal import Journal
 from fl.simulation import InlineGrid, run
 from fl.training import loop, parameters
+from fl.training.recalibration import recalibrate
 from tests.callbacks import EachRound
 
 POLICIES = ("average", "pooled", "local", "recalibrate", "drop")
@@ -230,7 +231,7 @@ def test_a_failed_measurement_leaves_nothing_behind(batchnorm):
         yield
 
     with pytest.raises(RuntimeError, match="no power"):
-        loop.recalibrate(network, broken())
+        recalibrate(network, broken())
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state().items())
     assert not any(module._forward_pre_hooks for module in network.module.modules())
 
@@ -261,7 +262,7 @@ def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, t
         own = data.train.only(mine.held_out)
         unmeasured.append(right(network, data, own))
         path = "client", line["partition"], "round", 1
-        loop.recalibrate(network, fl.client.task._in_large(knobs, mine, path))
+        recalibrate(network, fl.client.task._in_large(knobs, mine, path))
         expected.append(right(network, data, own))
     assert [line["global_correct"] for line in journal.clients()] == expected
     assert expected != unmeasured

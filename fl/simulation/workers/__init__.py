@@ -1,0 +1,1 @@
+"""What worker processes and their parent share: memory without a name, and a clock."""
