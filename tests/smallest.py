@@ -1,4 +1,4 @@
-"""The smallest network of every family, and every recipe that fits it."""
+"""The smallest network of every family, every recipe that fits it, and a small strategy."""
 
 from fl.config import Network
 from fl.nn import RECIPES
@@ -14,3 +14,13 @@ SMALLEST = {
     "vit": Network(kind="vit", depth=2, width=8),
 }
 PAIRS = [(kind, name) for kind in SMALLEST for name, row in RECIPES.items() if kind in row.fits]
+MOMENTUM = """
+import fl
+
+
+class Momentum(fl.Strategy):
+    def aggregate(self, gathered):
+        step = gathered.state.get("step", 0) * 0.9 + gathered.mean - gathered.start
+        gathered.state["step"] = step
+        return gathered.start + step
+"""

@@ -20,6 +20,7 @@ from fl.data.catalogue import find, place, read
 from fl.data.dataset import DataNotHere, said
 from fl.data.sets import ORIGINS, FetchProgress, fetch
 from fl.data.shares import named_classes
+from fl.reproducibility.machine import size
 
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folders go.")]
 
@@ -60,7 +61,7 @@ def data_fetch(name: str, quiet: Quiet = False) -> None:
     else:
         say(f"{name} is on this machine already, and sound")
     if name != fashion_mnist_small.NAME:
-        say(f"file: {place(name)}, {_size(place(name).stat().st_size)}")
+        say(f"file: {place(name)}, {size(place(name).stat().st_size)}")
     say(f"licence: {entry.licence}")
     say(f"cite: {entry.citation}")
 
@@ -69,10 +70,7 @@ def data_fetch(name: str, quiet: Quiet = False) -> None:
 def data_show(config: Config = None, settings: Settings = None, out: Out = None) -> None:
     """Show who holds what in a deal; with --out, draw it, and examples of every class."""
     plots = terminal.plots() if out else None
-    given = terminal.flat(config, settings)
-    if "sampling.clients" not in given:  # nobody is asked here, so the default is in nobody's way
-        given["sampling.clients"] = 1
-    knobs = Experiment.from_flat(given)
+    knobs = _dealt(config, settings)
     parts, (labels, names) = [part.numpy() for part in deal(knobs)], named_classes(knobs)
     say(said(load(knobs).told()))
     counts = partitions.counts(labels, parts, len(names))
@@ -91,11 +89,16 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
 @app.command("deal")
 def data_deal(out: Folder, config: Config = None, settings: Settings = None) -> None:
     """Write what every client is dealt to OUT/device-K/shard.npz, for devices of their own."""
-    knobs = terminal.knobs(config, settings)
+    knobs = _dealt(config, settings)
     for number in range(knobs.partition.clients):
         file = write_shard(out / f"device-{number}", number, knobs)
-        say(f"{file}, {_size(file.stat().st_size)}")
+        say(f"{file}, {size(file.stat().st_size)}")
     say('each device\'s node config: partition-id=K data-path="/its/folder"')
+
+
+def _dealt(config: Path | None, settings: list[str] | None) -> Experiment:
+    """Read an experiment whose data are dealt. Nobody is asked, so the default is in no way."""
+    return Experiment.from_flat({"sampling.clients": 1, **terminal.flat(config, settings)})
 
 
 def _here(name: str) -> str:
@@ -103,13 +106,9 @@ def _here(name: str) -> str:
     if name == fashion_mnist_small.NAME:
         return "shipped"
     if place(name).is_file():
-        return _size(place(name).stat().st_size)
+        return size(place(name).stat().st_size)
     first = ORIGINS[name][0]
-    return f"no; {_size(first.size)} to fetch" if first.size else "no; Hugging Face hub"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"no; {size(first.size)} to fetch" if first.size else "no; Hugging Face hub"
 
 
 def _fetch(name: str, quiet: bool) -> None:
@@ -130,7 +129,7 @@ def _shown(quiet: bool) -> Iterator[FetchProgress]:
             if what not in seen:
                 seen[what] = progress.add_task(what, total=total, visible=total > 0)
                 if not (bars and total):
-                    say(f"{what}, {_size(total)}" if total else what)
+                    say(f"{what}, {size(total)}" if total else what)
             progress.update(seen[what], completed=done)
 
         yield report

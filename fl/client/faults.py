@@ -58,7 +58,7 @@ class FaultyTask:
         """
         if self.kind == "exception":
             raise ScheduledFault("faults.kind=exception: this client is faulty by schedule")
-        if self.kind == "killed":  # a worker process would not have come here, see `survived`
+        if self.kind == "killed":  # workers would not be here: `die_by_schedule`
             raise WorkerDied("faults.kind=killed: its worker died")
         while self.kind == "hang":
             time.sleep(_BLINK)
@@ -112,12 +112,10 @@ class FaultyTask:
         return None
 
 
-def survived(chunk: Sequence[tuple[Message, Context]]) -> Sequence[tuple[Message, Context]]:
-    """Return the requests that a worker was given, unless one is of a client that kills it."""
-    for message, context in chunk:
-        if _kills(message, context):
-            os.kill(os.getpid(), signal.SIGKILL)
-    return chunk
+def die_by_schedule(chunk: Sequence[tuple[Message, Context]]) -> None:
+    """Kill this worker, if one of the requests that it was given is of a client that kills it."""
+    if any(_kills(message, context) for message, context in chunk):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kills(message: Message, context: Context) -> bool:

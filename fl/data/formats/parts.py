@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fl.config.parsing import ConfigError
+from fl.config.parsing import ConfigError, cut
 from fl.data.dataset import Dataset, Split
 from fl.data.formats.reading import reading
 from fl.reproducibility.errors import as_told
@@ -83,7 +83,7 @@ def named(classes: str) -> tuple[str, ...]:
     if not classes.strip():
         return ()
     names = tuple(name.strip() for name in classes.split(","))
-    said = f"data.classes={classes if len(classes) <= 80 else classes[:80] + '…'}"
+    said = f"data.classes={cut(classes)}"
     if len(names) == 1 and names[0].isdecimal():
         if len(names[0]) > 9 or not 2 <= int(names[0]) <= MOST_CLASSES:
             raise ConfigError(f"{said}: expected 2 to {MOST_CLASSES:,} classes")

@@ -45,7 +45,7 @@ def train_chunk(packed: bytes, shared: RecordDict) -> Pieces:
     try:
         chunk = unpack_chunk(packed, shared)
         if any(context.run_config.get("faults.kind") == "killed" for _, context in chunk):
-            chunk = faults.survived(chunk)
+            faults.die_by_schedule(chunk)
         replies = task.answer(*zip(*chunk, strict=True))
     except Exception as error:
         return pack(Failure.of(error))

