@@ -45,8 +45,9 @@ def app(message, context):
         seen["before"] = memory("VmRSS")
     seen["asked"] += 1
     partition = context.node_config["partition-id"]
-    figures = {name: 1 for name in records.COUNTS} | {name: 1.0 for name in records.MEASURES}
-    content = records.train_reply({}, partition, 10, figures | {"held-out": 0, **RIGHT})
+    figures = {name: 1 for name in records.COUNTS} | {name: 0.0 for name in records.MEASURES}
+    figures |= {"batch-size": 4, "held-out": 0, **RIGHT}  # as of a client that holds one image
+    content = records.train_reply({}, partition, 1, figures)
     content[records.ARRAYS] = ArrayRecord({
         name: Array(a.dtype, a.shape, a.stype, bytes(memoryview(a.data)))
         for name, a in network.items()
