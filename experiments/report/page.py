@@ -27,6 +27,7 @@ from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.reproducibility.errors import in_words
 from fl.reproducibility.files import write_whole
+from fl.reproducibility.temporary import remove_leftovers
 from fl.server.contents import EXPERIMENT
 from fl.server.journal import Journal
 
@@ -48,6 +49,8 @@ def write(folder: Path, *, run_code: bool = False) -> Path:
     Raises:
         ConfigError: there is no run, or a run can't be read; nothing was written.
     """
+    for place in (folder, folder / "figures"):
+        remove_leftovers(place)
     with _damage_told(folder):
         results = read(folder)
         if run_code:

@@ -186,6 +186,16 @@ def test_pictures_of_deals_that_are_gone_go_too(tmp_path, write_run):
     assert not (tmp_path / "figures" / "deal-old.svg").exists()
 
 
+def test_files_that_a_killed_report_left_are_removed_by_the_next(tmp_path, write_run):
+    write_run(tmp_path / "run", [0.1, 0.5])
+    left = tmp_path / "figures" / ".rounds.svg-a1b2c3d4.part", tmp_path / ".report.html-ab12.part"
+    (tmp_path / "figures").mkdir()
+    for path in left:
+        path.write_text("<")
+    write(tmp_path)
+    assert [path for path in left if path.exists()] == []
+
+
 def test_different_circumstances_are_said(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.5])
     write_run(tmp_path / "b", [0.1, 0.5], {"seed": 2}, {"packages": {"torch": "2.12.0"}})
