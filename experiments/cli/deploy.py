@@ -13,6 +13,7 @@ from experiments.deploy.check import check
 from experiments.deploy.folder import Server, init
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.data.dataset import said
 
 app = typer.Typer(help="Real devices, and what they need.", no_args_is_help=True)
 
@@ -47,7 +48,9 @@ def deploy_init(
 @app.command("check")
 def deploy_check(folder: Path) -> None:
     """Ask a running federation what it is, and say which device is not what it should be."""
-    devices = check(folder)
+    data, devices = check(folder)
+    if data:
+        say(f"the server's {said(data.told())}")
     table = Table(
         "device", "status", "images", "held out", "clock off by", "from", "problems", box=None
     )

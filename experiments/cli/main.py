@@ -222,7 +222,10 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Turn the runs below a folder into tables, figures and one HTML page."""
-    page = load_plots().write(folder, run_code=run_code)
+    plots = load_plots()
+    page = plots.write(folder, run_code=run_code)
+    for line in plots.data_read(folder):
+        say(line)
     say(f"report: {page}")
     if as_json:
         say(json.dumps({"report": str(page)}))

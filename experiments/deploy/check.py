@@ -14,8 +14,9 @@ from experiments.deploy.app import write_app
 from experiments.deploy.folder import CONNECTION
 from fl.config import DEVICES, Experiment
 from fl.config.parsing import ConfigError, read_toml, to_toml
-from fl.data import catalogue, load
+from fl.data import Dataset, catalogue, load
 from fl.messages import bound_keys
+from fl.messages.claims import of_other_data
 from fl.server.nodes import ANSWER_SECONDS
 from fl.server.ping import FILE
 
@@ -39,11 +40,11 @@ class Device:
     problems: list[str] = field(default_factory=list)
 
 
-def check(folder: Path) -> list[Device]:
-    """Ask a running federation, and return all devices with what is wrong.
+def check(folder: Path) -> tuple[Dataset | None, list[Device]]:
+    """Ask a running federation; return the server's data, and all devices with what is wrong.
 
     Raises:
-        ConfigError: that is no deployment's folder.
+        ConfigError: that is no deployment's folder, or the server's data can't be read.
         ConnectionError: the SuperLink does not answer, or not in time.
     """
     if not (folder / "run.toml").is_file() or not (folder / "server").is_dir():
@@ -54,6 +55,7 @@ def check(folder: Path) -> list[Device]:
             f"{folder / 'run.toml'}: data.name={name} is looked for in another folder when the "
             f"server runs; write {catalogue.absolute(name)}, or deploy anew"
         )
+    data = load(knobs) if name != DEVICES else None
     flower = Flower(folder.absolute())
     devices = [Device(number) for number in range(knobs.partition.clients)]
     status = flower.status()
@@ -63,10 +65,13 @@ def check(folder: Path) -> list[Device]:
     said = flower.ping(knobs) if "online" in status.values() else {"nodes": {}}
     for device in devices:
         device.told = said["nodes"].get(device.node, {})
-    expected = _expected(devices, knobs)
+    expected = _expected(devices, data)
     for device in devices:
         device.problems = list(_problems(device, said, expected))
-    return devices
+        dealt_from = device.told.get("dealt_from", "")
+        if data and (other := of_other_data(dealt_from, data.fingerprint, name)):
+            device.problems.append(other)
+    return data, devices
 
 
 def _problems(device: Device, said: dict, expected: _Form | None) -> Iterator[str]:
@@ -108,11 +113,10 @@ def _form(told: dict) -> _Form:
     return tuple(told["shape"]), told["classes"]
 
 
-def _expected(devices: list[Device], knobs: Experiment) -> _Form | None:
+def _expected(devices: list[Device], data: Dataset | None) -> _Form | None:
     """Return the form of the run's images: the data set's, or what most devices hold."""
-    if knobs.data.name != DEVICES:
-        form = load(knobs).form
-        return form.shape, form.classes
+    if data:
+        return data.form.shape, data.form.classes
     forms = Counter(_form(device.told) for device in devices if "shape" in device.told)
     return forms.most_common(1)[0][0] if forms else None  # of equally many the first device's
 

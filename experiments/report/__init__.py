@@ -4,5 +4,6 @@ from experiments.report.drawing.contact_sheet import contact_sheet as contact_sh
 from experiments.report.drawing.figures import deal as deal
 from experiments.report.drawing.figures import save as save
 from experiments.report.labels import partition as partition
+from experiments.report.page import data_read as data_read
 from experiments.report.page import write as write
 from experiments.report.sections import propagation as propagation

@@ -70,6 +70,16 @@ def write(folder: Path, *, run_code: bool = False) -> Path:
     return folder / "report.html"
 
 
+def data_read(folder: Path) -> list[str]:
+    """Say what data the runs below a folder read, a line a distinct reading.
+
+    Raises:
+        ConfigError: the `experiment.json` of a run can't be read.
+    """
+    paths = sorted(folder.rglob(EXPERIMENT))
+    return circumstances.data_read(Journal(path.parent).header() for path in paths)
+
+
 @contextmanager
 def _damage_told(folder: Path) -> Iterator[None]:
     """Tell an exception in one line, if a run is there whose files can't say that they are whole.

@@ -113,12 +113,21 @@ def _reached(results: Results, series: Group, condition: Group) -> Html:
     if cell is None:
         return element("td", "–", class_="number muted")
     measure = cell.measure
-    best = f"best {measure.value(cell.best.mean)}"
+    best = f"best {measure.value(cell.best.mean)}{_untrained(cell)}"
     remarks = [measure.extent(cell.final.values), _seeds(cell, results), best]
     leads = results.winner(condition) == series
     value = element("strong" if leads else "span", measure.value(cell.final.mean))
     small = [element("small", text) for text in remarks if text]
     return element("td", value, small, class_="number leads" if leads else "number")
+
+
+def _untrained(cell: Cell) -> str:
+    """Say that the best round was round 0, which is the network before any training."""
+    untrained = cell.best_rounds.count(0)
+    if not untrained:
+        return ""
+    seeds = len(cell.best_rounds)
+    return ", untrained" if untrained == seeds else f", untrained at {untrained} of {seeds} seeds"
 
 
 def _gains(results: Results, name: str, gains: words.Gains) -> list[Html]:

@@ -58,9 +58,9 @@ class Experiment(Knobs):
     engine: Literal["auto", "sequential", "vectorized"] = "auto"
     """How clients train. `sequential` trains one client after another and gives the same bytes
     wherever it runs. `vectorized` trains many clients in one program; each client's result matches
-    `sequential` up to floating-point rounding. `auto` takes `vectorized` where this machine
-    simulates the clients and a step leaves a core idle, else `sequential`; see
-    docs/guide/engines.md."""
+    `sequential` but for rounding, which BatchNorm at batch 1 carries far in a few rounds. `auto`
+    takes `vectorized` where this machine simulates the clients and a step leaves a core idle, else
+    `sequential`; see docs/guide/engines.md."""
     components: str = ""
     """The source of all that is your own, as JSON. It is read from the files that other knobs
     name; leave it out."""

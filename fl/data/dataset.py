@@ -203,6 +203,8 @@ class Share:
     """Standard deviation of the noise on its inputs, on their scale from 0 to 1."""
     source: Literal["dealt", "shard", "own"] = "dealt"
     """Dealt here, or from a file that was written by whoever dealt, or files of its own."""
+    dealt_from: str = ""
+    """Of a shard: `Dataset.fingerprint` of the whole data set that was dealt, where it says so."""
 
     @cached_property
     def scored(self) -> Split:

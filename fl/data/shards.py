@@ -3,7 +3,8 @@
 A shard is ``shard.npz``: ``train_images``, ``train_labels``, ``held_out_images`` and
 ``held_out_labels`` as `Dataset` has them, in the order of the deal, and ``about``, a JSON text with
 all else that training needs: the classes, the mean and the deviation of the *whole* training split,
-the client's noise, the law of the deal, and the fingerprint of the arrays. So a device trains to
+the client's noise, the law of the deal, the fingerprint of the data set that was dealt, and that of
+the arrays. So a device trains to
 the same bytes as a simulated client that was dealt these images. NumPy is enough to read one.
 """
 
@@ -30,7 +31,7 @@ def write(folder: Path, share: Share, law: dict[str, Value]) -> Path:
     Args:
         folder: is made where it is not there.
         share: what is dealt to the client.
-        law: all that the deal depends on.
+        law: all that the deal depends on, besides the data.
 
     Raises:
         OSError: the folder can't be written to, or the disk is full.
@@ -50,6 +51,7 @@ def write(folder: Path, share: Share, law: dict[str, Value]) -> Path:
         "moments": (dataset.mean.tolist(), dataset.std.tolist()),
         "noise": share.noise,
         "law": law,
+        "dealt_from": dataset.fingerprint,
         "fingerprint": fingerprint(arrays),
     }
     buffer = io.BytesIO()
@@ -117,4 +119,6 @@ def _share(arrays: dict[str, np.ndarray], about: dict) -> Share:
         moments=(tuple(mean), tuple(std)),
     )
     places = torch.arange(len(both))
-    return Share(dataset, places[: len(train)], places[len(train) :], about["noise"], "shard")
+    dealt_from = str(about.get("dealt_from", ""))  # which earlier versions did not write
+    ends = places[: len(train)], places[len(train) :]
+    return Share(dataset, *ends, about["noise"], "shard", dealt_from)

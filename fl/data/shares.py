@@ -265,7 +265,7 @@ def _brought(path: Path, number: int, knobs: Experiment) -> Share:
         task, data = objective(knobs).task, knobs.data
         return _own(path, data.classes, data.layout, task, state(path))
     found, law = shards.read(path)
-    asked = {} if knobs.data.name == DEVICES else _law(number, knobs)
+    asked = {} if knobs.data.name == DEVICES else _law(number, knobs, not found.dealt_from)
     for key, value in asked.items():
         if law.get(key) != value:
             raise ConfigError(
@@ -285,14 +285,14 @@ def _own(path: Path, classes: str, layout: str, task: Task, state: str) -> Share
     return Share(dataset, torch.arange(len(dataset.train)), nobody, 0.0, "own")
 
 
-def _law(number: int, knobs: Experiment) -> dict[str, Value]:
-    """Return all that a client's share depends on."""
+def _law(number: int, knobs: Experiment, by_name: bool = False) -> dict[str, Value]:
+    """Return what a share depends on; with the data's name for shards that hold no hash of them."""
     flat = {k: v for k, v in relevant(knobs.to_flat()).items() if k.startswith("partition.")}
-    data = {"data.name": knobs.data.name, "data.validation": knobs.data.validation}
-    data |= {f"data.options.{name}": value for name, value in knobs.data.given.items()}
-    code = {
-        f"code of {source.name}": components.digest(source.code)
-        for source in (Source.of(knobs, "data.name"), Source.of(knobs, "partition.kind"))
-        if source.code
-    }
+    data: dict[str, Value] = {"data.validation": knobs.data.validation}
+    sources = [Source.of(knobs, "partition.kind")]
+    if by_name:
+        data |= {f"data.options.{name}": value for name, value in knobs.data.given.items()}
+        data["data.name"] = knobs.data.name
+        sources.append(Source.of(knobs, "data.name"))
+    code = {f"code of {one.name}": components.digest(one.code) for one in sources if one.code}
     return {"partition-id": number, "seed": knobs.seed, **data, **flat, **code}

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fl.config import DEVICES, Experiment
-from fl.data import counts
+from fl.data import counts, load
 from fl.messages import bound_keys
 from fl.messages.node_info import NodeInfo
 
@@ -57,6 +57,8 @@ class Claims:
         return None
 
     def _not_as_dealt(self, told: NodeInfo) -> str | None:
+        if complaint := of_other_data(told.dealt_from, self._data, self.knobs.data.name):
+            return complaint
         images, held_out = self._dealt[told.partition]
         if (told.images, told.held_out) == (images, held_out):
             return None
@@ -66,5 +68,27 @@ class Claims:
         )
 
     @cached_property
+    def _data(self) -> str:
+        return load(self.knobs).fingerprint
+
+    @cached_property
     def _dealt(self) -> Sequence[tuple[int, int]]:
         return counts(self.knobs)
+
+
+def of_other_data(dealt_from: str, here: str, name: str) -> str | None:
+    """Say that a shard was dealt from other data than the server has; None where it was not.
+
+    Names and paths don't matter, since data are the same wherever they are.
+
+    Args:
+        dealt_from: `Dataset.fingerprint` of what was dealt; empty where nobody wrote it down.
+        here: that of the server's data.
+        name: the server's `data.name`.
+    """
+    if dealt_from in ("", here):
+        return None
+    return (
+        f"its shard was dealt from data with the SHA-256 {dealt_from[:12]}, and data.name={name} "
+        f"has {here[:12]}: give the server the data that were dealt, or deal anew"
+    )

@@ -31,6 +31,8 @@ class NodeInfo:
     form: Form
     source: str
     """Where the images are from; see `fl.data.Share`."""
+    dealt_from: str
+    """SHA-256 of the data set that its shard was dealt from; empty where it has none."""
     clock: float
     """The client's clock, in seconds since 1970, UTC."""
     packages: tuple[str, ...]
@@ -47,6 +49,7 @@ def describe(partition: int, mine: Share) -> RecordDict:
         "shape": list(mine.dataset.shape),
         "classes": len(mine.dataset.classes),
         "source": mine.source,
+        "dealt-from": mine.dealt_from,
         "clock": time.time(),
         "packages": list(packages()),
     }
@@ -74,6 +77,7 @@ def read(reply: Message) -> NodeInfo:
             held_out=_whole("held-out", record["held-out"], 0, None),
             form=Form(shape, _whole("classes", record["classes"], 1, _MOST_CLASSES)),
             source=as_told(str(record["source"]), _MAX_LENGTH),
+            dealt_from=as_told(str(record["dealt-from"]), _MAX_LENGTH),
             clock=float(record["clock"]),
             packages=tuple(
                 as_told(str(name), _MAX_LENGTH) for name in record["packages"][:_MAX_LENGTH]

@@ -14,6 +14,7 @@ from fl.data import Dataset, deal, load
 from fl.messages import client_state, run_config
 from fl.messages.strategy import strategy_of
 from fl.nn import resolve_auto
+from fl.nn.foreign.single_values import check_groups
 from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.files import fingerprint
 from fl.reproducibility.provenance import conditions
@@ -162,6 +163,8 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
 def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
     """Build the network that clients share, with its initial weights or with given ones."""
     network = build_network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
+    if not begun:
+        check_groups(network.module, dataset.form.shape, knobs.recipe)
     if knobs.privacy.per_example_clip:
         check_examples_are_alone(network, dataset.form)
     sent = network.norms and knobs.state.bn in ("average", "pooled")

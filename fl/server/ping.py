@@ -60,6 +60,7 @@ def _account(reply: Message, begun: float, ended: float) -> dict:
         "shape": told.form.shape,
         "classes": told.form.classes,
         "source": told.source,
+        "dealt_from": told.dealt_from,
         "clock_off": off,
         "packages": told.packages,
     }

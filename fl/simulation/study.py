@@ -11,6 +11,7 @@ from fl.config.components import sources
 from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value
 from fl.config.renamed import modernize
+from fl.data.catalogue import data_beside
 from fl.nn import relevant
 from fl.reproducibility.checking import read_json
 from fl.reproducibility.files import write_json
@@ -208,6 +209,8 @@ def each(key: str, values: Iterable[Value]) -> list[dict[str, Value]]:
 def from_file(path: Path) -> Study:
     """Run a Python file and return the study that it names ``STUDY``.
 
+    A path of data that is not found from where the command was typed is looked for beside the file.
+
     The file becomes no module that others could import, and no bytecode is left beside it.
 
     Raises:
@@ -219,4 +222,10 @@ def from_file(path: Path) -> Study:
     study = getattr(modules(text).module(path.stem), "STUDY", None)
     if not isinstance(study, Study):
         raise ConfigError(f"{path} has no STUDY = Study(name, question, experiments)")
-    return study
+    return replace(study, experiments=tuple(_beside(e, path.parent) for e in study.experiments))
+
+
+def _beside(knobs: Experiment, folder: Path) -> Experiment:
+    """Return an experiment of a file; the path of data that lie beside it is written whole."""
+    there = data_beside({"data.name": knobs.data.name}, folder)
+    return knobs if there["data.name"] == knobs.data.name else knobs.replace(there)

@@ -3,7 +3,8 @@
 At micro-batches a step is mostly overhead, and the overhead of one client is as large as that of
 many. So K lanes hold K clients' weights as rows, and one forward and backward pass, vectorized
 over lanes, serves them all. A lane whose client is done takes the next one. Each client's result
-matches training it alone by `fl.training.loop.train`, up to floating-point rounding.
+matches training it alone by `fl.training.loop.train`, but for the rounding of single operations.
+What becomes of that in later steps depends on the network: see docs/design/engines.md.
 """
 
 import time

@@ -85,3 +85,9 @@ def band(
     panel.fill_between(at, *ends, color=color, alpha=0.11, lw=0)
     every = max(1, len(at) // 8)
     panel.plot(at, line, color=color, marker=marker, markevery=every, ms=5, lw=1.7, mec="none")
+
+
+def from_zero(drawn: Sequence[Axes]) -> None:
+    """Let upright axes begin at 0, once all is drawn: later lines would not be fitted in."""
+    for panel in drawn:
+        panel.set_ylim(bottom=0)

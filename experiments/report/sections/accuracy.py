@@ -29,6 +29,7 @@ def curves(results: Results) -> Figure:
             _chance_line(panel, runs[0])
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set_xlabel("round")
+        panels.from_zero(drawn.all if results.measure.fraction else [])
         for panel in drawn.leftmost:
             panel.yaxis.set_major_formatter(results.measure.ticks())
             panel.set_ylabel(f"test {results.measure.title}")
@@ -105,20 +106,18 @@ def _row(
 
 
 def _chance_line(panel: Axes, run: Run) -> None:
-    chance, measure = run.chance, run.measure
-    if measure.fraction:
-        panel.set_ylim(bottom=0)
-    if chance is None:
+    """Draw what guessing gives; its name stands beside the panel, where no curve is."""
+    if (chance := run.chance) is None:
         return
     panel.axhline(chance, color=MUTED, lw=1, ls="--")
     panel.annotate(
-        f"guessing, {measure.value(chance, 0)}",
+        f"guessing\n{run.measure.value(chance, 0)}",
         (1, chance),
-        (-2, -3),
+        (3, 0),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
-        ha="right",
-        va="top",
+        ha="left",
+        va="center",
         color=MUTED,
         size=7.5,
     )

@@ -182,6 +182,8 @@ def _how_to_read(results: Results) -> str:
         else "The best round, in small, is chosen with the test images, so it flatters; judge by "
         "the last."
     )
+    if any(0 in cell.best_rounds for cell in results.cells.values()):
+        text += " Untrained is round 0, the network before any training: no round was better."
     images = circumstances.test_images(results.runs)
     if images and measure.is_accuracy:
         doubt = 196 * math.sqrt(0.25 / images)

@@ -12,6 +12,7 @@ from experiments.report.results import Run
 from fl.config import Experiment, components
 from fl.config.parsing import ConfigError, flatten
 from fl.data import Dataset, deal, load
+from fl.data.dataset import said
 from fl.data.shares import named_classes
 from fl.nn import relevant
 from fl.reproducibility.files import fingerprint
@@ -110,6 +111,16 @@ def data_set(run: Run) -> Dataset | None:
         return load(experiment(run))
     except (ConfigError, OSError):
         return None
+
+
+def data_read(headers: Iterable[Mapping]) -> list[str]:
+    """Say what data runs read, as what and from where: a line a distinct reading.
+
+    Args:
+        headers: what each `experiment.json` holds; those of earlier versions don't say it.
+    """
+    told = (header.get("data") for header in headers)
+    return list(dict.fromkeys(said(one) for one in told if isinstance(one, Mapping)))
 
 
 def test_images(runs: Iterable[Run]) -> int | None:

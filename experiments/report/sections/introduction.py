@@ -46,12 +46,14 @@ def heading(results: Results) -> Html:
         f"clients; each trains it on its own images in {batches}, and the server averages what "
         f"comes back. Here that is done for {_either(results, 'rounds')} rounds."
     )
+    headers = [run.header for run in results.runs]
     return element(
         "header",
         element("p", f"fednf · {results.name}", class_="overline"),
         element("h1", results.question),
         element("p", prose(setting), class_="lede"),
         element("p", prose(_measured(results))),
+        [element("p", f"D{line[1:]}.") for line in circumstances.data_read(headers)],
         element("p", f"Published: {results.published}") if results.published else None,
         element("ul", _terms(results)),
     )

@@ -22,6 +22,7 @@ def figure(results: Results) -> Figure | None:
     with panels.grid(titles, height=3.6, top=0.6, most=2, sharex=False) as drawn:
         for panel, ladder in zip(drawn.all, ladders, strict=True):
             _ladder(panel, results, ladder)
+        panels.from_zero(drawn.all if results.measure.fraction else [])
         for panel in drawn.leftmost:
             panel.yaxis.set_major_formatter(results.measure.ticks())
             panel.set_ylabel(f"test {results.measure.title} after the last round")
@@ -48,8 +49,6 @@ def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
             panel.plot([x, x], [spread.low, spread.high], color=color, lw=1.1, alpha=0.55)
     if (chance := results.column(ladder[0])[0].runs[0].chance) is not None:
         panel.axhline(chance, color=MUTED, lw=1, ls="--")
-    if results.measure.fraction:
-        panel.set_ylim(bottom=0)
     panel.set_xticks(range(len(ladder)), [_step(condition) for condition in ladder])
 
 

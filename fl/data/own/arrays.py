@@ -36,8 +36,8 @@ class Dataset(dataset.Dataset):
         domains: the owners of the training and of the test examples (or None), for
             `partition.kind=natural`: a name or a whole number for each example.
         name: what reports and messages call the data set.
-        layout: where the inputs have their channels: "channels-first", "channels-last" or
-            "no-channels". It is needed where the shape does not tell.
+        layout: what the axes of the inputs are, in the letters of the knob `data.layout`, such
+            as "NCHW" or "NHW". It is needed where the shape does not tell.
 
     Raises:
         ConfigError: arrays that don't fit together, or that nothing can be trained on.
@@ -45,7 +45,7 @@ class Dataset(dataset.Dataset):
     Example:
         >>> import numpy as np
         >>> images, labels = np.zeros((20, 28, 28), np.uint8), np.arange(20) % 2
-        >>> Dataset((images, labels), test=0.2, classes=["cat", "dog"], layout="no-channels").form
+        >>> Dataset((images, labels), test=0.2, classes=["cat", "dog"], layout="NHW").form
         Form(shape=(1, 28, 28), classes=2)
     """
 

@@ -1,5 +1,6 @@
 """Inputs as arrays of anybody's, turned into (examples, channels, *space) of uint8 or float32."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,17 @@ import torch
 from torch import Tensor
 
 from fl.config.parsing import ConfigError
+from fl.data.own.axes import LAYOUTS, channels_first
 
-LAYOUTS = ("channels-first", "channels-last", "no-channels")
-"""Where an array of inputs has its channels."""
+_log = logging.getLogger("fl.data")
+_SPACE = ("L", "HW", "DHW")
+"""Letters for one, two and three dimensions of space."""
+_OLD = {"channels-first": "NC{}", "channels-last": "N{}C", "no-channels": "N{}"}
+"""Layouts as they were spelt before, with space in the braces."""
 _CHANNELS = (1, 3, 4)
 """Grey, RGB and RGBA: as many channels are told from space by their number."""
-_MOST_SPACE = 3
+_told: set[str] = set()
+"""The old spellings that this process has told already."""
 
 
 def as_array(values: Any, where: str) -> np.ndarray:
@@ -45,7 +51,7 @@ def as_inputs(values: Any, where: str, layout: str | None) -> Tensor:
     Args:
         values: an array, or what NumPy makes one of.
         where: what a complaint calls them.
-        layout: where the channels are; None where the shape tells, see `layout_of`.
+        layout: what the axes are, as `data.layout`; None where the shape tells, see `layout_of`.
 
     Raises:
         ConfigError: no examples, another shape or type, or values that are not finite.
@@ -55,7 +61,11 @@ def as_inputs(values: Any, where: str, layout: str | None) -> Tensor:
         raise ConfigError(
             f"{where} have the shape {array.shape}, expected (examples, channels, *space)"
         )
-    array = _channels_first(_typed(array, where), where, layout or layout_of(array.shape, where))
+    array = _typed(array, where)
+    named = _modern(layout, array.ndim) if layout else layout_of(array.shape, where)
+    if named not in LAYOUTS:
+        raise ConfigError(f"layout={layout!r}, expected one of {', '.join(LAYOUTS)}")
+    array, _ = channels_first(array, named, where)
     _check_finite(array, where)
     return as_tensor(array)
 
@@ -69,31 +79,39 @@ def layout_of(shape: tuple[int, ...], where: str) -> str:
     Raises:
         ConfigError: the shape does not tell, and the layout has to be given.
     """
-    space = len(shape) - 1
-    if space == 1:
-        return "no-channels"
-    first, last = shape[1] in _CHANNELS, shape[-1] in _CHANNELS
-    if space in (3, 4) and first != last:
-        return "channels-first" if first else "channels-last"
+    dims = len(shape) - 1
+    if dims == 1:
+        return "NL"
+    ends = shape[1] in _CHANNELS, shape[-1] in _CHANNELS
+    if dims in (3, 4) and ends[0] != ends[1]:
+        return ("NC{}" if ends[0] else "N{}C").format(_SPACE[dims - 2])
+    fitting = [layout for layout in LAYOUTS if len(layout) == len(shape)]
+    if not fitting:
+        raise ConfigError(f"{where} have the shape {shape}; expected 1 to 3 dimensions of space")
     raise ConfigError(
         f"{where} have the shape {shape}, which does not tell channels from space: say which with "
-        f"layout={' or layout='.join(map(repr, LAYOUTS))}"
+        f"layout={' or layout='.join(map(repr, fitting))}"
     )
 
 
-def _channels_first(array: np.ndarray, where: str, layout: str) -> np.ndarray:
-    """Return a view (examples, channels, *space)."""
-    if layout not in LAYOUTS:
-        raise ConfigError(f"layout={layout!r}, expected one of {', '.join(LAYOUTS)}")
-    dims = array.ndim - (1 if layout == "no-channels" else 2)
-    if not 1 <= dims <= _MOST_SPACE:
+def _modern(layout: str, axes: int) -> str:
+    """Return a layout of so many axes in the spelling of `data.layout`, and tell an old one once.
+
+    Raises:
+        ConfigError: an old one leaves none, or more than three, dimensions of space.
+    """
+    if layout not in _OLD:
+        return layout
+    dims = axes - len(_OLD[layout].format(""))
+    if not 1 <= dims <= len(_SPACE):
         raise ConfigError(
-            f"{where} have the shape {array.shape}, in which {layout} leaves {dims} dimensions of "
-            f"space; expected 1 to {_MOST_SPACE}"
+            f"layout={layout!r} leaves {dims} dimensions of space in {axes} axes; expected 1 to 3"
         )
-    if layout == "no-channels":
-        return array[:, None]
-    return np.moveaxis(array, -1, 1) if layout == "channels-last" else array
+    new = _OLD[layout].format(_SPACE[dims - 1])
+    if layout not in _told:
+        _told.add(layout)
+        _log.warning("fednf: layout=%r is now layout=%r", layout, new)
+    return new
 
 
 def _typed(array: np.ndarray, where: str) -> np.ndarray:

@@ -52,7 +52,7 @@ def read(
     if "test" in splits:
         found["test"] = splits["test"].pair
     if splits["train"].pictures:
-        found["layout"] = "channels-first"
+        found["layout"] = "NCHW"
     if found.get("classes") is None:
         found["classes"] = _classes(list(splits.values()))
     return found

@@ -5,11 +5,12 @@ import json
 import os
 import zipfile
 
+import numpy as np
 import pytest
 
 from experiments.deploy import check
 from experiments.deploy.app import write_app
-from fl.config import Experiment
+from fl.data import shards
 from tests.experiments.answers import refused
 
 GOOD = {
@@ -45,7 +46,8 @@ def test_all_is_well(asked):
     done = asked()
     assert done.status == 0
     assert done.lines[-1] == "2 of 2 devices are as they should be"
-    assert len(done.lines) == 1 + 2 + 1
+    assert done.lines[0].startswith("the server's data: grey images of 28 × 28, uint8")
+    assert len(done.lines) == 1 + 1 + 2 + 1
 
 
 WRONG = {
@@ -63,6 +65,10 @@ WRONG = {
     "slow": ({"clock_off": -30.0}, "its clock is 30 s slow: set its time"),
     "empty": ({"images": 0}, "it has no images to train on"),
     "other images": ({"shape": [3, 32, 32]}, "its images are ((3, 32, 32), 10), expected"),
+    "other data": (
+        {"dealt_from": "ab" * 32},
+        "its shard was dealt from data with the SHA-256 abababababab, and data.name=",
+    ),
     "more classes": ({"classes": 12}, "its images are ((1, 28, 28), 12), expected"),
 }
 
@@ -78,10 +84,9 @@ def test_what_is_wrong_is_said_in_a_line(asked, case):
 
 def odd(forms):
     """Return what is said of the forms of devices that bring images of their own."""
-    knobs = Experiment.from_flat({"data.name": "devices"})
     answers = [{} if f is None else {**GOOD, **f, "partition": n} for n, f in enumerate(forms)]
     devices = [check.Device(n, status="online", told=told) for n, told in enumerate(answers)]
-    expected = check._expected(devices, knobs)
+    expected = check._expected(devices, None)
     said = {"server": {**SERVER, "packages": []}}
     return {d.number: list(check._problems(d, said, expected)) for d in devices}
 
@@ -172,3 +177,53 @@ def test_the_roll_call_goes_out_with_the_code_of_a_run(tmp_path):
     differing = {name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)}
     assert {name for name in differing if not name.startswith(".info")} == {"pyproject.toml"}
     assert b'"fl.server.ping:app"' in theirs["pyproject.toml"]
+
+
+def written(path, seed=0):
+    x = np.random.default_rng(seed).integers(0, 256, (60, 28, 28), np.uint8)
+    y = np.arange(60) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    return path
+
+
+def asked_of(monkeypatch, site):
+    """Let two devices answer with what their shards say."""
+    told = {}
+    for number in range(2):
+        mine, _ = shards.read(site / f"device-{number}" / "data")
+        of_data = {"dealt_from": mine.dealt_from, "classes": 3, "partition": number}
+        told[f"10{number}"] = {**GOOD, **of_data}
+    monkeypatch.setattr(check.Flower, "node", lambda self, number: f"10{number}")
+    monkeypatch.setattr(check.Flower, "status", lambda self: dict.fromkeys(told, "online"))
+    monkeypatch.setattr(check.Flower, "ping", lambda self, knobs: {"server": SERVER, "nodes": told})
+
+
+def test_data_beside_the_command_are_dealt_moved_changed_and_lost(
+    deployed, fednf, tmp_path, monkeypatch
+):
+    file = written(tmp_path / "mine.npz")
+    site = deployed(2, "--set", "data.name=mine.npz")
+    run = (site / "run.toml").read_text()
+    assert f'"{file}"' in run  # written whole, since the server runs in another folder
+    asked_of(monkeypatch, site)
+    assert fednf("deploy", "check", "site").status == 0
+    elsewhere = file.rename(tmp_path / "elsewhere.npz")
+    assert f"{file} does not exist" in refused(fednf("deploy", "check", "site"))
+    (site / "run.toml").write_text(run.replace(str(file), str(elsewhere)))
+    assert fednf("deploy", "check", "site").status == 0
+    written(elsewhere, seed=1)
+    done = fednf("deploy", "check", "site")
+    assert done.status == 1
+    words = "its shard was dealt from data with the SHA-256 "
+    assert [line.partition(words)[0] for line in done.lines if words in line] == [
+        "device 0: ",
+        "device 1: ",
+    ]
+
+
+def test_data_that_are_not_there_are_not_dealt(fednf, tmp_path):
+    told = refused(
+        fednf("deploy", "init", "site", "--devices", "2", "--set", "data.name=none/mine.npz")
+    )
+    assert "mine.npz does not exist" in told
+    assert not (tmp_path / "site").exists()

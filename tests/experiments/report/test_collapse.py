@@ -94,6 +94,19 @@ def test_a_network_that_diverged_has_collapsed(tmp_path, write_run):
     assert "inf" in write(tmp_path).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("after", [0.0, 0.5])
+def test_a_loss_that_was_zero_before_training_divides_nothing(tmp_path, write_run, after):
+    write_run(tmp_path / "a", [1.0, 1.0], losses=(after,))
+    path = tmp_path / "a" / "rounds.jsonl"
+    first, *rest = path.read_text().splitlines()
+    untrained = json.dumps({**json.loads(first), "test_loss": 0.0, "train_loss": 0.0})
+    path.write_text("\n".join([untrained, *rest]) + "\n")
+    (fall,) = collapse.falls(read(tmp_path))
+    assert fall.before.mean == 0
+    assert fall.share == 0
+    assert write(tmp_path).is_file()
+
+
 def test_gradients_that_are_zero_are_shown(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.1], losses=(2.0,), gradient_norm=0.0)
     assert "0 → 0" in write(tmp_path).read_text(encoding="utf-8")

@@ -28,6 +28,30 @@ def test_curves_have_a_panel_a_condition_and_a_line_a_recipe(study):
     assert len(set(colors.values())) == 3
 
 
+def test_no_band_is_cut_and_no_curve_runs_under_the_word_guessing(tmp_path, write_run):
+    """The first panel ends at .4 and the second at .9; their upright axis is one."""
+    for name, knobs, end in (
+        ("even", {"partition.kind": "iid"}, 0.3),
+        ("skewed", {"partition.kind": "dirichlet"}, 0.8),
+        ("other", {"partition.kind": "iid", "recipe": "groupnorm"}, 0.3),
+    ):
+        for seed in (1, 2):
+            accuracies = [0.1, end + 0.05 * seed]
+            write_run(tmp_path / f"{name}-{seed}", accuracies, {**knobs, "seed": seed})
+    figure = accuracy.curves(read(tmp_path))
+    figure.canvas.draw()
+    assert [len(panel.collections) for panel in figure.axes] == [2, 1]
+    for panel in figure.axes:
+        low, high = panel.get_ylim()
+        assert low == 0
+        assert all(band.get_datalim(panel.transData).y1 < high for band in panel.collections)
+        (word,) = panel.texts
+        box = word.get_window_extent()
+        assert box.x0 >= panel.get_window_extent().x1  # beside the panel
+        assert box.x1 <= figure.bbox.x1
+        assert word.get_text() == "guessing\n10%"
+
+
 def test_a_recipe_keeps_its_colour(study, tmp_path, write_run):
     write_run(tmp_path / "alone" / "a", [0.1, 0.5], {"recipe": "zc-swish"})
     alone, among = read(tmp_path / "alone"), read(study)

@@ -1,13 +1,14 @@
 """The page is whole, honest and closed in itself; the sheets say what the journals say."""
 
 import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
-from experiments.report import words, write
+from experiments.report import csv_files, data_read, words, write
 from experiments.report.results import read
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
@@ -234,3 +235,48 @@ def test_no_runs_no_report(tmp_path):
     with pytest.raises(ConfigError, match="holds no run"):
         write(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+DATA = {
+    "examples": "28 channels of length 28", "shape": [28, 28], "dtype": "float32", "mean": [0.1],
+    "std": [0.2], "train": 60, "test": 9, "classes": ["a", "<b>"], "domains": 0, "source": "f.npz",
+}  # fmt: skip
+SAID = (
+    "ata: 28 channels of length 28, float32, each channel standardized; 60 to train and 9 to "
+    "test; 2 classes (a, <b>); from f.npz"
+)
+
+
+def test_the_data_that_were_read_are_said_once_a_reading(tmp_path, write_run):
+    write_run(tmp_path / "old", [0.1, 0.5], {"seed": 3})  # which does not say it
+    write_run(tmp_path / "a", [0.1, 0.5], {"seed": 1}, {"data": DATA})
+    write_run(tmp_path / "b", [0.1, 0.5], {"seed": 2}, {"data": DATA})
+    assert parse(write(tmp_path)).count(f"D{SAID}.") == 1
+    assert data_read(tmp_path) == [f"d{SAID}"]
+    other = {**DATA, "examples": "grey images of 28 × 28"}
+    write_run(tmp_path / "c", [0.1, 0.5], {"seed": 4}, {"data": other})
+    assert len(data_read(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([[0.34, 0.3], [0.34, 0.2]], "best 34.0%, untrained"),
+        ([[0.34, 0.3], [0.34, 0.5]], "best 42.0%, untrained at 1 of 2 seeds"),
+        ([[0.34, 0.4], [0.34, 0.5]], ""),
+    ],
+)
+def test_a_best_round_before_training_is_said(tmp_path, write_run, found, words):
+    for seed, accuracies in enumerate(found):
+        write_run(tmp_path / str(seed), accuracies, {"seed": seed})
+    text = parse(write(tmp_path))
+    assert words in text
+    assert ("Untrained is round 0" in text) == ("untrained" in words)
+
+
+def test_runs_csv_has_the_engine_that_was_taken(tmp_path, write_run):
+    taken = {"engine": {"engine": "vectorized", "vectorized.lanes": 8}}
+    write_run(tmp_path / "a", [0.1, 0.5], {"seed": 1}, taken)
+    write_run(tmp_path / "b", [0.1, 0.5], {"seed": 2})  # of an earlier version
+    rows = list(csv.DictReader(io.StringIO(csv_files.runs(read(tmp_path)))))
+    assert {row["seed"]: row["engine"] for row in rows} == {"1": "vectorized", "2": "auto"}

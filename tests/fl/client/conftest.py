@@ -32,7 +32,7 @@ def few(turned: bool = False):
     images = rng.normal(size=(160, 1, 12, 12)) + labels[:, None, None, None]
     train = 2 - labels[:120] if turned else labels[:120]
     sets = (images[:120], train), (images[120:], labels[120:])
-    return fl.Dataset(*sets, name="few", classes=3, layout="channels-first")
+    return fl.Dataset(*sets, name="few", classes=3, layout="NCHW")
 """
 
 

@@ -1,5 +1,6 @@
 """A device with its own files trains to the very bytes of the client that was dealt them."""
 
+import json
 import sys
 
 import numpy as np
@@ -190,3 +191,38 @@ def test_numpy_is_enough_to_read_a_shard(tiny, tmp_path, monkeypatch):
     for module in ("PIL", "pyarrow", "datasets", "fl.data.formats"):
         monkeypatch.setitem(sys.modules, module, None)
     assert len(share({"partition-id": 0, "data-path": path}, tiny()).train)
+
+
+def npz(path, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (60, 28, 28), np.uint8)
+    y = np.arange(60) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    return str(path)
+
+
+def test_a_shard_is_bound_to_the_data_s_content_and_not_to_their_name(tiny, tmp_path):
+    knobs = tiny({"data.name": npz(tmp_path / "one.npz"), "partition.kind": "iid"})
+    path = write_shard(tmp_path / "0", 0, knobs)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "one.npz").rename(tmp_path / "moved" / "two.npz")
+    moved = knobs.replace({"data.name": str(tmp_path / "moved" / "two.npz")})
+    found = share({"partition-id": 0, "data-path": str(path)}, moved)
+    assert found.dealt_from == data.load(moved).fingerprint
+    other = knobs.replace({"data.name": npz(tmp_path / "one.npz", seed=1)})
+    assert found.dealt_from != data.load(other).fingerprint
+
+
+def test_a_shard_of_an_earlier_version_is_bound_to_the_name(tiny, tmp_path):
+    knobs = tiny({"data.name": npz(tmp_path / "one.npz"), "partition.kind": "iid"})
+    path = write_shard(tmp_path / "0", 0, knobs)
+    with np.load(path) as found:
+        arrays = dict(found)
+    about = json.loads(str(arrays["about"]))
+    del about["dealt_from"]
+    about["law"]["data.name"] = knobs.data.name
+    np.savez(path, **{**arrays, "about": np.array(json.dumps(about))})
+    node = {"partition-id": 0, "data-path": str(path)}
+    assert share(node, knobs).dealt_from == ""
+    with pytest.raises(ConfigError, match=r"was dealt with data.name=.*one.npz, but here it is"):
+        share(node, knobs.replace({"data.name": "two.npz"}))

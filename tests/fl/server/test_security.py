@@ -64,7 +64,7 @@ def test_who_are_you_says_counts_and_versions(tiny):
     said = dict(reply.content["config"])
     assert set(said) == {
         "partition-id", "code", "images", "held-out", "shape", "classes", "source", "clock",
-        "packages",
+        "packages", "dealt-from",
     }  # fmt: skip
     assert said["shape"] == [1, 28, 28]
 

@@ -214,3 +214,22 @@ def test_a_file_without_a_study_is_refused_by_its_name(tmp_path, text, complaint
     assert "mine.py" in str(refusal.value)
     with pytest.raises(ConfigError, match="no study file"):
         from_file(tmp_path)
+
+
+def test_data_beside_a_study_file_are_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "study" / "mine.npz").touch()
+    (tmp_path / "study" / "study.py").write_text(
+        "from fl.config import Experiment\n"
+        "from fl.simulation.study import Study\n"
+        'names = ("mine.npz", "fashion-mnist-small", "not-there.npz")\n'
+        'made = tuple(Experiment.from_flat({"data.name": name}) for name in names)\n'
+        'STUDY = Study("mine", "which?", made)\n'
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = [e.data.name for e in from_file(tmp_path / "study" / "study.py").experiments]
+    beside = str(tmp_path / "study" / "mine.npz")
+    assert found == [beside, "fashion-mnist-small", "not-there.npz"]
+    (tmp_path / "elsewhere" / "mine.npz").touch()  # from where the command is typed goes first
+    assert from_file(tmp_path / "study" / "study.py").experiments[0].data.name == "mine.npz"

@@ -1,6 +1,7 @@
 """A data set from arrays: what is taken as it is, what is asked for, and what is refused."""
 
 import doctest
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from fl.config.parsing import ConfigError
 from fl.data import dataset
-from fl.data.own import Dataset, arrays
+from fl.data.own import Dataset, arrays, axes, inputs
 
 RNG = np.random.default_rng(1)
 PIXELS = RNG.integers(0, 256, (12, 3, 8, 9), np.uint8)
@@ -33,7 +34,7 @@ def test_bytes_stay_and_share_their_memory():
 def test_floats_become_float32(kind):
     torches = isinstance(kind, torch.dtype)
     values = torch.from_numpy(SIGNALS).to(kind) if torches else SIGNALS.astype(kind)
-    data = both(values, layout="channels-first")
+    data = both(values, layout="NCL")
     expected = values.float() if torches else torch.from_numpy(values.astype(np.float32))
     assert torch.equal(data.train.images, expected)
     assert data.train.images.dtype == torch.float32
@@ -59,26 +60,51 @@ def test_arrays_that_can_t_be_written_to_are_copied():
         ((12, 8, 9, 4), None, (4, 8, 9)),
         ((12, 1, 5, 6, 7), None, (1, 5, 6, 7)),
         ((12, 5, 6, 7, 1), None, (1, 5, 6, 7)),
-        ((12, 28, 28), "no-channels", (1, 28, 28)),
-        ((12, 6, 100), "channels-first", (6, 100)),
-        ((12, 100, 6), "channels-last", (6, 100)),
-        ((12, 5, 6, 7), "no-channels", (1, 5, 6, 7)),
-        ((12, 3, 6, 3), "channels-last", (3, 3, 6)),
+        ((12, 28, 28), "NHW", (1, 28, 28)),
+        ((12, 6, 100), "NCL", (6, 100)),
+        ((12, 100, 6), "NLC", (6, 100)),
+        ((12, 5, 6, 7), "NDHW", (1, 5, 6, 7)),
+        ((12, 3, 6, 3), "NHWC", (3, 3, 6)),
     ],
 )
 def test_channels_come_first_whatever_the_layout(shape, layout, expected):
     values = np.arange(np.prod(shape)).reshape(shape).astype(np.float32)
     found = both(values, layout=layout).train.images
     assert tuple(found.shape[1:]) == expected
-    last = layout == "channels-last" or (layout is None and expected[0] != shape[1] and shape[2:])
+    last = (layout or "").endswith("C") or (
+        layout is None and expected[0] != shape[1] and shape[2:]
+    )
     moved = np.moveaxis(values, -1, 1) if last else values
     assert np.array_equal(found.numpy(), moved.reshape(12, *expected))
 
 
 @pytest.mark.parametrize("shape", [(12, 28, 28), (12, 3, 8, 3), (12, 5, 6, 7), (12, 5, 5, 5, 5)])
 def test_a_shape_that_does_not_tell_its_channels_is_asked_about(shape):
-    with pytest.raises(ConfigError, match=r"train inputs have the shape .*='channels-first'"):
+    with pytest.raises(ConfigError, match=r"train inputs have the shape .*layout='N") as caught:
         both(np.zeros(shape, np.uint8))
+    named = re.findall(r"layout='(\w+)'", str(caught.value))
+    assert named == [layout for layout in axes.LAYOUTS if len(layout) == len(shape)]
+    for layout in named:  # what it names can be given
+        assert len(both(np.zeros(shape, np.uint8), layout=layout).train) == 12
+
+
+@pytest.mark.parametrize(
+    ("shape", "old", "new"),
+    [
+        ((12, 6, 100), "channels-first", "NCL"),
+        ((12, 5, 6, 7), "channels-first", "NCHW"),
+        ((12, 5, 6, 7), "channels-last", "NHWC"),
+        ((12, 5, 6, 7, 2), "channels-last", "NDHWC"),
+        ((12, 5, 6), "no-channels", "NHW"),
+        ((12, 5, 6, 7), "no-channels", "NDHW"),
+    ],
+)
+def test_old_words_for_layouts_are_read_and_the_new_ones_told(shape, old, new, caplog, monkeypatch):
+    monkeypatch.setattr(inputs, "_told", set())
+    values = np.arange(np.prod(shape)).reshape(shape).astype(np.float32)
+    assert torch.equal(both(values, layout=old).train.images, both(values, layout=new).train.images)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"fednf: layout='{old}' is now layout='{new}'"]
 
 
 def test_names_are_classes_and_domains_are_owners():
@@ -123,7 +149,7 @@ def test_the_classes_of_masks_are_counted():
 def test_a_share_of_the_training_examples_is_the_test():
     images = np.arange(200, dtype=np.uint8).reshape(200, 1, 1)
     labels = np.repeat([0, 1, 2], [100, 60, 40])
-    options = {"layout": "channels-first", "domains": (np.arange(200), None)}
+    options = {"layout": "NCL", "domains": (np.arange(200), None)}
     data, again = (Dataset((images, labels), 0.25, **options) for _ in range(2))
     assert data.test.labels.bincount().tolist() == [25, 15, 10]
     assert data.train.labels.bincount().tolist() == [75, 45, 30]
@@ -131,12 +157,12 @@ def test_a_share_of_the_training_examples_is_the_test():
     assert sorted(whole.tolist()) == list(range(200))
     assert torch.equal(data.test.domains, data.test.images.flatten().long())
     assert data.fingerprint == again.fingerprint
-    assert len(Dataset((images, labels / 2), 0.1, layout="channels-first").test) == 20
+    assert len(Dataset((images, labels / 2), 0.1, layout="NCL").test) == 20
 
 
 NAN = SIGNALS.copy()
 NAN[5, 1, 7] = np.nan
-SHORT = {"layout": "channels-first"}
+SHORT = {"layout": "NCL"}
 REFUSED = {
     "train inputs have the shape .0, 3, 8, 9.": lambda: both(PIXELS[:0], LABELS[:0]),
     "train inputs have the shape .12,.": lambda: both(LABELS, LABELS),
@@ -147,9 +173,11 @@ REFUSED = {
     "train inputs are bool; give pixels": lambda: both(PIXELS > 9),
     "train inputs are lists of several": lambda: both([[1.0], [1.0, 2.0]]),
     "layout='last', expected one of": lambda: both(PIXELS, layout="last"),
-    "no-channels leaves 4 dimensions": lambda: both(
+    "'no-channels' leaves 4 dimensions": lambda: both(
         np.zeros((12, 1, 1, 1, 1)), layout="no-channels"
     ),
+    "layout=NHW names 3 axes, but train inputs is float32": lambda: both(SIGNALS[0], layout="NHW"),
+    "expected 1 to 3 dimensions of space": lambda: both(np.zeros((12, 1, 1, 1, 1, 1))),
     "train has 12 inputs and 11 labels": lambda: both(PIXELS, LABELS[1:]),
     "test has 12 inputs and 5 labels": lambda: Dataset((PIXELS, LABELS), (PIXELS, LABELS[:5])),
     "test inputs are float32 of the shape": lambda: Dataset(

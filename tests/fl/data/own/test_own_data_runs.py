@@ -27,7 +27,7 @@ def dataset(examples: int = 120, classes: int = 3):
     images = rng.normal(size=(examples, 2, 8, 8)) + labels[:, None, None, None]
     owners = np.arange(examples) % 5
     return fl.Dataset(
-        (images, labels), test=0.25, domains=(owners, None), name="toy", layout="channels-first"
+        (images, labels), test=0.25, domains=(owners, None), name="toy", layout="NCHW"
     )
 
 
@@ -231,7 +231,7 @@ def test_a_device_s_shard_holds_what_is_dealt_and_says_by_what_code(knobs, tmp_p
 def test_targets_are_trained_on_by_simulated_clients_and_devices_alike(tiny, tmp_path, form):
     rng = np.random.default_rng(1)
     labels = rng.normal(size=(80, *form))
-    mine = fl.Dataset((rng.normal(size=(80, 2, 16)), labels), test=0.25, layout="channels-first")
+    mine = fl.Dataset((rng.normal(size=(80, 2, 16)), labels), test=0.25, layout="NCL")
     knobs = tiny({"data.name": mine.keep(), "task.kind": "regression", "client.lr": 0.01})
     assert len(result(knobs, tmp_path / "run")["model_sha256"]) == 64
     ours = share({"partition-id": 1}, knobs)
@@ -245,7 +245,7 @@ def test_targets_are_trained_on_by_simulated_clients_and_devices_alike(tiny, tmp
 
 def test_an_object_is_kept_under_a_name(tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (60, 1, 8, 8), np.uint8)
-    mine = fl.Dataset((pixels, np.arange(60) % 3), test=0.2, layout="channels-first")
+    mine = fl.Dataset((pixels, np.arange(60) % 3), test=0.2, layout="NCHW")
     flat = {"data.name": mine, "partition.clients": 3, "sampling.clients": 2, "rounds": 1}
     flat |= {"network.depth": 3, "partition.kind": "iid", "device": "cpu"}
     one = fl.run(flat, out=tmp_path / "a", workers=1)

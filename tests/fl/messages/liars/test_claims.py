@@ -185,6 +185,9 @@ SAID = {
     "it says that it holds 1000000000000000000 images, more than": {
         "images": 10**18, "source": "own",
     },
+    "its shard was dealt from data with the SHA-256 abababababab, and data.name=": {
+        "source": "shard", "dealt-from": "ab" * 32,
+    },
     "expected dealt, shard or own": {"source": "elsewhere"},
     "images=-1, expected a whole number from 0": {"images": -1},
     "images=16.0, expected a whole number": {"images": 16.0},
