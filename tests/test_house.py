@@ -150,7 +150,8 @@ def test_a_network_is_made_without_the_compiler_and_its_algebra():
 def test_lanes_are_differentiated_without_that_algebra():
     passed = f"{MADE}; from fl.vectorized.gradients import Examples, Gradients; "
     passed += "labels = torch.zeros(2, 1, dtype=torch.long); rows = network.weights.expand(2, -1); "
-    passed += "examples = Examples(torch.zeros(2, 1, 1, 8, 8), labels, torch.ones(2, 1)); "
+    passed += "images, ones = torch.zeros(2, 1, 1, 8, 8), torch.ones(2, 1); "
+    passed += "examples = Examples(images, labels, ones, ones[:, 0]); "
     passed += "Gradients(network)(rows, {}, examples)"
     assert not loaded_by(passed) & {"sympy"}
 

@@ -10,6 +10,7 @@ from fl.nn.layers.normalizers import (
     fixed_statistics,
     forget_statistics,
     moments,
+    padded,
     statistics,
 )
 from fl.nn.networks import SKELETONS, build, chosen_recipe, resolve_auto
@@ -33,6 +34,7 @@ __all__ = [
     "forget_statistics",
     "has_groups",
     "moments",
+    "padded",
     "relevant",
     "resolve_auto",
     "scalars",

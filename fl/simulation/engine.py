@@ -27,20 +27,17 @@ class _Limits:
     """Weights of a network."""
     images: float
     """Images a batch; on a CPU, those up to which our operators are faster."""
-    images_of_batchnorm: float
-    """The same with BatchNorm, whose batches can't be filled up, so that few of the last ones are
-    passed together."""
     run: int
     """Images in a run from which tracing pays, for each size of pass."""
     overhead: int
     """Of a pass, in steps of one client."""
 
 
-_CPU = _Limits(values=2e6, images=32.0, images_of_batchnorm=8.0, run=25_000, overhead=1)
+_CPU = _Limits(values=2e6, images=32.0, run=25_000, overhead=1)
 """Tracing takes, once a machine, one to four seconds a size of pass and six for our operators, for
 about half a millisecond less an image. A pass's overhead is about the arithmetic of a step in the
 networks that lanes are for."""
-_GPU = _Limits(values=12e6, images=32.0, images_of_batchnorm=32.0, run=1_000, overhead=100)
+_GPU = _Limits(values=12e6, images=32.0, run=1_000, overhead=100)
 """A step waits for the processor to launch its operators, 6 to 9 ms on an H100, and a recorded pass
 over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
 weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
@@ -136,8 +133,9 @@ def _why_not_in_lanes(prepared: Prepared) -> str | None:
     own = None if told is None else told.expand(2, *told.shape)
     inputs, labels = (t.expand(2, *t.shape).to(network.weights.device) for t in (inputs, labels))
     weights = torch.full(labels.shape[:2], 0.5, device=network.weights.device)
+    examples = Examples(inputs, labels, weights, torch.full_like(weights[:, 0], 2), own)
     with network.alone():
-        reason = verification.refusal(network, aim, Examples(inputs, labels, weights, own))
+        reason = verification.refusal(network, aim, examples)
     if reason and knobs.engine == "vectorized":
         raise ConfigError(f"engine=vectorized: {reason}; use engine=sequential or auto")
     return reason
@@ -152,8 +150,7 @@ def _why_sequential(
     if knobs.sampling.clients <= workers:
         return "a worker for every client of a round"
     limits = _limits(network)
-    most = limits.images_of_batchnorm if network.norms else limits.images
-    if knobs.client.batch_size > most:
+    if knobs.client.batch_size > limits.images:
         return f"batches of {knobs.client.batch_size} keep a core busy"
     if (values := len(network.weights)) > limits.values:
         return f"{values:,} weights keep a core busy at any batch size"
@@ -215,11 +212,7 @@ def _images(knobs: Experiment) -> float:
 
 
 def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
-    """Return how passes are run.
-
-    Each size of batch is compiled by itself, and with BatchNorm every client's last one has its
-    own.
-    """
+    """Return how passes are run; each size of batch is compiled by itself."""
     level = "eager" if knobs.privacy.per_example_clip else knobs.vectorized.level
     if level in ("eager", "traced"):
         return level
@@ -235,8 +228,7 @@ def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
         if reason:
             return "traced"
         long = _images(knobs) >= _COMPILED_IMAGES * _sizes(knobs)
-        sizes = network.norms or knobs.fleet.tiers
-        return "compiled" if long and not sizes else "native"
+        return "compiled" if long and not knobs.fleet.tiers else "native"
     if reason:
         raise ConfigError(f"vectorized.level={level}: {reason}; or use vectorized.level=traced")
     return level

@@ -1,6 +1,6 @@
 """The gradients of many clients in one forward and backward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fl.nn import padded
 from fl.tasks import PLAIN
 from fl.tasks.task import Loss
 from fl.training.parameters import FlatNetwork
@@ -28,12 +29,14 @@ class Examples(NamedTuple):
     example_weights: Float[Tensor, "lanes batch"]
     """The weight of each example in its lane's loss: 1 over the size of the lane's batch, and 0 for
     an example that only pads the batch."""
+    real: Float[Tensor, " lanes"]
+    """How many examples of each lane are real. They come first, and the others pad the batch."""
     own: Shaped[Tensor, "lanes ..."] | None = None
     """What the loss has to know of each lane's client, see `fl.tasks.Task.own`."""
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Return those that there are."""
-        return self[:3] if self.own is None else tuple(self)  # pyrefly: ignore
+        return self[:4] if self.own is None else tuple(self)  # pyrefly: ignore
 
 
 @runtime_checkable
@@ -54,7 +57,8 @@ class Gradients:
     """Differentiates the losses of K lanes by their weights, for any network that vmap can take.
 
     For lane k, ``L_k = Σ_b share_kb · loss(f(x_kb; w_k), y_kb)`` and ``dL_k/dw_k``, where share_kb
-    is the example's weight. The network's own weights are neither read nor changed.
+    is the example's weight. BatchNorm takes its statistics from a lane's real examples. The
+    network's own weights are neither read nor changed.
 
     Args:
         network: f, and where in a row of weights its parameters lie.
@@ -70,6 +74,7 @@ class Gradients:
     def __init__(self, network: FlatNetwork, native: bool = False, loss: Loss = PLAIN.loss) -> None:
         self.loss = loss
         self.module, self.segments = network.module, network.segments
+        self.norms = network.norms
         if native and (reason := unavailable_reason()):
             raise RuntimeError(reason)
         self.operators = Operators if native else nullcontext
@@ -92,13 +97,35 @@ class Gradients:
         weights: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
         inputs: Tensor,
-        labels: Tensor,
-        example_weights: Tensor,
-        *own: Tensor,
+        *others: Tensor,
     ) -> Tensor:
         """Return the loss of one lane; `torch.vmap` adds the dimension of lanes."""
-        outputs = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
+        labels, example_weights, real, *own = others
+        with padded(self.norms, real, len(inputs)):
+            outputs = functional_call(self.module, (weights, buffers), (inputs,))  # pyrefly: ignore
         return self.loss(outputs, labels, *own) @ example_weights
+
+
+def without_side_effects(
+    gradients: LaneGradients, names: Sequence[str]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return a pass that changes none of its arguments: moved buffers are returned, last.
+
+    Args:
+        gradients: does the pass.
+        names: of the buffers.
+
+    Returns:
+        (weights, *examples, *buffers) -> losses, gradients, *new buffers; see `Examples.tensors`.
+    """
+
+    def run(*arguments: Tensor) -> tuple[Tensor, ...]:
+        first = len(arguments) - len(names)
+        moved = {name: b.clone() for name, b in zip(names, arguments[first:], strict=True)}
+        weights, *examples = arguments[:first]
+        return *gradients(weights, moved, Examples(*examples)), *moved.values()
+
+    return run
 
 
 class ClippedGradients:
@@ -127,6 +154,7 @@ class ClippedGradients:
             examples.inputs.flatten(0, 1).unsqueeze(1),
             examples.labels.flatten(0, 1).unsqueeze(1),
             torch.ones_like(shares).view(-1, 1),
+            torch.ones_like(shares).view(-1),
             None if examples.own is None else examples.own.repeat_interleave(size, 0),
         )
         noted = {name: buffer.repeat_interleave(size, 0) for name, buffer in buffers.items()}

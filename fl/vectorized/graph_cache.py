@@ -30,7 +30,8 @@ class Graph:
     constants: Mapping[str, Tensor]
     """The tensors that `code` reads from `self`, by attribute name."""
     single_value_steps: tuple[int, ...] = ()
-    """For every BatchNorm layer, how many of its calls in a pass see one value a channel."""
+    """For every BatchNorm layer, how many of its calls in a pass are given examples that have one
+    value a channel."""
 
     @classmethod
     def of(cls, module: GraphModule, single_value_steps: Sequence[int] = ()) -> "Graph":

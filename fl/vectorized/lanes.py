@@ -32,9 +32,7 @@ class Lanes:
 
     Args:
         network: the network whose weights the rows are; clients are loaded from it and saved to it.
-        how: how all of them train. Where BatchNorm takes the statistics of a batch, the examples
-            of a batch influence each other. Then no batch is padded, and only batches of one size
-            can be in one pass.
+        how: how all of them train.
         gradients: the program of this network.
         lanes: K.
         padded_sizes: the sizes to which batches are padded, ascending, see `fl.vectorized.padding`;
@@ -50,7 +48,6 @@ class Lanes:
         padded_sizes: Sequence[int],
     ) -> None:
         self.network, self.gradients, self.padded_sizes = network, gradients, padded_sizes
-        self.by_batch = bool(network.norms) and not how.fixed
         self.privacy = how.privacy
         self.noise: dict[int, torch.Generator] = {}
         """What draws the noise of each lane's client, where there is any."""
@@ -124,25 +121,20 @@ class Lanes:
         Returns:
             The lanes in which a BatchNorm layer saw one value a channel.
         """
-        single_value: list[int] = []
-        gradient = self.collected
-        if len(batches) < len(self.weights):
-            gradient.zero_()  # the update moves idle rows, too: by weight decay alone
-        for lanes in self._passes(batches):
-            for norm in self.network.norms:
-                norm.single_value_steps = 0
-            own = [batches[lane] for lane in lanes]
-            with self.network.convolving():
-                if lanes == self.everyone:  # then this is the only pass of the step
-                    gradient = self._differentiate_all(own)
-                else:
-                    self._differentiate_some(lanes, own)
-            if any(norm.single_value_steps for norm in self.network.norms):
-                single_value += lanes
+        norms, lanes, taken = self.network.norms, list(batches), list(batches.values())
+        for norm in norms:
+            norm.single_value_steps = 0
+        with self.network.convolving():
+            if lanes == self.everyone:
+                gradient = self._differentiate_all(taken)
+            else:
+                gradient = self._differentiate_some(lanes, taken)
         if self.noise:
             self._add_noise(gradient, batches)
         self.update(gradient, self.start)
-        return single_value
+        if not any(norm.single_value_steps for norm in norms):
+            return []
+        return [lane for lane, size in zip(lanes, _sizes(taken), strict=True) if size == 1]
 
     @torch.inference_mode()
     def _add_noise(self, gradient: Tensor, batches: Mapping[int, Batch]) -> None:
@@ -150,14 +142,6 @@ class Lanes:
         for lane, (_, labels) in batches.items():
             drawn = noise_of(self.privacy, self.noise[lane], gradient)
             gradient[lane] += drawn / labels.shape[0]
-
-    def _passes(self, batches: Mapping[int, Batch]) -> list[list[int]]:
-        """Return the lanes of each pass that the step takes."""
-        if not self.by_batch:
-            return [list(batches)]
-        sizes = {lane: labels.shape[0] for lane, (_, labels) in batches.items()}
-        different = set(sizes.values())
-        return [[lane for lane in batches if sizes[lane] == size] for size in different]
 
     def _differentiate_all(self, batches: Sequence[Batch]) -> Tensor:
         """Pass over all lanes: move their buffers, add to their losses, and return gradients.
@@ -173,17 +157,18 @@ class Lanes:
         self.losses.addcmul_(losses, _counts(sizes, losses.dtype, losses.device))
         return gradient
 
-    def _differentiate_some(self, lanes: list[int], batches: Sequence[Batch]) -> None:
-        """Pass over some lanes: move their buffers, add to their losses, and collect gradients.
+    def _differentiate_some(self, lanes: list[int], batches: Sequence[Batch]) -> Tensor:
+        """Pass over some lanes: move their buffers, add to their losses, and return gradients.
 
-        Buffers of the pass are copies, because idle lanes may take part, and theirs must not move;
-        those of `lanes` are copied back. Weights are copied where the pass has fewer rows than
-        there are lanes. Gradients of `lanes` are copied to their rows of `collected`, because the
-        update takes the rows of all lanes at once, and each pass of a step fills some of them.
+        A traced pass is for all lanes, so it is faster to let idle lanes take part. Buffers of the
+        pass are copies, because those of idle lanes must not move; those of `lanes` are copied
+        back. Weights are copied where the pass has fewer rows than there are lanes. Gradients of
+        `lanes` are copied to their rows of `collected`, because the update takes the rows of all
+        lanes at once; those of idle lanes are 0, so only weight decay moves these.
         """
         sizes = _sizes(batches)
         padded_size = self._padded_size(sizes)
-        rows = self._rows(lanes, max(sizes))
+        rows = self.everyone if self.gradients.prefers_all_lanes else lanes
         given = dict(zip(lanes, batches, strict=True))
         # An idle lane is given the batch of a busy one, and its results are dropped.
         filled = [given.get(lane, batches[0]) for lane in rows]
@@ -194,24 +179,16 @@ class Lanes:
             examples = examples._replace(own=self.own if rows == self.everyone else self.own[rows])
         losses, gradient = self.gradients(weights, buffers, examples)
         at = [rows.index(lane) for lane in lanes]
-        self.collected[lanes] = gradient[at]
+        self.collected.zero_()[lanes] = gradient[at]
         self.losses[lanes] += losses[at] * _counts(sizes, losses.dtype, losses.device)
         for name, buffer in buffers.items():
             self.buffers[name][lanes] = buffer[at]
-
-    def _rows(self, lanes: list[int], largest: int) -> list[int]:
-        """Return the rows that a pass for these lanes takes: their own, or those of all lanes.
-
-        A traced pass is for all lanes, so it is faster to let idle lanes take part. With BatchNorm
-        a short last batch has a size of its own, for which tracing does not pay.
-        """
-        short = self.by_batch and largest < self.padded_sizes[-1]
-        return self.everyone if self.gradients.prefers_all_lanes and not short else lanes
+        return self.collected
 
     def _padded_size(self, sizes: Sequence[int]) -> int:
         """Return the size to which batches of these sizes are padded."""
         largest = max(sizes)
-        return largest if self.by_batch else next(s for s in self.padded_sizes if s >= largest)
+        return next(size for size in self.padded_sizes if size >= largest)
 
 
 def _sizes(batches: Sequence[Batch]) -> tuple[int, ...]:
@@ -237,7 +214,8 @@ def _stack(
         return torch.stack(padded).contiguous().to(like.device, non_blocking=True)
 
     inputs, labels = map(stack, zip(*batches, strict=True))
-    return Examples(inputs, labels, _example_weights(sizes, padded_size, like.dtype, like.device))
+    weights = _example_weights(sizes, padded_size, like.dtype, like.device)
+    return Examples(inputs, labels, weights, _counts(sizes, like.dtype, like.device))
 
 
 def _pad(part: Tensor, missing: int) -> Tensor:

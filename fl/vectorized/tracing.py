@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -24,7 +23,7 @@ from fl.training.parameters import FlatNetwork
 from fl.vectorized import graph_cache
 from fl.vectorized.aot import compile_ahead_of_time
 from fl.vectorized.cuda_graphs import record
-from fl.vectorized.gradients import Examples, Gradients, PerLane, Rows
+from fl.vectorized.gradients import Examples, Gradients, PerLane, Rows, without_side_effects
 from fl.vectorized.graph_cache import Graph, Program
 from fl.vectorized.verification import difference
 
@@ -41,7 +40,7 @@ class _Pass:
     run: Program
     """(weights, *examples, *buffers) -> losses, gradients, *new buffers; see `Examples.tensors`."""
     single_value_steps: tuple[int, ...]
-    """How often BatchNorm layers see one value a channel, as in `Graph`."""
+    """How often BatchNorm layers are given examples of one value a channel, as in `Graph`."""
 
 
 class TracedGradients:
@@ -123,7 +122,7 @@ class TracedGradients:
         What could not be done is added to `problems`; None is returned where no graph is right.
         """
         arguments = weights, *examples.tensors(), *buffers.values()
-        eager = partial(self._run_eagerly, list(buffers))
+        eager = without_side_effects(self.eager, list(buffers))
 
         def checked(graph: Graph) -> _Pass:
             run = self._program(graph, arguments, problems)
@@ -162,7 +161,7 @@ class TracedGradients:
             return run
 
     def _trace(self, eager: Program, arguments: tuple[Tensor, ...]) -> Graph:
-        """Record the operators of an eager pass, and how often BatchNorm layers see single values.
+        """Record the operators of an eager pass, and how often BatchNorm is given single values.
 
         Layers count that in Python, which a graph doesn't contain. It depends on shapes only.
         """
@@ -182,13 +181,6 @@ class TracedGradients:
             norm.single_value_steps = count
         return Graph.of(graph, single_value_steps)
 
-    def _run_eagerly(self, names: list[str], *arguments: Tensor) -> tuple[Tensor, ...]:
-        """Do a pass without changing its arguments: moved buffers are returned, last."""
-        (weights, *examples), buffers = arguments[: -len(names) or None], arguments[-len(names) :]
-        moved = {name: b.clone() for name, b in zip(names, buffers, strict=False)}
-        found = self.eager(weights, moved, Examples(*examples))
-        return *found, *moved.values()
-
 
 _VIEWS = (
     torch.ops.aten.detach.default,
@@ -199,9 +191,30 @@ _VIEWS = (
 """Operators that modules and vmap leave in a graph, often where they change nothing."""
 
 
+_RESHAPES = (
+    torch.ops.aten.reshape.default,
+    torch.ops.aten.squeeze.dim,
+    torch.ops.aten.squeeze.dims,
+    torch.ops.aten.unsqueeze.default,
+    torch.ops.aten.view.default,
+)
+"""Operators that leave all values in their order."""
+
+
 def _simplify(graph: GraphModule) -> None:
-    """Remove views that change neither shape nor strides, and operators whose results go unused."""
+    """Remove what changes nothing: views, views of views, and operators whose results go unused.
+
+    vmap and our operators add and drop lanes' dimensions by turns. A row of such views is one view,
+    or none.
+    """
     for node in graph.graph.nodes:
+        if node.target in _RESHAPES:
+            # What is before a view of a view has been looked at already, so one step is enough.
+            before, found = node.args[0], node.meta["val"]
+            source = before.args[0] if before.target in _RESHAPES else before
+            if _is_view(found, source.meta["val"]):
+                node.target = torch.ops.aten.view.default
+                node.args = source, list(found.shape)
         if node.target in _VIEWS:
             before, after = (n.meta["val"] for n in (node.args[0], node))
             if before.shape == after.shape and before.stride() == after.stride():
@@ -212,6 +225,14 @@ def _simplify(graph: GraphModule) -> None:
             node.target = torch.ops.aten.reshape.default
     graph.graph.eliminate_dead_code()
     graph.recompile()
+
+
+def _is_view(found: Tensor, source: Tensor) -> bool:
+    """Return whether a tensor of the same values in order is a view of another without a copy."""
+    try:
+        return source.view(found.shape).stride() == found.stride()
+    except (RuntimeError, ValueError):  # there is no such view
+        return False
 
 
 def _one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from fl.nn.foreign.observed import as_found
 from fl.reproducibility.errors import in_words
 from fl.tasks.task import Objective
 from fl.training.parameters import FlatNetwork, Segment
-from fl.vectorized.gradients import Examples, Gradients
+from fl.vectorized.gradients import Examples, Gradients, without_side_effects
 from fl.vectorized.graph_cache import Program
 
 _TOLERANCE, _ROUNDING = 1e-3, 1e-5
@@ -34,8 +34,8 @@ def difference(
     input. So a program passes if it agrees at one of a few points.
 
     Args:
-        run: what is checked: (weights, inputs, labels, example weights, *others) -> losses,
-            gradients, *new buffers.
+        run: what is checked: (weights, inputs, labels, example weights, how many examples are
+            real, *others) -> losses, gradients, *new buffers.
         expected: the same by an eager pass.
         arguments: of both.
         segments: where in a row of gradients each parameter's are.
@@ -77,9 +77,10 @@ def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
     into 0, and rounding decides on which side of ReLU's kink that is. All lanes have equal weights
     there, too, so an error that mixes lanes up would not show. Noise on weights and inputs helps
     against both. Still, nearly every second pass of 32 images has an input of ReLU that is close
-    enough to 0, so only one image in every lane has a weight in the loss.
+    enough to 0, so only one image in every lane has a weight in the loss. In every second lane, the
+    last image only pads the batch, since a program has to be right for batches of all sizes.
     """
-    weights, inputs, labels, example_weights, *others = arguments
+    weights, inputs, labels, example_weights, real, *others = arguments
     noise = torch.Generator().manual_seed(number)
     moved = (
         t + _NOISE * torch.randn(t.shape, generator=noise).to(t.device, t.dtype)
@@ -88,7 +89,9 @@ def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
     lanes = torch.arange(len(example_weights), device=example_weights.device)
     one_each = torch.zeros_like(example_weights)
     one_each[lanes, (lanes + number) % example_weights.shape[1]] = 1
-    return *moved, labels, one_each, *others
+    size = example_weights.shape[1]
+    real = (size - (lanes + number) % 2).clamp_min(1).to(real.dtype)
+    return *moved, labels, one_each, real, *others
 
 
 def refusal(network: FlatNetwork, objective: Objective, examples: Examples) -> str | None:
@@ -96,7 +99,8 @@ def refusal(network: FlatNetwork, objective: Objective, examples: Examples) -> s
 
     A network can't be vectorized whose forward pass draws random numbers, branches on values,
     changes a tensor in place that is none of its buffers, or notes something down in Python, which
-    all lanes would share.
+    all lanes would share. Nor can one be padded that lets examples influence each other in another
+    way than BatchNorm does.
 
     Args:
         network: is left as it is.
@@ -112,11 +116,33 @@ def refusal(network: FlatNetwork, objective: Objective, examples: Examples) -> s
         with as_found(module):
             module.train()
             before = dict(_notes(module))
-            Gradients(network, loss=objective.loss)(weights, buffers, examples)
+            gradients = Gradients(network, loss=objective.loss)
+            gradients(weights, buffers, examples)
             changed = [name for name, note in _notes(module) if before.get(name, note) != note]
+            if changed:
+                return f"{changed[0]} changes while the network runs"
+            eager = without_side_effects(gradients, list(buffers))
+            arguments = weights, *examples.tensors(), *buffers.values()
+            with torch.no_grad():
+                wrong = difference(_with_one_more(eager), eager, arguments, network.segments)
     except Exception as error:
         return f"vmap can't take this network: {in_words(error)[:200]}"
-    return f"{changed[0]} changes while the network runs" if changed else None
+    return f"an example that only pads the batch changes {wrong}" if wrong else None
+
+
+def _with_one_more(run: Program) -> Program:
+    """Return the program that pads batches by one example, and then does what `run` does."""
+
+    def padded(
+        weights: Tensor, inputs: Tensor, labels: Tensor, example_weights: Tensor, *others: Tensor
+    ) -> Sequence[Tensor]:
+        parts = inputs, labels, example_weights
+        longer = (torch.cat([part, part[:, -1:]], 1) for part in parts)
+        inputs, labels, example_weights = longer
+        example_weights[:, -1] = 0
+        return run(weights, inputs, labels, example_weights, *others)
+
+    return padded
 
 
 def _notes(module: nn.Module) -> Iterator[tuple[str, object]]:

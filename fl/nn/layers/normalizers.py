@@ -1,14 +1,25 @@
 """Normalizers: a BatchNorm of our own; Group-, Layer- and InstanceNorm on PyTorch's kernels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import wrap_torch_function
 
 from fl.config import State
+
+
+class Padded(NamedTuple):
+    """What a batch holds whose first examples are real, and whose others fill it up."""
+
+    real: Tensor
+    """How many are real, from 1 up; a floating-point number of shape ()."""
+    size: int
+    """How many there are in all."""
 
 
 class BatchNorm(nn.Module):
@@ -27,6 +38,7 @@ class BatchNorm(nn.Module):
     the batch, and of one value a channel the bias alone is left.
 
     Within `fixed_statistics`, training uses the running statistics, too, and does not move them.
+    Within `padded`, only real examples count in statistics, see `padded_batch_norm`.
 
     Source: arXiv 1502.03167, algorithms 1 and 2.
 
@@ -48,6 +60,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.remembers = True
         self.fixed = False
+        self.padded: Padded | None = None
         self.single_value_steps = 0
 
     def forward(
@@ -55,6 +68,8 @@ class BatchNorm(nn.Module):
     ) -> Float[Tensor, "batch channels *space"]:
         """Return the normalized x; in training, move the running statistics."""
         by_batch = (self.training and not self.fixed) or not self.remembers
+        if by_batch and self.padded:
+            return self._normalize(x, self.padded)
         single = by_batch and x.numel() == x.shape[1]
         self.single_value_steps += single and self.training
         if single and not self.remembers:
@@ -70,6 +85,92 @@ class BatchNorm(nn.Module):
             momentum=self.momentum,
             eps=self.eps,
         )
+
+    def _normalize(self, x: Tensor, batch: Padded) -> Tensor:
+        """Return x, normalized by the real examples of a batch; move the running statistics.
+
+        Raises:
+            ValueError: x does not have as many rows for each example.
+        """
+        rows, odd = divmod(len(x), batch.size)
+        if odd or not rows:
+            raise ValueError(f"BatchNorm was given {len(x)} rows for {batch.size} examples")
+        self.single_value_steps += x.numel() == x.shape[1] * batch.size
+        before = (self.running_mean, self.running_var) if self.remembers else ()
+        weight = x.new_ones(x.shape[1]) if self.weight is None else self.weight
+        bias = x.new_zeros(x.shape[1]) if self.bias is None else self.bias
+        real = batch.real if rows == 1 else batch.real * rows
+        y, *found = padded_batch_norm(x, weight, bias, real, *before, eps=self.eps)
+        with torch.no_grad():
+            for statistic, of_batch in zip(before, found, strict=False):
+                statistic.add_(of_batch - statistic, alpha=self.momentum)
+        return y
+
+
+def _tensors(*tensors: Tensor, eps: float) -> tuple[Tensor, ...]:
+    return tensors
+
+
+@wrap_torch_function(_tensors)  # pyrefly: ignore
+def padded_batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, real: Tensor, *running: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``w·(x - μ)/√(v + eps) + b`` for all rows of x, with μ and the unbiased v.
+
+    μ and v are the mean and the biased variance of the first `real` rows. Of one value a channel
+    there, they are the running statistics, as they are; where there are none, that value's result
+    is b. Rows are combined by ``μ = Σ s_r·μ_r`` and ``v = Σ s_r·[v_r + (μ_r - μ)²]``, with
+    ``s_r = 1/real`` for real rows and 0 for others.
+
+    A `TorchFunctionMode` can replace this function. μ and v are for running statistics only: what
+    replaces it may return them without their gradients.
+
+    Shapes: x (rows, C, *space), real (), all others (C,).
+
+    Args:
+        x: rows.
+        weight: w.
+        bias: b.
+        real: how many of the first rows count.
+        running: the running mean and variance; or nothing.
+        eps: added to the variance.
+    """
+    values = x.reshape(*x.shape[:2], -1)
+    shares = (torch.arange(len(x), device=x.device) < real).to(x.dtype) / real
+    means = values.mean(2)
+    variances = (values - means.unsqueeze(2)).square().mean(2)  # `var_mean` takes ten times as long
+    mean = shares @ means
+    variance = shares @ (variances + (means - mean).square())
+    count = real * values.shape[2]
+    if running and values.shape[2] == 1:
+        mean = torch.where(count == 1, running[0], mean)
+        variance = torch.where(count == 1, running[1], variance)
+    slope = (variance + eps).rsqrt() * weight
+    mean_of, slope_of, bias_of = (t.view(-1, *[1] * (x.ndim - 2)) for t in (mean, slope, bias))
+    y = torch.addcmul(bias_of, x - mean_of, slope_of)
+    return y, mean, variance * (count / (count - 1).clamp_min(1))
+
+
+@contextmanager
+def padded(norms: Sequence[BatchNorm], real: Tensor, size: int) -> Iterator[None]:
+    """Let BatchNorm layers take their statistics from the first `real` of `size` examples.
+
+    Each layer has to be given its examples in order, each as one row or more. While a layer's
+    examples have one value a channel, each of its calls is counted in `single_value_steps`: whether
+    there was one value a channel in all is for the caller, who knows how many examples are real.
+
+    Args:
+        norms: the layers.
+        real: how many are real, of shape (); under vmap each lane has a number of its own.
+        size: how many there are.
+    """
+    for norm in norms:
+        norm.padded = Padded(real, size)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.padded = None
 
 
 def forget_statistics(module: nn.Module) -> None:

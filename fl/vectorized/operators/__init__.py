@@ -15,7 +15,8 @@ among them, as far as PyTorch's products don't depend on where matrices lie in m
 
 **What `Operators` recognises.** Within ``with Operators():`` each call of a PyTorch function passes
 through `Operators.__torch_function__`. It replaces single calls (convolution, group normalization,
-the activations with scalars, standardization of weights, max pool) and two pairs of calls:
+batch normalization of padded batches, the activations with scalars, standardization of weights, max
+pool) and two pairs of calls:
 
 1. A max pool of what ReLU returned becomes ReLU of a max pool. The numbers and gradients are the
    same, and ReLU has a quarter as many to do. Source: max(relu(a), relu(b)) = relu(max(a, b)).
@@ -106,6 +107,8 @@ class Operators(TorchFunctionMode):
             return self._convolve(*args, **kwargs)
         if func in norms.REPLACED and norms.supports(*args, **kwargs):
             return norms.group_norm(*args, **kwargs)
+        if func is norms.BATCH_NORM and norms.takes(*args, **kwargs):
+            return norms.batch_norm(*args, **kwargs)
         if func in activations.REPLACED and not kwargs and activations.supports(*args):
             return activations.activate(func, *args)
         if func in rows.REPLACED and (raw := rows.arguments(*args, **kwargs)):

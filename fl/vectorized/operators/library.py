@@ -17,7 +17,10 @@ from fl.reproducibility.temporary import MAKING, temporary_folder
 
 _FOLDER = Path(__file__).parent
 _KERNELS, _HEADERS = _FOLDER / "kernels", _FOLDER / "headers"
-_OPERATORS = ("activations.cpp", "pools.cpp", "norms.cpp", "standardize.cpp", "convolutions.cpp")
+_OPERATORS = (
+    "activations.cpp", "pools.cpp", "norms.cpp", "batch_norm.cpp", "standardize.cpp",
+    "convolutions.cpp",
+)  # fmt: skip
 """Compiled as one file, because reading PyTorch's headers takes much of the time."""
 _SUMS = "sums.cpp"
 """Compiled at the same time as the others; it needs none of PyTorch's headers."""

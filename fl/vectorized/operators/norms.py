@@ -1,11 +1,14 @@
-"""Group normalization with a scale and a shift for each lane."""
+"""Group and batch normalization with a scale and a shift for each lane."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fl.nn.layers.normalizers import padded_batch_norm
 from fl.vectorized.operators import registration
 
+BATCH_NORM = padded_batch_norm
+"""The function that `batch_norm` replaces."""
 REPLACED = (F.group_norm, torch.group_norm)
 """The functions of PyTorch that `group_norm` replaces."""
 
@@ -48,6 +51,39 @@ def group_norm(
     return torch.ops.fednf.group_norm(*lane, num_groups, eps).squeeze(0)
 
 
+def takes(x: Tensor, *others: Tensor, eps: float) -> bool:
+    """Return whether `batch_norm` takes these: all float32, on the CPU, and x not empty."""
+    return x.numel() > 0 and all(
+        t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, *others)
+    )
+
+
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, real: Tensor, *running: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `padded_batch_norm` of `fl.nn.layers.normalizers` does.
+
+    Under `torch.vmap`, lanes become lanes of two operators, of which the second's gradient is that
+    of both: the moments that it is given are to be those of x.
+    """
+    keeps = bool(running)
+    mean, variance = running or (torch.zeros_like(weight), torch.zeros_like(weight))
+    x, weight, bias, real, mean, variance = (
+        t.unsqueeze(0) for t in (x, weight, bias, real, mean, variance)
+    )
+    with torch.no_grad():
+        moments = torch.ops.fednf.batch_moments(x.detach(), mean, variance, real, keeps)
+    y = torch.ops.fednf.batch_norm(x, weight, bias, moments, real, keeps, eps)
+    mean, _, unbiased = moments.squeeze(0)
+    return y.squeeze(0), mean, unbiased
+
+
+def _moments(x: Tensor, *others) -> Tensor:
+    return x.new_empty(len(x), 3, x.shape[2])
+
+
 def register() -> None:
     """Tell autograd, vmap and tracing about the operators."""
     registration.register("group_norm", registration.like_x, registration.like_tensors)
+    registration.register("batch_norm", registration.like_x, registration.like_tensors)
+    registration.register_constant("batch_moments", _moments)

@@ -19,7 +19,7 @@ def register(name: str, fake: Callable, fake_backward: Callable, may_lack_x: boo
         may_lack_x: whether the gradient takes one more argument, the last: whether the gradient of
             the first tensor is needed. Where it isn't, it returns an empty tensor for it.
     """
-    operator, gradient = (getattr(torch.ops.fednf, name + end) for end in ("", "_backward"))
+    gradient = getattr(torch.ops.fednf, f"{name}_backward")
 
     def save(ctx, inputs, output) -> None:
         tensors = _tensors(inputs)
@@ -32,14 +32,21 @@ def register(name: str, fake: Callable, fake_backward: Callable, may_lack_x: boo
         of_x, *others = [found] if isinstance(found, Tensor) else found
         return None if False in last else of_x, *others, *(None for _ in ctx.rest)
 
+    register_constant(name, fake)
+    torch.library.register_fake(f"fednf::{name}_backward", fake_backward)
+    torch.library.register_autograd(f"fednf::{name}", backward, setup_context=save)
+
+
+def register_constant(name: str, fake: Callable) -> None:
+    """Let an operator ``name(tensors, rest)`` be traced and vectorized; it has no gradient."""
+    operator = getattr(torch.ops.fednf, name)
+
     def vmap(info, dims, *inputs):
         tensors = _lanes_of_lanes(info.batch_size, dims, _tensors(inputs))
         result = operator(*tensors, *inputs[len(tensors) :])
         return result.unflatten(0, (info.batch_size, -1)), 0
 
     torch.library.register_fake(f"fednf::{name}", fake)
-    torch.library.register_fake(f"fednf::{name}_backward", fake_backward)
-    torch.library.register_autograd(f"fednf::{name}", backward, setup_context=save)
     torch.library.register_vmap(f"fednf::{name}", vmap)
 
 

@@ -169,6 +169,7 @@ def test_gradients_are_those_of_the_textbook(case):
         torch.stack([inputs for inputs, _ in data]),
         torch.stack([labels for _, labels in data]),
         torch.full((3, 6), 1 / 6, dtype=torch.float64),
+        torch.full((3,), 6.0, dtype=torch.float64),
         None if owns[0] is None else torch.stack(owns),
     )
     rows = network.weights.expand(3, -1).clone()

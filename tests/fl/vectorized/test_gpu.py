@@ -11,7 +11,9 @@ from fl.config import Client
 from fl.config.parsing import ConfigError
 from fl.data import load
 from fl.reproducibility.seeds import torch_stream
+from fl.server.app import prepare
 from fl.server.journal import Journal
+from fl.simulation import engine as engines
 from fl.simulation import run
 from fl.training import parameters
 from fl.training.loop import Training
@@ -137,6 +139,7 @@ def test_a_lane_takes_no_more_memory_than_there_is_said_to_be_room_for(tiny, kin
         torch.rand(lanes, images, *form.shape, device=GPU),
         torch.zeros(lanes, images, dtype=torch.long, device=GPU),
         torch.full((lanes, images), 1 / images, device=GPU),
+        torch.full((lanes,), float(images), device=GPU),
     )
     Gradients(network)(weights, buffers, examples)
     TracedGradients(network, False, lanes, False)(weights, buffers, examples)
@@ -147,10 +150,10 @@ def test_a_lane_takes_no_more_memory_than_there_is_said_to_be_room_for(tiny, kin
 
 def test_the_engine_and_its_lanes_follow_from_the_gpu(tiny):
     knobs = tiny({"device": "cuda", "partition.clients": 100, "sampling.clients": 50})
-    choice = engine.choose(
+    choice = engines.choose(
         prepare(knobs.replace({"client.batch-size": 1, "partition.kind": "iid"}))
     )
     assert choice.told["engine"] == "vectorized"
     assert (choice.knobs.vectorized.lanes, choice.knobs.vectorized.level) == (50, "traced")
     with pytest.raises(ConfigError, match=r"vectorized\.level=native: its programs are for CPUs"):
-        engine.choose(prepare(choice.knobs.replace({"vectorized.level": "native"})))
+        engines.choose(prepare(choice.knobs.replace({"vectorized.level": "native"})))

@@ -8,11 +8,11 @@ from fl.vectorized.verification import difference
 SEGMENTS = [Segment("first", 0, (2,)), Segment("second", 2, (1,))]
 ARGUMENTS = (
     torch.ones(2, 3), torch.ones(2, 4, 1), torch.zeros(2, 4, dtype=torch.long),
-    torch.full((2, 4), 0.25), torch.ones(2, 1),
+    torch.full((2, 4), 0.25), torch.full((2,), 4.0), torch.ones(2, 1),
 )  # fmt: skip
 
 
-def expected(weights, inputs, labels, example_weights, buffer):
+def expected(weights, inputs, labels, example_weights, real, buffer):
     losses = (inputs.flatten(1) * example_weights).sum(1) * weights.sum(1)
     return losses, 2 * weights, buffer + 1
 
