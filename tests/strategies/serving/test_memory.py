@@ -71,7 +71,7 @@ print(json.dumps({**seen, "replied": lines[1]["replied"], "refused": lines[1]["r
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
-def test_folding_replies_takes_less_than_three_models_besides_the_one_in_hand(tmp_path):
+def test_folding_replies_takes_two_models_besides_the_one_in_hand(tmp_path):
     clients = 1000 if os.environ.get("FEDNF_FULL") else 20
     words = [sys.executable, "-c", PROGRAM, str(tmp_path / "run"), str(clients)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -82,4 +82,4 @@ def test_folding_replies_takes_less_than_three_models_besides_the_one_in_hand(tm
     assert seen["model"] > 4 * 10.5e6
     models = (seen["most"] - seen["before"]) / seen["model"]
     sys.stdout.write(f"{clients} replies: {models:.2f} models, of which 1 is the one in hand\n")
-    assert models - 1 < 3
+    assert models - 1 < 2.1  # the sum: 8 bytes a value, of which the model has 4
