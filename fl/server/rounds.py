@@ -292,9 +292,9 @@ class Rounds:
         """Return the figures of a network on the server's images, and the seconds it took."""
         start, objective = time.perf_counter(), self.objective
         self.network.load(model)
-        tested = score(self.network, self.dataset, self.dataset.test, objective)
-        kept = score(self.network, self.dataset, self.validation, objective)
-        primary = objective.metrics[0].name
+        with self.runtime.evaluating():
+            tested = score(self.network, self.dataset, self.dataset.test, objective)
+            kept = score(self.network, self.dataset, self.validation, objective)
         figures = {f"test_{name}": value for name, value in tested.items()}
-        figures[f"validation_{primary}"] = kept[primary]
+        figures[f"validation_{objective.primary.name}"] = kept[objective.primary.name]
         return {**figures, "eval_seconds": time.perf_counter() - start}

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -14,6 +15,7 @@ from fl.config import Experiment
 from fl.messages.flower_internals import SERVER_NODE, Run, act_as_server, number_message
 from fl.reproducibility.errors import in_words
 from fl.server.nodes import Runtime
+from fl.vectorized.operators.forward import ForwardActivations
 
 Request = tuple[Message, Context]
 """A request, and the context of the client that it is for."""
@@ -30,6 +32,8 @@ class SimulatedGrid(Grid, Runtime, ABC):
 
     def __init__(self, knobs: Experiment) -> None:
         self._run = act_as_server(run_id=1)
+        lanes = knobs.engine == "vectorized"
+        self._native = lanes and knobs.vectorized.level in ("native", "compiled")
         self._numbers = count(1)
         clients = knobs.partition.clients
         first, run_config = SERVER_NODE + 1, knobs.to_flat()
@@ -50,6 +54,10 @@ class SimulatedGrid(Grid, Runtime, ABC):
     def grid(self) -> Grid:
         """What carries messages: this object itself."""
         return self
+
+    def evaluating(self) -> AbstractContextManager[object]:
+        """Return what a network is evaluated within: with lanes by operators of ours, these."""
+        return ForwardActivations() if self._native else nullcontext()
 
     @abstractmethod
     def answers(self, requests: Sequence[Request]) -> Iterator[Message]:

@@ -215,9 +215,9 @@ def evaluate(
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over a split that has examples, and the sums of each metric."""
     network.module.eval()
-    loss, sums = 0.0, list[Tensor]()
+    loss, sums, most = 0.0, list[Tensor](), _batch_size(network, dataset)
     with network.alone():
-        for inputs, labels in _spread(network, dataset, split):
+        for inputs, labels in _spread(network, dataset, split, most):
             outputs = network.module(inputs)
             loss += float(objective.total(outputs, labels))
             found = [metric.sums(outputs, labels) for metric in metrics]
@@ -250,19 +250,31 @@ def _finite(value: float) -> float | None:
 
 _MOST = 250
 """Examples of a batch in evaluation."""
-_MOST_VALUES = _MOST * 28**3
-"""Values of its inputs: MedMNIST's volumes of 28×28×28 still go 250 at a time."""
+_MOST_INPUTS = _MOST * 28**3
+"""Values of its inputs."""
+_MOST_OUTPUTS = 2**24
+"""Values of its largest layer's output, 64 MiB: 250 images of 32×32 have 64 channels, and go 250 at
+a time; of volumes of 64×64×64 with 16 channels four do, as in a batch that is trained on."""
 
 
-def _spread(network: FlatNetwork, dataset: Dataset, split: Split) -> Iterator[Batch]:
+def _batch_size(network: FlatNetwork, dataset: Dataset) -> int:
+    """Return how many examples evaluation takes at a time: 250, and of large ones fewer.
+
+    A BatchNorm without running statistics makes answers depend on who else is in the batch. Then
+    only inputs are looked at.
+    """
+    most = min(_MOST, max(1, _MOST_INPUTS // max(1, math.prod(dataset.shape))))
+    if network.mixes_examples:
+        return most
+    return min(most, max(1, _MOST_OUTPUTS // network.largest_output(dataset.shape)))
+
+
+def _spread(network: FlatNetwork, dataset: Dataset, split: Split, most: int) -> Iterator[Batch]:
     """Yield a split on a network's device in batches, each spread over all of it.
-
-    A batch has up to 250 examples, and of large ones as few as it takes for memory to stay bounded.
 
     Where classes come one after another, a BatchNorm without running statistics would otherwise
     be told by the batch which class it is.
     """
-    most = min(_MOST, max(1, _MOST_VALUES // max(1, math.prod(dataset.shape))))
     device, step = network.weights.device, -(-len(split) // most)
     for start in range(step):
         images, labels = split.images[start::step], split.labels[start::step]

@@ -1,7 +1,7 @@
 """A network as one vector of weights, on which training, penalties and norms work."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -93,6 +93,7 @@ class FlatNetwork:
     def __init__(self, module: nn.Module, device: torch.device, *, foreign: bool = False) -> None:
         self.foreign = foreign
         self._noise: torch.Generator | None = None
+        self._largest: dict[tuple[int, ...], int] = {}
         # The first backward pass on a GPU warns if it begins with a product of matrices, so one
         # of a single number goes before it.
         if device.type == "cuda":
@@ -169,6 +170,41 @@ class FlatNetwork:
     def grouped(self) -> bool:
         """Whether a convolution of the network has groups."""
         return has_groups(self.module)
+
+    @cached_property
+    def mixes_examples(self) -> bool:
+        """Whether evaluation normalizes by the batch, by BatchNorm without running statistics."""
+        return any(
+            "batchnorm" in type(layer).__name__.lower()
+            and getattr(layer, "running_mean", None) is None
+            for layer in self.module.modules()
+        )
+
+    def largest_output(self, shape: Sequence[int]) -> int:
+        """Return how many values the largest output of a layer has for an example of a shape.
+
+        It is looked at once, on zeros. An example of which there is nothing to say counts itself.
+        """
+        if (found := self._largest.get(key := tuple(shape))) is None:
+            found = self._largest[key] = max(1, prod(key), *self._output_sizes(key))
+        return found
+
+    def _output_sizes(self, shape: tuple[int, ...]) -> list[int]:
+        sizes, was = [0], self.module.training
+
+        def note(module: nn.Module, inputs: object, outputs: object) -> None:
+            if isinstance(outputs, Tensor):
+                sizes.append(outputs.numel())
+
+        handles = [layer.register_forward_hook(note) for layer in self.module.modules()]
+        try:
+            with torch.no_grad(), self.alone(), suppress(Exception):  # it will be met in earnest
+                self.module.eval()(torch.zeros(1, *shape, device=self.weights.device))
+        finally:
+            self.module.train(was)
+            for handle in handles:
+                handle.remove()
+        return sizes
 
     def load(self, state: Mapping[str, Tensor | np.ndarray]) -> None:
         """Overwrite every parameter and buffer, so that nothing of the last client remains.
