@@ -58,8 +58,11 @@ def write(folder: Path, *, run_code: bool = False) -> Path:
                 Experiment.from_flat(run.knobs)
         measured = signals.read(results)
         page = _page(results, _body(results, measured, folder / "figures"))
-    for sheet in (csv_files.runs, csv_files.rounds, csv_files.summary):
-        write_whole(folder / f"{sheet.__name__}.csv", sheet(results))
+        sheets = {
+            f.__name__: f(results) for f in (csv_files.runs, csv_files.rounds, csv_files.summary)
+        }
+    for name, rows in sheets.items():
+        write_whole(folder / f"{name}.csv", rows)
     for sheet in (signals.signals, signals.divergence):
         path = folder / f"{sheet.__name__}.csv"
         if measured:

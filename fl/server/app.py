@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from flwr.app import Context
+from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fl.config import DEVICES, Experiment, components
@@ -19,7 +19,7 @@ from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.files import fingerprint
 from fl.reproducibility.provenance import conditions
 from fl.reproducibility.seeds import torch_stream
-from fl.server.contents import BEST, MODEL, Checkpoint, Found
+from fl.server.contents import BEST, MODEL, Checkpoint, Found, readable
 from fl.server.journal import Journal, best_of
 from fl.server.nodes import Nodes, Runtime
 from fl.server.opening import begin, opened
@@ -199,9 +199,16 @@ def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime
         setting.strategy.restore(checkpoint.strategy)
     except ValueError as error:
         raise ConfigError(f"{journal.folder}: {error}; choose another folder") from None
-    saved = {partition: journal.client_state(partition, n) for partition, n in written.items()}
+    states = {partition: _state(journal, partition, n) for partition, n in written.items()}
     _check_best(setting.knobs, checkpoint.round, journal)
-    runtime.restore_states({p: client_state.unpack_state(*state) for p, state in saved.items()})
+    runtime.restore_states(states)
+
+
+def _state(journal: Journal, partition: int, written: int) -> RecordDict:
+    """Return what a client remembered after round `written`."""
+    kept = journal.client_state(partition, written)
+    with readable(journal.state_path(partition, written)):
+        return client_state.unpack_state(*kept)
 
 
 def _check_best(knobs: Experiment, last: int, journal: Journal) -> None:

@@ -141,7 +141,7 @@ class Journal:
         for name, new in ((SIGNALS, signals), (CLIENTS, clients), (ROUNDS, [line])):
             ends[name] = append_lines(self.folder / name, new, ends.get(name, Mark(0, run)))
         for partition, (tensors, text) in states.items():
-            path = self._state_path(partition, checkpoint.round)
+            path = self.state_path(partition, checkpoint.round)
             write_tensors(path, tensors, {"records": text, RUN: run, "of": path.stem})
         header = {
             "round": checkpoint.round,
@@ -178,7 +178,7 @@ class Journal:
 
     def client_state(self, partition: int, written: int) -> tuple[Arrays, str]:
         """Return a client's state as saved in round `written`: its tensors and its text."""
-        path = self._state_path(partition, written)
+        path = self.state_path(partition, written)
         with readable(path):
             run = self.run
             tensors, metadata = read_tensors(path, sealed=bool(run))
@@ -262,12 +262,13 @@ class Journal:
 
     def sweep(self, checkpoint: Checkpoint) -> None:
         """Remove client states that the checkpoint does not list."""
-        valid = {self._state_path(*item) for item in checkpoint.clients.items()}
+        valid = {self.state_path(*item) for item in checkpoint.clients.items()}
         for path in (self.folder / "clients").glob("*.safetensors"):
             if path not in valid:
                 path.unlink()
 
-    def _state_path(self, partition: int, written: int) -> Path:
+    def state_path(self, partition: int, written: int) -> Path:
+        """Return where a client's state of round `written` is."""
         return self.folder / "clients" / f"{partition}-{written}.safetensors"
 
 

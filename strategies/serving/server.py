@@ -1,7 +1,7 @@
 """The server half of every strategy: who is asked, and a mean that is folded as a stream."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -182,7 +182,10 @@ class Average:
         if not self.arrays.total:
             return None, None
         figures = {name: float(value) for name, value in self.figures.result().items()}
-        return npy.record(self.arrays.result()), MetricRecord(dict(figures))
+        packed = ArrayRecord()
+        for name, mean in self.arrays.drain():
+            packed[name] = npy.pack(mean)
+        return packed, MetricRecord(dict(figures))
 
 
 _PIECE = 16_384
@@ -227,11 +230,29 @@ class Mean:
             piece += product
 
     def result(self) -> dict[str, np.ndarray]:
-        """Return the mean in the arrays' own types; integers are rounded to the nearest."""
-        means = {name: np.asarray(total / self.total) for name, total in self.sums.items()}
-        for variance, mean in self.moments.items():
-            means[variance] = np.maximum(means[variance] - means[mean] ** 2, 0)
-        return {name: _cast(mean, self.dtypes[name]) for name, mean in means.items()}
+        """Return the mean in the arrays' own types, and forget the sums.
+
+        Integers are rounded to the nearest.
+        """
+        return dict(self.drain())
+
+    def drain(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield what `result` returns by name, and forget each sum once its mean is known.
+
+        So what is in memory at once is the sums and the largest mean, and not two of all.
+        """
+        pooled = {
+            variance: self.sums[variance] / self.total - (self.sums[mean] / self.total) ** 2
+            for variance, mean in self.moments.items()
+        }
+        for name in list(self.sums):
+            mean = self.sums.pop(name)
+            np.divide(mean, self.total, out=mean)
+            if name in pooled:
+                mean = np.maximum(pooled[name], 0)
+            cast = _cast(mean, self.dtypes[name])
+            del mean  # it would stay in memory while the caller does something with its copy
+            yield name, cast
 
 
 def _cast(mean: np.ndarray, dtype: np.dtype) -> np.ndarray:

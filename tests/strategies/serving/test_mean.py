@@ -33,8 +33,17 @@ def test_the_plain_mean_of_variances_is_never_above_the_pooled_variance(clients)
         moments = {"v": examples.var(axis=0), "m": examples.mean(axis=0)}
         plain.add(moments, float(len(examples)))
         pooled.add(moments, float(len(examples)))
-    assert (plain.result()["v"] <= pooled.result()["v"] + 1e-6).all()
-    np.testing.assert_array_equal(plain.result()["m"], pooled.result()["m"])
+    one, other = plain.result(), pooled.result()
+    assert (one["v"] <= other["v"] + 1e-6).all()
+    np.testing.assert_array_equal(one["m"], other["m"])
+
+
+def test_a_mean_forgets_its_sums_as_it_is_drained():
+    """So in memory are the sums and one mean, and not two of all."""
+    mean = Mean({"v": "m"})
+    mean.add({name: np.full(3, n) for n, name in enumerate("vmx")}, 2.0)
+    held = [(name, sorted(mean.sums)) for name, _ in mean.drain()]
+    assert held == [("v", ["m", "x"]), ("m", ["x"]), ("x", [])]
 
 
 def test_a_pooled_variance_is_never_negative():

@@ -23,6 +23,7 @@ from fl.config import Experiment
 from fl.messages import records
 from fl.server.app import serve
 from fl.server.journal import Journal
+from fl.server.watching.callback import Callback
 from fl.simulation import InlineGrid
 
 folder, clients = Path(sys.argv[1]), int(sys.argv[2])
@@ -62,7 +63,13 @@ knobs = Experiment.from_flat({
     "partition.kind": "iid", "partition.clients": clients, "sampling.clients": clients,
     "partition.min-size": 1, "rounds": 1, "engine": "sequential",
 })
-result = serve(InlineGrid(knobs, app=app), knobs, Journal(folder), started_by={})
+class Watching(Callback):
+    def round_done(self, line):
+        seen["whole"] = memory("VmHWM")
+
+
+grid = InlineGrid(knobs, app=app)
+result = serve(grid, knobs, Journal(folder), started_by={}, callbacks=[Watching()])
 lines = Journal(folder).rounds()
 seen["same"] = lines[0]["test_loss"] == lines[1]["test_loss"]
 print(json.dumps({**seen, "replied": lines[1]["replied"], "refused": lines[1]["refused"][:1]}))
@@ -81,5 +88,8 @@ def test_folding_replies_takes_two_models_besides_the_one_in_hand(tmp_path):
     assert seen["same"]  # the mean of equal networks is that network
     assert seen["model"] > 4 * 10.5e6
     models = (seen["most"] - seen["before"]) / seen["model"]
+    whole = (seen["whole"] - seen["before"]) / seen["model"]
+    sys.stdout.write(f"with evaluation and commit: {whole:.2f} models\n")
+    assert whole < 5  # while sums become means, not all of both are there
     sys.stdout.write(f"{clients} replies: {models:.2f} models, of which 1 is the one in hand\n")
     assert models - 1 < 2.1  # the sum: 8 bytes a value, of which the model has 4

@@ -314,6 +314,7 @@ def test_batches_of_an_evaluation_are_spread_over_all_classes():
             return inputs.flatten(1) * self.weight
 
     loop.evaluate(parameters.FlatNetwork(Spy(), torch.device("cpu")), data, split)
+    assert seen.pop(0) == [1]  # how large its layers' outputs are is looked at once
     assert len(seen) == 3
     assert all(len(counts) == 3 and max(counts) - min(counts) <= 1 for counts in seen)
 
