@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.bench.jobs import MISSION
+
 FEWEST = 3
 """The fewest points for a line; two points always lie on one."""
 
@@ -31,10 +33,12 @@ class Line:
 
 def title(case: Mapping) -> str:
     """Name a case without its number of clients."""
-    width, lanes = (case["knobs"][key] for key in ("network.width", "vectorized.lanes"))
+    knobs = case["knobs"]
+    width, lanes = (knobs[key] for key in ("network.width", "vectorized.lanes"))
+    on = f" on {knobs['data.name']}" if case["job"] == MISSION else ""
     shape = "" if width == "auto" else f", width {width}"
     together = "" if lanes == "auto" else f", {lanes} lanes"
-    return f"{case['job']}{shape}, batch size {case['batch_size']}{together}"
+    return f"{case['job']}{on}, {knobs['recipe']}{shape}, batch size {case['batch_size']}{together}"
 
 
 def lines(cases: Sequence[Mapping]) -> dict[tuple[str, str], tuple[list[int], Line]]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import mean, median
 
+from experiments.bench.contenders.workload import draws
 from experiments.bench.jobs import flops_per_image, network
 from experiments.bench.repetition import Failed, Repetition, repeat
 from fl.config import Experiment
@@ -36,6 +37,12 @@ class Summary:
     ratio: Spread | None
     """Its rate divided by the other contender's in the same turn; None where that one failed."""
     startup: Spread
+    whole: Spread
+    """Seconds of the whole command, with its start-up and its end."""
+    whole_ratio: Spread | None
+    """The other contender's seconds of the whole command by its own."""
+    accuracy: float | None
+    """Of the last network of the first counted repetition, on the test images."""
     peak_bytes: int | None
     losses: tuple[float, ...]
     """Training losses of the first counted repetition."""
@@ -79,8 +86,11 @@ def summaries(done: Mapping[str, Sequence[Repetition]], against: str) -> dict[st
         name: Summary(
             images_per_second=Spread.of([r.images_per_second for r in found]),
             seconds_per_round=Spread.of([r.seconds_per_round for r in found]),
-            ratio=Spread.of(_ratios(found, anchor)) if anchor else None,
+            ratio=_ratios(found, anchor, lambda r: r.images_per_second),
             startup=Spread.of([r.startup for r in found]),
+            whole=Spread.of([r.whole for r in found]),
+            whole_ratio=_ratios(found, anchor, lambda r: 1 / r.whole),
+            accuracy=found[0].accuracies[-1],
             peak_bytes=done[name][0].peak_bytes,
             losses=found[0].losses,
         )
@@ -88,10 +98,16 @@ def summaries(done: Mapping[str, Sequence[Repetition]], against: str) -> dict[st
     }
 
 
-def _ratios(mine: Sequence[Repetition], theirs: Sequence[Repetition]) -> list[float]:
+def _ratios(
+    mine: Sequence[Repetition],
+    theirs: Sequence[Repetition] | None,
+    rate: Callable[[Repetition], float],
+) -> Spread | None:
     """Return how many times their rate mine is, turn by turn."""
+    if not theirs:
+        return None
     pairs = zip(mine, theirs, strict=True)
-    return [one.images_per_second / other.images_per_second for one, other in pairs]
+    return Spread.of([rate(one) / rate(other) for one, other in pairs])
 
 
 def timed(
@@ -112,9 +128,9 @@ def timed(
         peak: floating-point operations a second of which shares are told; None: they are not.
         watch: called after every repetition.
     """
-    sizes = sorted(len(part) for part in deal(job))
-    flops, drawn = flops_per_image(job), job.sampling.clients
-    images = sum(sizes) * drawn // len(sizes)  # where some are left out, all hold equally many
+    sizes = [len(part) for part in deal(job)]
+    images = [sum(sizes[client] for client in drawn) for drawn in draws(job)]
+    flops = flops_per_image(job)
 
     def once(name: str, watch_memory: bool) -> Repetition:
         return repeat(name, job, images, watch_memory=watch_memory)
@@ -133,9 +149,9 @@ def timed(
         "knobs": job.to_flat(),
         "parameters": sum(p.numel() for p in network(job).parameters()),
         "flops_per_image": flops,
-        "images": images,
-        "clients": drawn,
-        "sizes": sizes,
+        "images": mean(images),
+        "clients": job.sampling.clients,
+        "sizes": sorted(sizes),
         "contenders": told,
         "failed": failed,
     }

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class Repetition:
     """Images trained on in that time."""
     losses: tuple[float, ...]
     """Mean training loss of every round, the first among them."""
+    whole: float
+    """Seconds from the start of the interpreter to its end."""
+    accuracies: tuple[float | None, ...]
+    """On the test images after every round."""
     peak_bytes: int | None
     """Most memory in use by all its processes at once, shared pages counted once; None where it
     was not looked at."""
@@ -63,13 +68,15 @@ class Failed(RuntimeError):
     """A contender did not do the job; says why in one line."""
 
 
-def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) -> Repetition:
+def repeat(
+    contender: str, job: Experiment, images: Sequence[int], *, watch_memory: bool
+) -> Repetition:
     """Run a contender on a job in its own processes, and end all of them afterwards.
 
     Args:
         contender: a row of the table.
         job: what to do.
-        images: that a round has to train on.
+        images: that each round has to train on.
         watch_memory: whether to look at its memory all the while, which takes time from it.
 
     Raises:
@@ -90,13 +97,14 @@ def repeat(contender: str, job: Experiment, images: int, *, watch_memory: bool) 
         try:
             peak = tree.peak(process, _LIMIT) if watch_memory else None
             status = process.wait(_LIMIT)
+            ended = time.monotonic()
         except subprocess.TimeoutExpired:
             raise Failed(f"not finished after {_LIMIT:.0f} s") from None
         finally:
             tree.end(process)
         if status:
             raise Failed(_reason(errors.read_text(errors="replace"), status))
-        return summarize(begun, record.lines(), job.rounds, images, peak)
+        return summarize((begun, ended), record.lines(), images, peak)
 
 
 def environment_of(contender: str, folder: Path) -> dict[str, str]:
@@ -108,19 +116,22 @@ def environment_of(contender: str, folder: Path) -> dict[str, str]:
 
 
 def summarize(
-    begun: float, lines: list[dict], rounds: int, images: int, peak: int | None
+    lived: tuple[float, float], lines: list[dict], images: Sequence[int], peak: int | None
 ) -> Repetition:
-    """Summarize the lines of a record."""
-    if len(lines) != rounds:
-        raise Failed(f"it finished {len(lines)} rounds of {rounds}")
-    if odd := [line["images"] for line in lines if line["images"] != images]:
-        raise Failed(f"it trained on {odd[0]} images in a round that has {images}")
+    """Summarize the lines of a record, of an interpreter that lived from one time to another."""
+    if len(lines) != len(images):
+        raise Failed(f"it finished {len(lines)} rounds of {len(images)}")
+    for line, due in zip(lines, images, strict=True):
+        if line["images"] != due:
+            raise Failed(f"it trained on {line['images']} images in a round that has {due}")
     return Repetition(
-        startup=lines[0]["at"] - begun,
+        startup=lines[0]["at"] - lived[0],
         seconds=lines[-1]["at"] - lines[0]["at"],
-        rounds=rounds - 1,
-        images=images * (rounds - 1),
+        rounds=len(images) - 1,
+        images=sum(images[1:]),
         losses=tuple(line["loss"] for line in lines),
+        whole=lived[1] - lived[0],
+        accuracies=tuple(line["accuracy"] for line in lines),
         peak_bytes=peak,
     )
 

@@ -14,7 +14,7 @@ def print_case(case: dict, against: str) -> None:
     say(
         f"{title(case)}: {case['parameters']:,} parameters, "
         f"{case['flops_per_image'] / 1e6:.1f} MFLOP an image; "
-        f"{case['images']:,} images a round, of {case['clients']:,} of "
+        f"{case['images']:,.0f} images a round, of {case['clients']:,} of "
         f"{len(case['sizes']):,} clients, each {case['sizes'][0]} to {case['sizes'][-1]}"
     )
     table = Table("contender", box=None)
@@ -23,9 +23,12 @@ def print_case(case: dict, against: str) -> None:
         "s/round",
         f"x {against}",
         "start, s",
+        "whole, s",
+        f"whole x {against}",
         "peak MB",
         "of peak",
         "loss",
+        "tested",
     ):
         table.add_column(heading, justify="right")
     for name, row in case["contenders"].items():
@@ -37,9 +40,12 @@ def print_case(case: dict, against: str) -> None:
             _spread(row["seconds_per_round"], ".3f"),
             _spread(row["ratio"], ".2f"),
             _spread(row["startup"], ".1f"),
+            _spread(row["whole"], ".1f"),
+            _spread(row["whole_ratio"], ".2f"),
             memory,
             share,
             f"{row['losses'][0]:.3f} → {row['losses'][-1]:.3f}",
+            "–" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
         )
     terminal.show(table)
     for name, reason in case["failed"].items():

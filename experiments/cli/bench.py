@@ -17,7 +17,7 @@ from rich.progress import Progress
 from experiments.bench.contenders.catalogue import CONTENDERS
 from experiments.bench.device import import_seconds
 from experiments.bench.harness import timed
-from experiments.bench.jobs import JOBS, Size, job
+from experiments.bench.jobs import JOBS, MISSION, Size, job
 from experiments.bench.machine import peak
 from experiments.bench.table import print_case, print_growth
 from experiments.cli.terminal import Json, Quiet, console, say, typed
@@ -31,6 +31,13 @@ Jobs = Annotated[
 Widths = Annotated[
     list[int] | None,
     typer.Option("--width", min=1, help="Of networks; may be given many times. Default: a job's."),
+]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help="Of networks; may be given many times. Default: a job's."),
+]
+Data = Annotated[
+    str | None, typer.Option("--data", help="The data set of `--job mission`. Default: cifar10.")
 ]
 Batches = Annotated[
     list[int] | None,
@@ -73,6 +80,8 @@ File = Annotated[Path | None, typer.Option("--out", help="A JSON file for every 
 
 def bench(
     jobs: Jobs = None,
+    recipes: Recipes = None,
+    data: Data = None,
     widths: Widths = None,
     batch_sizes: Batches = None,
     names: Names = None,
@@ -95,10 +104,12 @@ def bench(
     against = against or ("loop-per-core" if device == "cpu" else "sequential")
     racing, left_out = _racing(names, against, device)
     sizes = [Size(count, images, unequal, rounds, of) for count in dict.fromkeys(clients or [10])]
+    given: dict[str, Sequence[Value] | None] = {"data.name": _data(data, jobs)}
+    given |= {"recipe": recipes, "network.width": widths, "vectorized.lanes": lanes}
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder; choose a file")
     with TemporaryDirectory() as folder, _bar(quiet) as bar:
-        asked = product(jobs, _changes(device, widths, lanes), batch_sizes or [1, 4, 32], sizes)
+        asked = product(jobs, _changes(device, given), batch_sizes or [1, 4, 32], sizes)
         todo = [
             (name, job(name, batch, size, Path(folder), change))
             for name, change, batch, size in asked
@@ -134,11 +145,15 @@ def _hand_over(report: dict, out: Path | None, as_json: bool) -> None:
         say(json.dumps(report))
 
 
-def _changes(
-    device: str, widths: Sequence[int] | None, lanes: Sequence[int] | None
-) -> list[dict[str, Value]]:
+def _data(name: str | None, jobs: Sequence[str]) -> list[Value] | None:
+    """Return the data set of the mission's job, which alone may have another; None for its own."""
+    if name and list(jobs) != [MISSION]:
+        raise ConfigError(f"--data {name} is for --job {MISSION} alone, found --job {jobs[0]}")
+    return [name] if name else None
+
+
+def _changes(device: str, given: Mapping[str, Sequence[Value] | None]) -> list[dict[str, Value]]:
     """Return in which knobs jobs differ from the table's, for every choice of those given."""
-    given = {"network.width": widths, "vectorized.lanes": lanes}
     choices = [[(key, value) for value in dict.fromkeys(of)] for key, of in given.items() if of]
     return [{"device": device, **dict(choice)} for choice in product(*choices)]
 

@@ -18,8 +18,7 @@ class Contender:
     about: str
     """What it is, in a few words."""
     module: str
-    """Its module in `experiments.bench.contenders`. The function `run(knobs, record)` there runs
-    all rounds of a job and records each one. The module is imported only to run, since other
+    """Its module in `experiments.bench.contenders`, which is imported only to run, since other
     contenders' packages may be missing."""
     needs: Sequence[str] = ()
     """Packages that it needs."""
@@ -27,6 +26,8 @@ class Contender:
     """Our knobs in which it differs from the job, such as the engine."""
     cold: bool = False
     """Whether it starts with an empty cache every time. It then runs only where it is named."""
+    function: str = "run"
+    """A function of (knobs, record) there, which runs all rounds of a job and records each one."""
     movable: bool = False
     """Whether it trains on the job's `device`. All others train on the CPU."""
 
@@ -42,10 +43,11 @@ class Contender:
     def run(self, job: Experiment, record: Record) -> None:
         """Run the job's rounds in this process."""
         module = importlib.import_module(f"experiments.bench.contenders.{self.module}")
-        module.run(job.replace(self.knobs), record)
+        getattr(module, self.function)(job.replace(self.knobs), record)
 
 
 CONTENDERS: dict[str, Contender] = {
+    "fednf": Contender("fednf, with what it chooses by itself", "ours", function="by_default"),
     "sequential": Contender(
         "fednf, one client after another, one process",
         "ours",
@@ -70,22 +72,26 @@ CONTENDERS: dict[str, Contender] = {
     ),
     "sequential-per-core": Contender(
         "fednf, one client after another, a process a core",
-        "ours_per_core",
+        "ours",
+        function="per_core",
         knobs={"engine": "sequential"},
     ),
     "vectorized-per-core": Contender(
         "fednf, clients in lanes, our convolutions, a process a core",
-        "ours_per_core",
+        "ours",
+        function="per_core",
         knobs={"engine": "vectorized", "vectorized.level": "native"},
     ),
     "compiled-per-core": Contender(
         "fednf, the same, compiled",
-        "ours_per_core",
+        "ours",
+        function="per_core",
         knobs={"engine": "vectorized", "vectorized.level": "compiled"},
     ),
     "vectorized-per-core-cold": Contender(
         "fednf, vectorized-per-core on a machine that never ran it",
-        "ours_per_core",
+        "ours",
+        function="per_core",
         knobs={"engine": "vectorized", "vectorized.level": "native"},
         cold=True,
     ),

@@ -4,17 +4,20 @@ import torch
 
 from experiments.bench.contenders.loop import train
 from experiments.bench.contenders.record import Record
-from experiments.bench.contenders.workload import workload
+from experiments.bench.contenders.workload import draws, right, workload
 from fl.config import Experiment
 
 BATCH = 128
 
 
 def run(knobs: Experiment, record: Record) -> None:
-    """Train on as many clients' images as a round has, the first ones', shuffled every round."""
+    """Train on the images of each round's clients, shuffled."""
     torch.manual_seed(knobs.seed)
     job, wide = workload(knobs), knobs.replace({"client.batch-size": BATCH})
-    pictures, classes = zip(*job.clients[: knobs.sampling.clients], strict=True)
-    images, labels = torch.cat(pictures), torch.cat(classes)
-    for _ in range(knobs.rounds):
-        record(len(labels), train(job.network, images, labels, wide) / len(labels))
+    right(job.network, *job.test)
+    for drawn in draws(knobs):
+        pictures, classes = zip(*(job.clients[client] for client in drawn), strict=True)
+        images, labels = torch.cat(pictures), torch.cat(classes)
+        total = train(job.network, images, labels, wide)
+        tested = right(job.network, *job.test) / len(job.test[1])
+        record(len(labels), total / len(labels), tested)

@@ -12,9 +12,15 @@ class Record:
 
     path: Path
 
-    def __call__(self, images: int, loss: float) -> None:
-        """Record a finished round: how many images it trained on, and their mean loss."""
-        line = {"at": time.monotonic(), "images": images, "loss": loss}
+    def __call__(self, images: int, loss: float, accuracy: float | None) -> None:
+        """Record a finished round.
+
+        Args:
+            images: how many it trained on.
+            loss: their mean loss.
+            accuracy: of the network that came of it, on the test images; None: it was not tested.
+        """
+        line = {"at": time.monotonic(), "images": images, "loss": loss, "accuracy": accuracy}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

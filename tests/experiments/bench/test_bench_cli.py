@@ -25,7 +25,8 @@ def made_up(monkeypatch):
             raise Failed("[no] luck")
         seconds = 2.0 if name == "loop" else 1.0
         peak = 50_000_000 if watch_memory else None
-        return Repetition(3.0, seconds, 2, 2 * images, (2.0, 1.5, 1.0), peak)
+        losses, accuracies = (2.0, 1.5, 1.0), (0.1, 0.2, 0.25)
+        return Repetition(3.0, seconds, 2, sum(images[1:]), losses, 3 + seconds, accuracies, peak)
 
     monkeypatch.setattr(harness, "repeat", repeat)
     monkeypatch.setattr(bench, "peak", lambda: 1e11)
@@ -62,7 +63,7 @@ def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp
     assert row["peak_bytes"] == 50_000_000
     assert len(row["repetitions"]) == 3
     (line,) = [line for line in answer.lines if line.split()[:1] == ["sequential"]][:1]
-    for text in ("20 (20–20)", "0.500 (0.500–0.500)", "2.00 (2.00–2.00)", "2.000 → 1.000"):
+    for text in ("20 (20–20)", "0.500 (0.500–0.500)", "2.00 (2.00–2.00)", "2.000 → 1.000", "0.250"):
         assert text in line
 
 
@@ -90,7 +91,28 @@ def test_every_width_of_every_job_is_a_case(fednf, made_up):
         ("plainnet-16", 16),
     ]
     assert [case["parameters"] for case in cases[:2]] == [5_538, 25_578]
-    assert any(line.startswith("cnn, width 4, batch size 2: 5,538 par") for line in answer.lines)
+    assert any(
+        line.startswith("cnn, none, width 4, batch size 2: 5,538 par") for line in answer.lines
+    )
+
+
+def test_the_mission_s_job_is_a_case_of_every_recipe_with_unequal_clients(fednf, made_up):
+    words = ["--job", "mission", "--data", "fashion-mnist-small", "--clients", "3"]
+    race = ["--contender", "fednf", "--contender", "loop", "--against", "loop", "--rounds", "2"]
+    recipes = ["--recipe", "batchnorm", "--recipe", "zc-swish", "--batch-size", "4", "--json"]
+    answer = fednf("bench", *words, *race, *recipes)
+    cases = json.loads(answer.lines[-1])["jobs"]
+    assert [case["knobs"]["recipe"] for case in cases] == ["batchnorm", "zc-swish"]
+    for case in cases:
+        assert (case["clients"], len(case["sizes"]), sum(case["sizes"])) == (3, 100, 5000)
+        assert case["sizes"][0] < case["sizes"][-1]
+        assert (case["knobs"]["partition.alpha"], case["knobs"]["client.clip"]) == (0.3, "norm:5")
+        row = case["contenders"]["fednf"]
+        assert row["whole"] == {"median": 4.0, "least": 4.0, "most": 4.0}
+        assert row["whole_ratio"]["median"] == 5 / 4
+        assert row["accuracy"] == 0.25
+    title = "mission on fashion-mnist-small, batchnorm, batch size 4: "
+    assert any(line.startswith(title) for line in answer.lines)
 
 
 def test_every_number_of_lanes_is_a_case(fednf, made_up):
@@ -99,7 +121,9 @@ def test_every_number_of_lanes_is_a_case(fednf, made_up):
     report = json.loads(answer.lines[-1])
     assert [case["knobs"]["vectorized.lanes"] for case in report["jobs"]] == [2, 8]
     assert {report["device"], *(case["knobs"]["device"] for case in report["jobs"])} == {"cpu"}
-    assert any(line.startswith("cnn, batch size 2, 8 lanes: 25,578 par") for line in answer.lines)
+    assert any(
+        line.startswith("cnn, none, batch size 2, 8 lanes: 25,578 par") for line in answer.lines
+    )
 
 
 def test_on_a_gpu_the_shares_of_the_cpu_s_peak_are_not_told(fednf, made_up, monkeypatch):
@@ -169,7 +193,7 @@ def test_a_real_race(fednf, tmp_path):
 BAD = {
     "--job cnm": "--job cnm does not exist; did you mean cnn?",
     "--contender flour": "--contender flour does not exist; did you mean flower?",
-    "--against nobody": "--against nobody does not exist; known: sequential, traced",
+    "--against nobody": "--against nobody does not exist; known: fednf, sequential, traced",
     "--contender loop --against sequential": "--against sequential is not among the contenders",
     "--batch-size 0": "--batch-size",
     "--clients 0": "--clients",
@@ -185,7 +209,9 @@ BAD = {
     "--clients 3 --images 3": "9 images of all clients can't be of 10 classes; raise --images",
     "--of 9": "--of 9 is less than --clients 10, who are drawn from them; raise --of",
     "--clients 3 --clients 20 --of 19": "--of 19 is less than --clients 20",
-    "--of 11 --unequal": "--of 11 with --unequal: rounds of 10 clients would differ in images",
+    "--recipe zc-swich": "zc-swich",
+    "--data digits": "--data digits is for --job mission alone, found --job cnn",
+    "--job mission --data no-such-set": "no-such-set",
     "--out .": ". is a folder; choose a file",
 }
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from experiments.bench.contenders.catalogue import CONTENDERS
 from experiments.bench.contenders.record import Record
-from experiments.bench.contenders.workload import draws
-from experiments.bench.jobs import JOBS, Size, flops_per_image, job, network
+from experiments.bench.contenders.workload import draws, workload
+from experiments.bench.jobs import JOBS, MISSION, Size, flops_per_image, job, network
 from experiments.bench.repetition import repeat
 from fl.config import Experiment
 from fl.data import deal, load
@@ -78,7 +78,7 @@ def test_all_learn_in_micro_batches(losses, tmp_path, name):
         "sequential",
         pytest.param("vectorized", marks=pytest.mark.slow),
         "loop",
-        "loop-per-core",
+        pytest.param("loop-per-core", marks=pytest.mark.slow),
         "pooled",
     ],
 )
@@ -91,7 +91,53 @@ def test_rounds_of_some_clients_are_of_as_many_images(losses, tmp_path, name):
 def test_simulators_train_as_many_clients_as_a_round_has(tmp_path, name):
     if reason := CONTENDERS[name].missing():
         pytest.skip(reason)
-    assert repeat(name, some(tmp_path), 60, watch_memory=False).images == 120
+    assert repeat(name, some(tmp_path), [60] * 3, watch_memory=False).images == 120
+
+
+@pytest.fixture(scope="module")
+def missions() -> Experiment:
+    """Return a small job of the mission: unequal clients, clipped steps, many test images."""
+    changes = {"data.name": "fashion-mnist-small", "recipe": "batchnorm", "client.clip": "norm:0.1"}
+    changes |= {"network.depth": 3, "network.width": 4, "partition.min-size": 1}
+    size = Size(clients=3, rounds=1, of=250)
+    return job(MISSION, 500, size, Path("nowhere"), changes)
+
+
+@pytest.fixture(scope="module")
+def ours(missions, tmp_path_factory) -> list[dict]:
+    """Return what our rounds of that job come to."""
+    record = Record(tmp_path_factory.mktemp("ours") / "rounds.jsonl")
+    CONTENDERS["sequential"].run(missions, record)
+    return record.lines()
+
+
+MISSIONARIES = [
+    "loop",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("loop-per-core", *ELSEWHERE)),
+]
+
+
+@pytest.mark.parametrize("name", MISSIONARIES)
+def test_all_clip_and_test_the_same_unequal_clients_on_the_mission_s_job(
+    missions, ours, tmp_path, name
+):
+    """The same clients each round, BatchNorm's statistics averaged, steps clipped, all tested."""
+    if reason := CONTENDERS[name].missing():
+        pytest.skip(reason)
+    record = Record(tmp_path / "rounds.jsonl")
+    if name in ELSEWHERE:
+        images = [line["images"] for line in ours]
+        losses = repeat(name, missions, images, watch_memory=False).losses
+        assert losses[0] == pytest.approx(ours[0]["loss"], rel=1e-4)
+        return
+    workload.cache_clear()  # another contender has trained its network in this process
+    CONTENDERS[name].run(missions, record)
+    found = record.lines()
+    assert [line["images"] for line in found] == [line["images"] for line in ours]
+    assert ours[0]["images"] != ours[1]["images"]
+    for key in ("loss", "accuracy"):
+        mine = [line[key] for line in found]
+        assert mine == pytest.approx([line[key] for line in ours], rel=1e-4)
 
 
 def test_clients_of_a_round_are_drawn_anew_from_all(tmp_path):
@@ -108,10 +154,10 @@ def test_clients_of_a_round_are_drawn_anew_from_all(tmp_path):
 def test_simulators_average_the_same_networks_and_learn(tmp_path, reference, name):
     if reason := CONTENDERS[name].missing():
         pytest.skip(reason)
-    found = repeat(name, whole_batches(tmp_path), 60, watch_memory=True)
+    found = repeat(name, whole_batches(tmp_path), [60] * 3, watch_memory=True)
     assert found.losses == pytest.approx(reference, rel=1e-4)
     assert (found.peak_bytes or 0) > 100e6
-    found = repeat(name, job("cnn", 2, SMALL, tmp_path), 60, watch_memory=False)
+    found = repeat(name, job("cnn", 2, SMALL, tmp_path), [60] * 3, watch_memory=False)
     assert found.losses[-1] < found.losses[0]
     assert found.peak_bytes is None
 
@@ -136,7 +182,7 @@ def shared(folder: Path, name: str, batch: int) -> Experiment:
     return job(name, batch, Size(clients=4, images=30), folder)
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", [name for name in JOBS if name != MISSION])
 def test_every_job_has_its_network_and_images(tmp_path, name):
     knobs = shared(tmp_path, name, 2)
     dataset = load(knobs.data.name)

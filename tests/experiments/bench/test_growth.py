@@ -9,7 +9,7 @@ from experiments.bench.growth import Line, lines
 
 def case(name: str, clients: int, seconds: float, **given: int) -> dict:
     row = {"seconds_per_round": {"median": seconds}}
-    knobs = {"network.width": "auto", "vectorized.lanes": "auto"}
+    knobs = {"recipe": "none", "network.width": "auto", "vectorized.lanes": "auto"}
     return {
         "job": name,
         "knobs": knobs | {key.replace("_", "."): value for key, value in given.items()},
@@ -38,15 +38,18 @@ def test_what_grows_faster_shows_in_the_residuals():
 def test_fewer_than_three_numbers_of_clients_have_no_line():
     cases = [case("cnn", n, n / 100) for n in (10, 100, 1000)] + [case("mlp", 10, 1.0)]
     (((title, name), (clients, line)),) = lines(cases).items()
-    assert (title, name, clients) == ("cnn, batch size 1", "loop", [10, 100, 1000])
+    assert (title, name, clients) == ("cnn, none, batch size 1", "loop", [10, 100, 1000])
     assert line.each == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(
     ("knob", "titles"),
     [
-        ("network_width", ["cnn, width 1, batch size 1", "cnn, width 2, batch size 1"]),
-        ("vectorized_lanes", ["cnn, batch size 1, 1 lanes", "cnn, batch size 1, 2 lanes"]),
+        ("network_width", ["cnn, none, width 1, batch size 1", "cnn, none, width 2, batch size 1"]),
+        (
+            "vectorized_lanes",
+            ["cnn, none, batch size 1, 1 lanes", "cnn, none, batch size 1, 2 lanes"],
+        ),
     ],
 )
 def test_every_width_and_number_of_lanes_has_a_line_of_its_own(knob, titles):

@@ -12,7 +12,8 @@ seconds = st.lists(st.floats(0.001, 1000), min_size=1, max_size=6)
 
 def took(seconds: float, startup: float = 1.0, peak: int | None = None) -> Repetition:
     """Return a repetition of two rounds of 50 images."""
-    return Repetition(startup, seconds, 2, 100, (2.0, 1.5, 1.0), peak)
+    losses, accuracies = (2.0, 1.5, 1.0), (0.1, 0.2, 0.3)
+    return Repetition(startup, seconds, 2, 100, losses, startup + seconds, accuracies, peak)
 
 
 def turns(*times: float) -> list[Repetition]:
@@ -58,6 +59,9 @@ def test_figures_by_pencil() -> None:
     assert fast.ratio == Spread(2, 1, 4)
     assert slow.ratio == Spread(1, 1, 1)
     assert fast.startup == Spread(1, 1, 1)
+    assert fast.whole == Spread(3, 1.5, 11)
+    assert fast.whole_ratio == Spread(4 / 3, 1, 41 / 11)
+    assert fast.accuracy == 0.3
     assert (fast.peak_bytes, fast.losses) == (7, (2.0, 1.5, 1.0))
 
 

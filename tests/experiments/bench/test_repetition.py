@@ -13,29 +13,33 @@ from experiments.bench.jobs import Size, job
 from experiments.bench.processes import ProcessTree
 from experiments.bench.repetition import Failed, environment_of, repeat, summarize
 
-LINES = [{"at": at, "images": 40, "loss": 3.0 - at / 100} for at in (103.0, 105.0, 110.0)]
+LINES = [
+    {"at": at, "images": images, "loss": 3.0 - at / 100, "accuracy": at / 200}
+    for at, images in ((103.0, 40), (105.0, 30), (110.0, 50))
+]
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="families are known by /proc")
 
 
 def test_the_first_round_is_start_up() -> None:
-    found = summarize(100.0, LINES, 3, 40, 5)
+    found = summarize((100.0, 112.0), LINES, [40, 30, 50], 5)
     assert (found.startup, found.seconds, found.rounds, found.images) == (3.0, 7.0, 2, 80)
     assert found.images_per_second == pytest.approx(80 / 7)
     assert found.seconds_per_round == 3.5
+    assert (found.whole, found.accuracies) == (12.0, (103 / 200, 105 / 200, 110 / 200))
     assert found.losses == (3.0 - 1.03, 3.0 - 1.05, 3.0 - 1.1)
 
 
 @pytest.mark.parametrize(
-    ("rounds", "images", "reason"),
+    ("images", "reason"),
     [
-        (4, 40, "it finished 3 rounds of 4"),
-        (3, 41, "it trained on 40 images in a round that has 41"),
+        ([40, 30, 50, 40], "it finished 3 rounds of 4"),
+        ([40, 31, 50], "it trained on 30 images in a round that has 31"),
     ],
 )
-def test_who_does_less_than_the_job_has_failed(rounds: int, images: int, reason: str) -> None:
+def test_who_does_less_than_the_job_has_failed(images: list[int], reason: str) -> None:
     with pytest.raises(Failed) as error:
-        summarize(100.0, LINES, rounds, images, None)
+        summarize((100.0, 112.0), LINES, images, None)
     assert str(error.value) == reason
 
 
@@ -90,7 +94,7 @@ def test_only_cold_contenders_have_caches_of_their_own(tmp_path: Path) -> None:
         assert all(Path(found[key]).parent == tmp_path for key in caches if row.cold)
     cold, warm = CONTENDERS["vectorized-per-core-cold"], CONTENDERS["vectorized-per-core"]
     assert cold.cold
-    assert (cold.module, cold.knobs) == (warm.module, warm.knobs)
+    assert (cold.module, cold.function, cold.knobs) == (warm.module, warm.function, warm.knobs)
 
 
 @pytest.mark.slow
@@ -98,7 +102,7 @@ def test_a_cold_contender_neither_finds_nor_fills_the_user_s_cache(tmp_path, mon
     knobs = job("cnn", 5, Size(clients=2, images=5, rounds=1), tmp_path)
     for name, filled in (("vectorized-per-core-cold", False), ("vectorized-per-core", True)):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-        repeat(name, knobs, 10, watch_memory=False)
+        repeat(name, knobs, [10] * 2, watch_memory=False)
         assert any((tmp_path / name).rglob("native-*.so")) == filled
 
 
@@ -106,4 +110,4 @@ def test_a_contender_that_raises_has_failed_with_its_last_word(tmp_path: Path) -
     knobs = job("cnn", 2, Size(clients=2, images=5, rounds=1), tmp_path)
     lost = knobs.replace({"data.name": str(tmp_path / "lost.npz")})
     with pytest.raises(Failed, match=r"lost.npz does not exist.*\(exit status 1\)"):
-        repeat("loop", lost, 10, watch_memory=False)
+        repeat("loop", lost, [10] * 2, watch_memory=False)
