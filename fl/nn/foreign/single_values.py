@@ -70,6 +70,8 @@ def _passed(network: nn.Module, shape: Sequence[int]) -> tuple[str, tuple[int, .
             network(next(network.parameters()).new_zeros(1, *shape))
         except _SingleError as error:
             return within[-1], error.shape
+        except Exception:  # a bug that the run itself will meet and tell, with the user's line
+            return None
     return None
 
 
