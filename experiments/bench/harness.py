@@ -41,7 +41,7 @@ class Summary:
     """Seconds of the whole command, with its start-up and its end."""
     whole_ratio: Spread | None
     """The other contender's seconds of the whole command by its own."""
-    accuracy: float | None
+    accuracy: float
     """Of the last network of the first counted repetition, on the test images."""
     peak_bytes: int | None
     losses: tuple[float, ...]

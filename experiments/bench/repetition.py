@@ -47,7 +47,7 @@ class Repetition:
     """Mean training loss of every round, the first among them."""
     whole: float
     """Seconds from the start of the interpreter to its end."""
-    accuracies: tuple[float | None, ...]
+    accuracies: tuple[float, ...]
     """On the test images after every round."""
     peak_bytes: int | None
     """Most memory in use by all its processes at once, shared pages counted once; None where it

@@ -45,7 +45,7 @@ def print_case(case: dict, against: str) -> None:
             memory,
             share,
             f"{row['losses'][0]:.3f} → {row['losses'][-1]:.3f}",
-            "–" if row["accuracy"] is None else f"{row['accuracy']:.3f}",
+            f"{row['accuracy']:.3f}",
         )
     terminal.show(table)
     for name, reason in case["failed"].items():

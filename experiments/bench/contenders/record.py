@@ -12,13 +12,13 @@ class Record:
 
     path: Path
 
-    def __call__(self, images: int, loss: float, accuracy: float | None) -> None:
+    def __call__(self, images: int, loss: float, accuracy: float) -> None:
         """Record a finished round.
 
         Args:
             images: how many it trained on.
             loss: their mean loss.
-            accuracy: of the network that came of it, on the test images; None: it was not tested.
+            accuracy: of the network that came of it, on the test images.
         """
         line = {"at": time.monotonic(), "images": images, "loss": loss, "accuracy": accuracy}
         with self.path.open("a", encoding="utf-8") as file:
