@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -163,7 +164,7 @@ class Experiment(Knobs):
         Raises:
             ConfigError: an unknown key, a wrong type or an impossible combination.
         """
-        plain, known = modernize(components.with_names(flat)), Experiment().to_flat()
+        plain, known = modernize(components.with_names(flat)), _defaults()
         plain = components.with_options(plain)
         for key in plain:
             if key not in known:
@@ -238,6 +239,7 @@ _BYSTANDERS = ("signals.", "devices.", "run.", "privacy.delta")
 _BYSTANDERS += ("round.deadline", "round.on-failure")
 """What changes no result: parts, but for two of `run`'s knobs, and knobs."""
 _NO_BYSTANDERS = ("run.start-sha256", "run.patience")
+_defaults = cache(lambda: Experiment().to_flat())
 
 
 def bystander(key: str) -> bool:

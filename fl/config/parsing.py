@@ -83,16 +83,17 @@ def _check_value(key: str, value: object) -> None:
     Raises:
         ConfigError: it is such a value.
     """
-    key = cut(key)
     if isinstance(value, str):
         if "\0" in value:
-            raise ConfigError(f"{key}={cut(repr(value))} has a NUL character; leave it out")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(f"{key}={cut(repr(value))} is no UTF-8; write it in UTF-8") from None
+            raise ConfigError(f"{cut(key)}={cut(repr(value))} has a NUL character; leave it out")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                shown = f"{cut(key)}={cut(repr(value))}"
+                raise ConfigError(f"{shown} is no UTF-8; write it in UTF-8") from None
     elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        raise ConfigError(f"{key} is {cut(value)}; no knob takes such a number")
+        raise ConfigError(f"{cut(key)} is {cut(value)}; no knob takes such a number")
 
 
 def one_line(error: ValidationError, defaults: Mapping[str, Value]) -> str:
