@@ -91,7 +91,13 @@ def test_its_weights_are_a_function_of_the_seed(mine) -> None:
     assert (knobs.recipe, mine(recipe="none").recipe) == ("own", "none")
 
 
-@pytest.mark.parametrize("options", [{}, {"network.options.drop": 0.5}, {"recipe": "salunet"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"network.options.drop": 0.5, "recipe": "salunet"},
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ({}, {"recipe": "salunet"})),
+    ],
+)
 def test_workers_train_the_same_bytes(mine, tmp_path, options) -> None:
     knobs = mine(engine="sequential", **options)
     one = run(knobs, Journal(tmp_path / "one"))
