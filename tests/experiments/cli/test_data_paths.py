@@ -15,9 +15,9 @@ SAID = (
 )
 
 
-def written(path: Path, layout: str = "NHW") -> Path:
+def written(path: Path, floats: bool = False) -> Path:
     x = np.random.default_rng(1).integers(0, 256, (60, 12, 12), np.uint8)
-    x = x[:, None] if layout == "NCHW" else x
+    x = x.astype(np.float32) if floats else x
     y = np.arange(60) % 3
     np.savez(path, x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
     return path
@@ -51,12 +51,13 @@ def test_a_run_says_what_it_read_and_keeps_it_for_the_report(fednf, project):
 
 
 def test_a_file_that_may_be_several_things_is_asked_about_and_read_as_it_says(fednf, project):
-    written(project / "mine.npz", "NCHW")
+    written(project / "mine.npz", floats=True)
     told = refused(fednf("data", "show", "--config", "project/f.toml", "--out", "deal"))
-    assert "say which with data.layout=NCHW|NDHW" in told
-    words = ("--config", "project/f.toml", "--set", "data.layout=NCHW", "--out", "deal")
+    assert "say which with data.layout=NHW|NLC|NCL" in told
+    words = ("--config", "project/f.toml", "--set", "data.layout=NHW", "--out", "deal")
     done = fednf("data", "show", *words)
-    assert [line for line in done.lines if line.startswith(SAID)]
+    said = SAID.replace("uint8", "float32")
+    assert [line for line in done.lines if line.startswith(said)]
 
 
 def test_a_file_that_is_not_there_is_named_as_it_was_given(fednf, project):

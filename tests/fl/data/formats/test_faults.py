@@ -25,53 +25,6 @@ def values(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.random.default_rng(1).integers(256, size=(8, *shape)).astype(dtype)
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype", "readings"),
-    [
-        ((28, 28), "f4", {"NHW": (1, 28, 28), "NLC": (28, 28), "NCL": (28, 28)}),
-        ((9, 128), "f4", {"NLC": (128, 9), "NCL": (9, 128), "NHW": (1, 9, 128)}),
-        ((3, 32, 32), "u1", {"NCHW": (3, 32, 32), "NDHW": (1, 3, 32, 32)}),
-        ((1, 28, 28), "u1", {"NCHW": (1, 28, 28), "NDHW": (1, 1, 28, 28)}),
-        ((2, 16, 16), "f4", {"NCHW": (2, 16, 16), "NDHW": (1, 2, 16, 16)}),
-        ((3, 8, 3), "u1", {"NCHW": (3, 8, 3), "NHWC": (3, 3, 8)}),
-        ((3, 8, 8, 3), "u1", {"NCDHW": (3, 8, 8, 3), "NDHWC": (3, 3, 8, 8)}),
-    ],
-)
-def test_axes_that_may_be_several_are_asked_for(tmp_path, refusal, shape, dtype, readings):
-    x = values(shape, dtype)
-    file = npz(tmp_path / "f.npz", x)
-    said = refusal(file)
-    for layout, form in readings.items():
-        assert layout in said.partition("data.layout=")[2].split("|")
-        found = load(Experiment.from_flat({"data.name": str(file), "data.layout": layout}))
-        assert found.form.shape == form
-        there = layout.find("C")
-        back = found.train.images.numpy()
-        back = back[:, 0] if there < 0 else np.moveaxis(back, 1, there)
-        assert np.array_equal(back, x)
-        assert f"npz, {layout}, " in found.source
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "form", "words"),
-    [
-        ((28, 28), "u1", (1, 28, 28), "grey images of 28 × 28"),
-        ((128, 9), "f4", (9, 128), "9 channels of length 128"),
-        ((20,), "f4", (1, 20), "1 channel of length 20"),
-        ((1, 20), "f4", (1, 20), "1 channel of length 20"),
-        ((8, 9, 3), "f4", (3, 8, 9), "images of 8 × 9 with 3 channels"),
-        ((7, 8, 9), "u1", (1, 7, 8, 9), "volumes of 7 × 8 × 9"),
-        ((1, 7, 8, 9), "u1", (1, 7, 8, 9), "volumes of 7 × 8 × 9"),
-    ],
-)
-def test_axes_that_can_only_be_one_thing_are_read_and_said(tmp_path, shape, dtype, form, words):
-    found = read(npz(tmp_path / "f.npz", values(shape, dtype)))
-    assert found.form.shape == form
-    told = found.told()
-    assert (told["examples"], told["shape"]) == (words, list(form))
-    assert told["dtype"] == {"u1": "uint8", "f4": "float32"}[dtype]
-
-
 def test_a_layout_that_does_not_fit_is_one_line(tmp_path):
     file = npz(tmp_path / "f.npz", values((28, 28), "f4"))
     with pytest.raises(ConfigError, match=r"names 4 axes, but .* is float32"):
