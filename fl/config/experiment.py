@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from fl.config import components
 from fl.config.devices import Devices
@@ -40,15 +40,13 @@ from fl.config.parts import (
 from fl.config.privacy import Privacy, idle_privacy
 from fl.config.renamed import first_spelling, modernize
 from fl.config.round import Round
-from fl.config.run import Run
+from fl.config.run import Governed, Run, Seeds
 from fl.config.task import Task
 
 
-class Experiment(Knobs):
+class Experiment(Seeds):
     """All that determines a result on one kind of machine, byte for byte."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    """The one seed. All randomness is a function of the seed and of a path."""
     rounds: Positive = 10
     """Communication rounds."""
     recipe: str = RECIPE
@@ -170,7 +168,7 @@ class Experiment(Knobs):
             if key not in known:
                 raise ConfigError(f"unknown knob {key:.200}; {did_you_mean(key, known)}")
         try:
-            return cls.model_validate(unflatten(plain))
+            return cls.model_validate(unflatten(plain, known))
         except ValidationError as error:
             raise ConfigError(one_line(error, known)) from None
 
@@ -227,6 +225,7 @@ class Experiment(Knobs):
 ADDED_LATER: dict[str, Value] = {
     **dict.fromkeys(["components", *(f"{part}.options" for part in components.PARTS)], ""),
     **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in (Task, Round, Faults)}),
+    **dict.fromkeys([f"seed.{what}" for what in get_args(Governed)], "auto"),
     "run.start-sha256": "",
     "run.patience": 0,
     "data.layout": "auto",

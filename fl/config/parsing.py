@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,8 +60,10 @@ def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
     return flat
 
 
-def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
+def unflatten(flat: Mapping[str, Value], known: Collection[str] = ()) -> dict[str, object]:
     """Turn flat keys of at most one dot into nested tables.
+
+    A key stays as it is where what is in front of its dot is a knob itself, as in `seed.deal`.
 
     Raises:
         ConfigError: a text that no file can hold.
@@ -70,7 +72,7 @@ def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
     for key, value in flat.items():
         _check_value(key, value)
         table, _, name = key.rpartition(".")
-        if table:
+        if table and table not in known:
             tables.setdefault(table, {})[name] = value  # pyrefly: ignore
         else:
             tables[key] = value
@@ -161,9 +163,13 @@ def _toml(text: str) -> dict[str, object]:
 
 
 def to_toml(flat: Mapping[str, Value]) -> str:
-    """Write flat keys as TOML lines that `read_toml` and `flwr run --run-config` read back."""
+    """Write flat keys as TOML lines that `read_toml` and `flwr run --run-config` read back.
+
+    A key is in quotes where what is in front of its dot is a key itself, which TOML refuses.
+    """
+    quoted = {key: f'"{key}"' if key.rpartition(".")[0] in flat else key for key in flat}
     return "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items()
+        f"{quoted[key]} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items()
     )
 
 
@@ -188,5 +194,5 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
             value = text
         except _Unreadable as error:
             raise ConfigError(f"--set {cut(setting)}: {error}") from None
-        flat |= flatten({key.strip(): value})
+        flat |= flatten({key.strip().strip('"'): value})
     return flat
