@@ -37,6 +37,7 @@ from fl.config.parts import (
     Strategy,
     Vectorized,
 )
+from fl.config.parts.client import ADDED, idle_client
 from fl.config.privacy import Privacy, idle_privacy
 from fl.config.renamed import first_spelling, modernize
 from fl.config.round import Round
@@ -121,6 +122,7 @@ class Experiment(Seeds):
                 raise ValueError(f"{key}={n} is more than partition.clients={clients}; lower it")
         self.faults.check(clients, self.task.kind, self.round.deadline)
         self.round.check(sampled)
+        self.client.check(self.privacy.per_example_clip)
         return self
 
     @model_validator(mode="after")
@@ -229,16 +231,20 @@ ADDED_LATER: dict[str, Value] = {
     "run.start-sha256": "",
     "run.patience": 0,
     "data.layout": "auto",
+    **ADDED,
     **{f"privacy.{name}": 0.0 for name in ("per-example-clip", "per-example-noise", "delta")},
 }
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
-LENGTH = ("rounds", "run.patience")
-"""Knobs that say how long a run is, and no more: a run with others goes on with the same bytes."""
 _BYSTANDERS = ("signals.", "devices.", "run.", "privacy.delta")
 _BYSTANDERS += ("round.deadline", "round.on-failure")
 """What changes no result: parts, but for two of `run`'s knobs, and knobs."""
 _NO_BYSTANDERS = ("run.start-sha256", "run.patience")
 _defaults = cache(lambda: Experiment().to_flat())
+
+
+def lengths(knobs: Experiment) -> tuple[str, ...]:
+    """Return the knobs that say how long a run is, and no more: with others it goes on alike."""
+    return ("run.patience",) if knobs.client.plans_ahead else ("rounds", "run.patience")
 
 
 def bystander(key: str) -> bool:
@@ -285,11 +291,9 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         idle |= {f"partition.{name}" for name in particular.difference(minded)}
     net = str(knobs.get("network.kind"))
     ignored = _UNMINDED.get("yours" if components.is_component(net) else net, ())
-    idle |= {f"network.{name}" for name in ignored}
+    idle |= {f"network.{name}" for name in ignored} | idle_client(knobs)
     if knobs.get("strategy.kind") == "fedavg":
         idle.add("strategy.mu")
-    if knobs.get("client.optimizer") == "adam":
-        idle.add("client.momentum")
     if knobs.get("fleet.memory") not in (None, "none"):
         idle.add("client.batch-size")
     if knobs.get("fleet.availability") == 1:

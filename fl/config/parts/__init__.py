@@ -1,19 +1,16 @@
 """The parts of an experiment: network, data, partition, clients, strategy."""
 
 import json
-import math
-from functools import lru_cache
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from fl.config.components import Component, canonical
 from fl.config.parsing import Knobs, Value
+from fl.config.parts.client import CLIP as CLIP
+from fl.config.parts.client import Client as Client
+from fl.config.parts.ranges import NonNegative, Positive, Rate, Share
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Options = Annotated[str, BeforeValidator(canonical)]
 """The own parameters of a component, as JSON."""
 
@@ -23,9 +20,6 @@ DEVICES = "devices"
 
 RECIPE = "zc-swish"
 """The recipe of a network of ours where the knob leaves it open."""
-
-CLIP = "norm:5"
-"""Gradient clipping where both the knob and the recipe leave it open."""
 
 
 class Part(Knobs):
@@ -163,54 +157,6 @@ class Sampling(Knobs):
 
     clients: Positive = 10
     """Clients per round, drawn without replacement."""
-
-
-class Client(Knobs):
-    """How a client trains on its images in a round."""
-
-    batch_size: Positive = 4
-    """Images per step. The last batch of an epoch may be smaller; no image is dropped."""
-    epochs: Positive = 1
-    """Passes over the client's images per round."""
-    lr: Rate = 0.05
-    """Learning rate of the local optimizer."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """The local optimizer. Its state is reset at the beginning of every round."""
-    momentum: Share = 0.0
-    """Momentum of SGD. Adam ignores it and uses betas (0.9, 0.999)."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty λ: λw is added to the gradient of every parameter w."""
-    clip: str = "auto"
-    """Gradient clipping. `norm:C` scales a gradient whose 2-norm exceeds C down to C. `agc:λ`
-    limits the norm of every unit's gradient to λ times the norm of its weights, except in the
-    classifier. `none` clips nothing. `auto` takes the recipe's own, or else norm:5."""
-    activation_lr: Rate = 1.0
-    """Factor on the learning rate for the learnable scalars of activations."""
-
-    @field_validator("clip")
-    @classmethod
-    def _clip_is_spelt_right(cls, text: str) -> str:
-        kind, _, bound = text.partition(":")
-        try:
-            bounded = kind in ("norm", "agc") and 0 < float(bound) < math.inf
-        except ValueError:
-            bounded = False
-        if not bounded and text not in ("auto", "none"):
-            raise ValueError(
-                "should be 'auto', 'none', 'norm:C' or 'agc:λ' with a positive number, "
-                "for example 'norm:5' or 'agc:0.01'"
-            )
-        return text
-
-
-@lru_cache(maxsize=64)
-def parse_clip(text: str) -> tuple[str, float]:
-    """Return what `client.clip` asks for: the kind (`none`, `norm`, `agc`) and the bound (C, λ, ∞).
-
-    `auto` is norm 5. A text is parsed once, since every client of every round asks for it.
-    """
-    kind, _, bound = (CLIP if text == "auto" else text).partition(":")
-    return kind, float(bound or math.inf)
 
 
 class Vectorized(Knobs):
