@@ -1,0 +1,1 @@
+"""What numbers carry: endpoints, paired comparisons, verdicts, power. Needs the extra `stats`."""

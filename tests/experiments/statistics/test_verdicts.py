@@ -1,0 +1,122 @@
+"""Each verdict where it belongs, and no more false ones than promised, by simulation."""
+
+import os
+
+import numpy as np
+import pytest
+
+from experiments.statistics.paired import t_interval
+from experiments.statistics.racing import LOOKS, extended, halved, race
+from experiments.statistics.verdicts import Verdict, judge
+from fl.reproducibility.seeds import stream
+
+FULL = "FEDNF_FULL" in os.environ
+NOISE = np.array([0.1, -0.1, 0.2, -0.2, 0.15, -0.15, 0.05, -0.05])
+
+
+@pytest.mark.parametrize(
+    ("d", "verdict"),
+    [
+        (2.0 + NOISE, Verdict.BETTER),
+        (1.0 + NOISE, Verdict.BETTER_SMALL),
+        (-1.0 + NOISE, Verdict.WORSE),
+        (0.0 + NOISE, Verdict.EQUIVALENT),
+        (20 * NOISE, Verdict.UNDECIDED),
+        ((2.0 + NOISE)[:5], Verdict.UNDECIDED),  # p = 2/2⁵, whatever the numbers
+        ((2.0 + NOISE)[:4], None),
+    ],
+)
+def test_each_verdict(d, verdict):
+    found = judge({"a": d}, 1.5)["a"]
+    assert found.verdict == verdict
+    assert found.n == len(d)
+    assert found.mean == pytest.approx(np.mean(d))
+    assert (found.more is not None) == (verdict is Verdict.UNDECIDED)
+
+
+def test_a_family_asks_for_more_than_a_single_contrast():
+    d = (2.0 + NOISE)[:6]  # p = 2/64
+    assert judge({"a": d}, 1.5)["a"].verdict == Verdict.BETTER
+    both = judge({"a": d, "b": d, "few": d[:3]}, 1.5)
+    assert [one.verdict for one in both.values()] == [Verdict.UNDECIDED] * 2 + [None]
+    assert str(both["few"]) == ""
+    assert str(both["a"]) == "UNDECIDED (1 more)"  # 2/2⁷ < 0.05/3
+
+
+def test_without_a_margin_nothing_is_small_or_equivalent():
+    assert judge({"a": 1.0 + NOISE}, None)["a"].verdict == Verdict.BETTER
+    found = judge({"a": NOISE}, None)["a"]
+    assert (found.verdict, found.more) == (Verdict.UNDECIDED, None)
+
+
+def test_more_blocks_than_are_needed_ask_for_no_further():
+    d = 1.5 + 2 * stream(1, "near").standard_normal(40)
+    d += 1.0 - d.mean()  # between nothing and the margin, and not significant in this family
+    found = judge({"a": d}, 1.5, family=1000)["a"]
+    assert found.verdict == Verdict.UNDECIDED
+
+
+@pytest.mark.slow
+def test_false_verdicts_are_as_rare_as_promised():
+    """Under no difference, four contrasts with a common reference, eight blocks."""
+    draws, wrong, covered = 10_000 if FULL else 1_000, 0, 0
+    rng = stream(1, "null")
+    for _ in range(draws):
+        runs = rng.normal(0, 2.5, (5, 8))
+        found = judge({name: runs[name] - runs[4] for name in range(4)}, 1.5)
+        verdicts = {one.verdict for one in found.values()}
+        wrong += bool(verdicts & {Verdict.BETTER, Verdict.BETTER_SMALL, Verdict.WORSE})
+        low, high = t_interval(runs[0] - runs[4])
+        covered += low <= 0 <= high
+    assert wrong / draws <= 0.055
+    assert covered / draws == pytest.approx(0.95, abs=0.01 if FULL else 0.03)
+
+
+@pytest.mark.slow
+def test_false_equivalence_is_as_rare_as_promised():
+    draws, wrong = 10_000 if FULL else 1_000, 0
+    rng = stream(1, "margin")
+    for _ in range(draws):
+        found = judge({"a": rng.normal(1.5, 1.0, 8)}, 1.5)["a"]
+        wrong += found.verdict is Verdict.EQUIVALENT
+    assert wrong / draws <= 0.055
+
+
+def test_a_race_ends_for_whoever_is_decided_and_logs_each_look():
+    rng = stream(1, "race")
+    base = rng.normal(0, 3, 20)
+    table = {
+        "ref": base,
+        "good": base[:10] + 3 + rng.normal(0, 0.2, 10),
+        "same": base[:10] + rng.normal(0, 0.2, 10),
+        "unclear": base + rng.normal(1, 2.5, 20),
+    }
+    at_first = race({name: y[:7] for name, y in table.items()}, "ref", 1.5)
+    assert at_first.wanted == 8
+    assert at_first.live == ("good", "unclear"), "equality shows before a difference can"
+    found = race(table, "ref", 1.5)
+    assert [look.n for look in found.looks] == list(LOOKS)
+    assert set(found.looks[0].judged) == {"good", "same", "unclear"}
+    assert set(found.looks[-1].judged) == {"unclear"}
+    assert (found.live, found.wanted) == (("unclear",), 0)
+    assert found.looks[2].judged["good"].verdict == Verdict.BETTER
+
+
+@pytest.mark.slow
+def test_six_looks_together_keep_the_error():
+    draws, wrong = 3_000 if FULL else 200, 0
+    rng = stream(1, "looks")
+    for _ in range(draws):
+        table = dict(zip("abr", rng.normal(0, 2.5, (3, 20)), strict=True))
+        judged = [one for look in race(table, "r", None).looks for one in look.judged.values()]
+        wrong += any(one.verdict is not Verdict.UNDECIDED for one in judged)
+    assert wrong / draws <= 0.055
+
+
+def test_rates_are_halved_and_an_edge_winner_extends_the_grid():
+    scores = {0.01: 0.2, 0.02: 0.5, 0.04: 0.6, 0.08: 0.6, 0.16: 0.1}
+    assert halved(scores) == [0.02, 0.04, 0.08]
+    assert halved({0.02: 0.5, 0.04: 0.6}) == [0.04]
+    assert extended(list(scores), 0.16) == pytest.approx(0.32)
+    assert extended(list(scores), 0.01) == pytest.approx(0.005)
+    assert extended(list(scores), 0.04) is None
