@@ -95,7 +95,7 @@ def measure(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
 
 def _network(knobs: Experiment) -> parameters.FlatNetwork:
     return parameters.build_network(
-        parameters.as_shared(knobs), torch_stream(knobs.seed_of("init"), "init")
+        parameters.as_shared(knobs), torch_stream(knobs.seeds["init"], "init")
     )
 
 

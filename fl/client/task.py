@@ -133,7 +133,7 @@ class Task:
             recalibrate(network, _in_large(knobs, self.mine, self.path))
         before = self.score(network)
         if network.drops:
-            network.seed(torch_stream(knobs.seed_of("order"), *self.path, "noise"))
+            network.seed(torch_stream(knobs.seeds["order"], *self.path, "noise"))
         data, tell = self.mine.dataset, self.how.objective.own
         own = tell(data.train.labels[self.mine.train], len(data.classes)) if tell else None
         coming = _batches(knobs, self.mine, self.work.images_a_step, self.work.epochs, self.path)
@@ -250,7 +250,7 @@ def _batches(
     knobs: Experiment, mine: Share, size: int, epochs: int, path: Sequence[Step]
 ) -> Iterator[Batch]:
     """Return batches of a client's training images, as the stream at a path has them."""
-    return batches(mine, size, epochs, stream(knobs.seed_of("order"), *path), knobs.data.augment)
+    return batches(mine, size, epochs, stream(knobs.seeds["order"], *path), knobs.data.augment)
 
 
 def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
@@ -296,5 +296,5 @@ def _network(knobs: Experiment, form: Form) -> tuple[FlatNetwork, dict[str, Tens
     Every request overwrites all of it.
     """
     prepare_process()
-    network = build_network(knobs, torch_stream(knobs.seed_of("init"), "init"), form)
+    network = build_network(knobs, torch_stream(knobs.seeds["init"], "init"), form)
     return network, network.state()

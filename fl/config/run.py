@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,10 +34,11 @@ class Seeds(Knobs):
     """Seed of what training draws: the order of images, augmentation, dropout, and the noise of
     `privacy.per-example-noise`. The fleet, faults and all else is always drawn by `seed`."""
 
-    def seed_of(self, what: Governed) -> int:
-        """Return the seed that governs a part of the randomness."""
-        own: int | str = getattr(self, f"seed_{what}")
-        return self.seed if isinstance(own, str) else own
+    @cached_property
+    def seeds(self) -> dict[Governed, int]:
+        """The seed that governs each part of the randomness."""
+        own = {what: getattr(self, f"seed_{what}") for what in get_args(Governed)}
+        return {what: self.seed if seed == "auto" else seed for what, seed in own.items()}
 
 
 class Run(Knobs):

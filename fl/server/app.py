@@ -163,7 +163,7 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
 def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
     """Build the network that clients share, with its initial weights or with given ones."""
     network = build_network(
-        as_shared(knobs), torch_stream(knobs.seed_of("init"), "init"), dataset.form
+        as_shared(knobs), torch_stream(knobs.seeds["init"], "init"), dataset.form
     )
     if not begun:
         check_groups(network.module, dataset.form.shape, knobs.recipe)

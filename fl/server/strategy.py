@@ -41,7 +41,7 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
         clients=knobs.sampling.clients,
         nodes=nodes.nodes,
         available=nodes.available,
-        stream=partial(stream, knobs.seed_of("sampling"), "sampling", "round"),
+        stream=partial(stream, knobs.seeds["sampling"], "sampling", "round"),
     )
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
     if strategy is None:

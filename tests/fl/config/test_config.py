@@ -66,7 +66,7 @@ def test_seeds_of_their_own_are_a_table_or_keys_in_quotes(tmp_path):
     for text in ("[seed]\ndeal = 3\n", '"seed.deal" = 3\nseed = 1\n', "seed.deal = 3\n"):
         path.write_text(text)
         experiment = Experiment.from_flat(read_toml(path))
-        assert (experiment.seed_of("deal"), experiment.seed_of("order")) == (3, 1)
+        assert (experiment.seeds["deal"], experiment.seeds["order"]) == (3, 1)
 
 
 def test_plain_text_needs_no_quotes():

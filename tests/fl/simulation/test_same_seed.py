@@ -61,7 +61,7 @@ def drawn(flat, folder) -> dict[str, object]:
     journal = Journal(folder)
     run(knobs, journal)
     losses = {line["partition"]: line["loss"] for line in journal.clients()}
-    network = build_network(knobs, torch_stream(knobs.seed_of("init"), "init"))
+    network = build_network(knobs, torch_stream(knobs.seeds["init"], "init"))
     return {
         "deal": [[part.tolist() for part in deal(knobs)], validation(knobs).tolist()],
         "init": network.weights.tolist(),
