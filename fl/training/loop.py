@@ -234,7 +234,7 @@ def evaluate(
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over a split that has examples, and the sums of each metric."""
     network.module.eval()
-    loss, sums, most = 0.0, list[Tensor](), _batch_size(network, dataset)
+    loss, sums, most = 0.0, list[Tensor](), examples_at_a_time(network, dataset.shape)
     with network.alone():
         for inputs, labels in _spread(network, dataset, split, most):
             outputs = network.module(inputs)
@@ -276,16 +276,16 @@ _MOST_OUTPUTS = 2**24
 a time; of volumes of 64×64×64 with 16 channels four do, as in a batch that is trained on."""
 
 
-def _batch_size(network: FlatNetwork, dataset: Dataset) -> int:
-    """Return how many examples evaluation takes at a time: 250, and of large ones fewer.
+def examples_at_a_time(network: FlatNetwork, shape: Sequence[int]) -> int:
+    """Return how many examples of a shape evaluation takes at a time: 250, and of large ones fewer.
 
     A BatchNorm without running statistics makes answers depend on who else is in the batch. Then
     only inputs are looked at.
     """
-    most = min(_MOST, max(1, _MOST_INPUTS // max(1, math.prod(dataset.shape))))
+    most = min(_MOST, max(1, _MOST_INPUTS // max(1, math.prod(shape))))
     if network.mixes_examples:
         return most
-    return min(most, max(1, _MOST_OUTPUTS // network.largest_output(dataset.shape)))
+    return min(most, max(1, _MOST_OUTPUTS // network.largest_output(shape)))
 
 
 def _spread(network: FlatNetwork, dataset: Dataset, split: Split, most: int) -> Iterator[Batch]:

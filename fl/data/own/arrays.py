@@ -53,7 +53,7 @@ class Dataset(dataset.Dataset):
         self,
         train: Any,
         test: Any,
-        classes: Sequence[object] | int | None = None,
+        classes: Any = None,
         domains: Any = None,
         name: str = "own data",
         layout: str | None = None,

@@ -187,6 +187,16 @@ REFUSED = {
     "example 3 is of the class 'cta', .* did you mean cat": lambda: both(
         PIXELS, ["cat", "dog", "dog", "cta"] * 3, classes=["cat", "dog"]
     ),
+    "classes=3.0, expected a list of names": lambda: both(PIXELS, classes=3.0),
+    "classes=True, expected a list of names": lambda: both(PIXELS, classes=True),
+    "which has an order": lambda: both(PIXELS, classes={"a", "b", "c"}),
+    "classes={'a': 0}, expected a list": lambda: both(PIXELS, classes={"a": 0}),
+    r"classes=\['a', 'b', ''\], .* none empty": lambda: both(PIXELS, classes=["a", "b", ""]),
+    "classes=10000000, expected 1 to 100,000": lambda: both(PIXELS, classes=10**7),
+    "two of its classes are called 'a'": lambda: both(PIXELS, classes=["a", "b", "a "]),
+    "two of its domains are called 'p'": lambda: both(PIXELS, domains=(["p", "p "] * 6, None)),
+    "train labels are datetime64": lambda: both(PIXELS, np.zeros(12, "M8[D]")),
+    "train labels are lists of several": lambda: both(PIXELS, [[1], [1, 2]] * 6),
     "classes='ab', expected a list": lambda: both(PIXELS, classes="ab"),
     r"classes=\[1, 1\]": lambda: both(PIXELS, classes=[1, 1]),
     "classes=0": lambda: both(PIXELS, classes=0),
@@ -201,6 +211,14 @@ REFUSED = {
     "test=1.5, expected": lambda: Dataset((PIXELS, LABELS), 1.5),
     "test=0.01 of 12 examples leaves": lambda: Dataset((PIXELS, LABELS), 0.01),
 }  # fmt: skip
+
+
+def test_names_as_bytes_are_names_and_counts_of_any_kind_are_counts():
+    names = np.array([b"cat", "dög".encode(), b"cow"])
+    data = both(PIXELS, names[LABELS], domains=(names[LABELS], None))
+    assert data.classes == data.domains == ("cat", "cow", "dög")
+    assert both(PIXELS, classes=np.int64(4)).classes == ("0", "1", "2", "3")
+    assert both(PIXELS, classes=names).classes == ("cat", "dög", "cow")
 
 
 @pytest.mark.parametrize("words", REFUSED)
