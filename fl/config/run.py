@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fl.config.components import is_component
 from fl.config.parsing import ConfigError, Knobs
+from fl.reproducibility.files import at_home
 from fl.reproducibility.machine import check_file
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -96,8 +97,9 @@ class Run(Knobs):
 
 def weights_file(text: str) -> Path:
     """Return the file that `run.start-from` means: of a run's folder, its last network."""
-    path = Path(text)
-    return path if path.suffix == ".safetensors" else path / "model.safetensors"
+    path = at_home(text)
+    single = path.suffix == ".safetensors" or path.is_file()
+    return path if single else path / "model.safetensors"
 
 
 def sha256_of(path: Path) -> str:
