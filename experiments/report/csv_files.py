@@ -65,7 +65,7 @@ def summary(results: Results) -> str:
 def _summary(cell: Cell) -> Row:
     row: dict[str, object] = {**_whose(cell.series, cell.condition), "seeds": cell.final.n}
     metric = cell.measure.name
-    for name, spread in (("final", cell.final), ("best", cell.best)):
+    for name, spread in (("late", cell.late), ("final", cell.final), ("best", cell.best)):
         row |= {
             f"{name}_{metric}_mean": spread.mean,
             f"{name}_{metric}_min": spread.low,

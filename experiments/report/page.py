@@ -109,7 +109,7 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
     parts = [introduction.heading(results), answers.answer(results), answers.notices(results)]
     if results.finished:
         measure = results.measure
-        title = f"{measure.heading} after the last round"
+        title = f"{measure.heading} over the last rounds"
         dots = _picture(folder / measure.name, accuracy.dots(results), title)
         title = f"{measure.heading} by skew of the clients"
         trend = _optional(folder / "skew", skew.figure(results), title)

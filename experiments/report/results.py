@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.report.labels import Group, group
 from experiments.report.measure import Measure, Spread
+from experiments.statistics.endpoints import late_mean
 from fl.config.parsing import ConfigError, Value
 from fl.reproducibility.checking import read_json
 from fl.server.contents import EXPERIMENT, readable
@@ -51,6 +52,13 @@ class Run:
         """The primary metric."""
         return Measure.of(self.header)
 
+    @cached_property
+    def late(self) -> float:
+        """The primary metric as the mean over the last tenth of rounds, three at least."""
+        key = f"test_{self.measure.name}"
+        known = [line[key] for line in self.rounds if line["round"] and line[key] is not None]
+        return late_mean(known) if known else self.rounds[-1][key]
+
     @property
     def rounds_done(self) -> int:
         """Finished rounds; the evaluation before the first does not count."""
@@ -69,6 +77,11 @@ class Cell:
     def final(self) -> Spread:
         """The primary metric on the test split after the last round."""
         return self._spread(f"final_{self.measure.name}")
+
+    @cached_property
+    def late(self) -> Spread:
+        """The primary metric on the test split as each run's mean over its last rounds."""
+        return Spread(tuple(run.late for run in self.runs))
 
     @cached_property
     def best(self) -> Spread:
@@ -96,10 +109,8 @@ class Cell:
 
     def gain_over(self, other: "Cell") -> Spread | None:
         """Return by how much these runs exceed the others, seed by seed; None without a pair."""
-        figure = f"final_{self.measure.name}"
-        there = {run.seed: run.result[figure] for run in other.runs if run.result}
-        pairs = [(run.result[figure], run.seed) for run in self.runs if run.result]
-        gains = tuple(value - there[seed] for value, seed in pairs if seed in there)
+        there = {run.seed: run.late for run in other.runs}
+        gains = tuple(run.late - there[run.seed] for run in self.runs if run.seed in there)
         return Spread(gains) if gains else None
 
     def only(self, seeds: Collection[int]) -> "Cell":
@@ -165,14 +176,14 @@ class Results:
         return self.series[0].settings[0].aspect == "recipe"
 
     def column(self, condition: Group) -> list[Cell]:
-        """Return the cells of a condition, the best mean after the last round first."""
+        """Return the cells of a condition, the best mean of the last rounds first."""
         return self._best_first(
             [cell for (_, where), cell in self.cells.items() if where == condition]
         )
 
     def _best_first(self, cells: list[Cell]) -> list[Cell]:
         good = self.measure.goodness
-        return sorted(cells, key=lambda cell: (-good(cell.final.mean), cell.series))
+        return sorted(cells, key=lambda cell: (-good(cell.late.mean), cell.series))
 
     def rivals(self, condition: Group) -> list[Cell]:
         """Return a condition's cells, cut down to the seeds that all of them have, best first.
@@ -184,19 +195,6 @@ class Results:
         if not seeds or not (shared := set.intersection(*seeds)):
             return []
         return self._best_first([cell.only(shared) for cell in cells])
-
-    def winner(self, condition: Group) -> Group | None:
-        """Return the contender whose worst seed is better than the best of all others, if any.
-
-        There is none with a single seed: nothing says how far it spreads.
-        """
-        cells = self.rivals(condition)
-        if len(cells) < 2 or cells[0].final.n < 2:
-            return None
-        first, *others = cells
-        good = self.measure.goodness
-        best = max(good(value) for cell in others for value in cell.final.values)
-        return first.series if min(map(good, first.final.values)) > best else None
 
     def ladders(self) -> list[list[Group]]:
         """Return conditions, three or more, that differ in the skew of one kind of partition alone.

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from experiments.report import words
+from experiments.report import verdicts, words
 from experiments.report.drawing.figures import style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, table
@@ -27,21 +27,23 @@ def verdict(results: Results) -> Html:
 def differences(results: Results) -> Html | None:
     """Make the table of differences, seed by seed; None where nothing compares.
 
-    A row is a change of condition, or the distance from BatchNorm under one condition.
+    A row is a change of condition, or the distance from the reference under one condition.
     """
     changes = [
         (f"{before} → {after}", words.gains_between(results, before, after))
         for before, after in results.changes()
     ]
     distances = [
-        (str(condition), words.gains_over_baseline(results, condition))
+        (str(condition), words.gains_over_reference(results, condition))
         for condition in results.conditions
     ]
+    others = [verdicts.reference(results, condition) for condition in results.conditions]
+    above = " or ".join(dict.fromkeys(str(other.series) for other in others if other))
     head = [element("th", "", scope="col")]
     head += [contender(series, results, scope="col") for series in results.series]
     bodies = [
         part(title, len(head), rows)
-        for title, lines in (("from → to", changes), (f"above {words.BASELINE}", distances))
+        for title, lines in (("from → to", changes), (f"above {above}", distances))
         if (rows := [_gains(results, name, gains) for name, gains in lines if gains])
     ]
     return table([head], bodies, class_="verdict") if bodies else None
@@ -114,10 +116,13 @@ def _reached(results: Results, series: Group, condition: Group) -> Html:
         return element("td", "–", class_="number muted")
     measure = cell.measure
     best = f"best {measure.value(cell.best.mean)}{_untrained(cell)}"
-    remarks = [measure.extent(cell.final.values), _seeds(cell, results), best]
-    leads = results.winner(condition) == series
-    value = element("strong" if leads else "span", measure.value(cell.final.mean))
+    remarks = [measure.extent(cell.late.values), _seeds(cell, results), best]
+    one = verdicts.judged(results, condition).get(series)
+    leads = one is not None and one.verdict == "BETTER"
+    value = element("strong" if leads else "span", measure.value(cell.late.mean))
     small = [element("small", text) for text in remarks if text]
+    if one and one.verdict:
+        small.append(element("small", str(one), class_="verdict"))
     return element("td", value, small, class_="number leads" if leads else "number")
 
 
@@ -140,21 +145,22 @@ def _gains(results: Results, name: str, gains: words.Gains) -> list[Html]:
 
 def _seeds(cell: Cell, results: Results) -> str:
     """Say how many seeds there are, where they are fewer than elsewhere."""
-    most = max(other.final.n for other in results.cells.values())
-    return words.count(cell.final.n, "seed") if cell.final.n < most else ""
+    most = max(other.late.n for other in results.cells.values())
+    return words.count(cell.late.n, "seed") if cell.late.n < most else ""
 
 
 def _change(gain: Spread | None, measure: Measure) -> Html:
     if gain is None:
         return element("td", "–", class_="number muted")
-    ends = f"{measure.change(gain.low)} to {measure.change(gain.high)}"
+    low, high = verdicts.interval(gain.values) or (gain.low, gain.high)
+    ends = f"{measure.change(low)} to {measure.change(high)}"
     remark = ends if gain.n > 1 else "1 seed"
     value = element("span", measure.change(gain.mean))
     return element("td", value, element("small", remark), class_="number")
 
 
 def _cost(cell: Cell, results: Results) -> list[Html]:
-    runs = cell.final.n
+    runs = cell.late.n
     figures = (
         f"{cell.total('train_seconds') / runs:,.1f} s",
         f"{cell.images_per_second:,.0f}",

@@ -1,17 +1,12 @@
 """The answer in words: sentences that say what the numbers carry, and no more."""
 
-import math
 from collections import Counter
 
 from experiments.report.labels import Group, values
 from experiments.report.measure import Spread
 from experiments.report.results import Cell, Results
+from experiments.report.verdicts import reference
 from fl.nn.recipes import RECIPES
-
-BASELINE = "BatchNorm"
-"""The contender that the others are compared with, where it takes part."""
-
-_FEW = 3
 
 Gains = list[tuple[Cell, Spread]]
 """Contenders, and by how much each is better or worse."""
@@ -32,28 +27,8 @@ def series_noun(results: Results) -> str:
     return "network" if results.about_recipes else "setting"
 
 
-def headline(results: Results) -> str:
-    """Say in one sentence where a lead is clear, and where none is."""
-    led: dict[str, list[str]] = {}
-    open_: list[str] = []
-    for condition in results.conditions:
-        winner = results.winner(condition)
-        if winner:
-            led.setdefault(str(winner), []).append(f"“{condition}”")
-        elif len(results.column(condition)) > 1:
-            open_.append(f"“{condition}”")
-    parts = [f"{name} leads clearly under {_and(where)}" for name, where in led.items()]
-    if open_ and not led:
-        parts = ["Under no condition is a lead clear" if len(open_) > 1 else "No lead is clear"]
-    elif len(open_) > _FEW:
-        parts.append(f"under the other {len(open_)} conditions no lead is clear")
-    elif open_:
-        parts.append(f"under {_and(open_)} no lead is clear")
-    return "; ".join(parts) + "." if parts else ""
-
-
 def standing(results: Results, condition: Group) -> str:
-    """Say who is first under a condition after the last round, by how much, and who is close."""
+    """Say who is first under a condition, and by how much."""
     cells = results.rivals(condition)
     if not cells:
         return f"**{condition}:** there is no seed that all have, so nothing compares."
@@ -61,57 +36,27 @@ def standing(results: Results, condition: Group) -> str:
     measure = results.measure
     above = "above" if measure.larger else "below"
     text = f"**{condition}:** {first.series} reaches {_reached(first)}"
-    if any(cell.final.n > first.final.n for cell in results.column(condition)):
-        text += f" on {count(first.final.n, 'seed')} that all have"
+    if any(cell.late.n > first.late.n for cell in results.column(condition)):
+        text += f" on {count(first.late.n, 'seed')} that all have"
     if rest:
-        lead = measure.goodness(first.final.mean) - measure.goodness(rest[0].final.mean)
+        lead = measure.goodness(first.late.mean) - measure.goodness(rest[0].late.mean)
         text += f", {measure.distance(lead)} {above} {rest[0].series}"
-    worst = min(map(measure.goodness, first.final.values))
-    close = [c for c in rest if max(map(measure.goodness, c.final.values)) >= worst]
-    if close and len(close) == len(rest):
-        text += f", but its seeds overlap with those of every other {series_noun(results)}"
-    elif close:
-        text += f", but its seeds overlap with those of {_names(close)}"
-    elif results.winner(condition):
-        text += f"; its worst seed is {above} the best seed of every other {series_noun(results)}"
     lost = [cell for cell in cells if guesses(cell)]
     if lost:
         text += f". Within {measure.near} of guessing: {_names(lost)}"
     return text + "."
 
 
-def against_baseline(results: Results) -> str | None:
-    """Say who is above BatchNorm at every seed under every condition, and who is below."""
-    gains: dict[str, list[float]] = {}
-    for condition in results.conditions:
-        for cell, gain in gains_over_baseline(results, condition):
-            gains.setdefault(str(cell.series), []).extend(gain.values)
-    if not gains:
-        return None
-    above = [name for name, values in gains.items() if min(values) > 0]
-    below = [name for name, values in gains.items() if max(values) < 0]
-    other = [name for name in gains if name not in above and name not in below]
-    parts = [f"above it at every seed under every condition: {_and(above)}"] if above else []
-    parts += [f"below it at every seed under every condition: {_and(below)}"] if below else []
-    parts += [f"sometimes above, sometimes not: {_and(other)}"] if other else []
-    return f"**Against {BASELINE}**, seed by seed: {'; '.join(parts)}."
-
-
-def gains_over_baseline(results: Results, condition: Group) -> Gains:
-    """Return by how much the others exceed BatchNorm under a condition, where it takes part."""
-    cells = results.column(condition)
-    baseline = [cell for cell in cells if str(cell.series) == BASELINE]
-    return [
-        (cell, gain)
-        for cell in cells
-        for reference in baseline
-        if cell is not reference and (gain := cell.gain_over(reference))
-    ]
+def gains_over_reference(results: Results, condition: Group) -> Gains:
+    """Return by how much the others exceed the reference under a condition."""
+    other = reference(results, condition)
+    cells = [cell for cell in results.column(condition) if other and cell is not other]
+    return [(cell, gain) for cell in cells if other and (gain := cell.gain_over(other))]
 
 
 def guesses(cell: Cell) -> bool:
     """Say whether a cell is at its end within 2 points, or 2%, of guessing."""
-    return cell.measure.is_near(cell.final.mean, cell.runs[0].chance)
+    return cell.measure.is_near(cell.late.mean, cell.runs[0].chance)
 
 
 def change(results: Results, before: Group, after: Group) -> str | None:
@@ -136,7 +81,7 @@ def change(results: Results, before: Group, after: Group) -> str | None:
 
 
 def gains_between(results: Results, before: Group, after: Group) -> Gains:
-    """Return each contender's change after the last round between conditions, the best first."""
+    """Return each contender's change between conditions, the best first."""
     found = []
     for series in results.series:
         first, second = (results.cells.get((series, where)) for where in (before, after))
@@ -144,34 +89,6 @@ def gains_between(results: Results, before: Group, after: Group) -> Gains:
         if second and gain:
             found.append((second, gain))
     return sorted(found, key=lambda item: -results.measure.goodness(item[1].mean))
-
-
-def caution(results: Results) -> str | None:
-    """Say how much a lead is worth, given the number of seeds; None without a comparison."""
-    columns = [
-        results.rivals(condition) for condition in results.conditions if results.column(condition)
-    ]
-    sizes = {cells[0].final.n for cells in columns if len(cells) > 1}
-    rivals = len(results.series)
-    if rivals < 2 or not sizes:
-        return None
-    seeds, above = min(sizes), "above" if results.measure.larger else "below"
-    if seeds == 1:
-        return (
-            "Where there is **one seed only**, nothing shows how far "
-            f"{'an accuracy' if results.measure.is_accuracy else 'a figure'} moves when the "
-            "run is repeated with another seed, so no lead is called clear there."
-        )
-    more = " under some conditions" if len(sizes) > 1 else ""
-    overlap = math.comb(rivals * seeds, seeds) / rivals
-    return (
-        f"Brackets reach from the lowest to the highest seed. With **{seeds} seeds**{more}, a "
-        "difference within the spread is not evidence. A lead is called clear only where the "
-        f"leader's worst seed is {above} every other's best; if all {rivals} were equally good and "
-        f"all runs independent, luck alone would give such a lead in about 1 of {overlap:,.0f} "
-        "rows. Two that are equally good come out in the same order at every seed in 1 of "
-        f"{2 ** (seeds - 1)} cases, so “at every seed” is a hint until there are more seeds."
-    )
 
 
 def rates(results: Results) -> str | None:
@@ -249,7 +166,7 @@ def _gain(cell: Cell, gain: Spread) -> str:
 
 def _reached(cell: Cell) -> str:
     """Write what a cell reaches: an accuracy as it is, any other metric with its name."""
-    measure, spread = cell.measure, cell.final
+    measure, spread = cell.measure, cell.late
     text = measure.value(spread.mean)
     text += f" ({measure.extent(spread.values)})" if spread.n > 1 else ""
     return text if measure.is_accuracy else f"{measure.title} {text}"

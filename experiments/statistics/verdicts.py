@@ -7,13 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from experiments.statistics.endpoints import FEWEST
 from experiments.statistics.paired import Differences, holm, sign_flip, t_interval, tost
 from experiments.statistics.power import ALPHA, blocks_for_difference, blocks_for_equivalence
 
 Name = TypeVar("Name", bound=Hashable)
-
-FEWEST = 5
-"""Blocks without which there is no verdict."""
 
 
 class Verdict(StrEnum):

@@ -55,11 +55,11 @@ def dots(results: Results) -> Figure:
             panel.grid(axis="x", visible=True)
             panel.tick_params(left=False)
             panel.xaxis.set_major_formatter(results.measure.ticks())
-            panel.set_xlabel(f"test {results.measure.title} after the last round")
+            panel.set_xlabel(f"test {results.measure.title} over the last rounds")
         first = drawn.all[0]
         first.set_yticks(range(len(results.series)), [str(series) for series in results.series])
         first.set_ylim(len(results.series) - 0.5, -0.5)
-        ends = [cell.final for cell in results.cells.values()]
+        ends = [cell.late for cell in results.cells.values()]
         low, high = min(0.0, *(end.low for end in ends)), max(end.high for end in ends)
         first.set_xlim(1.05 * low, high + 0.22 * max(high - low, abs(high)))
     return drawn.figure
@@ -87,16 +87,14 @@ def _row(
     color, _ = style(cell.series, results.series)
     before = results.cells.get((cell.series, plainer)) if plainer else None
     if before:
-        panel.plot(
-            [before.final.mean, cell.final.mean], [row, row], color=color, lw=1.1, alpha=0.55
-        )
-        panel.plot(before.final.mean, row, "o", mfc="none", mec=color, ms=6, alpha=0.8)
-    panel.plot(cell.final.mean, row, "|", color=INK, ms=13, mew=1.6)
+        panel.plot([before.late.mean, cell.late.mean], [row, row], color=color, lw=1.1, alpha=0.55)
+        panel.plot(before.late.mean, row, "o", mfc="none", mec=color, ms=6, alpha=0.8)
+    panel.plot(cell.late.mean, row, "|", color=INK, ms=13, mew=1.6)
     panel.plot(
-        cell.final.values, [row] * cell.final.n, "o", color=color, ms=6, mec="none", alpha=0.85
+        cell.late.values, [row] * cell.late.n, "o", color=color, ms=6, mec="none", alpha=0.85
     )
     panel.annotate(
-        cell.measure.value(cell.final.mean),
+        cell.measure.value(cell.late.mean),
         (1, row),
         xycoords=("axes fraction", "data"),
         ha="right",

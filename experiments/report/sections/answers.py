@@ -2,11 +2,12 @@
 
 import math
 
-from experiments.report import tables, words
+from experiments.report import tables, verdicts, words
 from experiments.report.markup import Html, element, prose
 from experiments.report.results import Results
 from experiments.report.sections import circumstances
 from experiments.report.sections.circumstances import Deal
+from experiments.statistics.endpoints import window
 from partitions import measure
 
 
@@ -19,15 +20,16 @@ def answer(results: Results) -> Html:
             class_="answer",
         )
     judged = [condition for condition in results.conditions if results.column(condition)]
-    lines = [words.against_baseline(results)]
-    lines += [words.change(results, ladder[0], ladder[-1]) for ladder in results.ladders()]
+    lines = [words.change(results, ladder[0], ladder[-1]) for ladder in results.ladders()]
     details = [words.change(results, *pair) for pair in results.changes()]
-    details += [words.standing(results, condition) for condition in judged]
+    for condition in judged:
+        told = verdicts.sentence(results, condition)
+        details.append(f"{words.standing(results, condition)} {told}".strip())
     details = [line for line in details if line not in lines]
-    if not results.ladders():
-        lines, details = details + lines, []
-    headline = words.headline(results)
-    cautions = [words.faults(results), words.caution(results), words.rates(results)]
+    headline = verdicts.headline(results)
+    if not headline:
+        lines, details = lines + details, []
+    cautions = [verdicts.missing(), words.faults(results), words.rates(results)]
     cautions.append(words.still_learning(results))
     cautions += words.caveats(results)
     return element(
@@ -40,6 +42,12 @@ def answer(results: Results) -> Html:
         else None,
         [element("p", prose(text), class_="caution") for text in cautions if text],
         class_="answer",
+    )
+
+
+def _folded(title: str, text: str | None) -> Html | None:
+    return (
+        element("details", element("summary", title), element("p", prose(text))) if text else None
     )
 
 
@@ -76,10 +84,8 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
             f" An open circle is the same {words.series_noun(results)}'s mean under the plainer "
             "condition, so the thin line is what the change does."
         )
-    difference = (
-        f"Differences of the {measure.title} after the last round{unit}, seed by seed: the "
-        "mean, and below it from the lowest to the highest seed."
-    )
+    difference = f"Differences of the {measure.title}{unit}, seed by seed: the mean, and below it "
+    difference += "the 95 % interval, or of fewer than 5 seeds the lowest and the highest."
     along = (
         "From even clients on the left to the most skewed on the right: means over seeds, bars "
         "from the lowest to the highest seed; the dashed line is guessing."
@@ -91,8 +97,9 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
         if trend
         else None,
         element("figure", element("div", dots, class_="wide"), element("figcaption", caption)),
-        element("h3", "After the last round"),
+        element("h3", "Mean of the last rounds"),
         element("p", _how_to_read(results)),
+        _folded("How verdicts are made", verdicts.method(results)),
         tables.verdict(results),
         [element("h3", "Differences"), element("p", difference), changes] if changes else None,
     )
@@ -160,9 +167,16 @@ def _holding(deal: Deal, svg: Html) -> Html:
     return element("figure", svg, element("figcaption", caption))
 
 
+def _late(results: Results) -> str:
+    """Say over how many rounds a run's value is the mean."""
+    found = {window(run.rounds_done) for run in results.finished}
+    low, high = min(found), max(found)
+    return words.count(high, "round") if low == high else f"{low} to {high} rounds"
+
+
 def _how_to_read(results: Results) -> str:
     """Say what the numbers of the verdict's table are, and how far they can be trusted."""
-    seeds = max(cell.final.n for cell in results.cells.values())
+    seeds = max(cell.late.n for cell in results.cells.values())
     text, measure = "", results.measure
     named = "Accuracies are" if measure.is_accuracy else f"Values of the {measure.title} are"
     if seeds > 1:
@@ -170,17 +184,12 @@ def _how_to_read(results: Results) -> str:
             f"{named} means over {seeds} seeds, unless said otherwise; below them, from the "
             "lowest to the highest seed. "
         )
-    if seeds > 1 and len(results.series) > 1:
-        text += (
-            "A green cell leads its row clearly: its worst seed is "
-            f"{'above' if measure.larger else 'below'} the best seed of all others. "
-        )
+    text += f"A run's value is its mean over the last {_late(results)}. "
     chosen = {run.result.get("best_chosen_by") for run in results.finished if run.result}
     text += (
         "The best round, in small, is the best on validation images."
         if chosen == {f"validation_{measure.name}"}
-        else "The best round, in small, is chosen with the test images, so it flatters; judge by "
-        "the last."
+        else "The best round, in small, is chosen with the test images, so it flatters."
     )
     if any(0 in cell.best_rounds for cell in results.cells.values()):
         text += " Untrained is round 0, the network before any training: no round was better."

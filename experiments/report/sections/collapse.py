@@ -1,4 +1,4 @@
-"""Which cells did not learn: training loss that did not fall, beside what gradients did."""
+"""Which cells did not learn: those that can't be told from guessing, and what gradients did."""
 
 import math
 from dataclasses import dataclass
@@ -7,55 +7,65 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from experiments.report import tables, words
+from experiments.report import tables, verdicts, words
 from experiments.report.drawing import panels
 from experiments.report.drawing.figures import GRID, style
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
 from experiments.report.measure import Spread
 from experiments.report.results import Cell, Results, Run
-
-LEAST_FALL = 0.3
-"""A cell whose training loss falls by less has collapsed. The rule is ours."""
+from experiments.report.sections import circumstances
 
 _CAPTION = (
     "2-norm of the loss's gradient (with FedProx's pull) before clipping, on a logarithmic scale, "
     "as a mean over a client's steps. In colour the collapsed cells: the mean over seeds and "
     "clients, and a band from the lowest to the highest client; in grey those that learn. Where "
     "gradients vanish or grow without bound, the network can't learn; where they are like those of "
-    "its neighbours, or the network is well better than guessing, the run is too short."
+    "its neighbours, the run is too short."
 )
 
 
 @dataclass(frozen=True)
 class Fall:
-    """How far the training loss of a cell fell: means over its seeds."""
+    """How far a cell came: whether it is above guessing, and its training loss over its seeds."""
 
     cell: Cell
     before: Spread
     """Loss of the untrained network on the test images, which are as new to it as any."""
     after: Spread
     """Mean loss of the clients' images in the last round with replies, each before its step."""
-
-    @property
-    def share(self) -> float:
-        """1 - after / before; 0 where there was no loss that could fall."""
-        return 1 - self.after.mean / self.before.mean if self.before.mean else 0.0
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the loss fell by less than it should."""
-        return not self.share >= LEAST_FALL
+    lost: int
+    """Seeds whose network can't be told from guessing."""
+    collapsed: bool
+    """Whether the mean over its seeds can't be told from guessing."""
 
 
 def falls(results: Results) -> list[Fall]:
-    """Return how far the training loss of every cell fell, by condition and contender."""
+    """Return how far every cell came, by condition and contender."""
     cells = sorted(results.cells.values(), key=lambda cell: (cell.condition, cell.series))
-    return [
-        Fall(cell, Spread(tuple(before for before, _ in ends)), Spread(tuple(a for _, a in ends)))
-        for cell in cells
-        if (ends := [_ends(run) for run in cell.runs])
-    ]
+    images, found = circumstances.test_images(results.runs), []
+    for cell in cells:
+        ends = [_ends(run) for run in cell.runs]
+        before, after = (Spread(tuple(one)) for one in zip(*ends, strict=True))
+        lost = sum(_guesses(cell, run.late, images) for run in cell.runs)
+        found.append(Fall(cell, before, after, lost, _guesses(cell, cell.late.mean, images)))
+    return found
+
+
+def _guesses(cell: Cell, value: float, images: int | None) -> bool:
+    """Say whether a value can't be told from guessing.
+
+    Of an accuracy, its exact binomial interval is not above that; of other metrics, or where SciPy
+    or the number of test images is missing, it is within 2 points, or 2 %, of that.
+    """
+    chance = cell.runs[0].chance
+    if not math.isfinite(value):
+        return True
+    if chance is None or not images or not cell.measure.is_accuracy or verdicts.missing():
+        return cell.measure.is_near(value, chance)
+    from experiments.statistics.exact import collapsed
+
+    return collapsed(value, images, chance)
 
 
 def section(results: Results, plot: Html | None) -> Html:
@@ -67,25 +77,12 @@ def section(results: Results, plot: Html | None) -> Html:
     """
     found = falls(results)
     collapsed = [fall for fall in found if fall.collapsed]
-    rule = (
-        f"A cell counts as *collapsed* if its training loss falls by less than {LEAST_FALL:.0%}: "
-        "from the loss of the untrained network to the clients' mean loss in the last round, taken "
-        "on each image before its step, both as means over seeds. A client with few classes gets "
-        "there by learning how frequent they are, so the more skewed the clients, the less it says "
-        "to have passed. "
-    )
-    rule += f"**{_number(collapsed, found)}**" if collapsed else _least(found)
-    parts = [element("h2", "Did all of them learn?"), element("p", prose(rule))]
+    parts = [element("h2", "Did all of them learn?"), element("p", prose(_rule(results, found)))]
     if plot:
         about = element("figcaption", _CAPTION)
         parts.append(element("figure", element("div", plot, class_="wide"), about))
     if collapsed:
         parts.append(_table(results, collapsed))
-    if apart := [fall.cell for fall in found if words.guesses(fall.cell) and not fall.collapsed]:
-        names = "; ".join(f"{cell.series} ({cell.condition})" for cell in apart)
-        near = results.measure.near
-        drift = f"Not collapsed, and yet the shared network is within {near} of guessing: "
-        parts.append(element("p", f"{drift}{names}."))
     return element("section", *parts)
 
 
@@ -107,14 +104,16 @@ def figure(results: Results) -> Figure | None:
     return drawn.figure
 
 
-def _number(collapsed: list[Fall], found: list[Fall]) -> str:
-    return f"{len(collapsed)} of {words.count(len(found), 'cell')} have."
-
-
-def _least(found: list[Fall]) -> str:
-    least = min(found, key=lambda fall: fall.share)
-    where = f"{least.cell.series}, {least.cell.condition}"
-    return f"None has; the least fall is {words.percent(least.share, 0)} ({where})."
+def _rule(results: Results, found: list[Fall]) -> str:
+    """Say when a cell counts as collapsed, and how many have."""
+    images = circumstances.test_images(results.runs)
+    if images and results.measure.is_accuracy and not verdicts.missing():
+        rule = f"the exact 95 % interval of its accuracy on {images:,} images is not above guessing"
+    else:
+        rule = f"it is within {results.measure.near} of guessing"
+    number = sum(fall.collapsed for fall in found)
+    told = f"{number} of {words.count(len(found), 'cell')}" if number else "None"
+    return f"A cell has *collapsed* if {rule}. **{told} {'has' if number < 2 else 'have'}.**"
 
 
 def _ends(run: Run) -> tuple[float, float]:
@@ -167,7 +166,7 @@ def _drawn(norm: float) -> float:
 
 
 def _table(results: Results, collapsed: list[Fall]) -> Html:
-    titles = ("loss, untrained", "last round", "fall", "gradient norm, first → last round")
+    titles = ("seeds", "loss, untrained", "last round", "gradient norm, first → last round")
     titles += (results.measure.title,)
     head = [element("th", words.series_noun(results), scope="col")]
     head += [element("th", title, scope="col", class_="number") for title in titles]
@@ -185,11 +184,11 @@ def _row(fall: Fall, results: Results) -> list[Html]:
     norms = list(_norms(fall.cell).values())
     gradients = f"{norms[0].mean:.2g} → {norms[-1].mean:.2g}" if norms else "–"
     figures = (
+        f"{fall.lost} of {fall.cell.late.n}",
         f"{fall.before.mean:.2f}",
         f"{fall.after.mean:.2f}",
-        words.percent(fall.share, 0) if math.isfinite(fall.share) else "none",
         gradients,
-        results.measure.value(fall.cell.final.mean),
+        results.measure.value(fall.cell.late.mean),
     )
     return [
         tables.contender(fall.cell.series, results),

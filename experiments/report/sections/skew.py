@@ -25,7 +25,7 @@ def figure(results: Results) -> Figure | None:
         panels.from_zero(drawn.all if results.measure.fraction else [])
         for panel in drawn.leftmost:
             panel.yaxis.set_major_formatter(results.measure.ticks())
-            panel.set_ylabel(f"test {results.measure.title} after the last round")
+            panel.set_ylabel(f"test {results.measure.title} over the last rounds")
         drawn.legend(results.series, results.series)
     return drawn.figure
 
@@ -36,7 +36,7 @@ def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
     for number, series in enumerate(results.series):
         shift = (number - (len(results.series) - 1) / 2) * width
         found = [
-            (place + shift, results.cells[series, condition].final)
+            (place + shift, results.cells[series, condition].late)
             for place, condition in enumerate(ladder)
             if (series, condition) in results.cells
         ]

@@ -56,17 +56,12 @@ def test_gains_are_paired_by_seed(study):
     assert gain.values == pytest.approx((0.02, -0.02))
 
 
-def test_a_lead_is_clear_only_above_the_spread(study):
-    results = read(study)
-    winners = [results.winner(condition) for condition in results.conditions]
-    assert [str(winner) for winner in winners] == ["ZC-Swish", "None", "None"]
-
-
-def test_one_seed_never_leads(tmp_path, write_run):
-    write_run(tmp_path / "a", [0.1, 0.9], {"recipe": "swish"})
-    write_run(tmp_path / "b", [0.1, 0.2], {"recipe": "none"})
-    results = read(tmp_path)
-    assert results.winner(results.conditions[0]) is None
+def test_a_run_s_value_is_its_mean_over_the_last_rounds(study, tmp_path, write_run):
+    cell = by_name(read(study))["BatchNorm", "iid"]
+    assert cell.late.values == pytest.approx((0.51, 0.61))  # of two rounds both
+    write_run(tmp_path / "long", [0.1, *[0.2] * 37, 0.5, 0.5, 0.6, 0.6])  # 41 rounds, so 5
+    (run,) = read(tmp_path / "long").runs
+    assert run.late == pytest.approx((0.2 + 0.5 + 0.5 + 0.6 + 0.6) / 5)
 
 
 def test_rivals_are_compared_on_the_seeds_that_all_have(tmp_path, write_run):

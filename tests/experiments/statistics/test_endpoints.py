@@ -2,16 +2,8 @@
 
 import pytest
 
-from experiments.statistics.endpoints import (
-    collapsed,
-    exact_interval,
-    late_mean,
-    log_rank,
-    mcnemar,
-    rounds_to,
-    window,
-    worst_tenth,
-)
+from experiments.statistics.endpoints import late_mean, rounds_to, window, worst_tenth
+from experiments.statistics.exact import collapsed, exact_interval, log_rank, mcnemar
 
 
 @pytest.mark.parametrize(
