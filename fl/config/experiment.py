@@ -110,7 +110,8 @@ class Experiment(Seeds):
     @model_validator(mode="after")
     def _options_fit(self) -> "Experiment":
         for part, key in components.PARTS.items():
-            components.check_options(key, self.component(key), getattr(self, part).given)
+            asked = getattr(self, part)
+            components.check_options(key, self.component(key) or asked.ours, asked.given)
         return self
 
     @model_validator(mode="after")
@@ -290,8 +291,7 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     net = str(knobs.get("network.kind"))
     ignored = _UNMINDED.get("yours" if components.is_component(net) else net, ())
     idle |= {f"network.{name}" for name in ignored} | idle_client(knobs)
-    if knobs.get("strategy.kind") == "fedavg":
-        idle.add("strategy.mu")
+    idle |= set() if knobs.get("strategy.kind") == "fedprox" else {"strategy.mu"}
     if knobs.get("fleet.memory") not in (None, "none"):
         idle.add("client.batch-size")
     if knobs.get("fleet.availability") == 1:

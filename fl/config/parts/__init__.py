@@ -1,15 +1,16 @@
 """The parts of an experiment: network, data, partition, clients, strategy."""
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from fl.config.components import Component, canonical
+from fl.config.components import Component, canonical, is_component
 from fl.config.parsing import Knobs, Value
 from fl.config.parts.client import CLIP as CLIP
 from fl.config.parts.client import Client as Client
 from fl.config.parts.ranges import NonNegative, Positive, Rate, Share
+from strategies import STRATEGIES, find
 
 Options = Annotated[str, BeforeValidator(canonical)]
 """The own parameters of a component, as JSON."""
@@ -30,6 +31,20 @@ class Part(Knobs):
         """The values of the component's own parameters, by name, as far as they are given."""
         options = getattr(self, "options", "")
         return json.loads(options) if options else {}
+
+    @property
+    def ours(self) -> Any:
+        """What the options are for where that is no component; None: nothing."""
+        return None
+
+
+def _is_a_strategy(text: str) -> str:
+    if text not in STRATEGIES and not is_component(text):
+        raise ValueError(
+            f"should be {', '.join(STRATEGIES)}, or the name of a component: path/file.py:name or "
+            "package.module:name"
+        )
+    return text
 
 
 class Network(Part):
@@ -176,19 +191,28 @@ class Vectorized(Knobs):
 class Strategy(Part):
     """How the models of a round are aggregated, and what is added to a client's loss."""
 
-    kind: Literal["fedavg", "fedprox"] | Component = "fedavg"
-    """The method: FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127). `path/file.py:name` is
-    a method of your own."""
+    kind: Annotated[str, AfterValidator(_is_a_strategy)] = "fedavg"
+    """The method: `fedavg` (arXiv 1602.05629), `fedprox` (arXiv 1812.06127), `fedavgm` (arXiv
+    1909.06335), `fedadagrad`, `fedadam`, `fedyogi` (arXiv 2003.00295), `fedexp` (arXiv 2301.09604).
+    `path/file.py:name` is a method of your own. `fednf knobs strategy=NAME` lists the options of
+    one; docs/methods/servers.md has the formulas."""
     mu: NonNegative = 0.0
     """FedProx's μ: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 is FedAvg."""
     max_norm: NonNegative = 0.0
     """The largest ‖w_client − w_global‖ that the server accepts, taken over all tensors including
     BatchNorm's statistics. A larger update is refused. 0 accepts any."""
     options: Options = ""
-    """The own parameters of a method that is a component, as `strategy.options.NAME`."""
+    """The own parameters of the method, as `strategy.options.NAME`."""
+
+    @property
+    def ours(self) -> Any:
+        """The class whose options are given, if it is one of ours."""
+        return find(self.kind) if self.given and self.kind in STRATEGIES else None
 
     @model_validator(mode="after")
     def _mu_belongs_to_fedprox(self) -> "Strategy":
+        if self.kind == "fedprox" and "mu" in self.given:
+            raise ValueError("strategy.options.mu is the knob strategy.mu; set that one")
         if self.mu and self.kind != "fedprox":
             raise ValueError(
                 f"strategy.mu={self.mu} needs strategy.kind=fedprox, found {self.kind}"
