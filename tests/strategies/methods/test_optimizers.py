@@ -21,7 +21,7 @@ QUICK = {
     "engine": "sequential",
     "recipe": "batchnorm",
     "network.width": 2,
-    "rounds": 3,
+    "rounds": 2,
 }
 OWN = {
     "fedavg": {"eta": 0.5},
@@ -120,6 +120,7 @@ def of(tiny):
     return make
 
 
+@SLOW
 def test_the_rate_of_1_is_fedavg_s_run(of, tiny, tmp_path):
     plain = run(tiny(QUICK), Journal(tmp_path / "plain"))["model_sha256"]
     for kind, own in (("fedavg", {"eta": 1.0}), ("fedavgm", {"beta": 0.0})):
@@ -127,31 +128,29 @@ def test_the_rate_of_1_is_fedavg_s_run(of, tiny, tmp_path):
 
 
 def stop(line) -> None:
-    if line["round"] == 2:
+    if line["round"] == 1:
         raise ValueError
 
 
 @pytest.mark.parametrize("kind", ["fedadam", pytest.param("fedavgm", marks=SLOW)])
 def test_a_run_is_resumed_to_the_byte_and_leaves_statistics_to_the_mean(of, tiny, tmp_path, kind):
-    knobs, journal = of(kind, OWN[kind]), Journal(tmp_path / "whole")
-    whole = run(knobs, journal)
+    knobs, part = of(kind, OWN[kind]), Journal(tmp_path / "part")
+    whole = run(knobs, Journal(tmp_path / "whole"))
     with pytest.raises(CallbackFailed):
-        run(knobs, Journal(tmp_path / "part"), callbacks=[EachRound(stop)])
-    part = run(knobs, Journal(tmp_path / "part"), resume=True)
-    assert part["model_sha256"] == whole["model_sha256"]
-    one = Journal(tmp_path / "one"), Journal(tmp_path / "mean")
-    run(of(kind, OWN[kind], {"rounds": 1}), one[0])
-    run(tiny({**QUICK, "rounds": 1}), one[1])
-    mine, mean = (journal.checkpoint().model for journal in one)
-    kept = [name for name in mean if "running" in name or "tracked" in name]
+        run(knobs, part, callbacks=[EachRound(stop)])
+    mine, mean = part.checkpoint().model, Journal(tmp_path / "mean")
+    assert run(knobs, part, resume=True)["model_sha256"] == whole["model_sha256"]
+    run(tiny({**QUICK, "rounds": 1}), mean)
+    plain = mean.checkpoint().model
+    kept = [name for name in plain if "running" in name or "tracked" in name]
     assert kept
-    assert all(np.array_equal(mine[name], mean[name]) for name in kept)
-    assert any(not np.array_equal(mine[name], mean[name]) for name in mean.keys() - set(kept))
+    assert all(np.array_equal(mine[name], plain[name]) for name in kept)
+    assert any(not np.array_equal(mine[name], plain[name]) for name in plain.keys() - set(kept))
 
 
 @SLOW
 def test_two_workers_give_the_same_bytes(of, tmp_path):
-    knobs = of("fedexp", OWN["fedexp"], {"rounds": 2})
+    knobs = of("fedexp", OWN["fedexp"])
     found = [run(knobs, Journal(tmp_path / str(n)), workers=n)["model_sha256"] for n in (1, 2)]
     assert found[0] == found[1]
 
@@ -170,7 +169,7 @@ THEIRS = {
 
 
 @pytest.mark.parametrize(
-    "name", ["FedAdam", *(pytest.param(n, marks=SLOW) for n in list(THEIRS)[:3])]
+    "name", ["FedAdam", *(pytest.param(n, marks=SLOW) for n in ("FedYogi", "FedAvgM"))]
 )
 def test_flower_s_is_ours_up_to_rounding(of, tmp_path, name):
     theirs, own, rounds = THEIRS[name]
