@@ -29,6 +29,7 @@ from experiments.cli.terminal import (
 )
 from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import plots as load_plots
+from experiments.studies import ledger
 from experiments.studies.catalogue import STUDIES
 from experiments.studies.status import look
 from experiments.studies.workers import HeldBy, Job, work_beside, work_through, work_with
@@ -45,6 +46,17 @@ Jobs = Annotated[
 ]
 
 
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        metavar="TABLES",
+        help="A folder with runs.csv and rounds.csv, as a report writes them, whose runs count as "
+        "those below the folder do.",
+    ),
+]
+
+
 @dataclass(frozen=True)
 class _How:
     """How a study is done."""
@@ -54,6 +66,7 @@ class _How:
     as_json: bool
     ray: str | None = None
     watchers: Sequence[Callable[[], Callback]] = ()
+    tables: Path | None = None
 
 
 def demo(out: Out = None, jobs: Jobs = None, quiet: Quiet = False, as_json: Json = False) -> None:
@@ -77,6 +90,7 @@ def study(
             "machine.",
         ),
     ] = None,
+    tables: From = None,
     track: Track = None,
     callback: Callbacks = None,
     fresh: Annotated[
@@ -104,7 +118,7 @@ def study(
         chosen = chosen.fixing(flat_knobs(None, settings))
     if ray and jobs:
         raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
-    how = _How(jobs, quiet, as_json, ray, watchers(track or [], callback or []))
+    how = _How(jobs, quiet, as_json, ray, watchers(track or [], callback or []), tables)
     folder = out or Path("runs") / chosen.name
     _study(chosen, studies_of.fresh(folder) if fresh else folder, how)
 
@@ -142,14 +156,27 @@ def _tell_waiting(busy: Mapping[str, HeldBy]) -> None:
         say(f"waiting: {name} is held by {holder}")
 
 
+def _work(chosen: Study, out: Path, how: _How) -> list[Job]:
+    """Return the runs that no ledger has; a ledger of the command is taken into the folder."""
+    if how.tables:
+        ledger.take(how.tables, out)
+    kept = ledger.done(chosen, out)
+    if kept:
+        say(
+            f"{len(kept)} of {len(chosen.experiments)} runs are in the ledger {out / ledger.FOLDER}"
+        )
+    return [
+        Job(name, experiment, out / name, how.watchers)
+        for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
+        if name not in kept
+    ]
+
+
 def _study(chosen: Study, out: Path, how: _How) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
     _begin(chosen, out)
-    work = [
-        Job(name, experiment, out / name, how.watchers)
-        for name, experiment in zip(chosen.folders(), chosen.experiments, strict=True)
-    ]
+    work = _work(chosen, out, how)
     display, ray = Display(work, console, how.quiet), how.ray
     jobs = 1 if ray else how.jobs or cores()
     before = look(out)
@@ -165,7 +192,7 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
         interrupted(typed())
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
-    page = str(plots.write(out, run_code=True)) if len(failed) < len(work) else None
+    page = str(plots.write(out, run_code=True)) if len(failed) < len(work) or not work else None
     say(f"{len(work) - len(failed)} of {len(work)} runs in {time.monotonic() - begun:.0f} s")
     if page:
         say(f"report: {page}")

@@ -1,15 +1,21 @@
-"""The numbers as CSV: a row a run, a row a run and round, a row a cell."""
+"""The numbers as CSV: a row a run, a row a run and round, a row a cell; the first are a ledger."""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 
 from experiments.report.labels import Group
 from experiments.report.results import Cell, Results, Run
 from experiments.report.sections import held_out
+from experiments.studies import ledger
+from fl.reproducibility.files import SEAL
+from fl.server.contents import RUN
 
 Row = Mapping[str, object]
+
+_WITHOUT = ("rounds", RUN, SEAL, "covers")
+"""What `result.json` says of its file, or another column has."""
 
 
 def runs(results: Results) -> str:
@@ -19,21 +25,14 @@ def runs(results: Results) -> str:
             **_whose(run.series, run.condition),
             "seed": run.seed,
             "run": run.name,
-            "finished": run.result is not None,
+            "finished": ledger.cell(run.result is not None),
             "rounds_done": run.rounds_done,
-            **{key: value for key, value in (run.result or {}).items() if key != "rounds"},
-            **_promises(run.result or {}),
-            **{key: value for key, value in run.knobs.items() if key != "seed"},
-            "engine": _engine(run),
+            **{k: ledger.cell(v) for k, v in (run.result or {}).items() if k not in _WITHOUT},
+            **ledger.of_knobs(run.knobs, _engine(run)),
+            **ledger.of_header(run.header, results.said),
         }
         for run in results.runs
     )
-
-
-def _promises(result: Mapping[str, Sequence[Mapping]]) -> Row:
-    """Return what the noise of a run promises, in words, where there is any."""
-    texts = [promise["text"] for promise in result.get("privacy", ())]
-    return {"privacy": "; ".join(texts)} if texts else {}
 
 
 def _engine(run: Run) -> object:
@@ -49,11 +48,24 @@ def rounds(results: Results) -> str:
             **_whose(run.series, run.condition),
             "seed": run.seed,
             "run": run.name,
-            **line,
-            "refused": len(line["refused"]),
+            **ledger.of_round(line),
         }
         for run in results.runs
         for line in run.rounds
+    )
+
+
+def clients(results: Results) -> str:
+    """Return a row a client and round; what a report draws of single clients comes from it."""
+    return as_csv(
+        {
+            **_whose(run.series, run.condition),
+            "seed": run.seed,
+            "run": run.name,
+            **{key: ledger.cell(value) for key, value in line.items()},
+        }
+        for run in results.runs
+        for line in run.clients
     )
 
 

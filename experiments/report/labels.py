@@ -8,7 +8,6 @@ from fl.config.parsing import Value
 from fl.data import CATALOGUE
 from fl.nn import relevant
 from fl.nn.recipes import RECIPES
-from strategies import STRATEGIES
 
 Knobs = Mapping[str, Value]
 
@@ -59,6 +58,7 @@ _PARTITIONS = {
     "natural": ("Natural α = {:g}", ("alpha",)),
 }
 """Each kind in words, and the knobs that these name."""
+_STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
 _PLAIN: dict[tuple[str, Value], str] = {
     ("client.weight-decay", 0.0): "no weight decay",
     ("faults.kind", "none"): "no faults",
@@ -69,7 +69,7 @@ _PLAIN: dict[tuple[str, Value], str] = {
     ("state.fixed-from", 0): "never fixed",
     ("strategy.max-norm", 0.0): "any norm",
 }
-_WITHOUT_SAYING = ("FedAvg", *_PLAIN.values())
+_WITHOUT_SAYING = (_STRATEGIES["fedavg"], *_PLAIN.values())
 """What a group's name leaves out if it has anything else to say."""
 
 
@@ -193,12 +193,12 @@ def _whole_domains(knobs: Knobs) -> bool:
 
 def _strategy(knobs: Knobs) -> Setting:
     kind, mu = str(knobs.get("strategy.kind", "")), knobs.get("strategy.mu", 0.0)
-    name = STRATEGIES.get(kind, kind).rpartition(":")[2]  # without its file or package
+    name = _STRATEGIES.get(kind, kind)
     if kind == "fedavg":
         return Setting("strategy", (-math.inf, ""), name)
-    if kind == "fedprox":
-        return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
-    return Setting("strategy", (math.inf, kind), name)
+    if kind not in _STRATEGIES:  # a component: its name, without its file or package
+        return Setting("strategy", (math.inf, kind), kind.rpartition(":")[2])
+    return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
 
 
 def _plain(key: str, value: Value) -> Setting:

@@ -34,17 +34,18 @@ from fl.server.journal import Journal
 _CSS = Path(__file__).with_name("page.css")
 
 
-def write(folder: Path, *, run_code: bool = False) -> Path:
+def write(folder: Path, *, run_code: bool = False, tables: Path | None = None) -> Path:
     """Write the report of all runs below a folder into that folder, and return the page's path.
 
-    Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv`` and
-    ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each whole or not at all,
-    and the same bytes for the same runs.
+    Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv``,
+    ``clients.csv`` and ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each
+    whole or not at all, and the same bytes for the same runs.
 
     Args:
         folder: where the runs are, and where the report goes.
         run_code: whether to run the code that runs of a user's own data or deal have in their
             folders, to draw who held what. Without it only what this process has run before.
+        tables: a folder with `runs.csv` and `rounds.csv`, whose runs are reported, too.
 
     Raises:
         ConfigError: there is no run, or a run can't be read; nothing was written.
@@ -52,14 +53,15 @@ def write(folder: Path, *, run_code: bool = False) -> Path:
     for place in (folder, folder / "figures"):
         remove_leftovers(place)
     with _damage_told(folder):
-        results = read(folder)
+        results = read(folder, tables)
         if run_code:
             for run in results.runs:
                 Experiment.from_flat(run.knobs)
         measured = signals.read(results)
         page = _page(results, _body(results, measured, folder / "figures"))
         sheets = {
-            f.__name__: f(results) for f in (csv_files.runs, csv_files.rounds, csv_files.summary)
+            f.__name__: f(results)
+            for f in (csv_files.runs, csv_files.rounds, csv_files.clients, csv_files.summary)
         }
     for name, rows in sheets.items():
         write_whole(folder / f"{name}.csv", rows)
@@ -73,14 +75,13 @@ def write(folder: Path, *, run_code: bool = False) -> Path:
     return folder / "report.html"
 
 
-def data_read(folder: Path) -> list[str]:
-    """Say what data the runs below a folder read, a line a distinct reading.
+def data_read(folder: Path, tables: Path | None = None) -> list[str]:
+    """Say what data the runs of `write` read, a line a distinct reading.
 
     Raises:
         ConfigError: the `experiment.json` of a run can't be read.
     """
-    paths = sorted(folder.rglob(EXPERIMENT))
-    return circumstances.data_read(Journal(path.parent).header() for path in paths)
+    return circumstances.data_read(run.header for run in read(folder, tables).runs)
 
 
 @contextmanager
@@ -177,7 +178,8 @@ def _page(results: Results, body: Html) -> str:
         element("style", Html(_CSS.read_text(encoding="utf-8"))),
     )
     beside = (
-        "Beside this page: runs.csv, rounds.csv and summary.csv, and all figures as PNG and SVG."
+        "Beside this page: runs.csv, rounds.csv, clients.csv and summary.csv, and all figures as "
+        "PNG and SVG. `fednf report DIR --from` this folder draws it again from the first three."
     )
     footer = element("footer", beside)
     return (

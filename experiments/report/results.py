@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.report.labels import Group, group
 from experiments.report.measure import Measure, Spread
 from experiments.statistics.endpoints import late_mean
+from experiments.studies import ledger
 from fl.config.parsing import ConfigError, Value
 from fl.reproducibility.checking import read_json
 from fl.server.contents import EXPERIMENT, readable
@@ -29,8 +30,8 @@ class Run:
     """None while the run is unfinished."""
     series: Group
     condition: Group
-    journal: Journal
-    """Its folder, for what is read only where it is shown."""
+    journal: Journal | None
+    """Its folder, for what is read only where it is shown; None where a ledger has the run."""
 
     @property
     def knobs(self) -> Mapping[str, Value]:
@@ -137,6 +138,11 @@ class Results:
     repeats: tuple[Run, ...]
     """Runs left out, since another in the folder answers the same with the same seed."""
 
+    @property
+    def said(self) -> dict[str, str]:
+        """What the study says of itself."""
+        return {key: getattr(self, key) for key in ("name", "question", "command", "published")}
+
     @cached_property
     def finished(self) -> tuple[Run, ...]:
         """Runs that have a result; nothing else enters a statistic."""
@@ -226,57 +232,57 @@ class Results:
         return pairs
 
 
-def read(folder: Path) -> Results:
-    """Read all runs below a folder, which may itself be a run.
+def read(folder: Path, tables: Path | None = None) -> Results:
+    """Read all runs below a folder, which may itself be a run, and those of its ledger.
+
+    Args:
+        folder: where the runs are.
+        tables: a folder with a ledger; None: that which the folder has, if any.
 
     Raises:
         ConfigError: there is no run, or a file can't be read.
     """
-    journals = [Journal(path.parent) for path in sorted(folder.rglob(EXPERIMENT))]
-    if not journals:
+    found, said = ledger.gather(folder, tables)
+    if not found:
         raise ConfigError(
             f"{folder} holds no run (no {EXPERIMENT} in it or below); nothing to report"
         )
-    headers = [journal.header() for journal in journals]
+    headers = [one.header for one in found]
     if len(names := {Measure.of(header).title for header in headers}) > 1:
         raise ConfigError(
             f"{folder} holds runs with other primary metrics ({', '.join(sorted(names))}); report "
             "on each alone"
         )
     groups = group([header["knobs"] for header in headers])
-    runs = [
-        Run(_name(journal, folder), header, *_lines(journal), *labels, journal)
-        for journal, header, labels in zip(journals, headers, groups, strict=True)
-    ]
+    runs = [_run(one, *labels) for one, labels in zip(found, groups, strict=True)]
     runs.sort(key=lambda run: (run.condition, run.series, run.seed, not run.result, run.name))
     kept: dict[tuple[Group, Group, int], Run] = {}
     for run in runs:
         kept.setdefault((run.series, run.condition, run.seed), run)
     chosen = tuple(kept.values())
     repeats = tuple(run for run in runs if run not in chosen)
-    return Results(**_study(folder, chosen), runs=chosen, repeats=repeats)
+    return Results(**_study(folder, chosen, said), runs=chosen, repeats=repeats)
 
 
-def _name(journal: Journal, folder: Path) -> str:
-    name = journal.folder.relative_to(folder).as_posix()
-    return folder.resolve().name if name == "." else name
+def _run(found: ledger.Kept, series: Group, condition: Group) -> Run:
+    """Return a run, if it has what a report needs.
 
-
-def _lines(journal: Journal) -> tuple[tuple[Mapping, ...], tuple[Mapping, ...], Mapping | None]:
-    rounds, clients, result = journal.rounds(), journal.clients(), journal.result()
-    if result and not rounds:
-        raise ConfigError(f"{journal.folder} has a result and no rounds; its journal is damaged")
-    measure = Measure.of(journal.header())
+    Raises:
+        ConfigError: it has not.
+    """
+    rounds, name = found.rounds, found.journal.folder if found.journal else found.name
+    if found.result and not rounds:
+        raise ConfigError(f"{name} has a result and no rounds; its journal is damaged")
+    measure = Measure.of(found.header)
     if rounds and rounds[0][f"test_{measure.name}"] is None:
         word = "accuracies" if measure.is_accuracy else measure.title
-        raise ConfigError(
-            f"{journal.folder} has no test {word} to report; see docs/guide/devices.md"
-        )
-    return tuple(rounds), tuple(clients), result
+        raise ConfigError(f"{name} has no test {word} to report; see docs/guide/devices.md")
+    lines = tuple(rounds), tuple(found.clients), found.result
+    return Run(found.name, found.header, *lines, series, condition, found.journal)
 
 
-def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:
-    """Return what a study says of itself; or what can be said without one."""
+def _study(folder: Path, runs: tuple[Run, ...], said: dict[str, str]) -> dict[str, str]:
+    """Return what a study says of itself, there or in its ledger; or what can be said without."""
     question = "What came out of these runs?"
     if len(runs) == 1:
         run, measure = runs[0], runs[0].measure
@@ -284,6 +290,7 @@ def _study(folder: Path, runs: tuple[Run, ...]) -> dict[str, str]:
         if not measure.is_accuracy:
             question = f"Which {measure.title} does {run.series} reach under “{run.condition}”?"
     known = {"name": folder.resolve().name, "question": question, "command": "", "published": ""}
+    known |= said
     path = folder / STUDY
     if path.exists():
         with readable(path):

@@ -87,7 +87,7 @@ def read(results: Results) -> list[Signals]:
     """Read the signals of every contender and condition: of its lowest seed that has any.
 
     One seed, so that a report of many runs stays quick. Unfinished runs count where none is
-    finished.
+    finished. A ledger has no signals.
 
     Raises:
         ConfigError: a file can't be read.
@@ -95,7 +95,7 @@ def read(results: Results) -> list[Signals]:
     found: dict[tuple[Group, Group], Signals] = {}
     for run in results.finished or results.runs:
         key = run.condition, run.series
-        if key not in found and (lines := run.journal.signals()):
+        if key not in found and run.journal and (lines := run.journal.signals()):
             found[key] = _sorted_out(run, lines)
     return [found[key] for key in sorted(found)]
 

@@ -1,6 +1,5 @@
 """Which layout a path has, and who reads it."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,14 +33,13 @@ def read(path: Path, classes: str = "", layout: str = "auto") -> Dataset:
             one line names the file.
     """
     with reading(str(path)):
-        if not os.path.lexists(path):
+        if not path.exists():
             raise ConfigError(f"{path} does not exist")
         if not path.is_dir():
             check_file(path)
         reader = next((reader for reader in LAYOUTS if reader.holds(path)), None)
     if reader is None:
-        own = f"; of a function's data say {path}:NAME" if path.suffix == ".py" else ""
-        raise ConfigError(f"{path} has no layout that is known here{own}; accepted: {ACCEPTED}")
+        raise ConfigError(f"{path} has no layout that is known here; accepted: {ACCEPTED}")
     known = named(classes)
     if reader is npz:
         found = npz.read(path, layout)

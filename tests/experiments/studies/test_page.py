@@ -28,11 +28,13 @@ def test_the_page_works_from_top_to_bottom(fednf, tmp_path, monkeypatch, capsys)
             for line in text.splitlines():
                 answers.append(fednf(*shlex.split(line, comments=True)[1:]))
                 assert answers[-1].status == 0, (line, answers[-1].err)
-    first, again, _, watched = answers
+    first, again, _, watched, _, other = answers
     assert "8 of 8 runs" in first.out
     assert "16 of 16 rounds were done before, 8 runs to the end" in again.out
     assert sum("done" in line.split() for line in watched.lines) == 8
+    assert "8 of 8 runs are in the ledger runs/other/ledger" in other.out
     report = (tmp_path / "runs" / "batches-of-one" / "report.html").read_text()
+    assert (tmp_path / "runs" / "again" / "report.html").read_text() == report
     assert "Which recipe minds batches of one?" in report
     cells = [f"{recipe} {size}" for recipe in ("batchnorm", "zc-swish") for size in (1, 8)]
     assert [line.split(":")[0] for line in printed[:4]] == cells

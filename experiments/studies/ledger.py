@@ -1,0 +1,225 @@
+"""A study as tables: `runs.csv`, `rounds.csv` and `clients.csv`, of which it can be read again.
+
+A cell is JSON, such as 0.5, true, null or a list; text that is no JSON stands as it is. A cell is
+empty where a row has no such value.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fl.config import Experiment
+from fl.config.parsing import ConfigError
+from fl.reproducibility.errors import in_words
+from fl.reproducibility.files import write_whole
+from fl.server.contents import EXPERIMENT
+from fl.server.journal import Journal
+from fl.simulation.study import Study
+
+RUNS, ROUNDS, CLIENTS = "runs.csv", "rounds.csv", "clients.csv"
+TABLES = (RUNS, ROUNDS, CLIENTS)
+FOLDER = "ledger"
+"""Where a study's folder has the tables of runs that were done elsewhere."""
+NAMES = ("series", "condition", "run", "finished", "rounds_done")
+"""Columns that say whose a row is, and what follows from others."""
+ABOUT = "about."
+"""Begins the columns with what `experiment.json` says besides knobs."""
+STUDY = f"{ABOUT}study"
+TAKEN, ASKED = "engine", "engine.asked"
+"""The engine that was taken, and the knob."""
+REFUSALS = "refusals"
+"""Each refused reply of a round, where `refused` is their number."""
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run as tables or its folder have it."""
+
+    name: str
+    header: dict
+    """As `experiment.json` has it."""
+    result: dict | None
+    rounds: list[dict] = field(default_factory=list)
+    clients: list[dict] = field(default_factory=list)
+    journal: Journal | None = None
+    """Its folder, if it has one here."""
+
+    def answers(self, experiment: Experiment) -> bool:
+        """Say whether this is that experiment, done to its end."""
+        asked = experiment.rounds, experiment.identity
+        return self.result is not None and asked == _asked(self)
+
+
+def cell(value: object) -> object:
+    """Return what a cell holds of a value."""
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False) if _is_json(value) else value
+
+
+def of_knobs(knobs: Row, taken: object) -> Row:
+    """Return the cells of a run's knobs; the column `engine` has the engine that was taken."""
+    cells = {key: value if value == "" else cell(value) for key, value in knobs.items()}
+    return {**cells, TAKEN: cell(taken), ASKED: cell(knobs.get(TAKEN))}
+
+
+def of_header(header: Row, study: Row) -> Row:
+    """Return the cells of what a run's `experiment.json` says besides knobs, and of its study."""
+    about = {f"{ABOUT}{key}": cell(value) for key, value in header.items() if key != "knobs"}
+    return {**about, STUDY: cell(study)}
+
+
+def of_round(line: Row) -> Row:
+    """Return the cells of a line of `rounds.jsonl`; `refused` is the number of replies."""
+    refused = line["refused"]
+    cells = {key: cell(value) for key, value in line.items() if key != "refused"}
+    cells |= {"refused": len(refused)}  # pyrefly: ignore
+    return {**cells, REFUSALS: cell(refused)} if refused else cells
+
+
+def read(folder: Path) -> tuple[list[Kept], dict[str, str]]:
+    """Read the runs of a folder's tables, and what their study says of itself.
+
+    Without `clients.csv` the runs have no figures of clients.
+
+    Raises:
+        ConfigError: a table is not there, or not one that a report wrote.
+    """
+    kept: dict[str, Kept] = {}
+    study: dict = {}
+    texts = {key for key, value in Experiment().to_flat().items() if value == ""}
+    for number, row in rows(folder / RUNS, texts):
+        with _told(folder / RUNS, number):
+            name, run, study = _run(row)
+            kept[name] = run
+    for path in (folder / ROUNDS, folder / CLIENTS):
+        if path.name == CLIENTS and not path.exists():
+            continue
+        for number, row in rows(path):
+            with _told(path, number):
+                line = {k: v for k, v in row.items() if k not in ("series", "condition", "seed")}
+                run = kept[str(line.pop("run"))]
+                if path.name == ROUNDS:
+                    line["refused"] = line.pop(REFUSALS, [])
+                (run.rounds if path.name == ROUNDS else run.clients).append(line)
+    return list(kept.values()), study
+
+
+def gather(folder: Path, tables: Path | None) -> tuple[list[Kept], dict[str, str]]:
+    """Return the runs below a folder and those of its ledger, and what the ledger's study says.
+
+    A run that is finished below the folder is not taken from the ledger, too.
+
+    Args:
+        folder: where the runs are; it may itself be one.
+        tables: a folder with a ledger; None: that which the folder has, if any.
+
+    Raises:
+        ConfigError: a file can't be read.
+    """
+    if not tables and (folder / FOLDER / RUNS).exists():
+        tables = folder / FOLDER
+    journals = [Journal(path.parent) for path in sorted(folder.rglob(EXPERIMENT))]
+    found = [_of(journal, folder) for journal in journals]
+    kept, said = read(tables) if tables else ([], {})
+    here = {_asked(one) for one in found if one.result}
+    return [*found, *(one for one in kept if _asked(one) not in here)], said
+
+
+def _of(journal: Journal, folder: Path) -> Kept:
+    name = journal.folder.relative_to(folder).as_posix()
+    name = folder.resolve().name if name == "." else name
+    lines = journal.rounds(), journal.clients()
+    return Kept(name, journal.header(), journal.result(), *lines, journal)
+
+
+def _asked(run: Kept) -> tuple[object, object]:
+    """Return of how many rounds a run was to be, and which experiment it is."""
+    return run.header["knobs"].get("rounds"), run.header["identity"]
+
+
+def take(source: Path, out: Path) -> None:
+    """Copy the tables of a folder into a study's, where the study and its report look for them.
+
+    Raises:
+        ConfigError: they can't be read; nothing was written.
+    """
+    read(source)
+    for name in TABLES:
+        if (source / name).exists():
+            write_whole(out / FOLDER / name, (source / name).read_text(encoding="utf-8"))
+
+
+def done(study: Study, out: Path) -> set[str]:
+    """Return which of a study's runs its ledger has, by the names of their folders."""
+    if not (out / FOLDER / RUNS).exists():
+        return set()
+    kept, _ = read(out / FOLDER)
+    pairs = zip(study.folders(), study.experiments, strict=True)
+    return {name for name, asked in pairs if any(run.answers(asked) for run in kept)}
+
+
+def _run(row: dict) -> tuple[str, Kept, dict]:
+    """Take a row of `runs.csv` apart: its name, what was asked and came out, and its study."""
+    study, name = row.pop(STUDY), str(row["run"])
+    finished, rounds_done = row["finished"], row["rounds_done"]
+    known = Experiment().to_flat()
+    knobs, header, result = {}, {}, {}
+    row[TAKEN] = row.pop(ASKED)
+    for key, value in row.items():
+        if key.startswith(ABOUT):
+            header[key.removeprefix(ABOUT)] = value
+        elif key in known or "." in key:
+            knobs[key] = value
+        elif key not in NAMES:
+            result[key] = value
+    header["knobs"] = knobs
+    done = {**result, "rounds": rounds_done} if finished else None
+    return name, Kept(name, header, done), study
+
+
+def rows(path: Path, texts: Collection[str] = ()) -> Iterator[tuple[int, dict]]:
+    """Yield the rows of a table with their numbers, from 1.
+
+    Args:
+        path: of the table.
+        texts: columns in which an empty cell is an empty text; else it is left out.
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path.parent} has no {path.name}: give the folder of a report's tables")
+    csv.field_size_limit(sys.maxsize)  # source code of a user's own may be a cell
+    text = path.read_text(encoding="utf-8")
+    for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=1):
+        yield number, {k: _value(text) for k, text in row.items() if text != "" or k in texts}
+
+
+@contextmanager
+def _told(path: Path, number: int) -> Iterator[None]:
+    """Tell what is wrong with a row in one line."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: row {number} is not one that a report wrote ({in_words(error)})"
+        ) from None
+
+
+def _value(text: str | None) -> object:
+    try:
+        return json.loads(text or "")
+    except ValueError:
+        return text
+
+
+def _is_json(text: str) -> bool:
+    return _value(text) is not text

@@ -1,1 +1,0 @@
-"""Strategies whose server takes the mean of updates for a gradient, and moves by an optimizer."""
