@@ -11,10 +11,10 @@ test: check
 	$(BIN)/pytest -n 2
 
 test-slow: .venv/ready
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 test-full: .venv/ready
-	FEDNF_FULL=1 $(BIN)/pytest -m "slow or not slow"
+	FEDNF_FULL=1 $(BIN)/pytest -n 2 -m "slow or not slow"
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -14,6 +14,8 @@ from fl.config.parsing import ConfigError
 from fl.data.formats.pixels import ENDINGS, Stack
 from fl.data.formats.reading import check_archive, read_bytes, reading
 from fl.reproducibility.machine import check_file
+from fl.training.loop import examples_at_a_time
+from fl.training.parameters import FlatNetwork
 from fl.training.standardized import Standardized
 
 ANSWERS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -22,8 +24,6 @@ ANSWERS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """Task -> probabilities of classes, (examples, classes), from a network's outputs."""
 ARRAYS = (".npy", ".npz")
-BATCH = 250
-"""Examples that the network takes at a time."""
 _EXAMPLES = ("test_images", "x_test", "images", "x")
 """Names of the examples in an archive of several arrays, in the order of asking."""
 
@@ -55,8 +55,8 @@ def predict(
         top: classes of a prediction, at most.
         refuse: is told, in one line, of each file that can't be used.
     """
-    examples = _examples(model, files, refuse)
-    while batch := list(islice(examples, BATCH)):
+    examples, most = _examples(model, files, refuse), at_a_time(model)
+    while batch := list(islice(examples, most)):
         with torch.inference_mode():
             outputs = model(torch.stack([example for _, _, example in batch]))
         probabilities = ANSWERS[model.knobs.task.kind](outputs.double())
@@ -64,6 +64,11 @@ def predict(
         for (file, place, _), row, chosen in zip(batch, values, places, strict=True):
             named = [model.classes[number] for number in chosen.tolist()]
             yield Prediction(file, place, list(zip(named, row.tolist(), strict=True)))
+
+
+def at_a_time(model: Standardized) -> int:
+    """Return how many examples the network takes at a time, as many as in a run's evaluation."""
+    return examples_at_a_time(FlatNetwork(model.network, torch.device("cpu")), model.shape)
 
 
 def listed(paths: Iterable[Path]) -> Iterator[Path]:

@@ -43,13 +43,18 @@ def at_initialization(knobs: Experiment, recipes: Sequence[str], seeds: int) -> 
         ConfigError: there is no such recipe, or one does not fit the skeleton.
     """
     found: list[Subject] = [
-        (knobs.replace({"recipe": recipe, "seed": knobs.seed + i}), None)
+        (knobs.replace({"recipe": recipe, "seed": knobs.seed + i, **_own_seed(knobs, i)}), None)
         for recipe in dict.fromkeys(recipes)
         for i in range(seeds)
     ]
     for chosen, _ in found[::seeds]:
         _network(chosen)
     return found
+
+
+def _own_seed(knobs: Experiment, i: int) -> dict[str, int]:
+    """Return the seed of the i-th network's initial weights where these have one of their own."""
+    return {} if knobs.seed_init == "auto" else {"seed.init": knobs.seed_init + i}
 
 
 def checkpoints(folders: Sequence[Path]) -> list[Subject]:
@@ -89,7 +94,9 @@ def measure(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
 
 
 def _network(knobs: Experiment) -> parameters.FlatNetwork:
-    return parameters.build_network(parameters.as_shared(knobs), torch_stream(knobs.seed, "init"))
+    return parameters.build_network(
+        parameters.as_shared(knobs), torch_stream(knobs.seeds["init"], "init")
+    )
 
 
 def _restore(network: parameters.FlatNetwork, folder: Path) -> int:

@@ -5,13 +5,15 @@ themselves, so nothing about it travels. Seconds here are simulated, never measu
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
-from fl.config import Experiment
+from fl.config import Client, Experiment, parse_schedule
 from fl.config.faults import within
 from fl.config.fleet import lognormal_speeds, memory_tiers
 from fl.reproducibility.seeds import Step, stream
@@ -19,6 +21,7 @@ from fl.reproducibility.seeds import Step, stream
 DROPPED_OUT = "fleet: dropped out"
 LATE = "fleet: missed the deadline"
 STRAGGLED = "fleet: did fewer epochs than asked, and fleet.partial is drop"
+Batch = TypeVar("Batch")
 LOST = (DROPPED_OUT, LATE, STRAGGLED)
 LOST_REPLY = "faults: its reply was lost"
 
@@ -28,19 +31,39 @@ class Work:
     """What a device does in one round."""
 
     batch_size: int
-    """Images a step, by the device's memory."""
+    """Images at a time, by the device's memory."""
     epochs: int
-    """Passes over its images."""
+    """Passes over its images, of which `client.steps` may end the last one early."""
     seconds: float | None
     """Simulated seconds of computing; None where `fleet.speeds` is none."""
     lost: str | None
     """Why nothing of it reaches the next network; None where it replies."""
     fault: str | None = None
     """What it does wrong, see `fault`; None where it does nothing wrong."""
+    limit: int = 0
+    """The step after which it stops, with `client.steps`; 0: it ends its last epoch."""
+    accumulate: int = 1
+    """Batches a step."""
+
+    @property
+    def images_a_step(self) -> int:
+        """Images of a step; the last step of an epoch may have fewer."""
+        return self.batch_size * self.accumulate
 
     def steps(self, images: int) -> int:
-        """Return the batches that so many images make, the last of each epoch maybe smaller."""
-        return self.epochs * -(-images // self.batch_size)
+        """Return the steps that so many images make, the last of each epoch maybe smaller."""
+        return self.limit or self.epochs * -(-images // self.images_a_step)
+
+    def cut(self, batches: Iterator[Batch], images: int) -> Iterator[Batch]:
+        """Return the batches of these steps, of all that follow one another."""
+        return islice(batches, self.steps(images))
+
+    def examples(self, images: int) -> int:
+        """Return how many images these steps see, each as often as it is seen."""
+        if not self.limit:
+            return self.epochs * images
+        whole, more = divmod(self.limit, -(-images // self.images_a_step))
+        return whole * images + more * self.images_a_step
 
 
 def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
@@ -54,6 +77,8 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
     * Partial work: with `fleet.partial=drop` a client is lost, too, that did fewer than E epochs,
       as under FedAvg in that paper; with `keep` its work counts, as under FedProx there.
     * Faults (ours): by `faults.*`, see `fault`; a `lost` reply is lost as one that drops out.
+    * Steps (ours): with `client.steps`, steps take the place of epochs in all of this. Each takes
+      as long as an epoch over the steps of one.
     * Dropout (ours): with probability `fleet.dropout` a client is lost whatever it did.
 
     Args:
@@ -62,11 +87,14 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
         number: the round, from 1.
         images: how many images the client trains on.
     """
-    fleet, asked = knobs.fleet, knobs.client.epochs
+    fleet, client_does = knobs.fleet, knobs.client
+    asked, size = client_does.steps or client_does.epochs, batch_size(knobs, client)
+    an_epoch = -(-images // (size * client_does.accumulate)) if client_does.steps else 1
     wrong = None if knobs.faults.kind == "none" else fault(knobs, client, number)
     meant, drops = _luck(knobs, client, number)
     pace = speed(knobs, client)
-    fits = math.floor(fleet.deadline * pace / images) if pace and fleet.deadline else meant
+    in_time = fleet.deadline * an_epoch if pace and fleet.deadline else 0
+    fits = math.floor(in_time * pace / images) if pace and in_time else meant
     done, dropping = min(meant, fits), fleet.partial == "drop"
     lost = None
     if drops:
@@ -77,8 +105,9 @@ def work(knobs: Experiment, client: int, number: int, images: int) -> Work:
         lost = LATE
     elif dropping and done < asked:
         lost = STRAGGLED
-    seconds = done * images / pace if pace else None
-    return Work(batch_size(knobs, client), done, seconds, lost, wrong)
+    seconds = done * images / an_epoch / pace if pace else None
+    limit = done if client_does.steps else 0
+    return Work(size, -(-done // an_epoch), seconds, lost, wrong, limit, client_does.accumulate)
 
 
 def fault(knobs: Experiment, client: int, number: int) -> str | None:
@@ -95,8 +124,8 @@ def fault(knobs: Experiment, client: int, number: int) -> str | None:
 
 
 def _luck(knobs: Experiment, client: int, number: int) -> tuple[int, bool]:
-    """Return how many epochs a client means to do in a round, and whether it drops out."""
-    fleet, asked = knobs.fleet, knobs.client.epochs
+    """Return how many epochs or steps a client means to do in a round, and whether it drops out."""
+    fleet, asked = knobs.fleet, knobs.client.steps or knobs.client.epochs
     if not (fleet.stragglers or fleet.dropout):
         return asked, False  # a stream takes a while to begin
     rng = stream(knobs.seed, "fleet", "round", number, "client", client)
@@ -149,6 +178,39 @@ def available(knobs: Experiment, number: int) -> list[int]:
         return list(clients)
     phases = stream(knobs.seed, "fleet", "phases").random(len(clients))
     return np.flatnonzero((number / fleet.day + phases) % 1 < fleet.availability).tolist()
+
+
+def rate(knobs: Experiment, number: int) -> float:
+    """Return the learning rate of a round, ``lr · s(t) · min(1, t/(W + 1))``.
+
+    The schedule s(t) is that of `client.lr-schedule`, and W is `client.warmup`.
+
+    Args:
+        knobs: the experiment, of T rounds.
+        number: t, of the round, from 1.
+    """
+    client = knobs.client
+    kind, pairs = parse_schedule(client.lr_schedule)
+    factor = math.prod((f for begin, f in pairs if number >= begin), start=1.0)
+    if kind == "exp":
+        factor = pairs[0][1] ** (number - 1)
+    elif kind == "cosine":
+        factor = (1 + math.cos(math.pi * (number - 1) / knobs.rounds)) / 2
+    return client.lr * factor * min(1.0, number / (client.warmup + 1))
+
+
+def in_round(knobs: Experiment, number: int, work: Work) -> Client:
+    """Return how a client trains in a round: `knobs.client` itself, where nothing changes.
+
+    The learning rate is that of the round. Where gradients are accumulated, batches are cut into
+    parts of what the client's memory holds.
+    """
+    changes: dict[str, float] = {}
+    if (found := rate(knobs, number)) != knobs.client.lr:
+        changes["lr"] = found
+    if work.accumulate > 1:
+        changes["batch_size"] = work.batch_size
+    return knobs.client.model_copy(update=changes) if changes else knobs.client
 
 
 @lru_cache(maxsize=8)

@@ -2,14 +2,31 @@
 
 The server half says how replies become one network; the client half says how a client's gradient
 is corrected. A new strategy is a file here, a subclass of `Strategy`, and a row in `STRATEGIES`.
+This file loads none of them: the knobs need their names only.
 """
 
-from strategies.fedavg import FedAvg
-from strategies.fedprox import FedProx
-from strategies.strategy import Strategy
+from __future__ import annotations
 
-STRATEGIES: dict[str, type[Strategy]] = {"fedavg": FedAvg, "fedprox": FedProx}
-"""Every strategy by the name that the knob `strategy.kind` takes. The parameters of its
-constructor are knobs of the same name, as `strategy.mu`."""
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["STRATEGIES", "FedAvg", "FedProx", "Strategy"]
+if TYPE_CHECKING:
+    from strategies.strategy import Strategy
+
+STRATEGIES: dict[str, str] = {
+    "fedavg": "strategies.fedavg:FedAvg",
+    "fedprox": "strategies.fedprox:FedProx",
+    "fedavgm": "strategies.optimizers.fedavgm:FedAvgM",
+    "fedadagrad": "strategies.optimizers.adaptive:FedAdagrad",
+    "fedadam": "strategies.optimizers.adaptive:FedAdam",
+    "fedyogi": "strategies.optimizers.adaptive:FedYogi",
+    "fedexp": "strategies.optimizers.fedexp:FedExP",
+}
+"""Every strategy by the name that the knob `strategy.kind` takes, and where its class is. The
+parameters of its constructor are its options, as `strategy.options.eta`."""
+
+
+def find(kind: str) -> type[Strategy]:
+    """Return the class of one of `STRATEGIES`."""
+    place, _, name = STRATEGIES[kind].partition(":")
+    return getattr(import_module(place), name)

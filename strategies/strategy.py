@@ -6,6 +6,7 @@ network are one vector here. BatchNorm's statistics are not in it: they are aver
 says.
 """
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -164,6 +165,13 @@ class Strategy:
     def finish(self, done: Done) -> Mapping[str, Tensor] | None:
         """Update a client's own vectors after its training, and return those of `sent`."""
 
+    @property
+    def is_mean(self) -> bool:
+        """Whether the server half is the mean of a round's replies, and nothing else."""
+        halves = ("choose", "weight", "receive", "aggregate")
+        more = self.shared or self.sent or self.holds
+        return not more and not any(overrides(self, name) for name in halves)
+
     def correction(self) -> Correction | None:
         """Return `correct`, or None where clients follow their own gradients."""
         return self.correct if overrides(self, "correct") else None
@@ -179,6 +187,30 @@ class Strategy:
     def seal(self) -> None:
         """Refuse changes from here on."""
         object.__setattr__(self, "_sealed", True)
+
+
+def above(least: float, **given: float) -> float:
+    """Return the one number that is given by name, if it is above another.
+
+    Raises:
+        ValueError: it is not, or is infinite.
+    """
+    ((name, value),) = given.items()
+    if not least < value < math.inf:
+        raise ValueError(f"{name}={value:g} should be a number above {least:g}")
+    return value
+
+
+def share(**given: float) -> float:
+    """Return the one number that is given by name, if it is from 0 to below 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    ((name, value),) = given.items()
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}={value:g} should be a number from 0 to below 1")
+    return value
 
 
 def overrides(strategy: Strategy, name: str) -> bool:

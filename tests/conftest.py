@@ -32,10 +32,17 @@ def pytest_runtest_setup(item):
     jaxtyping.config.update("jaxtyping_disable", off)
 
 
+@pytest.fixture(scope="session")
+def user_cache(tmp_path_factory):
+    """Name the cache of all processes that share the tests, so that operators are built once."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+
+
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch, tmp_path_factory):
+def _alone(monkeypatch, tmp_path_factory, user_cache):
     """Keep tests away from the user's folders, and torch to one thread."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(user_cache))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.getbasetemp() / "data"))
     torch.set_num_threads(1)
 

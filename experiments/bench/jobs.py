@@ -163,13 +163,13 @@ def mission(batch_size: int, size: Size, changes: Mapping[str, Value]) -> Experi
 def _built(knobs: Experiment) -> Experiment:
     """Return the knobs of a job, once its clients and its network can be made."""
     deal(knobs)
-    parameters.build_network(knobs, torch_stream(knobs.seed, "init"))
+    parameters.build_network(knobs, torch_stream(knobs.seeds["init"], "init"))
     return knobs
 
 
 def network(knobs: Experiment) -> nn.Module:
     """Return the job's network with its initial weights, the same for every contender."""
-    dataset, generator = load(knobs), torch_stream(knobs.seed, "init")
+    dataset, generator = load(knobs), torch_stream(knobs.seeds["init"], "init")
     return build(knobs.network, knobs.recipe, dataset.shape, len(dataset.classes), generator)
 
 

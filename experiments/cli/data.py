@@ -20,9 +20,13 @@ from fl.data.catalogue import find, place, read
 from fl.data.dataset import DataNotHere, said
 from fl.data.sets import ORIGINS, FetchProgress, fetch
 from fl.data.shares import named_classes
+from fl.reproducibility.files import at_home
 from fl.reproducibility.machine import size
 
-Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folders go.")]
+Folder = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Where the folders go.", callback=at_home),
+]
 
 app = typer.Typer(help="Data sets, and how they are dealt out.", no_args_is_help=True)
 

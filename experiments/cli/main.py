@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import click
 import typer
@@ -48,6 +48,8 @@ from fl.simulation import run as run_simulation
 from fl.simulation.python import default_folder
 from fl.simulation.run import clear_cache
 from fl.tasks import Metric, objective
+from strategies import STRATEGIES
+from strategies import find as find_strategy
 
 app = typer.Typer(
     help="Federated, normalizer-free: how networks without batch normalization train on unequal "
@@ -171,8 +173,8 @@ def knobs(
     component: Annotated[
         str | None,
         typer.Argument(
-            help="A component, FILE.py:NAME: list its own parameters. With strategy=FILE.py:NAME "
-            "as what it is used."
+            help="A component, FILE.py:NAME, or a strategy, such as fedadam: list its own "
+            "parameters. With strategy=FILE.py:NAME as what it is used."
         ),
     ] = None,
 ) -> None:
@@ -196,17 +198,24 @@ def _options(text: str) -> Table:
     part, _, name = text.rpartition("=")
     if part not in ("", *components.PARTS):
         raise ConfigError(f"{part}={name}: {did_you_mean(part, components.PARTS)}")
-    if not components.is_component(name):
-        raise ConfigError(f"{name} is no component: expected FILE.py:NAME or package.module:NAME")
-    found, sources = components.gather({part: name}, "")
-    thing = components.find(part or "component", found[part], sources)
-    part = part or components.part_of(thing)
+    part, thing = _named(part, name)
     table = Table("option", "default", "type", box=None)
     for option, field in components.parameters(components.PARTS[part], thing).model_fields.items():
         default = "required" if field.is_required() else str(field.default)
         kind = getattr(field.annotation, "__name__", str(field.annotation))
         table.add_row(f"{part}.options.{option}", default, kind)
     return table
+
+
+def _named(part: str, name: str) -> tuple[str, Any]:
+    """Return a component, or one of our strategies, and the part that it is for."""
+    if name in STRATEGIES and part in ("", "strategy"):
+        return "strategy", find_strategy(name)
+    if not components.is_component(name):
+        raise ConfigError(f"{name} is no component: expected FILE.py:NAME or package.module:NAME")
+    found, sources = components.gather({part: name}, "")
+    thing = components.find(part or "component", found[part], sources)
+    return part or components.part_of(thing), thing
 
 
 def report(

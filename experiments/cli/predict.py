@@ -11,7 +11,7 @@ import typer
 from torch import nn
 
 from experiments.cli.terminal import Json, say
-from experiments.predict import ANSWERS, BATCH, Prediction, listed
+from experiments.predict import ANSWERS, Prediction, at_a_time, listed
 from experiments.predict import predict as predictions
 from fl.config.parsing import ConfigError
 from fl.nn import BatchNorm
@@ -45,7 +45,8 @@ def predict(
     if model.knobs.state.bn in ("drop", "local") and _has_batchnorm(model):
         _tell(
             f"state.bn={model.knobs.state.bn}: the network has no running statistics, so what it "
-            f"says of an example depends on the others; all are taken {BATCH} at a time"
+            f"says of an example depends on the others; all are taken "
+            f"{at_a_time(model)} at a time"
         )
     found, refused = [], []
 

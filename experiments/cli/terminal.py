@@ -18,6 +18,7 @@ from fl.config.parsing import ConfigError, Value, parse_settings, read_toml
 from fl.config.renamed import modernize
 from fl.data.catalogue import data_beside
 from fl.reproducibility.errors import writable
+from fl.reproducibility.files import at_home
 from fl.server.journal import EXPERIMENT, Journal
 from fl.simulation.worker_pool import WorkerPool
 from fl.tasks import Metric
@@ -26,8 +27,19 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A knob; may be given many times."),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of knobs.")]
-Out = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
+
+
+def _at_home(path: Path | None) -> Path | None:
+    """Read a ``~`` in --out=~/x, which a shell leaves there."""
+    return path and at_home(path)
+
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file of knobs.", callback=_at_home)
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The folder to write to.", callback=_at_home)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Plain lines instead of bars.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Track = Annotated[

@@ -69,6 +69,8 @@ def init(folder: Path, knobs: Experiment, server: Server) -> None:
     """
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} exists; choose another folder, or remove it")
+    if given := knobs.run.start_from:
+        knobs = knobs.replace({"run.start-from": catalogue.absolute(given)})
     if knobs.data.name != DEVICES:
         knobs = knobs.replace({"data.name": catalogue.absolute(knobs.data.name)})
         prepare(knobs)
@@ -152,9 +154,9 @@ def _said_of_data(knobs: Experiment) -> dict[str, str]:
 
 
 def _without_run(knobs: Experiment) -> dict:
-    """Return all knobs but those that `run.sh` sets, or would have to."""
-    own = ("run.", "devices.keys")
-    return {key: value for key, value in knobs.to_flat().items() if not key.startswith(own)}
+    """Return all knobs but those that `run.sh` sets."""
+    own = ("run.dir", "run.resume", "devices.keys")
+    return {key: value for key, value in knobs.to_flat().items() if key not in own}
 
 
 def _fill(folder: Path, name: str, fields: dict[str, str]) -> None:

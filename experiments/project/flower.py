@@ -51,10 +51,15 @@ def pyproject(app: App, knobs: Mapping[str, Value]) -> str:
 
 
 def _tables(knobs: Mapping[str, Value], root: str = "tool.flwr.app.config") -> Iterable[str]:
-    """Yield the lines of nested tables: first what has no part, then each part's."""
+    """Yield the lines of nested tables: first what has no part, then each part's.
+
+    A key in quotes has none: what is in front of its dot is a knob itself, as in `"seed.deal"`.
+    """
     tables: dict[str, list[str]] = {"": []}
     for key, value in knobs.items():
         part, _, name = key.rpartition(".")
+        if part in knobs:
+            part, name = "", f'"{key}"'
         tables.setdefault(part, []).append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
     for part, lines in tables.items():
         yield f"[{root}.{part}]" if part else f"[{root}]"

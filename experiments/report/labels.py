@@ -3,16 +3,20 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from fl.config.parsing import Value
+from fl.config.run import Governed
 from fl.data import CATALOGUE
 from fl.nn import relevant
 from fl.nn.recipes import RECIPES
+from strategies import STRATEGIES
 
 Knobs = Mapping[str, Value]
 
 _GROUPED = (
     "seed",
+    *(f"seed.{what}" for what in get_args(Governed)),
     "recipe",
     "partition.kind",
     "partition.alpha",
@@ -58,7 +62,6 @@ _PARTITIONS = {
     "natural": ("Natural α = {:g}", ("alpha",)),
 }
 """Each kind in words, and the knobs that these name."""
-_STRATEGIES = {"fedavg": "FedAvg", "fedprox": "FedProx"}
 _PLAIN: dict[tuple[str, Value], str] = {
     ("client.weight-decay", 0.0): "no weight decay",
     ("faults.kind", "none"): "no faults",
@@ -69,7 +72,7 @@ _PLAIN: dict[tuple[str, Value], str] = {
     ("state.fixed-from", 0): "never fixed",
     ("strategy.max-norm", 0.0): "any norm",
 }
-_WITHOUT_SAYING = (_STRATEGIES["fedavg"], *_PLAIN.values())
+_WITHOUT_SAYING = ("FedAvg", *_PLAIN.values())
 """What a group's name leaves out if it has anything else to say."""
 
 
@@ -106,6 +109,12 @@ def settings(knobs: Knobs) -> dict[str, Setting]:
     found = [_recipe(knobs), _partition(knobs), _strategy(knobs)]
     found += [_plain(key, v) for key, v in relevant(knobs).items() if key not in _GROUPED]
     return {setting.aspect: setting for setting in found}
+
+
+def seeds(knobs: Knobs) -> list[int]:
+    """Return the seeds of deal, initial weights, sampling and order: the one seed, or their own."""
+    own = (knobs.get(f"seed.{what}", "auto") for what in get_args(Governed))
+    return [int(knobs["seed"] if seed == "auto" else seed) for seed in own]
 
 
 def data_set(name: object) -> str:
@@ -193,12 +202,12 @@ def _whole_domains(knobs: Knobs) -> bool:
 
 def _strategy(knobs: Knobs) -> Setting:
     kind, mu = str(knobs.get("strategy.kind", "")), knobs.get("strategy.mu", 0.0)
-    name = _STRATEGIES.get(kind, kind)
+    name = STRATEGIES.get(kind, kind).rpartition(":")[2]  # without its file or package
     if kind == "fedavg":
         return Setting("strategy", (-math.inf, ""), name)
-    if kind not in _STRATEGIES:  # a component: its name, without its file or package
-        return Setting("strategy", (math.inf, kind), kind.rpartition(":")[2])
-    return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
+    if kind == "fedprox":
+        return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
+    return Setting("strategy", (math.inf, kind), name)
 
 
 def _plain(key: str, value: Value) -> Setting:

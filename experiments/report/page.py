@@ -23,6 +23,7 @@ from experiments.report.sections import (
     signals,
     skew,
 )
+from experiments.studies import ledger
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.reproducibility.errors import in_words
@@ -81,7 +82,8 @@ def data_read(folder: Path, tables: Path | None = None) -> list[str]:
     Raises:
         ConfigError: the `experiment.json` of a run can't be read.
     """
-    return circumstances.data_read(run.header for run in read(folder, tables).runs)
+    runs, _ = ledger.gather(folder, tables)
+    return circumstances.data_read(run.header for run in runs)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """What came out: the runs below a folder, grouped into cells, with their statistics over seeds."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from experiments.report import labels
 from experiments.report.labels import Group, group
 from experiments.report.measure import Measure, Spread
 from experiments.statistics.endpoints import late_mean
@@ -42,6 +43,11 @@ class Run:
     def seed(self) -> int:
         """Its seed."""
         return int(self.knobs["seed"])
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """What pairs it with runs of other cells: its seed, and the seeds of what has its own."""
+        return self.seed, *labels.seeds(self.knobs)
 
     @property
     def chance(self) -> float | None:
@@ -110,14 +116,9 @@ class Cell:
 
     def gain_over(self, other: "Cell") -> Spread | None:
         """Return by how much these runs exceed the others, seed by seed; None without a pair."""
-        there = {run.seed: run.late for run in other.runs}
-        gains = tuple(run.late - there[run.seed] for run in self.runs if run.seed in there)
+        there = {run.block: run.late for run in other.runs}
+        gains = tuple(run.late - there[run.block] for run in self.runs if run.block in there)
         return Spread(gains) if gains else None
-
-    def only(self, seeds: Collection[int]) -> "Cell":
-        """Return the cell with no other seeds than these."""
-        runs = tuple(run for run in self.runs if run.seed in seeds)
-        return Cell(self.series, self.condition, runs)
 
     def _spread(self, figure: str) -> Spread:
         return Spread(tuple(run.result[figure] for run in self.runs if run.result))
@@ -197,10 +198,11 @@ class Results:
         Other seeds were dealt other images, so a mean over them does not compare.
         """
         cells = self.column(condition)
-        seeds = [{run.seed for run in cell.runs} for cell in cells]
-        if not seeds or not (shared := set.intersection(*seeds)):
+        blocks = [{run.block for run in cell.runs} for cell in cells]
+        if not blocks or not (shared := set.intersection(*blocks)):
             return []
-        return self._best_first([cell.only(shared) for cell in cells])
+        alike = ((cell, tuple(run for run in cell.runs if run.block in shared)) for cell in cells)
+        return self._best_first([replace(cell, runs=runs) for cell, runs in alike])
 
     def ladders(self) -> list[list[Group]]:
         """Return conditions, three or more, that differ in the skew of one kind of partition alone.
@@ -244,9 +246,7 @@ def read(folder: Path, tables: Path | None = None) -> Results:
     """
     found, said = ledger.gather(folder, tables)
     if not found:
-        raise ConfigError(
-            f"{folder} holds no run (no {EXPERIMENT} in it or below); nothing to report"
-        )
+        raise ConfigError(f"{folder} holds no run to report (no {EXPERIMENT} in it or below)")
     headers = [one.header for one in found]
     if len(names := {Measure.of(header).title for header in headers}) > 1:
         raise ConfigError(
@@ -254,11 +254,11 @@ def read(folder: Path, tables: Path | None = None) -> Results:
             "on each alone"
         )
     groups = group([header["knobs"] for header in headers])
-    runs = [_run(one, *labels) for one, labels in zip(found, groups, strict=True)]
-    runs.sort(key=lambda run: (run.condition, run.series, run.seed, not run.result, run.name))
-    kept: dict[tuple[Group, Group, int], Run] = {}
+    runs = [_run(one, *pair) for one, pair in zip(found, groups, strict=True)]
+    runs.sort(key=lambda run: (run.condition, run.series, run.block, not run.result, run.name))
+    kept: dict[tuple[Group, Group, tuple[int, ...]], Run] = {}
     for run in runs:
-        kept.setdefault((run.series, run.condition, run.seed), run)
+        kept.setdefault((run.series, run.condition, run.block), run)
     chosen = tuple(kept.values())
     repeats = tuple(run for run in runs if run not in chosen)
     return Results(**_study(folder, chosen, said), runs=chosen, repeats=repeats)

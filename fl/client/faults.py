@@ -22,6 +22,8 @@ from fl.nn import moments
 from fl.training.loop import Outcome
 from fl.training.parameters import FlatNetwork
 
+_OF_THE_NETWORK = ("nan", "inf", "shape", "missing", "sign", "huge", "statistics")
+"""Faults of the network that a client sends; all others are faults of what it does."""
 _BLINK = 1.0
 """Seconds between two moments in which a client that hangs can be interrupted."""
 
@@ -70,9 +72,9 @@ class FaultyTask:
         reply = self.task.end(network, begun, outcome)
         if self.kind == "late":
             time.sleep(self.task.knobs.faults.seconds)
-        wrong = self._wrong(network, records.unpack_arrays(records.network_in(reply.content)))
-        if wrong is not None:
-            reply.content[records.ARRAYS] = records.pack_arrays(wrong)
+        if self.kind in _OF_THE_NETWORK:
+            sent = records.unpack_arrays(records.network_in(reply.content))
+            reply.content[records.ARRAYS] = records.pack_arrays(self._wrong(network, sent))
         return reply
 
     def fail(self, error: Exception) -> Message:
@@ -90,10 +92,8 @@ class FaultyTask:
             own=tell(labels, classes) if tell else None,
         )
 
-    def _wrong(
-        self, network: FlatNetwork, sent: Mapping[str, np.ndarray]
-    ) -> dict[str, np.ndarray] | None:
-        """Return what a faulty client sends in place of its network; None where that is honest."""
+    def _wrong(self, network: FlatNetwork, sent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what a faulty client sends in place of its network."""
         f, start = self.task.knobs.faults.strength(), self.task.request.network
         first = network.segments[0].name
         match self.kind:
@@ -107,9 +107,8 @@ class FaultyTask:
                 f = -f if self.kind == "sign" else f
                 names = [part.name for part in network.segments if part.name in sent]
                 return {**sent, **{name: _moved(sent[name], start[name], f) for name in names}}
-            case "statistics":
+            case _:  # statistics
                 return {**sent, **_shifted(sent, moments(network.module), f)}
-        return None
 
 
 def die_by_schedule(chunk: Sequence[tuple[Message, Context]]) -> None:

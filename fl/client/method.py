@@ -13,6 +13,7 @@ from fl.data import Batch
 from fl.messages import client_state, records
 from fl.messages.strategy import strategy_of
 from fl.training.parameters import FlatNetwork
+from fl.training.step import MOMENTUM
 from strategies.fedprox import MU, proximal
 from strategies.strategy import Correction, Done, Strategy, overrides
 
@@ -45,6 +46,13 @@ class Method:
     """Whether clients have vectors, or something to do after their training."""
     asked_in_request: bool = False
     """Whether what clients do is said by each request."""
+    carried: tuple[str, ...] = ()
+    """Vectors that each client keeps whatever the strategy: its optimizer's."""
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """All vectors that each client keeps for itself."""
+        return (*(self.strategy.kept if self.strategy else ()), *self.carried)
 
     @staticmethod
     def asked(config: ConfigRecord) -> Correction | None:
@@ -66,16 +74,16 @@ class Method:
         Raises:
             ValueError: the request or the client's state lacks one, or it has another shape.
         """
-        assert self.strategy is not None
+        shared = self.strategy.shared if self.strategy else ()
         own = client_state.remembered(state, client_state.VECTORS)
         found = {name: torch.tensor(array) for name, array in request.vectors.items()}
-        found |= {name: own.get(name, network.weights) for name in self.strategy.kept}
-        if found.keys() != {*self.strategy.shared, *self.strategy.kept}:
+        found |= {name: own.get(name, network.weights) for name in self.kept}
+        if found.keys() != {*shared, *self.kept}:
             raise ValueError(f"the request's vectors are {sorted(request.vectors)}")
         for name, tensor in found.items():
             if tensor.shape != network.weights.shape:
                 raise ValueError(f"{name} has {tuple(tensor.shape)} numbers, not one a weight")
-            first = name in self.strategy.kept and name not in own
+            first = name in self.kept and name not in own
             begun.vectors[name] = torch.zeros_like(tensor) if first else tensor.to(network.weights)
         begun.start = network.weights.clone()
 
@@ -86,12 +94,11 @@ class Method:
         Raises:
             ValueError: what it returned or left is not as it said.
         """
-        strategy = self.strategy
-        assert strategy is not None
-        sent = dict(strategy.finish(done) or {})
-        if sent.keys() != set(strategy.sent):
-            raise ValueError(f"finish returned {sorted(sent)}, expected {sorted(strategy.sent)}")
-        kept = {name: done.vectors[name] for name in strategy.kept}
+        sent = dict((self.strategy.finish(done) if self.strategy else None) or {})
+        wanted = self.strategy.sent if self.strategy else ()
+        if sent.keys() != set(wanted):
+            raise ValueError(f"finish returned {sorted(sent)}, expected {sorted(wanted)}")
+        kept = {name: done.vectors[name] for name in self.kept}
         for name, vector in (*sent.items(), *kept.items()):
             if not isinstance(vector, Tensor) or vector.shape != done.weights.shape:
                 raise ValueError(f"finish made no vector of {name}: expected a number a weight")
@@ -106,8 +113,8 @@ def _on_cpu(vectors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tens
 @lru_cache(maxsize=4)
 def method_of(knobs: Experiment) -> Method:
     """Return what an experiment's strategy asks of clients, the same object for equal ones."""
-    strategy = strategy_of(knobs)
+    strategy, carried = strategy_of(knobs), (MOMENTUM,) if knobs.client.carry_momentum else ()
     if strategy is None:
-        return Method(None, asked_in_request=True)
-    busy = bool(strategy.shared or strategy.kept or overrides(strategy, "finish"))
-    return Method(strategy, strategy.correction(), busy)
+        return Method(None, busy=bool(carried), asked_in_request=True, carried=carried)
+    busy = bool(strategy.shared or strategy.kept or carried or overrides(strategy, "finish"))
+    return Method(strategy, strategy.correction(), busy, carried=carried)

@@ -22,7 +22,7 @@ from fl.client.method import Begun, method_of
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Batch, Form, Share, batches, share
-from fl.fleet import work
+from fl.fleet import in_round, work
 from fl.messages import client_state, node_info, records, run_config
 from fl.nn import fixed_in, fixed_statistics, resolve_auto, statistics
 from fl.nn.probes import Signals
@@ -100,8 +100,7 @@ class Task:
     """
 
     def __init__(self, message: Message, context: Context) -> None:
-        self.message, self.context = message, context
-        self.knobs = _knobs(context)
+        self.message, self.context, self.knobs = message, context, _knobs(context)
         self.partition = int(context.node_config["partition-id"])  # pyrefly: ignore
         self.mine = share(context.node_config, self.knobs)
         if not len(self.mine.train):
@@ -113,8 +112,9 @@ class Task:
         correct = self.method.correct
         if self.method.asked_in_request:
             correct = self.method.asked(self.request.config)
-        knobs, fixed = self.knobs, fixed_in(self.knobs.state, self.request.round)
-        self.how = Training(knobs.client, correct, fixed, objective(knobs), knobs.privacy)
+        knobs, number = self.knobs, self.request.round
+        client, fixed = in_round(knobs, number, self.work), fixed_in(knobs.state, number)
+        self.how = Training(client, correct, fixed, objective(knobs), knobs.privacy)
 
     @property
     def kind(self) -> tuple:
@@ -123,7 +123,7 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """How many batches there will be."""
+        """How many steps there will be."""
         return self.work.steps(len(self.mine.train))
 
     def begin(self, network: FlatNetwork) -> Begun:
@@ -133,11 +133,11 @@ class Task:
             recalibrate(network, _in_large(knobs, self.mine, self.path))
         before = self.score(network)
         if network.drops:
-            network.seed(torch_stream(knobs.seed, *self.path, "noise"))
+            network.seed(torch_stream(knobs.seeds["order"], *self.path, "noise"))
         data, tell = self.mine.dataset, self.how.objective.own
         own = tell(data.train.labels[self.mine.train], len(data.classes)) if tell else None
-        coming = _batches(knobs, self.mine, self.work.batch_size, self.work.epochs, self.path)
-        begun = Begun(coming, before, own)
+        coming = _batches(knobs, self.mine, self.work.images_a_step, self.work.epochs, self.path)
+        begun = Begun(self.work.cut(coming, len(self.mine.train)), before, own)
         if knobs.privacy.per_example_noise:
             begun.noise = noise_stream(knobs, self.path)
         if self.method.busy:
@@ -158,7 +158,7 @@ class Task:
         shared = self._clipped({name: state.pop(name) for name in self.request.network}, network)
         held, vectors = len(self.mine.train), None
         if begun.start is not None:
-            facts = self.request.round, self.knobs.client.lr, held, outcome.steps, outcome.loss
+            facts = self.request.round, self.how.client.lr, held, outcome.steps, outcome.loss
             done = Done(begun.start, network.weights.clone(), begun.vectors, *facts)
             vectors = self.method.end(done, self.context.state)
         if state:
@@ -250,7 +250,7 @@ def _batches(
     knobs: Experiment, mine: Share, size: int, epochs: int, path: Sequence[Step]
 ) -> Iterator[Batch]:
     """Return batches of a client's training images, as the stream at a path has them."""
-    return batches(mine, size, epochs, stream(knobs.seed, *path), knobs.data.augment)
+    return batches(mine, size, epochs, stream(knobs.seeds["order"], *path), knobs.data.augment)
 
 
 def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
@@ -296,5 +296,5 @@ def _network(knobs: Experiment, form: Form) -> tuple[FlatNetwork, dict[str, Tens
     Every request overwrites all of it.
     """
     prepare_process()
-    network = build_network(knobs, torch_stream(knobs.seed, "init"), form)
+    network = build_network(knobs, torch_stream(knobs.seeds["init"], "init"), form)
     return network, network.state()

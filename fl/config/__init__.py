@@ -20,7 +20,8 @@ from fl.config.parts import Sampling as Sampling
 from fl.config.parts import Signals as Signals
 from fl.config.parts import State as State
 from fl.config.parts import Strategy as Strategy
-from fl.config.parts import parse_clip as parse_clip
+from fl.config.parts.client import parse_clip as parse_clip
+from fl.config.parts.client import parse_schedule as parse_schedule
 from fl.config.privacy import Privacy as Privacy
 from fl.config.round import Round as Round
 from fl.config.run import Run as Run

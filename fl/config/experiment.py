@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from fl.config import components
 from fl.config.devices import Devices
@@ -36,18 +37,17 @@ from fl.config.parts import (
     Strategy,
     Vectorized,
 )
+from fl.config.parts.client import ADDED, idle_client
 from fl.config.privacy import Privacy, idle_privacy
 from fl.config.renamed import first_spelling, modernize
 from fl.config.round import Round
-from fl.config.run import Run
+from fl.config.run import Governed, Run, Seeds
 from fl.config.task import Task
 
 
-class Experiment(Knobs):
+class Experiment(Seeds):
     """All that determines a result on one kind of machine, byte for byte."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
-    """The one seed. All randomness is a function of the seed and of a path."""
     rounds: Positive = 10
     """Communication rounds."""
     recipe: str = RECIPE
@@ -110,7 +110,8 @@ class Experiment(Knobs):
     @model_validator(mode="after")
     def _options_fit(self) -> "Experiment":
         for part, key in components.PARTS.items():
-            components.check_options(key, self.component(key), getattr(self, part).given)
+            asked = getattr(self, part)
+            components.check_options(key, self.component(key) or asked.ours, asked.given)
         return self
 
     @model_validator(mode="after")
@@ -122,6 +123,7 @@ class Experiment(Knobs):
                 raise ValueError(f"{key}={n} is more than partition.clients={clients}; lower it")
         self.faults.check(clients, self.task.kind, self.round.deadline)
         self.round.check(sampled)
+        self.client.check(self.privacy.per_example_clip)
         return self
 
     @model_validator(mode="after")
@@ -163,13 +165,13 @@ class Experiment(Knobs):
         Raises:
             ConfigError: an unknown key, a wrong type or an impossible combination.
         """
-        plain, known = modernize(components.with_names(flat)), Experiment().to_flat()
+        plain, known = modernize(components.with_names(flat)), _defaults()
         plain = components.with_options(plain)
         for key in plain:
             if key not in known:
                 raise ConfigError(f"unknown knob {key:.200}; {did_you_mean(key, known)}")
         try:
-            return cls.model_validate(unflatten(plain))
+            return cls.model_validate(unflatten(plain, known))
         except ValidationError as error:
             raise ConfigError(one_line(error, known)) from None
 
@@ -226,18 +228,21 @@ class Experiment(Knobs):
 ADDED_LATER: dict[str, Value] = {
     **dict.fromkeys(["components", *(f"{part}.options" for part in components.PARTS)], ""),
     **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in (Task, Round, Faults)}),
-    "run.start-sha256": "",
-    "run.patience": 0,
-    "data.layout": "auto",
+    **dict.fromkeys([f"seed.{what}" for what in get_args(Governed)], "auto"),
+    **ADDED,
     **{f"privacy.{name}": 0.0 for name in ("per-example-clip", "per-example-noise", "delta")},
-}
+} | {"run.start-sha256": "", "run.patience": 0, "data.layout": "auto"}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
-LENGTH = ("rounds", "run.patience")
-"""Knobs that say how long a run is, and no more: a run with others goes on with the same bytes."""
 _BYSTANDERS = ("signals.", "devices.", "run.", "privacy.delta")
 _BYSTANDERS += ("round.deadline", "round.on-failure")
 """What changes no result: parts, but for two of `run`'s knobs, and knobs."""
 _NO_BYSTANDERS = ("run.start-sha256", "run.patience")
+_defaults = cache(lambda: Experiment().to_flat())
+
+
+def lengths(knobs: Experiment) -> tuple[str, ...]:
+    """Return the knobs that say how long a run is, and no more: with others it goes on alike."""
+    return ("run.patience",) if knobs.client.plans_ahead else ("rounds", "run.patience")
 
 
 def bystander(key: str) -> bool:
@@ -284,11 +289,8 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         idle |= {f"partition.{name}" for name in particular.difference(minded)}
     net = str(knobs.get("network.kind"))
     ignored = _UNMINDED.get("yours" if components.is_component(net) else net, ())
-    idle |= {f"network.{name}" for name in ignored}
-    if knobs.get("strategy.kind") == "fedavg":
-        idle.add("strategy.mu")
-    if knobs.get("client.optimizer") == "adam":
-        idle.add("client.momentum")
+    idle |= {f"network.{name}" for name in ignored} | idle_client(knobs)
+    idle |= set() if knobs.get("strategy.kind") == "fedprox" else {"strategy.mu"}
     if knobs.get("fleet.memory") not in (None, "none"):
         idle.add("client.batch-size")
     if knobs.get("fleet.availability") == 1:

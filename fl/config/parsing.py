@@ -3,7 +3,7 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,8 +60,10 @@ def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
     return flat
 
 
-def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
+def unflatten(flat: Mapping[str, Value], known: Collection[str] = ()) -> dict[str, object]:
     """Turn flat keys of at most one dot into nested tables.
+
+    A key stays as it is where what is in front of its dot is a knob itself, as in `seed.deal`.
 
     Raises:
         ConfigError: a text that no file can hold.
@@ -70,7 +72,7 @@ def unflatten(flat: Mapping[str, Value]) -> dict[str, object]:
     for key, value in flat.items():
         _check_value(key, value)
         table, _, name = key.rpartition(".")
-        if table:
+        if table and table not in known:
             tables.setdefault(table, {})[name] = value  # pyrefly: ignore
         else:
             tables[key] = value
@@ -83,16 +85,17 @@ def _check_value(key: str, value: object) -> None:
     Raises:
         ConfigError: it is such a value.
     """
-    key = cut(key)
     if isinstance(value, str):
         if "\0" in value:
-            raise ConfigError(f"{key}={cut(repr(value))} has a NUL character; leave it out")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ConfigError(f"{key}={cut(repr(value))} is no UTF-8; write it in UTF-8") from None
+            raise ConfigError(f"{cut(key)}={cut(repr(value))} has a NUL character; leave it out")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                shown = f"{cut(key)}={cut(repr(value))}"
+                raise ConfigError(f"{shown} is no UTF-8; write it in UTF-8") from None
     elif isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        raise ConfigError(f"{key} is {cut(value)}; no knob takes such a number")
+        raise ConfigError(f"{cut(key)} is {cut(value)}; no knob takes such a number")
 
 
 def one_line(error: ValidationError, defaults: Mapping[str, Value]) -> str:
@@ -160,9 +163,13 @@ def _toml(text: str) -> dict[str, object]:
 
 
 def to_toml(flat: Mapping[str, Value]) -> str:
-    """Write flat keys as TOML lines that `read_toml` and `flwr run --run-config` read back."""
+    """Write flat keys as TOML lines that `read_toml` and `flwr run --run-config` read back.
+
+    A key is in quotes where what is in front of its dot is a key itself, which TOML refuses.
+    """
+    quoted = {key: f'"{key}"' if key.rpartition(".")[0] in flat else key for key in flat}
     return "".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items()
+        f"{quoted[key]} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in flat.items()
     )
 
 
@@ -187,5 +194,5 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Value]:
             value = text
         except _Unreadable as error:
             raise ConfigError(f"--set {cut(setting)}: {error}") from None
-        flat |= flatten({key.strip(): value})
+        flat |= flatten({key.strip().strip('"'): value})
     return flat

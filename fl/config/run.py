@@ -1,16 +1,45 @@
-"""Where a run begins, when it ends, and where it is written."""
+"""What a run begins with, when it ends, and where it is written."""
 
 import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from fl.config.components import is_component
 from fl.config.parsing import ConfigError, Knobs
+from fl.reproducibility.files import at_home
 from fl.reproducibility.machine import check_file
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+OwnSeed = Seed | Literal["auto"]
+Governed = Literal["deal", "init", "sampling", "order"]
+"""What can have a seed of its own."""
+
+
+class Seeds(Knobs):
+    """What all randomness begins with: one seed, or others for what is to vary by itself."""
+
+    seed: Seed = 1
+    """The one seed. All randomness is a function of the seed and of a path."""
+    seed_deal: OwnSeed = Field("auto", alias="seed.deal")
+    """Seed of who holds which images: of the deal, of `data.validation` and of
+    `partition.held-out`. `auto`, here and below: `seed`."""
+    seed_init: OwnSeed = Field("auto", alias="seed.init")
+    """Seed of the initial weights."""
+    seed_sampling: OwnSeed = Field("auto", alias="seed.sampling")
+    """Seed of which clients take part in which round."""
+    seed_order: OwnSeed = Field("auto", alias="seed.order")
+    """Seed of what training draws: the order of images, augmentation, dropout, and the noise of
+    `privacy.per-example-noise`. The fleet, faults and all else is always drawn by `seed`."""
+
+    @cached_property
+    def seeds(self) -> dict[Governed, int]:
+        """The seed that governs each part of the randomness."""
+        own = {what: getattr(self, f"seed_{what}") for what in get_args(Governed)}
+        return {what: self.seed if seed == "auto" else seed for what, seed in own.items()}
 
 
 class Run(Knobs):
@@ -68,8 +97,9 @@ class Run(Knobs):
 
 def weights_file(text: str) -> Path:
     """Return the file that `run.start-from` means: of a run's folder, its last network."""
-    path = Path(text)
-    return path if path.suffix == ".safetensors" else path / "model.safetensors"
+    path = at_home(text)
+    single = path.suffix == ".safetensors" or path.is_file()
+    return path if single else path / "model.safetensors"
 
 
 def sha256_of(path: Path) -> str:

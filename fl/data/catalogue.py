@@ -7,6 +7,7 @@ made is in `fl.data.sets`; nothing here needs it.
 
 import io
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ import platformdirs
 import torch
 
 from fl.config import DEVICES
-from fl.config.parsing import ConfigError, Value, did_you_mean
+from fl.config.parsing import ConfigError, Value, cut, did_you_mean
 from fl.data import fashion_mnist_small
 from fl.data.dataset import DataNotHere, Dataset, Split
 from fl.data.names import CIFAR10, CIFAR100, DIGITS, EMOJI, LOBES, SHOULDER
-from fl.reproducibility.files import write_whole
+from fl.reproducibility.files import at_home, is_there, write_whole
+
+_REPO = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?"
+"""A repository's name on the Hugging Face hub."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def state(name: str) -> str:
     if name in CATALOGUE or kind == "medmnist":
         path = place(name) if name in CATALOGUE else _medmnist_file(rest)
     else:
-        path = Path(name).expanduser()
+        path = at_home(name)
     return changes.state(path)
 
 
@@ -229,14 +233,19 @@ def load(name: str, layout: str = "auto") -> Dataset:
         from fl.data.own import kept
 
         return kept(rest)
-    if kind == "hf" and rest:
+    if kind == "hf":
+        if not re.fullmatch(_REPO, rest):
+            raise ConfigError(f"data.name={cut(name)}: expected hf:NAME or hf:OWNER/NAME")
         from fl.data.formats import hub  # readers that a known data set does not need
 
         return hub(rest)
-    path = _medmnist(rest) if kind == "medmnist" and rest else Path(name).expanduser()
-    if not path.exists():
+    path = _medmnist(rest) if kind == "medmnist" and rest else at_home(name)
+    if not name.strip():
+        raise ConfigError("data.name is empty; expected the name of a data set, or a path")
+    if not is_there(path):
         if _is_path(name):
-            raise ConfigError(f"data.name={name}: {path} does not exist")
+            hint = "; variables such as $HOME are not read here" * ("$" in name)
+            raise ConfigError(f"data.name={cut(name)}: {cut(path)} does not exist{hint}")
         return read(find(name))  # which says what is near
     from fl.data.formats import read as read_files
 
@@ -244,23 +253,25 @@ def load(name: str, layout: str = "auto") -> Dataset:
 
 
 def data_beside(flat: Mapping[str, Value], folder: Path) -> dict[str, Value]:
-    """Return the flat knobs of a file in a folder, the path of data beside it written whole.
+    """Return the flat knobs of a file in a folder, paths of data and weights beside it made whole.
 
     A path from where the command was typed goes first, as it always has.
     """
-    path = str(flat.get("data.name", ""))
-    beside = folder / Path(path).expanduser()
-    plain = path not in CATALOGUE and ":" not in path and bool(path)
-    if plain and not Path(path).expanduser().exists() and beside.exists():
-        return {**flat, "data.name": str(beside.resolve())}
-    return dict(flat)
+    found = dict(flat)
+    for key in ("data.name", "run.start-from"):
+        name = str(flat.get(key, ""))
+        if not name or name in CATALOGUE or ":" in name or os.path.exists(at_home(name)):
+            continue
+        if os.path.exists(beside := folder / at_home(name)):
+            found[key] = str(beside.resolve())
+    return found
 
 
 def absolute(name: str) -> str:
     """Return a data set's name; the path of a file or folder that is there is written whole."""
-    path = Path(name).expanduser()
-    plain = name not in CATALOGUE and ":" not in name and path.exists()
-    return str(path.resolve()) if plain else name
+    if name in CATALOGUE or ":" in name or not os.path.exists(path := at_home(name)):
+        return name
+    return str(path.resolve())
 
 
 def _is_path(name: str) -> bool:

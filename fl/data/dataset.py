@@ -95,7 +95,14 @@ class Dataset:
         for key in ("name", "licence", "source"):
             object.__setattr__(self, key, as_told(getattr(self, key)))
         for key in ("classes", "domains"):
-            object.__setattr__(self, key, tuple(map(as_told, getattr(self, key))))
+            told = tuple(map(as_told, getattr(self, key)))
+            if len(set(told)) < len(told):
+                twice = next(name for place, name in enumerate(told) if name in told[:place])
+                raise ConfigError(
+                    f"{self.name}: two of its {key} are called {twice!r}, where what can't be seen "
+                    "is written out and blanks at the ends do not count; rename one"
+                )
+            object.__setattr__(self, key, told)
 
     @classmethod
     def nothing(cls, name: str, form: Form) -> "Dataset":

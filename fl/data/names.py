@@ -1,5 +1,7 @@
 """The names of classes, in the order of their labels."""
 
+MOST_CLASSES = 100_000
+"""How many classes may be asked for: each has weights, and a line in tables."""
 DIGITS = tuple("0123456789")
 CIFAR10 = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

@@ -142,7 +142,8 @@ def _asked_of(knobs: Experiment, state: str) -> _Asked:
     """Return what an experiment's deal depends on, its data's files being in a state."""
     source, rule = (Source.of(knobs, key) for key in ("data.name", "partition.kind"))
     task = objective(knobs).task
-    return _Asked(source, knobs.data.validation, knobs.partition, rule, knobs.seed, task)
+    kept, seed = knobs.data.validation, knobs.seeds["deal"]
+    return _Asked(source, kept, knobs.partition, rule, seed, task)
 
 
 def _kept_and_dealt(asked: _Asked) -> tuple[np.ndarray, np.ndarray]:
@@ -295,4 +296,4 @@ def _law(number: int, knobs: Experiment, by_name: bool = False) -> dict[str, Val
         data["data.name"] = knobs.data.name
         sources.append(Source.of(knobs, "data.name"))
     code = {f"code of {one.name}": components.digest(one.code) for one in sources if one.code}
-    return {"partition-id": number, "seed": knobs.seed, **data, **flat, **code}
+    return {"partition-id": number, "seed": knobs.seeds["deal"], **data, **flat, **code}

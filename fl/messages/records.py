@@ -214,7 +214,7 @@ class Truth:
         held = told[WEIGHT]
         work = self.work(held)
         steps, known = work.steps(held), {"batch-size": work.batch_size, "epochs": work.epochs}
-        for name, value in {**known, "examples": work.epochs * held, "steps": steps}.items():
+        for name, value in {**known, "examples": work.examples(held), "steps": steps}.items():
             if told[name] != value:
                 return f"{name}={told[name]}, expected {value} of {held} images in this round"
         if told["single-value-steps"] > steps:

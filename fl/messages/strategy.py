@@ -5,8 +5,9 @@ from functools import lru_cache
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
-from strategies import STRATEGIES, Strategy
+from strategies import find
 from strategies.making import is_flowers, made
+from strategies.strategy import Strategy
 
 
 @lru_cache(maxsize=4)
@@ -20,8 +21,9 @@ def strategy_of(knobs: Experiment) -> Strategy | None:
     if is_flowers(kind):
         return None
     if kind is None:
-        kind = STRATEGIES[knobs.strategy.kind]
-        own = {name: getattr(knobs.strategy, name) for name in inspect.signature(kind).parameters}
+        kind, part = find(knobs.strategy.kind), knobs.strategy
+        names = inspect.signature(kind).parameters.keys() & type(part).model_fields.keys()
+        own = {name: getattr(part, name) for name in names} | own
     try:
         return made(kind, own)
     except (ValueError, TypeError) as error:

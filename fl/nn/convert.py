@@ -233,7 +233,10 @@ class _Conversion:
         if not type(layer).__name__.startswith("ScaledStdConv"):
             return made
         norm = self._norm(name, (1, layer.out_channels, 2), 1, False)
-        return made if _nothing(norm) else in_a_row({"conv": made, "norm": norm})
+        if _nothing(norm):
+            return made
+        made.name_before = name  # pyrefly: ignore  # what its initial weights are drawn by
+        return in_a_row({"conv": made, "norm": norm})
 
     def check_promise(self) -> None:
         """Refuse a recipe whose normalizer has found no place.

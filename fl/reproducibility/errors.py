@@ -90,6 +90,7 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
+        message = writable(message.replace("\n", "\\n"))
         half = _LONGEST_LINE // 2
         long = len(message) > _LONGEST_LINE
         super().__init__(f"{message[:half]} … {message[-half:]}" if long else message)

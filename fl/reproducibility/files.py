@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
+from fl.reproducibility.errors import ConfigError, cut
+
 PART = ".part"
 """How the names of temporary files end."""
 SEAL, LINK = "file_sha256", "link"
@@ -29,6 +31,35 @@ BLANK = b"0" * 64
 JSON_BEGINS = f'{{\n "{SEAL}": "'.encode()
 TENSORS_BEGIN = f'{{"__metadata__":{{"{SEAL}":"'.encode()
 """How sealed files begin; the seal follows. Before tensors there are 8 bytes of length."""
+
+
+def at_home(text: str | Path) -> Path:
+    """Return a path, in which ``~`` or ``~user`` at its beginning is a home.
+
+    Raises:
+        ConfigError: nobody of that name has a home on this machine.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = Path(text).parts[0]
+        raise ConfigError(f"{cut(text)}: {user} is nobody's home on this machine") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path, which may be a link to nowhere.
+
+    Raises:
+        ConfigError: that can't be found out.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"can't look at {cut(path)}: {why}") from None
+    return True
 
 
 def write_whole(path: Path, *content: bytes | memoryview | str) -> None:

@@ -162,7 +162,9 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
 
 def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
     """Build the network that clients share, with its initial weights or with given ones."""
-    network = build_network(as_shared(knobs), torch_stream(knobs.seed, "init"), dataset.form)
+    network = build_network(
+        as_shared(knobs), torch_stream(knobs.seeds["init"], "init"), dataset.form
+    )
     if not begun:
         check_groups(network.module, dataset.form.shape, knobs.recipe)
     if knobs.privacy.per_example_clip:
@@ -187,10 +189,14 @@ def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime
     """
     written, strategy = checkpoint.clients, strategy_of(setting.knobs)
     local = setting.knobs.state.bn == "local" and setting.network.norms
+    carried = setting.knobs.client.carry_momentum
     # Lines of a round that the checkpoint does not cover yet are of a process that was killed.
     trained = any(line["round"] <= checkpoint.round for line in journal.clients())
-    if (local or (strategy and strategy.kept)) and trained and not written:
-        what = "state.bn=local" if local else f"strategy.kind={setting.knobs.strategy.kind}"
+    if (local or carried or (strategy and strategy.kept)) and trained and not written:
+        what = (
+            "client.carry-momentum" if carried else f"strategy.kind={setting.knobs.strategy.kind}"
+        )
+        what = "state.bn=local" if local else what
         raise ConfigError(
             f"{what}: this checkpoint has no clients' states, since Flower keeps "
             "them and forgets them with the run; start anew in another folder"

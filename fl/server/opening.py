@@ -12,7 +12,7 @@ from typing import Any
 
 from fl.config import Experiment
 from fl.config.components import sources
-from fl.config.experiment import ADDED_LATER, LENGTH, bystander
+from fl.config.experiment import ADDED_LATER, bystander, lengths
 from fl.config.parsing import ConfigError, Value
 from fl.config.renamed import first_spelling
 from fl.reproducibility.files import Mark, write_json, write_whole
@@ -111,7 +111,7 @@ def differences(header: Mapping, knobs: Experiment) -> Iterator[tuple[str, Any, 
     """
     there = {**ADDED_LATER, **header["knobs"]}
     for key, value in knobs.to_flat().items():
-        free = key in LENGTH or (bystander(key) and not key.startswith("signals."))
+        free = key in lengths(knobs) or (bystander(key) and not key.startswith("signals."))
         if not free and there.get(key) != value:
             yield key, there.get(key), value
 
@@ -119,7 +119,7 @@ def differences(header: Mapping, knobs: Experiment) -> Iterator[tuple[str, Any, 
 def _other_length(header: Mapping, knobs: Experiment) -> dict[str, Value]:
     """Return the knobs of a run's length that are not what they were."""
     asked, there = knobs.to_flat(), {**ADDED_LATER, **header["knobs"]}
-    return {key: asked[key] for key in LENGTH if there[key] != asked[key]}
+    return {key: asked[key] for key in lengths(knobs) if there[key] != asked[key]}
 
 
 def _check_length(journal: Journal, knobs: Experiment) -> None:
@@ -220,7 +220,7 @@ def _whose(knobs: Experiment, conditions: Line) -> str:
     """Return a hash of what makes a run's bytes, whatever its length."""
     flat = first_spelling(knobs.to_flat())
     same = [(key, value) for key, value in flat.items() if (key, value) not in ADDED_LATER.items()]
-    same = [(key, value) for key, value in same if not (bystander(key) or key in LENGTH)]
+    same = [(key, value) for key, value in same if not (bystander(key) or key in lengths(knobs))]
     same += [(key, conditions[key]) for key in FIXED]
     return hashlib.sha256(json.dumps(sorted(same)).encode()).hexdigest()[:16]
 

@@ -9,6 +9,7 @@ import torch
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Form, load
+from fl.reproducibility.files import at_home
 from fl.server.failures import RunFailed
 from fl.server.journal import BEST, EXPERIMENT, MODEL, Arrays, Journal, best_of, model_sha256
 from fl.tasks import objective
@@ -94,7 +95,7 @@ def load_model(
         >>> images = torch.zeros(2, *model.shape, dtype=torch.uint8)  # doctest: +SKIP
         >>> [model.classes[k] for k in model(images).argmax(1)]  # doctest: +SKIP
     """
-    journal, kept = Journal(Path(folder)), {"last": MODEL, "best": BEST}
+    journal, kept = Journal(at_home(folder)), {"last": MODEL, "best": BEST}
     if which not in kept:
         raise ConfigError(f"which={which!r}, expected 'last' or 'best'")
     if not (journal.folder / EXPERIMENT).is_file():

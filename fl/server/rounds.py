@@ -155,6 +155,7 @@ class Rounds:
         self._settle(number, replies, None if enough else before)
         line = {
             "round": number,
+            "lr": fleet.rate(self.knobs, number),
             "train_loss": records.finite(figures["loss"]) if figures is not None else None,
             **selected.summary(),
             "train_seconds": time.perf_counter() - begun,
@@ -191,9 +192,8 @@ class Rounds:
     def _begin(self) -> Arrays:
         """Make round 0 of the initial network, and return it."""
         model = records.unpack_arrays(records.pack_network(self.network.state()))
-        line = {"round": 0, "train_loss": None, "asked": 0}
-        line |= self._replies(records.pack_arrays(model)).summary()
-        line |= self._present()
+        line = {"round": 0, "lr": None, "train_loss": None, "asked": 0}
+        line |= self._replies(records.pack_arrays(model)).summary() | self._present()
         line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
         signals = self.monitor.round(0, model) if self.monitor else None
         self.runtime.when_busy(partial(self._finish, Trained(model, line, signals=signals)))

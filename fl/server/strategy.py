@@ -12,15 +12,10 @@ from fl.nn import moments
 from fl.reproducibility.seeds import stream
 from fl.server.nodes import Nodes
 from fl.training.parameters import FlatNetwork
-from strategies import FedAvg
-from strategies.fedprox import FedProx
 from strategies.flower import Facade, flowers
 from strategies.serving.gathering import Gathering, Layout
 from strategies.serving.private import Noise, Private
 from strategies.serving.server import Averaging, Sampler, Server
-
-_MEANS = (FedAvg, FedProx)
-"""Strategies whose server half is the mean, and nothing else."""
 
 
 def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
@@ -41,14 +36,14 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
         clients=knobs.sampling.clients,
         nodes=nodes.nodes,
         available=nodes.available,
-        stream=partial(stream, knobs.seed, "sampling", "round"),
+        stream=partial(stream, knobs.seeds["sampling"], "sampling", "round"),
     )
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
     if strategy is None:
         return _facade(knobs, sampler, network, pooled)
     average = Averaging(sampler, moments=pooled, uniform=privacy.kind != "none")
     mean = _private(knobs, network, average) if average.uniform else average
-    if type(strategy) in _MEANS:
+    if strategy.is_mean:
         return mean
     names, shapes = zip(*((part.name, part.shape) for part in network.segments), strict=True)
     layout = Layout(names, shapes, network.weights[:0].cpu().numpy().dtype)

@@ -207,8 +207,11 @@ def _sizes(knobs: Experiment) -> int:
 
 def _images(knobs: Experiment) -> float:
     """Return about how many images a run trains on, each as often as it does."""
-    share = knobs.sampling.clients / knobs.partition.clients
-    return len(load(knobs).train) * share * knobs.client.epochs * knobs.rounds
+    client, share = knobs.client, knobs.sampling.clients / knobs.partition.clients
+    if client.steps:
+        a_client = client.steps * client.accumulate * client.batch_size
+        return float(knobs.sampling.clients * a_client * knobs.rounds)
+    return len(load(knobs).train) * share * client.epochs * knobs.rounds
 
 
 def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
@@ -236,6 +239,8 @@ def _level(knobs: Experiment, network: parameters.FlatNetwork) -> str:
 
 def _typical_round(knobs: Experiment) -> list[int]:
     """Return the steps that clients of a round have: of all clients, in steps evenly through."""
+    if knobs.client.steps:
+        return [knobs.client.steps] * knobs.sampling.clients
     parts = deal(knobs)
     steps = sorted(-(-len(part) // batch_size(knobs, n)) for n, part in enumerate(parts))
     sampled = knobs.sampling.clients

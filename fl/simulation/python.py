@@ -10,6 +10,7 @@ from fl.config import Experiment
 from fl.config.components import KEYS
 from fl.config.components.modules import being_loaded
 from fl.config.parsing import ConfigError, flatten
+from fl.reproducibility.files import at_home
 from fl.server.journal import EXPERIMENT, Journal
 from fl.server.watching.callback import Callback
 from fl.simulation.run import run as simulate
@@ -56,7 +57,7 @@ def run(
             'if __name__ == "__main__":'
         )
     experiment = knobs if isinstance(knobs, Experiment) else experiment_of(knobs)
-    folder = Path(out) if out else default_folder(experiment)
+    folder = at_home(out) if out else default_folder(experiment)
     command = f"fl.run(out={str(folder)!r})"
     how: dict[str, Any] = {"workers": workers, "resume": resume, "debug": debug}
     how["callbacks"] = callbacks
@@ -125,7 +126,9 @@ class Results(Rows):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._journals = [Journal(path.parent) for path in sorted(Path(folder).rglob(EXPERIMENT))]
+        self._journals = [
+            Journal(path.parent) for path in sorted(at_home(folder).rglob(EXPERIMENT))
+        ]
         if not self._journals:
             raise ConfigError(f"{folder} holds no run (no {EXPERIMENT} in it or below)")
         super().__init__(map(_row, self._journals))

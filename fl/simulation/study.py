@@ -226,6 +226,7 @@ def from_file(path: Path) -> Study:
 
 
 def _beside(knobs: Experiment, folder: Path) -> Experiment:
-    """Return an experiment of a file; the path of data that lie beside it is written whole."""
-    there = data_beside({"data.name": knobs.data.name}, folder)
-    return knobs if there["data.name"] == knobs.data.name else knobs.replace(there)
+    """Return an experiment of a file; paths of data and weights beside it are written whole."""
+    named = {"data.name": knobs.data.name, "run.start-from": knobs.run.start_from}
+    there = data_beside(named, folder)
+    return knobs if there == named else knobs.replace(there)

@@ -99,6 +99,8 @@ class Classification(Task):
                 f"labels are {labels.dtype} of shape {tuple(labels.shape)}, expected one class "
                 "(int64) for each example"
             )
+        if classes < 2:
+            raise ValueError("all examples are of one class; a data set has two classes or more")
         if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(
                 f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes"

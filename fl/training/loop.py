@@ -17,9 +17,10 @@ from fl.config import Client, Privacy
 from fl.data import Batch, Dataset, Split
 from fl.nn import fixed_statistics
 from fl.tasks import PLAIN, Metric, Objective
-from fl.training.parameters import FlatNetwork
+from fl.training.accumulation import Accumulated
+from fl.training.parameters import FlatNetwork, Vector
 from fl.training.per_example import PerExample
-from fl.training.step import Bound, Correction, Update, Vectors, with_vectors
+from fl.training.step import MOMENTUM, Bound, Correction, Update, Vectors, with_vectors
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Outcome:
     """What a client's round came to."""
 
     steps: int
-    """Optimizer steps."""
+    """Optimizer steps; of several batches each, with `client.accumulate`."""
     examples: int
     """Images seen, counted once an epoch."""
     loss: float
@@ -48,8 +49,8 @@ def train(
     batches: Iterable[Batch],
     client: Client,
     correct: Bound | None,
-    mean_loss: Callable[..., Tensor] | PerExample = PLAIN.mean,
-    own: Tensor | None = None,
+    mean_loss: Callable[..., Tensor] | PerExample | Accumulated = PLAIN.mean,
+    velocity: Vector | None = None,
 ) -> Outcome:
     """Train in place: w <- w - lr * d(clip(∇loss + correction) + λw), one step a batch.
 
@@ -59,28 +60,27 @@ def train(
         client: learning rate, optimizer, clipping.
         correct: the strategy's client half, or None.
         mean_loss: (outputs, labels) -> the mean loss of a batch; or what differentiates it example
-            by example.
-        own: the third argument of the loss, see `fl.tasks.Task.own`; None: it has none.
+            by example, or part by part.
+        velocity: SGD's, which is moved in place; None: zeros.
     """
     begun = time.perf_counter()
     start = network.weights.clone()
-    update = Update(network, client, correct, network.weights)
+    update = Update(network, client, correct, network.weights, velocity)
     for norm in network.norms:
         norm.single_value_steps = 0
     loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
-    more = () if own is None else (own.to(start.device),)
     network.module.train()
 
     def differentiate(mean_loss: Callable[..., Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
         network.gradient.zero_()
         with network.convolving(_pays(inputs, network.grouped)):
             outputs = network.module(inputs.to(start.device))
-            loss = mean_loss(outputs, labels.to(start.device), *more)
+            loss = mean_loss(outputs, labels.to(start.device))
             loss.backward()
         return loss.detach()
 
     for inputs, labels in batches:
-        if isinstance(mean_loss, PerExample):
+        if isinstance(mean_loss, PerExample | Accumulated):
             loss = mean_loss(differentiate, network.gradient, inputs, labels)
         else:
             loss = differentiate(mean_loss, inputs, labels)
@@ -184,11 +184,30 @@ def train_task(network: FlatNetwork, task: Task[Result], how: Training) -> Resul
     with without_exit():
         begun = task.begin(network)
         with fixed_statistics(network.module, how.fixed), network.alone(training=True):
-            mean_loss, correct = how.objective.mean, with_vectors(how.correct, begun.vectors)
-            if how.privacy.per_example_clip:
-                mean_loss = PerExample(mean_loss, how.privacy, begun.noise)
-            outcome = train(network, begun.batches, how.client, correct, mean_loss, begun.own)
+            correct, velocity = (
+                with_vectors(how.correct, begun.vectors),
+                begun.vectors.get(MOMENTUM),
+            )
+            loss = _differentiated(network, how, begun)
+            outcome = train(network, begun.batches, how.client, correct, loss, velocity)
         return task.end(network, begun, outcome)
+
+
+def _differentiated(
+    network: FlatNetwork, how: Training, begun: Begun
+) -> Callable[..., Tensor] | PerExample | Accumulated:
+    """Return a client's mean loss, or what differentiates it otherwise than at once."""
+    mean = how.objective.mean if begun.own is None else _knowing(how.objective.mean, begun.own)
+    if how.privacy.per_example_clip:
+        return PerExample(mean, how.privacy, begun.noise)
+    if how.client.accumulate > 1:
+        return Accumulated(mean, how.client.batch_size, network.norms)
+    return mean
+
+
+def _knowing(mean_loss: Callable[..., Tensor], own: Tensor) -> Callable[..., Tensor]:
+    """Return a mean loss whose third argument is what it has to know of one client."""
+    return lambda outputs, labels: mean_loss(outputs, labels, own.to(outputs.device))
 
 
 def _pays(inputs: Tensor, grouped: bool) -> bool:
@@ -215,7 +234,7 @@ def evaluate(
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over a split that has examples, and the sums of each metric."""
     network.module.eval()
-    loss, sums, most = 0.0, list[Tensor](), _batch_size(network, dataset)
+    loss, sums, most = 0.0, list[Tensor](), examples_at_a_time(network, dataset.shape)
     with network.alone():
         for inputs, labels in _spread(network, dataset, split, most):
             outputs = network.module(inputs)
@@ -257,16 +276,16 @@ _MOST_OUTPUTS = 2**24
 a time; of volumes of 64×64×64 with 16 channels four do, as in a batch that is trained on."""
 
 
-def _batch_size(network: FlatNetwork, dataset: Dataset) -> int:
-    """Return how many examples evaluation takes at a time: 250, and of large ones fewer.
+def examples_at_a_time(network: FlatNetwork, shape: Sequence[int]) -> int:
+    """Return how many examples of a shape evaluation takes at a time: 250, and of large ones fewer.
 
     A BatchNorm without running statistics makes answers depend on who else is in the batch. Then
     only inputs are looked at.
     """
-    most = min(_MOST, max(1, _MOST_INPUTS // max(1, math.prod(dataset.shape))))
+    most = min(_MOST, max(1, _MOST_INPUTS // max(1, math.prod(shape))))
     if network.mixes_examples:
         return most
-    return min(most, max(1, _MOST_OUTPUTS // network.largest_output(dataset.shape)))
+    return min(most, max(1, _MOST_OUTPUTS // network.largest_output(shape)))
 
 
 def _spread(network: FlatNetwork, dataset: Dataset, split: Split, most: int) -> Iterator[Batch]:

@@ -193,8 +193,8 @@ class FlatNetwork:
         sizes, was = [0], self.module.training
 
         def note(module: nn.Module, inputs: object, outputs: object) -> None:
-            if isinstance(outputs, Tensor):
-                sizes.append(outputs.numel())
+            several = outputs if isinstance(outputs, tuple | list) else [outputs]
+            sizes.extend(one.numel() for one in several if isinstance(one, Tensor))
 
         handles = [layer.register_forward_hook(note) for layer in self.module.modules()]
         try:

@@ -28,7 +28,7 @@ def noise_stream(knobs: Experiment, path: Sequence[Step]) -> torch.Generator:
     """
     if knobs.privacy.noise_from == "system":
         return torch.Generator().manual_seed(secrets.randbits(63))
-    return torch_stream(knobs.seed, *path, "per-example")
+    return torch_stream(knobs.seeds["order"], *path, "per-example")
 
 
 def noise_of(privacy: Privacy, generator: torch.Generator, like: Vector) -> Tensor:

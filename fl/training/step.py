@@ -22,6 +22,8 @@ from fl.training.parameters import FlatNetwork, Vector
 
 Vectors = MutableMapping[str, Tensor]
 """Named vectors of a strategy's, as long as the weights, or with a row for each client."""
+MOMENTUM = "optimizer.momentum"
+"""The name among a client's vectors of SGD's velocity, with `client.carry-momentum`."""
 Correction = Callable[[Vector, Vector, Vector, Vectors], None]
 """A strategy's client half: ``correct(gradient, weights, start, vectors)`` changes the gradient in
 place."""
@@ -44,6 +46,7 @@ class Update:
         client: learning rate, optimizer, clipping, weight decay.
         correct: the strategy's client half, or None.
         weights: the network's own, or a row for each of several clients.
+        velocity: SGD's, with which it begins, and which is moved in place; None: zeros.
     """
 
     def __init__(
@@ -52,20 +55,22 @@ class Update:
         client: Client,
         correct: Bound | None,
         weights: Vector,
+        velocity: Vector | None = None,
     ) -> None:
         self.weights = weights
         self.client, self.correct = client, correct
         self.norms = torch.zeros(weights.shape[:-1], device=weights.device)
         self.factors = network.rate_factors(client.activation_lr)
         self.clip = make_clip(client, network, weights)
-        self.optimizer = make_optimizer(client, weights)
+        self.optimizer = make_optimizer(client, weights, velocity)
+        self.decoupled = client.optimizer == "adamw"
 
     @torch.inference_mode()  # because gradients of traced passes are inference tensors
     def __call__(self, gradient: Vector, start: Vector) -> None:
         """Correct, clip, decay, and step.
 
         The order is that of PyTorch for a loss with the penalty in it: clipping sees the corrected
-        gradient, but not weight decay.
+        gradient, but not weight decay. AdamW decays after its optimizer (arXiv 1711.05101).
 
         Args:
             gradient: has the shape of the weights, and is overwritten.
@@ -74,9 +79,12 @@ class Update:
         if self.correct is not None:
             self.correct(gradient, self.weights, start)
         self.norms.add_(self.clip(gradient))
-        if self.client.weight_decay:
-            gradient.add_(self.weights, alpha=self.client.weight_decay)
+        decay = self.client.weight_decay
+        if decay and not self.decoupled:
+            gradient.add_(self.weights, alpha=decay)
         direction = self.optimizer.direction(gradient)
+        if decay and self.decoupled:
+            direction = direction.add(self.weights, alpha=decay)
         if self.factors is not None:
             direction = direction * self.factors
         self.weights.add_(direction, alpha=-self.client.lr)
@@ -90,20 +98,27 @@ class Update:
 class SGD:
     """Stochastic gradient descent with momentum m: v <- m v + g, d = v (as torch.optim.SGD).
 
+    Nesterov's follows where that velocity leads: d = g + m v.
+
     Args:
-        momentum: m.
+        client: the knobs; m is its momentum.
         like: the weights.
+        velocity: v, which is moved in place; None: zeros.
     """
 
-    def __init__(self, momentum: float, like: Vector) -> None:
-        self.momentum = momentum
-        self.velocity = torch.zeros_like(like) if momentum else None
+    def __init__(self, client: Client, like: Vector, velocity: Vector | None = None) -> None:
+        self.momentum, self.nesterov = client.momentum, client.nesterov
+        new = torch.zeros_like(like) if self.momentum and velocity is None else None
+        self.velocity = new if velocity is None else velocity
 
     def direction(self, gradient: Vector) -> Vector:
-        """Return g, or with momentum the velocity; the result may be `gradient` itself."""
+        """Return g, or with momentum where it leads; the result may be `gradient` itself."""
         if self.velocity is None:
             return gradient
-        return self.velocity.mul_(self.momentum).add_(gradient)
+        self.velocity.mul_(self.momentum).add_(gradient)
+        if self.nesterov:
+            return gradient.add_(self.velocity, alpha=self.momentum)
+        return self.velocity
 
     def forget(self, lane: int) -> None:
         """Reset one row, for another client."""
@@ -143,9 +158,9 @@ Optimizer = SGD | Adam
 """An optimizer holds its state between steps. Every local round makes a new one."""
 
 
-def make_optimizer(client: Client, like: Vector) -> Optimizer:
-    """Return a fresh optimizer for weights as the knobs ask for it."""
-    return SGD(client.momentum, like) if client.optimizer == "sgd" else Adam(like)
+def make_optimizer(client: Client, like: Vector, velocity: Vector | None = None) -> Optimizer:
+    """Return a fresh optimizer for weights as the knobs ask for it; see `SGD` for the velocity."""
+    return SGD(client, like, velocity) if client.optimizer == "sgd" else Adam(like)
 
 
 Norm = Float[Tensor, "*lanes"]

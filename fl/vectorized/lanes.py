@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from fl.data import Batch
+from fl.training.accumulation import parts
 from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
 from fl.training.per_example import noise_of
-from fl.training.step import Update, Vectors, with_vectors
+from fl.training.step import MOMENTUM, Update, Vectors, with_vectors
 from fl.vectorized.gradients import Examples, LaneGradients
 
 
@@ -56,10 +57,14 @@ class Lanes:
         self.start = self.weights.clone()
         self.collected = torch.zeros_like(self.weights)
         self.buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
-        self.vectors: dict[str, Tensor] = {}
-        """The strategy's vectors by name, with a row a lane."""
+        carried = [MOMENTUM] if how.client.carry_momentum else []
+        self.vectors = {name: torch.zeros_like(self.weights) for name in carried}
+        """Clients' vectors by name, with a row a lane."""
+        self.size = how.client.batch_size if how.client.accumulate > 1 else None
+        """Images of a pass, where a step is several passes."""
         correct = with_vectors(how.correct, self.vectors)
-        self.update = Update(network, how.client, correct, self.weights)
+        velocity = self.vectors.get(MOMENTUM)
+        self.update = Update(network, how.client, correct, self.weights, velocity)
         self.losses = torch.zeros_like(self.update.norms)
         self.own: Tensor | None = None
         """What the loss has to know of each lane's client, see `fl.tasks.Task.own`."""
@@ -121,6 +126,14 @@ class Lanes:
         Returns:
             The lanes in which a BatchNorm layer saw one value a channel.
         """
+        gradient, starved = self._pass(batches) if self.size is None else self._passes(batches)
+        if self.noise:
+            self._add_noise(gradient, batches)
+        self.update(gradient, self.start)
+        return starved
+
+    def _pass(self, batches: Mapping[int, Batch]) -> tuple[Tensor, list[int]]:
+        """Return gradients, and the lanes in which a BatchNorm layer saw one value a channel."""
         norms, lanes, taken = self.network.norms, list(batches), list(batches.values())
         for norm in norms:
             norm.single_value_steps = 0
@@ -129,12 +142,26 @@ class Lanes:
                 gradient = self._differentiate_all(taken)
             else:
                 gradient = self._differentiate_some(lanes, taken)
-        if self.noise:
-            self._add_noise(gradient, batches)
-        self.update(gradient, self.start)
         if not any(norm.single_value_steps for norm in norms):
-            return []
-        return [lane for lane, size in zip(lanes, _sizes(taken), strict=True) if size == 1]
+            return gradient, []
+        sizes = zip(lanes, _sizes(taken), strict=True)
+        return gradient, [lane for lane, size in sizes if size == 1]
+
+    def _passes(self, batches: Mapping[int, Batch]) -> tuple[Tensor, list[int]]:
+        """Return what `_pass` does, of batches that take several passes, as `Accumulated`."""
+        assert self.size is not None
+        cut = {lane: parts(batch, self.size) for lane, batch in batches.items()}
+        total, starved = torch.zeros_like(self.weights), set[int]()
+        for turn in range(max(map(len, cut.values()))):
+            now = {lane: found[turn] for lane, found in cut.items() if turn < len(found)}
+            gradient, alone = self._pass(now)
+            shares = torch.zeros(len(total), 1, dtype=total.dtype)
+            for lane, (_, labels) in now.items():
+                shares[lane] = labels.shape[0] / batches[lane][1].shape[0]
+            with torch.inference_mode():  # because gradients of traced passes are inference tensors
+                total += gradient * shares.to(total.device)
+            starved.update(alone)
+        return total, sorted(starved)
 
     @torch.inference_mode()
     def _add_noise(self, gradient: Tensor, batches: Mapping[int, Batch]) -> None:

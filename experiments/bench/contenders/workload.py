@@ -49,7 +49,7 @@ def draws(knobs: Experiment) -> Iterator[list[int]]:
         clients=knobs.sampling.clients,
         nodes=dict(zip(everyone, everyone, strict=True)),
         available=lambda _: everyone,
-        stream=partial(stream, knobs.seed, "sampling", "round"),
+        stream=partial(stream, knobs.seeds["sampling"], "sampling", "round"),
     )
     for number in range(1, knobs.rounds + 1):
         yield sampler.draw(number)

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel
 from fl.config.components import sources
 from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value, did_you_mean
-from fl.reproducibility.errors import in_words
+from fl.reproducibility.errors import cut, in_words
+from fl.reproducibility.files import at_home
 
 KEYS: dict[str, tuple[str, ...]] = {
     "network.kind": ("shape", "classes"),
@@ -47,7 +48,11 @@ def is_component(text: str) -> bool:
 
 def _is_named_right(text: str) -> str:
     if not is_component(text):
-        raise ValueError("or the name of a component: path/file.py:name or package.module:name")
+        file = text.strip().removesuffix(":")
+        hint = f"; say what in the file: {cut(file)}:NAME" if file.endswith(".py") else ""
+        raise ValueError(
+            f"or the name of a component: path/file.py:name or package.module:name{hint}"
+        )
     return text
 
 
@@ -103,7 +108,7 @@ def located(text: str, folder: Path, *, first: bool = False) -> str:
     for name in names(text):
         place = _place(name)
         there = place.endswith(".py") and _is_file(folder / place)
-        if there and (first or not _is_file(Path(place))):
+        if there and (first or not _is_file(at_home(place))):
             text = text.replace(name, f"{folder / place}:{name.rpartition(':')[2]}")
     return text
 
@@ -169,7 +174,7 @@ def _gathered(key: str, name: str, there: Mapping[str, str]) -> tuple[str, dict[
         except ConfigError as error:
             raise ConfigError(f"{key}={name}: {error}") from None
     around = (Path(), *map(Path, sys.path))
-    path = next((p for p in (folder / place for folder in around) if _is_file(p)), None)
+    path = next((p for p in (folder / at_home(place) for folder in around) if _is_file(p)), None)
     if path is None:
         raise ConfigError(f"{key}={name}: no file {place} here ({Path.cwd()})")
     return f"{path.name}:{attribute}", sources.gather(path)

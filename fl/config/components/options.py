@@ -121,7 +121,7 @@ def check_options(key: str, component: Any, given: Mapping[str, Value]) -> None:
 
     Args:
         key: the knob that names it.
-        component: whose parameters they are; None for one of ours, which has none.
+        component: whose parameters they are; None for one of ours that has none.
         given: by name.
 
     Raises:

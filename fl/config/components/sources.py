@@ -133,16 +133,20 @@ def of_module(name: str) -> dict[str, str]:
     if top in sys.stdlib_module_names:
         return {"python": platform.python_version()}
     if installed := _distribution(top):
-        return {installed: metadata.version(installed)}
+        return dict([installed])
     if not spec.origin.endswith(".py"):
         raise ConfigError(f"module {name} has no Python source: {spec.origin}")
     return gather(Path(spec.origin), name)
 
 
 @lru_cache(maxsize=64)
-def _distribution(top: str) -> str | None:
-    """Return which distribution an installed package is from; finding that takes half a second."""
-    return next(iter(metadata.packages_distributions().get(top, ())), None)
+def _distribution(top: str) -> tuple[str, str] | None:
+    """Return which distribution an installed package is from, and its version.
+
+    Finding that takes half a second.
+    """
+    name = next(iter(metadata.packages_distributions().get(top, ())), None)
+    return (name, metadata.version(name)) if name else None
 
 
 def as_text(sources: Mapping[str, str]) -> str:

@@ -65,7 +65,8 @@ def _part(rows: Rows) -> Part:
         with reading(where):
             labels.append(_full(batch, label, where).to_numpy(zero_copy_only=False))
             if owner is not None:
-                owners.append(_owner(_full(batch, owner, where), _names(rows, owner)))
+                cells = _full(batch, owner, where)
+                owners.append(_owner(cells, _names(rows, owner), f"{where}: column {owner}"))
     return Part(
         rows.where,
         stack.images,
@@ -131,10 +132,21 @@ def _full(batch: Any, column: str, where: str) -> Any:
     return cells
 
 
-def _owner(cells: Any, names: tuple[str, ...] | None) -> np.ndarray:
-    """Return owners as numbers if they are plain numbers, otherwise as text."""
+def _owner(cells: Any, names: tuple[str, ...] | None, where: str) -> np.ndarray:
+    """Return owners as numbers if they are plain numbers, otherwise as text.
+
+    Raises:
+        ConfigError: a number stands for no name.
+    """
     arrow = import_optional("pyarrow")
     if not arrow.types.is_integer(cells.type):
         return np.array(cells.cast(arrow.string()).to_pylist(), dtype=np.str_)
     numbers = cells.to_numpy(zero_copy_only=False)
-    return numbers if names is None else np.array(names)[numbers]
+    if names is None:
+        return numbers
+    outside = numbers[(numbers < 0) | (numbers >= len(names))]
+    if len(outside):
+        raise ConfigError(
+            f"{where} has {outside[0]}, and there are {len(names)} names: 0 to {len(names) - 1}"
+        )
+    return np.array(names)[numbers]

@@ -1,5 +1,6 @@
 """Which layout a path has, and who reads it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,13 +34,14 @@ def read(path: Path, classes: str = "", layout: str = "auto") -> Dataset:
             one line names the file.
     """
     with reading(str(path)):
-        if not path.exists():
+        if not os.path.lexists(path):
             raise ConfigError(f"{path} does not exist")
         if not path.is_dir():
             check_file(path)
         reader = next((reader for reader in LAYOUTS if reader.holds(path)), None)
     if reader is None:
-        raise ConfigError(f"{path} has no layout that is known here; accepted: {ACCEPTED}")
+        own = f"; of a function's data say {path}:NAME" if path.suffix == ".py" else ""
+        raise ConfigError(f"{path} has no layout that is known here{own}; accepted: {ACCEPTED}")
     known = named(classes)
     if reader is npz:
         found = npz.read(path, layout)

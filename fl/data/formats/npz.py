@@ -5,10 +5,8 @@ validation split is for choosing knobs and belongs neither to training nor to th
 left alone. Keras: ``x_train, y_train, x_test, y_test``. Optional owners of examples are
 ``{train,test}_domains`` or ``{train,test}_client``.
 
-`data.layout` says what the axes are. Without it the shape has to tell, see `fl.data.own.axes`:
-channels, where there are any, are the last axis, and of images there are 1, 3 or 4: (n, H, W, C)
-are images, (n, D, H, W) and (n, D, H, W, C) volumes, (n, length) and long (n, length, channels)
-of float32 signals. Where several layouts fit, the file is refused.
+`data.layout` says what the axes are. Without it the shape has to tell, by the rule of
+`fl.data.own.axes`. Where several layouts fit, the file is refused.
 """
 
 from pathlib import Path
@@ -45,15 +43,27 @@ def read(path: Path, layout: str = "auto") -> Found:
         if isinstance(arrays, np.ndarray):
             raise ConfigError(f"{path} is a single array (.npy), not an archive of arrays")
         with arrays:
-            style = next((s for s, (x, _) in _NAMES.items() if x.format("train") in arrays), None)
-            if style is None:
-                raise ConfigError(
-                    f"{path} has neither train_images nor x_train: found {cut(', '.join(arrays))}"
-                )
+            style = _style(path, arrays)
             (train, axes), (test, _) = (
                 _part(path, arrays, style, split, layout) for split in ("train", "test")
             )
     return Found(f"{style}-style npz, {axes}", train, test)
+
+
+def _style(path: Path, arrays: NpzFile) -> str:
+    """Return whose names the arrays of an archive have.
+
+    Raises:
+        ConfigError: nobody's, or those of both, which may be two data sets.
+    """
+    first = {style: images.format("train") for style, (images, _) in _NAMES.items()}
+    found = [style for style, name in first.items() if name in arrays]
+    if len(found) != 1:
+        has, joined = ("both", "and") if found else ("neither", "nor")
+        raise ConfigError(
+            f"{path} has {has} {f' {joined} '.join(first.values())}: found {cut(', '.join(arrays))}"
+        )
+    return found[0]
 
 
 def _part(path: Path, arrays: NpzFile, style: str, split: str, layout: str) -> tuple[Part, str]:
@@ -71,5 +81,10 @@ def _part(path: Path, arrays: NpzFile, style: str, split: str, layout: str) -> t
             "are not supported: give one whole number for each"
         )
     where = f"{path}: {images}"
-    found, axes = channels_first(arrays[images], layout, where)
+    found, axes = channels_first(_native(arrays[images]), layout, where)
     return Part(where, found, classes, None if owners is None else arrays[owners]), axes
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Return an array whose numbers have this machine's order of bytes."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,5 +1,6 @@
 """What every layout hands over, and the checks that all of them go through."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from fl.config.parsing import ConfigError, cut
 from fl.data.dataset import Dataset, Split
 from fl.data.formats.reading import reading
+from fl.data.names import MOST_CLASSES
 from fl.reproducibility.errors import as_told
 
 
@@ -70,10 +72,6 @@ def dataset(found: Found, name: str, place: str, licence: str) -> Dataset:
     )
 
 
-MOST_CLASSES = 100_000
-"""How many classes `data.classes` may ask for: each has weights, and a line in tables."""
-
-
 def named(classes: str) -> tuple[str, ...]:
     """Return the names of `data.classes`; numbers where it is how many there are.
 
@@ -84,7 +82,7 @@ def named(classes: str) -> tuple[str, ...]:
         return ()
     names = tuple(name.strip() for name in classes.split(","))
     said = f"data.classes={cut(classes)}"
-    if len(names) == 1 and names[0].isdecimal():
+    if len(names) == 1 and re.fullmatch(r"[0-9]+", names[0]):
         if len(names[0]) > 9 or not 2 <= int(names[0]) <= MOST_CLASSES:
             raise ConfigError(f"{said}: expected 2 to {MOST_CLASSES:,} classes")
         return tuple(map(str, range(int(names[0]))))
@@ -109,7 +107,7 @@ def among(dataset: Dataset, known: tuple[str, ...]) -> Dataset:
     place = {name: number for number, name in enumerate(known)}
     if odd := [name for name in dataset.classes if name not in place]:
         raise ConfigError(
-            f"{dataset.name}: class {odd[0]!r} is not among data.classes={','.join(known)}; "
+            f"{dataset.name}: class {odd[0]!r} is not among data.classes={cut(','.join(known))}; "
             "name all classes there, in the same order for all devices"
         )
     places = torch.tensor([place[name] for name in dataset.classes])

@@ -23,6 +23,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # Pillow's other decoders are not let
 _MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", "LA": "RGBA", "PA": "RGBA"}
 _ORIENTATION = 0x0112  # EXIF's tag
 _PNG, _PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # its first bytes; the place of its bits a channel
+_BMP, _BMP_START, _BMP_DEPTH = b"BM", 10, 28  # the places of where pixels begin, and of its bits
 
 
 class Stack:
@@ -47,10 +48,11 @@ class Stack:
         Raises:
             ConfigError: it can't be decoded, or is of another size or mode than the first.
         """
-        with reading(where), self._open(raw) as image:
+        with reading(where), warnings.catch_warnings(), self._open(raw) as image:
             width, height = image.size
             fits(f"{where}: its {width:,} x {height:,} pixels are", 4 * width * height)
             _check_exact(raw, image, where)
+            _scale_transparency(raw, image)
             pixels = channels_first(image, where)
             self.rotated += image.getexif().get(_ORIENTATION, 1) != 1
             if self._filled == 0:
@@ -68,13 +70,16 @@ class Stack:
         self._filled += 1
 
     def _open(self, raw: bytes) -> Any:  # Pillow's image: imported only when needed
-        """Open an image whose checksums are right: decoding alone does not look at a PNG's."""
+        """Open an image whose checksums are right: decoding alone does not look at a PNG's.
+
+        What Pillow warns of is let pass, such as tags that can't be read, or else refused.
+        """
         bomb = self._pillow.DecompressionBombWarning
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", bomb)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", bomb)
-                with self._pillow.open(io.BytesIO(raw), formats=_FORMATS) as image:
-                    image.verify()
+            with self._pillow.open(io.BytesIO(raw), formats=_FORMATS) as image:
+                image.verify()
         except bomb as error:
             pixels = self._pillow.MAX_IMAGE_PIXELS
             raise ValueError(f"it has more than {pixels:,} pixels ({error})") from None
@@ -97,7 +102,7 @@ def _check_exact(raw: bytes, image: Any, where: str) -> None:
     """Refuse what would lose something as one picture of 8 bits.
 
     Raises:
-        ConfigError: 16 bits a channel, or several frames.
+        ConfigError: 16 bits a channel, several frames, or a fourth channel that is not read.
     """
     if raw.startswith(_PNG) and raw[_PNG_DEPTH] == 16:
         raise ConfigError(
@@ -106,6 +111,30 @@ def _check_exact(raw: bytes, image: Any, where: str) -> None:
         )
     if (frames := getattr(image, "n_frames", 1)) > 1:
         raise ConfigError(f"{where} has {frames} frames; save each that you want as one picture")
+    if image.mode == "RGB" and raw.startswith(_BMP) and raw[_BMP_DEPTH] == 32:
+        start = int.from_bytes(raw[_BMP_START : _BMP_START + 4], "little")
+        fourth = raw[start + 3 : start + 4 * image.size[0] * image.size[1] : 4]
+        if len(set(fourth)) > 1:  # one value is padding
+            raise ConfigError(
+                f"{where} has a fourth byte for each pixel, which BMP does not say what to do with "
+                "and which differs; if it is transparency, save it as PNG"
+            )
+
+
+def _scale_transparency(raw: bytes, image: Any) -> None:
+    """Bring the transparent colour of a PNG to the scale of its pixels, 0 to 255.
+
+    It is 16 bits a channel in the file, of which the lowest count, as many as a channel has: PNG
+    (third edition), 11.3.1.1. Pillow does that for one bit and for palettes.
+    """
+    found = image.info.get("transparency")
+    if not raw.startswith(_PNG) or image.mode not in ("L", "RGB"):
+        return
+    most = (1 << raw[_PNG_DEPTH]) - 1
+    if isinstance(found, int):
+        image.info["transparency"] = (found & most) * 255 // most
+    elif isinstance(found, tuple):
+        image.info["transparency"] = tuple(value & most for value in found)
 
 
 def _plain(image: Any, where: str) -> Any:

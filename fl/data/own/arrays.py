@@ -11,7 +11,7 @@ from fl.config.parsing import ConfigError, Value
 from fl.data import dataset
 from fl.data.dataset import Split
 from fl.data.own import keeping
-from fl.data.own.inputs import as_array, as_inputs, layout_of
+from fl.data.own.inputs import as_inputs
 from fl.data.own.labels import as_labels, as_owners
 from fl.reproducibility.seeds import stream
 
@@ -53,7 +53,7 @@ class Dataset(dataset.Dataset):
         self,
         train: Any,
         test: Any,
-        classes: Sequence[object] | int | None = None,
+        classes: Any = None,
         domains: Any = None,
         name: str = "own data",
         layout: str | None = None,
@@ -159,9 +159,6 @@ def _pair(split: Any, name: str) -> Pair:
 def _inputs(splits: Sequence[Any], layout: str | None) -> list[Tensor]:
     """Return the inputs of all splits, which have one layout."""
     names = ("train inputs", "test inputs")
-    first = as_array(splits[0], names[0])
-    if layout is None and first.ndim > 1:
-        layout = layout_of(first.shape, names[0])
     found = [as_inputs(x, name, layout) for x, name in zip(splits, names, strict=False)]
     kinds = [f"{x.dtype} of the shape {tuple(x.shape[1:])}".removeprefix("torch.") for x in found]
     if len(set(kinds)) > 1:

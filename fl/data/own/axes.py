@@ -16,77 +16,93 @@ LAYOUTS: tuple[str, ...] = tuple(name for name in get_args(Layout) if name != "a
 _SPACE = {1: "L", 2: "HW", 3: "DHW"}
 _CHANNELS = (1, 3, 4)
 """Grey, RGB and RGBA: numbers of channels that images come with."""
-_FEW = 4
-"""An axis of so few places, or of fewer, may be channels before space."""
 _LONG = 4
 """A signal that is so many times as long as it has channels is told from an image by that."""
 
 
-def channels_first(array: np.ndarray, layout: str, where: str) -> tuple[np.ndarray, str]:
+def channels_first(
+    array: np.ndarray, layout: str, where: str, knob: str = "data.layout"
+) -> tuple[np.ndarray, str]:
     """Return a view (examples, channels, *space) of an array, and its layout.
 
     Args:
         array: (examples, ...), bytes or floats.
-        layout: `data.layout`; with ``auto`` the shape has to tell.
+        layout: `data.layout`; with ``auto`` the shape has to tell, see `told_by_shape`.
         where: what a complaint calls the array.
+        knob: where a layout is given, in a complaint.
 
     Raises:
         ConfigError: the layout has another number of axes; or the shape fits several, or none.
     """
     if layout == "auto":
-        layout = _told_by_shape(array, where)
+        layout = told_by_shape(array, where, knob)
     if len(layout) != array.ndim:
         raise ConfigError(
-            f"data.layout={layout} names {len(layout)} axes, but {where} is {array.dtype} "
+            f"{knob}={layout} names {len(layout)} axes, but {where} is {array.dtype} "
             f"{array.shape}; name each axis"
         )
     place = layout.find("C")
     return (array[:, None] if place < 0 else np.moveaxis(array, place, 1)), layout
 
 
-def _told_by_shape(array: np.ndarray, where: str) -> str:
-    """Return the one layout that a shape can have.
+def told_by_shape(array: np.ndarray, where: str, knob: str) -> str:
+    """Return the one layout that an array's shape and type can have, see `plausible`.
 
     Raises:
         ConfigError: there are several, which the line names, or none.
     """
     found = plausible(array.shape[1:], array.dtype.kind == "f")
-    if not found:
-        raise ConfigError(
-            f"{where} is {array.dtype} {array.shape}; expected {array.dtype} (n, H, W) or "
-            "(n, D, H, W), or these with channels, or float32 (n, length) or "
-            "(n, length, channels)"
-        )
-    if len(found) > 1:
+    if len(found) == 1:
+        return found[0]
+    said = f"{where}, {array.dtype} {array.shape},"
+    if found:
         readings = [f"{layout}: {in_words(_shape(array.shape[1:], layout))}" for layout in found]
         raise ConfigError(
-            f"{where} is {array.dtype} {array.shape}, which may be {' or '.join(readings)}; say "
-            f"which with data.layout={'|'.join(found)}"
+            f"{said} may be {' or '.join(readings)}; say which with {knob}={'|'.join(found)}"
         )
-    return found[0]
+    fitting = [layout for layout in LAYOUTS if len(layout) == array.ndim]
+    if not fitting:
+        raise ConfigError(
+            f"{said} has no such axes: expected 1 to 3 dimensions of space for each example, with "
+            "or without channels"
+        )
+    raise ConfigError(
+        f"{said} does not tell what its axes are: expected bytes (n, H, W), floats (n, length), or "
+        f"either with channels; else say it with {knob}={'|'.join(fitting)}"
+    )
 
 
 def plausible(shape: tuple[int, ...], floats: bool) -> list[str]:
     """Return the layouts that examples of a shape may have.
+
+    Of images and volumes, an axis at an end is the channels if it has 1, 3 or 4 places and the
+    other end has not; a last axis of one place always is. Else an end may be the channels if it
+    has 2 places, or at most half as many as each other axis, as bands of a satellite have.
 
     Args:
         shape: of one example, as it is stored.
         floats: whether the values are floats, as those of signals are; pixels are bytes.
     """
     if len(shape) == 1:
-        return ["NL"] if floats else []
+        return ["NL"] if floats else []  # bytes are pictures, made flat
     if len(shape) == 2:
         return _signals(*shape) if floats else ["NHW"]
     if len(shape) not in (3, 4):
         return []
-    space, first, last = _SPACE[len(shape) - 1], shape[0], shape[-1]
-    leads, ends = f"NC{space}", f"N{space}C"
-    if last == 1 and first != 1:
-        return [ends]
-    found = [leads] if first <= _FEW else []
-    found += [ends] if last in _CHANNELS else []
-    bare = len(shape) == 3 and ends not in found
-    return [*found, "NDHW"] if bare else found
+    space, ends = _SPACE[len(shape) - 1], (shape[0], shape[-1])
+    names = [f"NC{space}", f"N{space}C"]
+    told = [name for name, size in zip(names, ends, strict=True) if size in _CHANNELS]
+    if ends[1] == 1 and ends[0] != 1:
+        return names[1:]
+    if told:
+        return told
+    others = min(shape[1:]), min(shape[:-1])
+    found = [
+        name
+        for name, size, other in zip(names, ends, others, strict=True)
+        if size == 2 or 2 * size <= other
+    ]
+    return [*found, "NDHW"] if len(shape) == 3 else found
 
 
 def _signals(first: int, last: int) -> list[str]:

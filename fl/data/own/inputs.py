@@ -15,8 +15,6 @@ _SPACE = ("L", "HW", "DHW")
 """Letters for one, two and three dimensions of space."""
 _OLD = {"channels-first": "NC{}", "channels-last": "N{}C", "no-channels": "N{}"}
 """Layouts as they were spelt before, with space in the braces."""
-_CHANNELS = (1, 3, 4)
-"""Grey, RGB and RGBA: as many channels are told from space by their number."""
 _told: set[str] = set()
 """The old spellings that this process has told already."""
 
@@ -51,7 +49,8 @@ def as_inputs(values: Any, where: str, layout: str | None) -> Tensor:
     Args:
         values: an array, or what NumPy makes one of.
         where: what a complaint calls them.
-        layout: what the axes are, as `data.layout`; None where the shape tells, see `layout_of`.
+        layout: what the axes are, as `data.layout`; None where the shape tells, by the rule of
+            `fl.data.own.axes` that files go by, too.
 
     Raises:
         ConfigError: no examples, another shape or type, or values that are not finite.
@@ -62,36 +61,12 @@ def as_inputs(values: Any, where: str, layout: str | None) -> Tensor:
             f"{where} have the shape {array.shape}, expected (examples, channels, *space)"
         )
     array = _typed(array, where)
-    named = _modern(layout, array.ndim) if layout else layout_of(array.shape, where)
-    if named not in LAYOUTS:
+    named = _modern(layout, array.ndim) if layout else "auto"
+    if named not in (*LAYOUTS, "auto"):
         raise ConfigError(f"layout={layout!r}, expected one of {', '.join(LAYOUTS)}")
-    array, _ = channels_first(array, named, where)
+    array, _ = channels_first(array, named, where, "layout")
     _check_finite(array, where)
     return as_tensor(array)
-
-
-def layout_of(shape: tuple[int, ...], where: str) -> str:
-    """Return the layout that an array's shape tells.
-
-    (examples, length) has no channels. In (examples, a, b, c) and (examples, a, b, c, d) the first
-    or the last axis is the channels if it has 1, 3 or 4 places and the other has not.
-
-    Raises:
-        ConfigError: the shape does not tell, and the layout has to be given.
-    """
-    dims = len(shape) - 1
-    if dims == 1:
-        return "NL"
-    ends = shape[1] in _CHANNELS, shape[-1] in _CHANNELS
-    if dims in (3, 4) and ends[0] != ends[1]:
-        return ("NC{}" if ends[0] else "N{}C").format(_SPACE[dims - 2])
-    fitting = [layout for layout in LAYOUTS if len(layout) == len(shape)]
-    if not fitting:
-        raise ConfigError(f"{where} have the shape {shape}; expected 1 to 3 dimensions of space")
-    raise ConfigError(
-        f"{where} have the shape {shape}, which does not tell channels from space: say which with "
-        f"layout={' or layout='.join(map(repr, fitting))}"
-    )
 
 
 def _modern(layout: str, axes: int) -> str:

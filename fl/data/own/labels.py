@@ -1,13 +1,15 @@
 """Labels and owners of examples, as anybody has them: numbers, names or masks."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fl.config.parsing import ConfigError, did_you_mean
+from fl.config.parsing import ConfigError, cut, did_you_mean
+from fl.data.names import MOST_CLASSES
 from fl.data.own.inputs import as_array, as_tensor
 
 Labels = tuple[Tensor, ...]
@@ -15,7 +17,7 @@ Labels = tuple[Tensor, ...]
 
 
 def as_labels(
-    splits: Sequence[Any], classes: Sequence[object] | int | None, space: tuple[int, ...]
+    splits: Sequence[Any], classes: Any, space: tuple[int, ...]
 ) -> tuple[Labels, tuple[str, ...]]:
     """Return the labels of splits as int64 or float32, and the names of the classes.
 
@@ -35,7 +37,7 @@ def as_labels(
     arrays = [as_array(y, f"{name} labels") for y, name in zip(splits, _NAMES, strict=False)]
     known = _named(classes)
     if arrays[0].dtype.kind in "US" or arrays[0].dtype == object:
-        known = known or tuple(sorted({str(name) for name in arrays[0].flat}))
+        known = known or tuple(sorted({_text(name) for name in arrays[0].flat}))
         arrays = [_numbered(y, known, name) for y, name in zip(arrays, _NAMES, strict=False)]
     arrays = [_typed(y, name) for y, name in zip(arrays, _NAMES, strict=False)]
     first = arrays[0]
@@ -56,31 +58,38 @@ def as_labels(
 _NAMES = ("train", "test")
 
 
-def _named(classes: Sequence[object] | int | None) -> tuple[str, ...]:
+def _named(classes: Any) -> tuple[str, ...]:
     """Return the names that were given; none where there were none."""
     if classes is None:
         return ()
-    if isinstance(classes, int):
-        names = tuple(map(str, range(classes)))
-    elif isinstance(classes, str):
-        raise ConfigError(f"classes={classes!r}, expected a list of names, or their number")
-    else:
-        names = tuple(map(str, classes))
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"classes={classes!r}, expected at least one name, and none twice")
+    said = f"classes={cut(repr(classes))}, expected"
+    if isinstance(classes, Integral) and not isinstance(classes, bool):
+        if not 1 <= int(classes) <= MOST_CLASSES:
+            raise ConfigError(f"{said} 1 to {MOST_CLASSES:,} of them")
+        return tuple(map(str, range(int(classes))))
+    if not isinstance(classes, Sequence | np.ndarray) or isinstance(classes, str | bytes):
+        raise ConfigError(f"{said} a list of names, which has an order, or their number")
+    names = tuple(map(_text, classes))
+    if not names or len(set(names)) < len(names) or "" in names:
+        raise ConfigError(f"{said} at least one name, none twice, and none empty")
     return names
+
+
+def _text(name: object) -> str:
+    """Return a name as text; bytes, as files of HDF5 have them, are text that was not decoded."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def _numbered(names: np.ndarray, known: tuple[str, ...], split: str) -> np.ndarray:
     """Return each name's place among those that are known."""
     places = {name: place for place, name in enumerate(known)}
-    for number, name in enumerate(map(str, names.flat)):
+    for number, name in enumerate(map(_text, names.flat)):
         if name not in places:
             raise ConfigError(
                 f"{split} example {number} is of the class {name!r}, which is not among the "
                 f"classes; {did_you_mean(name, known)}"
             )
-    return np.array([places[str(name)] for name in names.flat]).reshape(names.shape)
+    return np.array([places[_text(name)] for name in names.flat]).reshape(names.shape)
 
 
 def _typed(array: np.ndarray, split: str) -> np.ndarray:
@@ -156,7 +165,7 @@ def as_owners(
     codes = dict(zip(known, np.split(places, [len(next(iter(known.values())))]), strict=False))
     owners = (codes.get(split) for split in _NAMES[: len(splits)])
     found = (None if one is None else torch.from_numpy(one.astype(np.int64)) for one in owners)
-    return tuple(map(str, names)), tuple(found)
+    return tuple(map(_text, names)), tuple(found)
 
 
 def _sizes(splits: Sequence[Any], sizes: Sequence[int]) -> list[int]:

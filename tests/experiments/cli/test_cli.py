@@ -209,7 +209,7 @@ def no_workers(monkeypatch):
             raise seen.failed
         return seen.failed
 
-    def write(folder: Path, *, run_code: bool = False) -> Path:
+    def write(folder: Path, *, run_code: bool = False, tables: Path | None = None) -> Path:
         seen.reports.append(folder)
         return folder / "report.html"
 

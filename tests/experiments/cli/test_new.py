@@ -28,6 +28,7 @@ def project(fednf, tmp_path, monkeypatch):
     return tmp_path / "my-project"
 
 
+@pytest.mark.slow
 def test_the_guide_can_be_followed_word_by_word(fednf, tmp_path, monkeypatch):
     made, run, study, deploy = commands(PAGE)
     told = fednf(*made)

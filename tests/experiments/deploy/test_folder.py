@@ -1,6 +1,7 @@
 """What `fednf deploy init` writes: all that is needed, whole or not at all, and secrets apart."""
 
 import configparser
+import hashlib
 import ipaddress
 import os
 import ssl
@@ -220,6 +221,15 @@ def test_the_run_is_the_experiment_that_was_asked_for(deployed):
     knobs = Experiment.from_flat(read_toml(deployed(3, "--set", "seed=7") / "run.toml"))
     assert (knobs.seed, knobs.partition.clients, knobs.sampling.clients) == (7, 3, 3)
     assert (knobs.engine, knobs.run.dir) == ("sequential", "")
+
+
+def test_the_run_begins_and_ends_where_it_was_asked_to(deployed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.safetensors").write_bytes(b"weights")
+    words = ("--set", "data.name=devices", "--set", "run.start-from=w.safetensors")
+    knobs = Experiment.from_flat(read_toml(deployed(2, *words) / "run.toml"))
+    assert knobs.run.start_from == str(tmp_path / "w.safetensors")
+    assert knobs.run.start_sha256 == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_it_stays_whole_when_it_is_moved(deployed, tmp_path):

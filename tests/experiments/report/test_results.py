@@ -64,6 +64,20 @@ def test_a_run_s_value_is_its_mean_over_the_last_rounds(study, tmp_path, write_r
     assert run.late == pytest.approx((0.2 + 0.5 + 0.5 + 0.6 + 0.6) / 5)
 
 
+def test_runs_are_paired_by_the_seeds_of_all_that_has_its_own(tmp_path, write_run):
+    for deal in (1, 2):
+        for init in (1, 2):
+            for recipe, gain in (("none", 0.0), ("swish", 0.01 * deal + 0.1 * init)):
+                knobs = {"recipe": recipe, "seed.deal": deal, "seed.init": init}
+                write_run(tmp_path / f"{recipe}{deal}{init}", [0.1, 0.3 + gain], knobs)
+    results = read(tmp_path)
+    (condition,) = results.conditions
+    none, swish = (results.cells[series, condition] for series in results.series)
+    assert (str(none.series), none.late.n) == ("ReLU", 4)
+    gains = swish.gain_over(none).values
+    assert gains == pytest.approx((0.11, 0.21, 0.12, 0.22))
+
+
 def test_rivals_are_compared_on_the_seeds_that_all_have(tmp_path, write_run):
     for seed, final in ((1, 0.5), (2, 0.1)):
         write_run(tmp_path / f"a{seed}", [0.1, final], {"recipe": "swish", "seed": seed})

@@ -17,6 +17,7 @@ FLAT = st.fixed_dictionaries(
     {},
     optional={
         "seed": st.integers(0, 2**63 - 1),
+        "seed.deal": st.one_of(st.integers(0, 2**63 - 1), st.just("auto")),
         "rounds": POSITIVE,
         "recipe": TEXT,
         "network.kind": st.sampled_from(["plainnet", "resnet", "nfnet"]),
@@ -60,6 +61,14 @@ def test_toml_files_may_nest_or_not(tmp_path):
     )
 
 
+def test_seeds_of_their_own_are_a_table_or_keys_in_quotes(tmp_path):
+    path = tmp_path / "knobs.toml"
+    for text in ("[seed]\ndeal = 3\n", '"seed.deal" = 3\nseed = 1\n', "seed.deal = 3\n"):
+        path.write_text(text)
+        experiment = Experiment.from_flat(read_toml(path))
+        assert (experiment.seeds["deal"], experiment.seeds["order"]) == (3, 1)
+
+
 def test_plain_text_needs_no_quotes():
     assert parse_settings(["recipe=zc-swish", "client.clip=norm:5", "rounds=3"]) == {
         "recipe": "zc-swish",
@@ -91,6 +100,8 @@ def test_plain_text_needs_no_quotes():
         ({"client": 1}, "unknown knob client"),
         ({"network.stem-stride": 3}, "network.stem-stride=3"),
         ({"seed": -1}, "seed=-1"),
+        ({"seed.order": -1}, "seed.order=-1"),
+        ({"seed.weights": 1}, "unknown knob seed.weights; did you mean seed.init"),
         ({"state.fixed-from": -1}, "state.fixed-from=-1"),
         (
             {"state.fixed-from": 3, "state.bn": "drop"},
@@ -143,9 +154,9 @@ def test_identity_covers_every_knob_that_may_bear_on_a_result():
     idle = {"run.dir": "/x", "run.resume": True, "signals.every": 2, "signals.images": 1}
     assert base.replace(idle).identity == base.identity
     assert relevant(base.replace(idle).to_flat()) == relevant(base.to_flat())
-    others = {"seed": 2, "client.lr": 0.1, "recipe": "none", "device": "cpu"}
+    others = {"seed": 2, "client.lr": 0.1, "recipe": "none", "device": "cpu", "seed.init": 2}
     identities = {base.replace({key: value}).identity for key, value in others.items()}
-    assert len(identities | {base.identity}) == 5
+    assert len(identities | {base.identity}) == 6
 
 
 @pytest.mark.parametrize(

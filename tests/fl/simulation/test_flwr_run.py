@@ -13,6 +13,8 @@ from tests import flower
 from tests.flower import wait_for
 
 ROOT = Path(__file__).parents[3]
+METHODS = {"strategy.kind": "fedadam", "client.lr-schedule": "cosine", "client.steps": 9}
+METHODS |= {"client.accumulate": 2, "client.momentum": 0.9, "client.carry-momentum": True}
 LIARS = {"faults.kind": "statistics", "faults.share": 0.6}
 
 
@@ -32,7 +34,7 @@ def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
         ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 1),
         ({"recipe": "batchnorm", "strategy.kind": "fedprox", "strategy.mu": 0.1}, 2),
         ({**LIARS, "recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
-        ({"recipe": "batchnorm", "state.bn": "recalibrate"}, 2),
+        ({"recipe": "batchnorm", "state.bn": "recalibrate", **METHODS}, 2),
         ({"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2}, 2),
         ({"recipe": "none", "run.start-from": "first", "data.validation": 0.2}, 2),
     ],
@@ -41,7 +43,7 @@ def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
         "batchnorm and fedprox, one worker",
         "batchnorm and fedprox, two workers",
         "fixed, and liars about statistics",
-        "recalibrate",
+        "recalibrate, steps, a schedule and fedadam",
         "local",
         "given weights",
     ],

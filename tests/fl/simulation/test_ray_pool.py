@@ -16,6 +16,8 @@ from tests.callbacks import EachRound
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rays_leftovers")]
 
 ray = pytest.importorskip("ray")
+METHODS = {"strategy.kind": "fedadam", "client.lr-schedule": "cosine", "client.steps": 9}
+METHODS |= {"client.accumulate": 2, "client.momentum": 0.9, "client.carry-momentum": True}
 KNOBS = {"engine": "sequential", "recipe": "batchnorm", "sampling.clients": 4, "rounds": 2}
 
 
@@ -38,7 +40,7 @@ def actors(**options):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("knobs", [{"state.bn": "local"}, {"state.bn": "recalibrate"}])
+@pytest.mark.parametrize("knobs", [{"state.bn": "local"}, {"state.bn": "recalibrate", **METHODS}])
 def test_ray_gives_the_same_model(tiny, tmp_path, size, knobs):
     knobs = tiny({**KNOBS, **knobs})
     expected = run(knobs, Journal(tmp_path / "inline"))

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from fl.config import Experiment
+from fl.data import deal, validation
 from fl.nn import find
+from fl.reproducibility.seeds import torch_stream
 from fl.server.journal import Journal
 from fl.simulation import run
+from fl.training.parameters import build_network
+from tests.conftest import TINY
 from tests.smallest import PAIRS, SMALLEST
 
 QUICK = {"partition.kind": "iid", "partition.clients": 100, "recipe": "batchnorm"}
@@ -47,6 +52,37 @@ def test_the_same_seed_gives_the_same_model_whatever_ran_before_and_another_seed
 def test_the_model_depends_on_every_knob_but_on_where_it_is_written(tiny, tmp_path, flat, matters):
     reference = model_of(tiny(QUICK), tmp_path / "reference")
     assert (model_of(tiny({**QUICK, **flat}), tmp_path / "other") != reference) == matters
+
+
+def drawn(flat, folder) -> dict[str, object]:
+    """Run an experiment of a round, and return what is drawn for it, part by part."""
+    few = {**QUICK, "partition.clients": 20, "sampling.clients": 15, "rounds": 1}
+    knobs = Experiment.from_flat({**TINY, **few, "data.validation": 0.5, **flat})
+    journal = Journal(folder)
+    run(knobs, journal)
+    losses = {line["partition"]: line["loss"] for line in journal.clients()}
+    network = build_network(knobs, torch_stream(knobs.seeds["init"], "init"))
+    return {
+        "deal": [[part.tolist() for part in deal(knobs)], validation(knobs).tolist()],
+        "init": network.weights.tolist(),
+        "sampling": sorted(losses),
+        "losses": losses,
+    }
+
+
+@pytest.mark.slow
+def test_each_seed_of_its_own_governs_its_part_and_no_other(tmp_path):
+    """Losses say the rest: a client of both runs has the same where nothing it meets differs."""
+    one = drawn({}, tmp_path / "one")
+    for part in ("deal", "init", "sampling", "order"):
+        other = drawn({f"seed.{part}": 9}, tmp_path / part)
+        changed = {key for key in ("deal", "init", "sampling") if one[key] != other[key]}
+        assert changed == {part} - {"order"}
+        both = one["losses"].keys() & other["losses"].keys()
+        assert len(both) > 5
+        assert {one["losses"][c] == other["losses"][c] for c in both} == {part == "sampling"}
+    four = {f"seed.{part}": 1 for part in ("deal", "init", "sampling", "order")}
+    assert drawn({**four, "seed": 5}, tmp_path / "four") == one, "without a fleet that is all"
 
 
 def test_the_noise_of_clients_is_a_function_of_the_seed(tiny, tmp_path):

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 from fl.config import Experiment
 from fl.data import Form
 from fl.data.dataset import Dataset, Split
-from fl.training.loop import evaluate
-from fl.training.parameters import build_network
+from fl.training.loop import evaluate, examples_at_a_time
+from fl.training.parameters import FlatNetwork, build_network
 from fl.vectorized import operators
 from fl.vectorized.operators.forward import ForwardActivations
 
@@ -45,6 +46,35 @@ def test_ordinary_examples_are_evaluated_250_at_a_time(shape):
 def test_the_largest_output_of_a_batch_of_volumes_is_bounded(side):
     most = 2**24 // (4 * side**3)  # values of 4 channels
     assert max(seen((1, side, side, side), min(300, 3 * most))) <= most
+
+
+class Recurrent(nn.Module):
+    """Gives its outputs in a tuple, as `nn.LSTM` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(2, 64, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.cells(x.mT)[0][:, -1]
+
+
+LARGE = {
+    "signals": ((2, 30_000), nn.Conv1d(2, 16, 3, padding=1), 16 * 30_000),
+    "a wide layer": ((4,), nn.Linear(4, 2**18), 2**18),
+    "masks of many classes": ((3, 64, 64), nn.Conv2d(3, 21, 1), 21 * 64 * 64),
+    "a layer of several outputs": ((2, 2_000), Recurrent(), 64 * 2_000),
+    "volumes": ((1, 40, 40, 40), nn.Conv3d(1, 8, 1), 8 * 40**3),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_whatever_is_large_is_evaluated_as_many_at_a_time_as_fit(name):
+    shape, layer, values = LARGE[name]
+    network = FlatNetwork(nn.Sequential(layer, nn.Flatten()), torch.device("cpu"), foreign=True)
+    assert network.largest_output(shape) == values
+    assert examples_at_a_time(network, shape) == min(250, 2**24 // values)
+    assert network.module.training
 
 
 def test_a_batchnorm_without_statistics_is_evaluated_in_batches_by_inputs_alone():

@@ -1,11 +1,13 @@
 """Files that were read as something they are not; each is read right now, or refused."""
 
+import io
 import os
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -13,6 +15,25 @@ from fl import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import deal, load
 from fl.data.formats import read
+
+
+def as_idx(root: Path, x: np.ndarray) -> Path:
+    for split in ("train", "t10k"):
+        for what, array in (("images", x), ("labels", (np.arange(len(x)) % 4).astype("u1"))):
+            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            file = root / f"{split}-{what}-idx{array.ndim}-ubyte"
+            file.write_bytes(head + array.tobytes())
+    return root
+
+
+def as_parquet(root: Path, x: np.ndarray) -> Path:
+    cells = [io.BytesIO() for _ in x]
+    for cell, pixels in zip(cells, x, strict=True):
+        Image.fromarray(pixels).save(cell, "PNG")
+    table = pa.table({"image": [c.getvalue() for c in cells], "label": np.arange(len(x)) % 4})
+    for split in ("train", "test"):
+        pq.write_table(table, root / f"{split}.parquet")
+    return root
 
 
 def npz(file: Path, x: np.ndarray, y: np.ndarray | None = None) -> Path:
@@ -23,53 +44,6 @@ def npz(file: Path, x: np.ndarray, y: np.ndarray | None = None) -> Path:
 
 def values(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.random.default_rng(1).integers(256, size=(8, *shape)).astype(dtype)
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "readings"),
-    [
-        ((28, 28), "f4", {"NHW": (1, 28, 28), "NLC": (28, 28), "NCL": (28, 28)}),
-        ((9, 128), "f4", {"NLC": (128, 9), "NCL": (9, 128), "NHW": (1, 9, 128)}),
-        ((3, 32, 32), "u1", {"NCHW": (3, 32, 32), "NDHW": (1, 3, 32, 32)}),
-        ((1, 28, 28), "u1", {"NCHW": (1, 28, 28), "NDHW": (1, 1, 28, 28)}),
-        ((2, 16, 16), "f4", {"NCHW": (2, 16, 16), "NDHW": (1, 2, 16, 16)}),
-        ((3, 8, 3), "u1", {"NCHW": (3, 8, 3), "NHWC": (3, 3, 8)}),
-        ((3, 8, 8, 3), "u1", {"NCDHW": (3, 8, 8, 3), "NDHWC": (3, 3, 8, 8)}),
-    ],
-)
-def test_axes_that_may_be_several_are_asked_for(tmp_path, refusal, shape, dtype, readings):
-    x = values(shape, dtype)
-    file = npz(tmp_path / "f.npz", x)
-    said = refusal(file)
-    for layout, form in readings.items():
-        assert layout in said.partition("data.layout=")[2].split("|")
-        found = load(Experiment.from_flat({"data.name": str(file), "data.layout": layout}))
-        assert found.form.shape == form
-        there = layout.find("C")
-        back = found.train.images.numpy()
-        back = back[:, 0] if there < 0 else np.moveaxis(back, 1, there)
-        assert np.array_equal(back, x)
-        assert f"npz, {layout}, " in found.source
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "form", "words"),
-    [
-        ((28, 28), "u1", (1, 28, 28), "grey images of 28 × 28"),
-        ((128, 9), "f4", (9, 128), "9 channels of length 128"),
-        ((20,), "f4", (1, 20), "1 channel of length 20"),
-        ((1, 20), "f4", (1, 20), "1 channel of length 20"),
-        ((8, 9, 3), "f4", (3, 8, 9), "images of 8 × 9 with 3 channels"),
-        ((7, 8, 9), "u1", (1, 7, 8, 9), "volumes of 7 × 8 × 9"),
-        ((1, 7, 8, 9), "u1", (1, 7, 8, 9), "volumes of 7 × 8 × 9"),
-    ],
-)
-def test_axes_that_can_only_be_one_thing_are_read_and_said(tmp_path, shape, dtype, form, words):
-    found = read(npz(tmp_path / "f.npz", values(shape, dtype)))
-    assert found.form.shape == form
-    told = found.told()
-    assert (told["examples"], told["shape"]) == (words, list(form))
-    assert told["dtype"] == {"u1": "uint8", "f4": "float32"}[dtype]
 
 
 def test_a_layout_that_does_not_fit_is_one_line(tmp_path):
@@ -121,19 +95,53 @@ def test_a_folder_that_changed_is_read_again(tmp_path):
     assert len(load(knobs).train) == 2
     (tmp_path / "train/ant/new.png").write_bytes((tmp_path / "train/ant/x.png").read_bytes())
     assert len(load(knobs).train) == 3
+    (tmp_path / "train/ant/x.png").unlink()
+    assert len(load(knobs).train) == 2
+    (tmp_path / "train/bee/x.png").rename(tmp_path / "train/bee/z.png")
+    Image.new("L", (1, 1), 9).save(tmp_path / "train/bee/x.png")
+    assert load(knobs).train.images.flatten().tolist() == [0, 9, 0]
 
 
-def png(bits: int, colour: int, pixels: bytes, more: bytes = b"") -> bytes:
-    """Make a PNG of one pixel."""
+def test_a_file_that_another_takes_the_place_of_is_read_again(tmp_path, monkeypatch):
+    one, two = values((8, 8), "u1"), 255 - values((8, 8), "u1")
+    file, other, link = (tmp_path / name for name in ("f.npz", "g.npz", "l.npz"))
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
+    def held(name: str) -> np.ndarray:
+        return load(Experiment.from_flat({"data.name": name})).train.images[:, 0].numpy()
 
-    head = struct.pack(">IIBBBBB", 1, 1, bits, colour, 0, 0, 0)
-    body = chunk(b"IHDR", head) + more + chunk(b"IDAT", zlib.compress(b"\0" + pixels))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+    npz(file, one)
+    npz(other, two)
+    link.symlink_to(file)
+    assert np.array_equal(held(str(link)), one)
+    link.unlink()
+    link.symlink_to(other)
+    assert np.array_equal(held(str(link)), two), "the link leads elsewhere"
+    assert np.array_equal(held(str(file)), one)
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert np.array_equal(held(str(file)), two), "renamed, with the same size and time"
+    file.unlink()
+    with pytest.raises(ConfigError, match="does not exist"):
+        held(str(file))
+    for name, x in (("here", one), ("there", two)):
+        (tmp_path / name).mkdir()
+        npz(tmp_path / name / "f.npz", x)
+        monkeypatch.chdir(tmp_path / name)
+        assert np.array_equal(held("f.npz"), x), "another folder's file of this name"
+
+
+def test_every_file_of_a_layout_is_looked_at_again(tmp_path):
+    x = values((4, 5), "u1")
+    for write, name in ((as_idx, "train-labels-idx1-ubyte"), (as_parquet, "test.parquet")):
+        folder_of = tmp_path / name
+        folder_of.mkdir()
+        knobs = Experiment.from_flat({"data.name": str(write(folder_of, x))})
+        before = load(knobs)
+        write(folder_of, 255 - x)
+        assert (load(knobs).test.images == 255 - before.test.images).all(), name
+        (folder_of / name).unlink()
+        with pytest.raises(ConfigError, match=r"has no (train-labels|test split)"):
+            load(knobs)
 
 
 def folder(root: Path, files: dict[str, bytes | Image.Image]) -> Path:
@@ -149,64 +157,6 @@ def folder(root: Path, files: dict[str, bytes | Image.Image]) -> Path:
 
 
 CLASSES = ("ant", "bee")
-
-
-@pytest.mark.parametrize("colour", [0, 2, 4, 6])
-def test_sixteen_bits_are_never_cut_to_eight(tmp_path, refusal, colour):
-    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
-    raw = png(16, colour, struct.pack(f">{channels}H", *[100] * channels))
-    assert "16 bits a channel" in refusal(folder(tmp_path, {"train/ant/y.png": raw}))
-
-
-def test_pictures_of_several_frames_and_other_models_of_colour_are_refused(tmp_path, refusal):
-    frames = [Image.new("RGB", (4, 4), c) for c in ("red", "blue")]
-    for kind in ("png", "webp"):
-        file = tmp_path / kind / f"train/ant/y.{kind}"
-        folder(tmp_path / kind, {})
-        frames[0].save(file, save_all=True, append_images=frames[1:])
-        assert "has 2 frames" in refusal(tmp_path / kind)
-    cmyk = Image.new("CMYK", (4, 4))
-    said = refusal(folder(tmp_path / "cmyk", {"train/ant/a.jpg": cmyk}))
-    assert "has mode CMYK" in said
-    said = refusal(folder(tmp_path / "tiff", {"train/ant/a.tif": Image.new("F", (4, 4))}))
-    assert "is no image" in said
-
-
-@pytest.mark.parametrize(
-    ("raw", "pixel"),
-    [
-        (png(8, 0, b"\x07", b"\0\0\0\x02tRNS\0\x07" + struct.pack(">I", zlib.crc32(b"tRNS\0\x07"))),
-         (7, 7, 7, 0)),
-        (png(8, 2, b"\1\2\3", b"\0\0\0\x06tRNS\0\1\0\2\0\4"
-             + struct.pack(">I", zlib.crc32(b"tRNS\0\1\0\2\0\4"))), (1, 2, 3, 255)),
-        (png(8, 4, b"\x07\xff"), (7, 7, 7, 255)),
-        (png(8, 4, b"\x07\x10"), (7, 7, 7, 16)),
-        (png(8, 6, b"\1\2\3\xff"), (1, 2, 3, 255)),
-    ],
-    ids=["grey, hidden", "colour, declared", "grey+alpha, opaque", "grey+alpha", "RGBA, opaque"],
-)  # fmt: skip
-def test_what_declares_transparency_has_four_channels(tmp_path, raw, pixel):
-    files = {f"{s}/{c}/x.png": raw for s in ("train", "test") for c in CLASSES}
-    found = read(folder(tmp_path, files))
-    assert tuple(found.train.images[0, :, 0, 0].tolist()) == pixel
-
-
-def test_translucent_and_opaque_pictures_of_one_mode_go_together(tmp_path):
-    files = {f"{s}/{c}/x.png": png(8, 4, b"\x07\xff") for s in ("train", "test") for c in CLASSES}
-    found = read(folder(tmp_path, {**files, "train/ant/y.png": png(8, 4, b"\x09\x10")}))
-    assert found.train.images[:, :, 0, 0].tolist() == [
-        [7] * 3 + [255],
-        [9] * 3 + [16],
-        [7] * 3 + [255],
-    ]
-
-
-def test_a_rotation_tag_is_said(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    folder(tmp_path, {})
-    Image.new("L", (1, 1)).save(tmp_path / "train/ant/y.jpg", exif=exif)
-    assert "1 with a rotation tag that was not applied" in read(tmp_path).source
 
 
 def test_one_class_is_refused_with_the_level_of_its_folder(tmp_path, refusal):
@@ -263,6 +213,12 @@ def test_a_device_may_lack_classes_that_data_classes_names(tmp_path):
         ("1", "expected 2 to 100,000"),
         ("1000000", "expected 2 to 100,000"),
         ("9" * 5000, "expected 2 to 100,000"),
+        (",".join(map(str, range(100_001))), "100001 classes, expected 2 to 100,000"),
+        ("2.0", "1 classes, expected 2"),
+        ("\u0662", "1 classes, expected 2"),
+        ("ant;bee", "1 classes, expected 2"),
+        ("ANT,bee", "class 'ant' is not among data.classes=ANT,bee"),
+        ("2", "class 'ant' is not among data.classes=0,1"),
         ("ant", "1 classes, expected 2"),
     ],
 )
@@ -270,3 +226,27 @@ def test_a_list_of_classes_that_can_t_be_is_one_line(tmp_path, classes, said):
     with pytest.raises(ConfigError, match=said) as error:
         read(folder(tmp_path, {}), classes)
     assert len(str(error.value)) < 300
+
+
+def test_classes_that_would_be_told_alike_are_refused(tmp_path, refusal):
+    names = {"blanks": (" ant", "ant"), "escapes": ("a\x1b", "a\\x1b"), "lines": ("a\nb", "a b")}
+    for kind, (one, other) in names.items():
+        folder(tmp_path / kind, {f"train/{c}/x.png": Image.new("L", (1, 1)) for c in (one, other)})
+        assert "two of its classes are called" in refusal(tmp_path / kind)
+    folder(tmp_path / "case", {"train/Ant/x.png": Image.new("L", (1, 1))})
+    assert read(tmp_path / "case").classes == ("Ant", "ant", "bee"), "they are told apart"
+
+
+def test_folders_that_are_near_the_layout_are_named(tmp_path, refusal):
+    for name, (files, said) in {
+        "flat": (["train/x.png", "test/x.png"], "expected CLASS/file or DOMAIN/CLASS/file"),
+        "TRAIN": (["TRAIN/ant/x.png", "test/ant/x.png"], "has no train split: found test"),
+        "wrapped": (["mine/train/ant/x.png", "mine/test/ant/x.png"], "has no layout that is known"),
+        "untested": (["train/ant/x.png", "train/bee/x.png"], "has no test split"),
+        "mixed": (["train/a/ant/x.png", "train/a/bee/x.png", "test/ant/x.png"], "lies 2 levels"),
+        "a note": (["train/ant/x.png", "train/ant/a\nb.txt", "test/ant/x.png"], "a\\nb.txt is no"),
+    }.items():
+        for file in files:
+            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / file).write_bytes(b"")
+        assert said in refusal(tmp_path / name)

@@ -123,6 +123,17 @@ def test_owners_with_names_are_called_by_them(tmp_path, examples):
     assert found.train.domains.tolist() == [1, 0, 0] * 3
 
 
+@pytest.mark.parametrize("odd", [-1, 2])
+def test_an_owner_without_a_name_is_refused(tmp_path, examples, refusal, odd):
+    data = examples()
+    features = {"domain": {"names": ["photo", "art"]}, "label": {}}
+    made = table(data.train_images, data.train_labels, domain=pa.array([0, 1, odd] * 3))
+    info = {"huggingface": json.dumps({"info": {"features": features}})}
+    write(tmp_path, data)
+    pq.write_table(made.replace_schema_metadata(info), tmp_path / "train-00000-of-00001.parquet")
+    assert f"column domain has {odd}, and there are 2 names: 0 to 1" in refusal(tmp_path)
+
+
 def replaced(data, **change) -> pa.Table:
     """Make a training table with other columns; None leaves one out."""
     columns = dict(

@@ -1,7 +1,6 @@
 """A data set from arrays: what is taken as it is, what is asked for, and what is refused."""
 
 import doctest
-import re
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from fl.config.parsing import ConfigError
 from fl.data import dataset
-from fl.data.own import Dataset, arrays, axes, inputs
+from fl.data.own import Dataset, arrays, inputs
 
 RNG = np.random.default_rng(1)
 PIXELS = RNG.integers(0, 256, (12, 3, 8, 9), np.uint8)
@@ -76,16 +75,6 @@ def test_channels_come_first_whatever_the_layout(shape, layout, expected):
     )
     moved = np.moveaxis(values, -1, 1) if last else values
     assert np.array_equal(found.numpy(), moved.reshape(12, *expected))
-
-
-@pytest.mark.parametrize("shape", [(12, 28, 28), (12, 3, 8, 3), (12, 5, 6, 7), (12, 5, 5, 5, 5)])
-def test_a_shape_that_does_not_tell_its_channels_is_asked_about(shape):
-    with pytest.raises(ConfigError, match=r"train inputs have the shape .*layout='N") as caught:
-        both(np.zeros(shape, np.uint8))
-    named = re.findall(r"layout='(\w+)'", str(caught.value))
-    assert named == [layout for layout in axes.LAYOUTS if len(layout) == len(shape)]
-    for layout in named:  # what it names can be given
-        assert len(both(np.zeros(shape, np.uint8), layout=layout).train) == 12
 
 
 @pytest.mark.parametrize(
@@ -177,7 +166,7 @@ REFUSED = {
         np.zeros((12, 1, 1, 1, 1)), layout="no-channels"
     ),
     "layout=NHW names 3 axes, but train inputs is float32": lambda: both(SIGNALS[0], layout="NHW"),
-    "expected 1 to 3 dimensions of space": lambda: both(np.zeros((12, 1, 1, 1, 1, 1))),
+    "expected 1 to 3 dimensions of space for": lambda: both(np.zeros((12, 1, 1, 1, 1, 1))),
     "train has 12 inputs and 11 labels": lambda: both(PIXELS, LABELS[1:]),
     "test has 12 inputs and 5 labels": lambda: Dataset((PIXELS, LABELS), (PIXELS, LABELS[:5])),
     "test inputs are float32 of the shape": lambda: Dataset(
@@ -198,6 +187,16 @@ REFUSED = {
     "example 3 is of the class 'cta', .* did you mean cat": lambda: both(
         PIXELS, ["cat", "dog", "dog", "cta"] * 3, classes=["cat", "dog"]
     ),
+    "classes=3.0, expected a list of names": lambda: both(PIXELS, classes=3.0),
+    "classes=True, expected a list of names": lambda: both(PIXELS, classes=True),
+    "which has an order": lambda: both(PIXELS, classes={"a", "b", "c"}),
+    "classes={'a': 0}, expected a list": lambda: both(PIXELS, classes={"a": 0}),
+    r"classes=\['a', 'b', ''\], .* none empty": lambda: both(PIXELS, classes=["a", "b", ""]),
+    "classes=10000000, expected 1 to 100,000": lambda: both(PIXELS, classes=10**7),
+    "two of its classes are called 'a'": lambda: both(PIXELS, classes=["a", "b", "a "]),
+    "two of its domains are called 'p'": lambda: both(PIXELS, domains=(["p", "p "] * 6, None)),
+    "train labels are datetime64": lambda: both(PIXELS, np.zeros(12, "M8[D]")),
+    "train labels are lists of several": lambda: both(PIXELS, [[1], [1, 2]] * 6),
     "classes='ab', expected a list": lambda: both(PIXELS, classes="ab"),
     r"classes=\[1, 1\]": lambda: both(PIXELS, classes=[1, 1]),
     "classes=0": lambda: both(PIXELS, classes=0),
@@ -212,6 +211,14 @@ REFUSED = {
     "test=1.5, expected": lambda: Dataset((PIXELS, LABELS), 1.5),
     "test=0.01 of 12 examples leaves": lambda: Dataset((PIXELS, LABELS), 0.01),
 }  # fmt: skip
+
+
+def test_names_as_bytes_are_names_and_counts_of_any_kind_are_counts():
+    names = np.array([b"cat", "dög".encode(), b"cow"])
+    data = both(PIXELS, names[LABELS], domains=(names[LABELS], None))
+    assert data.classes == data.domains == ("cat", "cow", "dög")
+    assert both(PIXELS, classes=np.int64(4)).classes == ("0", "1", "2", "3")
+    assert both(PIXELS, classes=names).classes == ("cat", "dög", "cow")
 
 
 @pytest.mark.parametrize("words", REFUSED)

@@ -51,6 +51,16 @@ def branches(shape, classes):
     return Branch(shape, classes)
 
 
+class ScaledStdConv2d(nn.Conv2d):
+    """A convolution by the name of timm's, in whose place a recipe puts a norm, too."""
+
+
+def scaled(shape, classes):
+    net = Net(shape, classes)
+    net.conv = ScaledStdConv2d(shape[0], 4, 3, stride=2, bias=False)
+    return net
+
+
 def nothing(shape, classes):
     return None
 
@@ -91,7 +101,27 @@ def test_its_weights_are_a_function_of_the_seed(mine) -> None:
     assert (knobs.recipe, mine(recipe="none").recipe) == ("own", "none")
 
 
-@pytest.mark.parametrize("options", [{}, {"network.options.drop": 0.5}, {"recipe": "salunet"}])
+@pytest.mark.parametrize("name", ["Net", "scaled"])
+def test_recipes_share_the_weights_of_its_layers(mine, name) -> None:
+    """Ours where the recipe draws them, its own where it does; whatever a layer's name becomes."""
+    for init in ("he", "own"):
+        found = []
+        for recipe in ("groupnorm", "none", "ws-groupnorm"):
+            knobs = mine(name, recipe=recipe, **{"network.init": init})
+            state = build_network(knobs, torch_stream(1, "init")).state()
+            named = {key.replace("conv.conv", "conv"): value for key, value in state.items()}
+            found.append([named[f"{layer}.weight"] for layer in ("conv", "fc")])
+        for other in found[1:]:
+            assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"network.options.drop": 0.5, "recipe": "salunet"},
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ({}, {"recipe": "salunet"})),
+    ],
+)
 def test_workers_train_the_same_bytes(mine, tmp_path, options) -> None:
     knobs = mine(engine="sequential", **options)
     one = run(knobs, Journal(tmp_path / "one"))

@@ -41,6 +41,18 @@ DEAD = {
     "rms norm of one value": nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.RMSNorm(1)),
     "a function by places": Functional(lambda x: F.group_norm(x, 4)),
     "a function by names": Functional(lambda x: F.group_norm(input=x, num_groups=4)),
+    "PyTorch's instance norm of signals": nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(1, 4, 64), nn.InstanceNorm1d(4)
+    ),
+    "PyTorch's instance norm of volumes": nn.Sequential(
+        nn.Unflatten(2, (1, 8)), nn.Conv3d(1, 4, (1, 8, 8)), nn.InstanceNorm3d(4)
+    ),
+    "PyTorch's instance norm with running statistics": after_pixel(
+        nn.InstanceNorm2d(4, track_running_stats=True)
+    ),
+    "behind a pool": nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.GroupNorm(4, 4)),
+    "torch.group_norm": Functional(lambda x: torch.group_norm(x, 4)),
+    "torch.layer_norm": Functional(lambda x: torch.layer_norm(x, (1, 1))),
     "a function of layers": Functional(lambda x: F.layer_norm(x, (1, 1))),
 }
 ALIVE = {

@@ -6,9 +6,9 @@ from fl.vectorized import operators
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _built(tmp_path_factory):
+def _built(user_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("XDG_CACHE_HOME", str(user_cache))
         reason = operators.unavailable_reason()
     if reason:
         pytest.skip(reason)

@@ -1,19 +1,17 @@
 """The parts of an experiment: network, data, partition, clients, strategy."""
 
 import json
-import math
-from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from fl.config.components import Component, canonical
+from fl.config.components import Component, canonical, is_component
 from fl.config.parsing import Knobs, Value
+from fl.config.parts.client import CLIP as CLIP
+from fl.config.parts.client import Client as Client
+from fl.config.parts.ranges import NonNegative, Positive, Rate, Share
+from strategies import STRATEGIES, find
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Options = Annotated[str, BeforeValidator(canonical)]
 """The own parameters of a component, as JSON."""
 
@@ -24,9 +22,6 @@ DEVICES = "devices"
 RECIPE = "zc-swish"
 """The recipe of a network of ours where the knob leaves it open."""
 
-CLIP = "norm:5"
-"""Gradient clipping where both the knob and the recipe leave it open."""
-
 
 class Part(Knobs):
     """A part of an experiment that may be a component with parameters of its own."""
@@ -36,6 +31,20 @@ class Part(Knobs):
         """The values of the component's own parameters, by name, as far as they are given."""
         options = getattr(self, "options", "")
         return json.loads(options) if options else {}
+
+    @property
+    def ours(self) -> Any:
+        """What the options are for where that is no component; None: nothing."""
+        return None
+
+
+def _is_a_strategy(text: str) -> str:
+    if text not in STRATEGIES and not is_component(text):
+        raise ValueError(
+            f"should be {', '.join(STRATEGIES)}, or the name of a component: path/file.py:name or "
+            "package.module:name"
+        )
+    return text
 
 
 class Network(Part):
@@ -165,54 +174,6 @@ class Sampling(Knobs):
     """Clients per round, drawn without replacement."""
 
 
-class Client(Knobs):
-    """How a client trains on its images in a round."""
-
-    batch_size: Positive = 4
-    """Images per step. The last batch of an epoch may be smaller; no image is dropped."""
-    epochs: Positive = 1
-    """Passes over the client's images per round."""
-    lr: Rate = 0.05
-    """Learning rate of the local optimizer."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """The local optimizer. Its state is reset at the beginning of every round."""
-    momentum: Share = 0.0
-    """Momentum of SGD. Adam ignores it and uses betas (0.9, 0.999)."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty λ: λw is added to the gradient of every parameter w."""
-    clip: str = "auto"
-    """Gradient clipping. `norm:C` scales a gradient whose 2-norm exceeds C down to C. `agc:λ`
-    limits the norm of every unit's gradient to λ times the norm of its weights, except in the
-    classifier. `none` clips nothing. `auto` takes the recipe's own, or else norm:5."""
-    activation_lr: Rate = 1.0
-    """Factor on the learning rate for the learnable scalars of activations."""
-
-    @field_validator("clip")
-    @classmethod
-    def _clip_is_spelt_right(cls, text: str) -> str:
-        kind, _, bound = text.partition(":")
-        try:
-            bounded = kind in ("norm", "agc") and 0 < float(bound) < math.inf
-        except ValueError:
-            bounded = False
-        if not bounded and text not in ("auto", "none"):
-            raise ValueError(
-                "should be 'auto', 'none', 'norm:C' or 'agc:λ' with a positive number, "
-                "for example 'norm:5' or 'agc:0.01'"
-            )
-        return text
-
-
-@lru_cache(maxsize=64)
-def parse_clip(text: str) -> tuple[str, float]:
-    """Return what `client.clip` asks for: the kind (`none`, `norm`, `agc`) and the bound (C, λ, ∞).
-
-    `auto` is norm 5. A text is parsed once, since every client of every round asks for it.
-    """
-    kind, _, bound = (CLIP if text == "auto" else text).partition(":")
-    return kind, float(bound or math.inf)
-
-
 class Vectorized(Knobs):
     """How `engine=vectorized` trains many clients as one program."""
 
@@ -230,19 +191,28 @@ class Vectorized(Knobs):
 class Strategy(Part):
     """How the models of a round are aggregated, and what is added to a client's loss."""
 
-    kind: Literal["fedavg", "fedprox"] | Component = "fedavg"
-    """The method: FedAvg (arXiv 1602.05629) or FedProx (arXiv 1812.06127). `path/file.py:name` is
-    a method of your own."""
+    kind: Annotated[str, AfterValidator(_is_a_strategy)] = "fedavg"
+    """The method: `fedavg` (arXiv 1602.05629), `fedprox` (arXiv 1812.06127), `fedavgm` (arXiv
+    1909.06335), `fedadagrad`, `fedadam`, `fedyogi` (arXiv 2003.00295), `fedexp` (arXiv 2301.09604).
+    `path/file.py:name` is a method of your own. `fednf knobs strategy=NAME` lists the options of
+    one; docs/methods/servers.md has the formulas."""
     mu: NonNegative = 0.0
     """FedProx's μ: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 is FedAvg."""
     max_norm: NonNegative = 0.0
     """The largest ‖w_client − w_global‖ that the server accepts, taken over all tensors including
     BatchNorm's statistics. A larger update is refused. 0 accepts any."""
     options: Options = ""
-    """The own parameters of a method that is a component, as `strategy.options.NAME`."""
+    """The own parameters of the method, as `strategy.options.NAME`."""
+
+    @property
+    def ours(self) -> Any:
+        """The class whose options are given, if it is one of ours."""
+        return find(self.kind) if self.given and self.kind in STRATEGIES else None
 
     @model_validator(mode="after")
     def _mu_belongs_to_fedprox(self) -> "Strategy":
+        if self.kind == "fedprox" and "mu" in self.given:
+            raise ValueError("strategy.options.mu is the knob strategy.mu; set that one")
         if self.mu and self.kind != "fedprox":
             raise ValueError(
                 f"strategy.mu={self.mu} needs strategy.kind=fedprox, found {self.kind}"
