@@ -189,7 +189,7 @@ class Strategy:
         object.__setattr__(self, "_sealed", True)
 
 
-def above(least: float, **given: float) -> float:
+def above(least: float | int, **given: float) -> float:
     """Return the one number that is given by name, if it is above another.
 
     Raises:

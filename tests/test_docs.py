@@ -43,7 +43,7 @@ def parsed(words: tuple[str, ...]) -> dict:
 
 
 def experiment(words: tuple[str, ...]) -> Experiment:
-    return terminal.knobs(None, parsed(words)["settings"])
+    return Experiment.from_flat(terminal.flat(None, parsed(words)["settings"]))
 
 
 def prose(page: Path) -> str:

@@ -13,7 +13,6 @@ from rich.table import Table
 import partitions
 from experiments.cli import terminal
 from experiments.cli.terminal import Config, Out, Quiet, Settings, console, say
-from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import CATALOGUE, deal, fashion_mnist_small, load, write_shard
 from fl.data.catalogue import find, place, read
@@ -74,7 +73,7 @@ def data_fetch(name: str, quiet: Quiet = False) -> None:
 def data_show(config: Config = None, settings: Settings = None, out: Out = None) -> None:
     """Show who holds what in a deal; with --out, draw it, and examples of every class."""
     plots = terminal.plots() if out else None
-    knobs = _dealt(config, settings)
+    knobs = terminal.untrained(config, settings)
     parts, (labels, names) = [part.numpy() for part in deal(knobs)], named_classes(knobs)
     say(said(load(knobs).told()))
     counts = partitions.counts(labels, parts, len(names))
@@ -93,16 +92,11 @@ def data_show(config: Config = None, settings: Settings = None, out: Out = None)
 @app.command("deal")
 def data_deal(out: Folder, config: Config = None, settings: Settings = None) -> None:
     """Write what every client is dealt to OUT/device-K/shard.npz, for devices of their own."""
-    knobs = _dealt(config, settings)
+    knobs = terminal.untrained(config, settings)
     for number in range(knobs.partition.clients):
         file = write_shard(out / f"device-{number}", number, knobs)
         say(f"{file}, {size(file.stat().st_size)}")
     say('each device\'s node config: partition-id=K data-path="/its/folder"')
-
-
-def _dealt(config: Path | None, settings: list[str] | None) -> Experiment:
-    """Read an experiment whose data are dealt. Nobody is asked, so the default is in no way."""
-    return Experiment.from_flat({"sampling.clients": 1, **terminal.flat(config, settings)})
 
 
 def _here(name: str) -> str:

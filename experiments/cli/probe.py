@@ -46,7 +46,7 @@ def probe(
     if runs:
         subjects = probing.checkpoints(runs)
     else:
-        knobs = terminal.knobs(config, settings)
+        knobs = terminal.untrained(config, settings)
         names = [name.strip() for name in (recipes or knobs.recipe).split(",")]
         subjects = probing.at_initialization(knobs, names, seeds or 3)
     found = list(

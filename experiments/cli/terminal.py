@@ -84,9 +84,12 @@ def show(table: Table) -> None:
     (console if console.is_terminal else Console(width=200)).print(table)
 
 
-def knobs(config: Path | None, settings: list[str] | None) -> Experiment:
-    """Read an experiment from a file of knobs, then from --set, which wins."""
-    return Experiment.from_flat(flat(config, settings))
+def untrained(config: Path | None, settings: list[str] | None) -> Experiment:
+    """Read an experiment of which nothing is trained, from --config and --set, which wins.
+
+    Nobody is asked, so the default of how many are does not stand in the way of fewer clients.
+    """
+    return Experiment.from_flat({"sampling.clients": 1, **flat(config, settings)})
 
 
 def flat(config: Path | None, settings: list[str] | None) -> dict[str, Value]:

@@ -169,7 +169,16 @@ class Flower:
         try:
             answer = json.loads(done.stdout)
         except ValueError:
-            raise ConnectionError(f"flwr {words[0]}: {done.stdout}{done.stderr}") from None
+            answer = {"error-message": f"{done.stdout}{done.stderr}"}
         if not answer.get("success"):
-            raise ConnectionError(f"flwr {words[0]}: {answer.get('error-message', answer)}")
+            raise ConnectionError(
+                f"flwr {words[0]}: {answer.get('error-message', answer)}{self._hint()}"
+            )
         return answer
+
+    def _hint(self) -> str:
+        """Say what to do where the server was never started from this folder."""
+        config = self.folder / "server" / "flower" / "config.toml"  # flwr makes one without us
+        if config.is_file() and CONNECTION in config.read_text(encoding="utf-8"):
+            return ""
+        return f"; the server was not started here yet: {self.folder / 'superlink.sh'}"

@@ -31,6 +31,7 @@ from fl.tasks import objective
 from fl.training import accounting
 from fl.training.estimate import check_batches
 from fl.training.given import start_from
+from fl.training.losses import check_loss
 from fl.training.parameters import FlatNetwork, as_shared, build_network, device_name
 from fl.training.per_example import check_examples_are_alone
 from fl.training.standardized import describe
@@ -167,6 +168,7 @@ def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
     )
     if not begun:
         check_groups(network.module, dataset.form.shape, knobs.recipe)
+        check_loss(network, dataset, knobs)
     if knobs.privacy.per_example_clip:
         check_examples_are_alone(network, dataset.form)
     sent = network.norms and knobs.state.bn in ("average", "pooled")

@@ -176,11 +176,14 @@ class Gatherer:
             if not self.weighted.total:
                 raise ValueError(f"weight returned 0 for all replies of round {gathered.number}")
             gathered.mean = self.weighted.result()["weights"]
-        found = np.asarray(self.strategy.aggregate(gathered), np.float64)
+        returned = self.strategy.aggregate(gathered)
+        found = np.asarray(returned, np.float64)
         if found.shape != gathered.start.shape:
+            code = type(self.strategy).aggregate.__code__
+            what = "None" if returned is None else f"an array of shape {found.shape}"
             raise ValueError(
-                f"aggregate returned an array of shape {found.shape}, expected the next "
-                f"parameters, of shape {gathered.start.shape}"
+                f"{code.co_filename}:{code.co_firstlineno}: aggregate returned {what}, expected "
+                f"the next parameters, of shape {gathered.start.shape}"
             )
         self._settle(gathered.state)
         return npy.record(self.layout.written(found, arrays)), figures

@@ -42,6 +42,11 @@ def test_the_sheet_has_every_number_that_measure_gives(fednf, tmp_path):
     assert len(rows) == 4 * len(expected) - 2 * 2  # `none` has no norms
 
 
+def test_networks_are_probed_of_fewer_clients_than_a_round_asks_by_default(fednf, tmp_path):
+    answer = fednf(*PROBE, "--recipes", "none", "--seeds", "1", "--set", "partition.clients=3")
+    assert (answer.status, answer.err) == (0, "")
+
+
 def test_the_same_command_gives_the_same_bytes(fednf, tmp_path):
     for name in ("a", "b"):
         assert fednf(*PROBE, "--out", name).status == 0

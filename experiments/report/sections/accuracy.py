@@ -61,7 +61,8 @@ def dots(results: Results) -> Figure:
         first.set_ylim(len(results.series) - 0.5, -0.5)
         ends = [cell.late for cell in results.cells.values()]
         low, high = min(0.0, *(end.low for end in ends)), max(end.high for end in ends)
-        first.set_xlim(1.05 * low, high + 0.22 * max(high - low, abs(high)))
+        beside = 0.22 * max(high - low, abs(high)) or 0.22  # all may be 0
+        first.set_xlim(1.05 * low, high + beside)
     return drawn.figure
 
 

@@ -160,6 +160,13 @@ def test_a_server_that_does_not_answer_is_a_line(deployed, fednf, monkeypatch, a
     done = fednf("deploy", "check", "site")
     assert (done.status, done.err.count("\n")) == (1, 1)
     assert words in done.err
+    assert f"not started here yet: {folder / 'superlink.sh'}" in done.err
+    (folder / "server" / "flower").mkdir()
+    config = folder / "server" / "flower" / "config.toml"
+    config.write_text("[superlink]\n")  # as flwr itself makes it
+    assert "not started" in fednf("deploy", "check", "site").err
+    config.write_text('[superlink]\ndefault = "fednf"\n')  # as superlink.sh does
+    assert "not started" not in fednf("deploy", "check", "site").err
 
 
 def test_the_roll_call_goes_out_with_the_code_of_a_run(tmp_path):
