@@ -9,6 +9,7 @@ from fl.config.parsing import ConfigError
 from fl.data import Batch, load
 from fl.messages import records
 from fl.nn import fixed_in, fixed_statistics
+from fl.nn.criticality import Chain, look
 from fl.reproducibility import determinism
 from fl.reproducibility.seeds import torch_stream
 from fl.server.journal import EXPERIMENT, Journal
@@ -30,6 +31,8 @@ class Probe:
     """Images in the batch."""
     layers: tuple[dict, ...]
     """The fields of `fl.nn.probes.Layer`, in order of execution."""
+    chain: Chain
+    """What stands in front of each layer, and its factors forward and backward."""
 
 
 Subject = tuple[Experiment, Path | None]
@@ -90,7 +93,9 @@ def measure(subjects: Sequence[Subject], images: int) -> Iterator[Probe]:
         with fixed_statistics(network.module, fixed_in(knobs.state, number)):
             layers = signals.layers(network, batch(knobs, images), objective(knobs))
         fields = tuple(asdict(layer) for layer in layers)
-        yield Probe(knobs, str(folder or ""), number, images, fields)
+        shape = load(knobs).form.shape
+        chain = look(network.module, shape)
+        yield Probe(knobs, str(folder or ""), number, images, fields, chain)
 
 
 def _network(knobs: Experiment) -> parameters.FlatNetwork:

@@ -68,17 +68,23 @@ def probe(
         say(json.dumps({"folder": str(folder), "networks": rows}))
 
 
+_FACTORS = ("2E f²", "χ", "depth", "back")
+_TITLES = (*_FACTORS, "ACV first", "last", "min", "max", "gradient ACV last/first")
+
+
 def _table(rows: list[Mapping[str, str | float | None]]) -> Table:
-    """Make the table: forward variances, how far gradients reach, and what is dead."""
+    """Make the table: factors of layers, variances, how far gradients reach, and what is dead."""
     several = len({row["condition"] for row in rows}) > 1
     table = Table("network", *(["condition"] if several else []), box=None)
-    for title in ("ACV first", "last", "min", "max", "gradient ACV last/first", "dead channels"):
+    for title in (*_TITLES, "dead channels"):
         table.add_column(title, justify="right")
     for row in rows:
         whose = [str(row["series"]), *([str(row["condition"])] if several else [])]
         acv = [_number(row[f"acv_{name}"]) for name in ("first", "last", "min", "max")]
+        names = ("forward", "backward", "depth_forward", "depth_backward")
+        factors = [_number(row[name]) for name in names]
         dead = "–" if row["dead"] is None else f"{row['dead']:.1%}"
-        table.add_row(*whose, *acv, _number(row["gradient_last_to_first"]), dead)
+        table.add_row(*whose, *factors, *acv, _number(row["gradient_last_to_first"]), dead)
     return table
 
 

@@ -229,6 +229,7 @@ ADDED_LATER: dict[str, Value] = {
     **dict.fromkeys(["components", *(f"{part}.options" for part in components.PARTS)], ""),
     **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in (Task, Round, Faults)}),
     **dict.fromkeys([f"seed.{what}" for what in get_args(Governed)], "auto"),
+    "network.gain": 1.0,
     **ADDED,
     **{f"privacy.{name}": 0.0 for name in ("per-example-clip", "per-example-noise", "delta")},
 } | {"run.start-sha256": "", "run.patience": 0, "data.layout": "auto"}

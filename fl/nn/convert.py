@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fl.config.parsing import ConfigError
+from fl.nn.criticality import begin, targeted
 from fl.nn.foreign.observed import (
     CONVOLUTIONS,
     Seen,
@@ -30,7 +31,6 @@ from fl.nn.foreign.replacements import (
     replace_all,
     with_weights,
 )
-from fl.nn.initialization import initialize
 from fl.nn.layers.activations import Activation
 from fl.nn.layers.convs import plain
 from fl.nn.layers.gains import gain
@@ -97,7 +97,7 @@ def convert(
     not_in_place(converted)
     _passed(converted, example, f" once it has the layers of recipe={name}")
     if generator is not None:
-        initialize(converted, row.init or "he", generator)
+        begin(converted, row.init or "he", generator, tuple(example.shape[1:]), targeted(1.0))
     return converted
 
 

@@ -10,7 +10,7 @@ from fl.nn.layers.embeddings import PositionEmbedding
 from fl.reproducibility.seeds import torch_stream
 
 WEIGHED = nn.Conv1d | nn.Conv2d | nn.Conv3d | StandardizedConv | nn.Linear
-Scheme = Literal["torch", "he", "lecun"]
+Scheme = Literal["torch", "he", "lecun", "critical"]
 
 
 def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -> None:
@@ -21,7 +21,8 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
     * `torch`: weights and biases U(-1/√fan_in, 1/√fan_in), PyTorch's default;
     * `he`: weights N(0, 2/fan_in), biases 0 (arXiv 1502.01852, 2.2). The classifier, the last
       layer, has N(0, 1/fan_in): no rectifier follows it that would halve the variance;
-    * `lecun`: weights N(0, 1/fan_in), biases 0 (LeCun et al., Efficient BackProp, 1998, 4.6).
+    * `lecun`: weights N(0, 1/fan_in), biases 0 (LeCun et al., Efficient BackProp, 1998, 4.6);
+    * `critical`: as `lecun`, for `fl.nn.criticality` to give another size to.
 
     Embeddings of positions are N(0, 0.02²) under each, as in the code of arXiv 2010.11929. Norms
     and activations keep the constants that they were made with.
@@ -32,7 +33,7 @@ def initialize(network: nn.Module, scheme: Scheme, generator: torch.Generator) -
 
     Args:
         network: is filled in place.
-        scheme: one of the three.
+        scheme: one of the four.
         generator: draws one number, and moves on.
     """
     number = int(torch.randint(2**63 - 1, (), generator=generator))

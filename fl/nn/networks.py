@@ -23,10 +23,11 @@ from fl.nn.architectures.resnet import auto_width as resnet_width
 from fl.nn.architectures.resnet_v2 import ResNetV2
 from fl.nn.architectures.resnet_v2 import auto_width as resnet_v2_width
 from fl.nn.architectures.vit import ViT
+from fl.nn.criticality import begin, targeted
 from fl.nn.foreign import building as foreign
 from fl.nn.foreign.building import Make
 from fl.nn.foreign.packages import maker
-from fl.nn.initialization import Scheme, initialize
+from fl.nn.initialization import Scheme
 from fl.nn.recipe import Recipe
 from fl.nn.recipes import OWN, find
 from fl.nn.size import check_size, layers
@@ -162,14 +163,24 @@ def build(
     depth = layers(network.kind, chosen.depth)
     check_size(words, make, depth, chosen.width, (prod(shape), classes))
     net = make()
-    initialize(net, network.init, generator)  # pyrefly: ignore
+    target = targeted(network.gain, skeleton.native)
+    begin(net, network.init, generator, shape, target)  # pyrefly: ignore
     return net
 
 
 def _resolved(network: Network, row: Recipe, recipe: str) -> Network:
     """Return a network's knobs without `auto`."""
-    if is_component(network.kind):
-        return _resolved_foreign(network, row)
+    foreign = is_component(network.kind)
+    resolved = _resolved_foreign(network, row) if foreign else _resolved_ours(network, row, recipe)
+    if network.gain != 1 and resolved.init != "critical":
+        raise ValueError(
+            f"network.gain={network.gain} needs network.init=critical, found {resolved.init}"
+        )
+    targeted(network.gain)
+    return resolved
+
+
+def _resolved_ours(network: Network, row: Recipe, recipe: str) -> Network:
     skeleton = SKELETONS[network.kind]
     _check_fit(row, recipe, network)
     _check_stem(skeleton, network)
@@ -191,7 +202,10 @@ def _resolved(network: Network, row: Recipe, recipe: str) -> Network:
 def _resolved_foreign(network: Network, row: Recipe) -> Network:
     """Return the knobs of a network that is not ours, of which only `init` can be `auto`."""
     for name, field in Network.model_fields.items():
-        if name not in ("kind", "init", "options") and getattr(network, name) != field.default:
+        if (
+            name not in ("kind", "init", "gain", "options")
+            and getattr(network, name) != field.default
+        ):
             raise ValueError(
                 f"network.{field.alias}={getattr(network, name)} is not for network.kind="
                 f"{network.kind}, which has network.options of its own"

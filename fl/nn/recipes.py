@@ -161,6 +161,13 @@ _ROWS: dict[str, Recipe] = {
         activation=_relu,
         fits=DENSE,
     ),
+    "leaky-relu": Recipe(
+        label="Leaky ReLU",
+        description="No normalizer, and ReLU with the slope 0.3 below 0, which is ours.",
+        norm=_nothing,
+        activation=lambda _: nn.LeakyReLU(0.3),
+        fits=DENSE,
+    ),
     "gelu": Recipe(
         label="GELU",
         description="No normalizer, and GELU.",

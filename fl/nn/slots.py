@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from fl.nn.layers.convs import Kernel, plain
@@ -29,7 +30,8 @@ class Slots:
         """γ of the activation if the recipe standardizes weights, which then use it; else 1."""
         if self.recipe.conv is plain:
             return 1.0
-        return gain(self.recipe.activation(Place(1, native=self.native)))
+        with torch.device("cpu"):  # also where the network itself is built without memory
+            return gain(self.recipe.activation(Place(1, native=self.native)))
 
     def kernel(
         self, inputs: int, outputs: int, side: int, stride: int = 1, *, groups: int = 1

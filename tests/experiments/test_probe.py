@@ -66,7 +66,9 @@ def test_the_table_and_json_say_what_the_sheet_says(fednf, tmp_path):
     assert (network["acv_first"], network["acv_last"]) == (acv[0], acv[-1])
     assert (network["acv_min"], network["acv_max"]) == (min(acv), max(acv))
     assert network["gradient_last_to_first"] == pytest.approx(back[-1] / back[0])
-    assert "ReLU" in answer.out
+    assert (network["forward"], network["backward"]) == pytest.approx((1, 1)), "He's are for ReLU"
+    assert network["depth_forward"] == pytest.approx(network["depth_backward"])
+    assert all(word in answer.out for word in ("ReLU", "2E f²", "χ", "depth"))
 
 
 def test_a_run_is_measured_as_its_checkpoint_left_it(fednf, tmp_path):

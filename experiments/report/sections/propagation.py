@@ -12,6 +12,7 @@ from experiments.report.drawing import panels, profiles
 from experiments.report.drawing.figures import MUTED, style
 from experiments.report.labels import Group, group
 from fl.nn import resolve_auto
+from fl.nn.criticality import Chain
 
 Row = Mapping[str, str | float | None]
 Cells = Mapping[tuple[Group, Group], Sequence[Probe]]
@@ -73,7 +74,9 @@ def summary(probes: Sequence[Probe]) -> list[Row]:
     """Return a row a contender and condition: figures of the means over its seeds.
 
     ``gradient_last_to_first`` is the gradient's ACV at the last station over that at the first:
-    above 1, gradients shrink on their way back.
+    above 1, gradients shrink on their way back. ``forward`` and ``backward`` are 2·E[f²] and
+    χ = 2·E[f'²] of its activations by quadrature, ``depth_forward`` and ``depth_backward`` the
+    products over all layers of s·E[f²] and s·E[f'²], for weights of mean square s/fan_in.
     """
     rows: list[Row] = []
     for (series, condition), networks in cells(probes).items():
@@ -90,9 +93,22 @@ def summary(probes: Sequence[Probe]) -> list[Row]:
             "acv_max": max(finite, default=None),
             "gradient_last_to_first": _known(back[-1] / back[0]) if back[0] else None,
             "dead": fmean(dead) if dead else None,
+            **_factors([probe.chain for probe in networks]),
         }
         rows.append(row)
     return rows
+
+
+def _factors(chains: Sequence[Chain]) -> dict[str, float | None]:
+    """Return means over networks of what layers make of signals and gradients; None if unknown."""
+    found: dict[str, list[float | None]] = {
+        "forward": [chain.forward for chain in chains],
+        "backward": [chain.backward for chain in chains],
+        "depth_forward": [chain.depth and chain.depth[0] for chain in chains],
+        "depth_backward": [chain.depth and chain.depth[1] for chain in chains],
+    }
+    known = {name: [v for v in values if v is not None] for name, values in found.items()}
+    return {name: fmean(values) if values else None for name, values in known.items()}
 
 
 def _whose(series: Group, condition: Group, probe: Probe) -> dict[str, str]:
@@ -123,4 +139,9 @@ def _about(found: Cells) -> str:
         told.append({"dashed: ACV at the end of residual branches"})
     if any(profiles.below_floor(probe.layers) for probe in probes):
         told.append({"what is smaller than the axis is drawn on its floor"})
-    return "; ".join(next(iter(texts)) for texts in told if len(texts) == 1)
+    chis = {str(one): _factors([p.chain for p in found[one, two]]) for one, two in found}
+    factors = [f"{one} {row['backward']:.2f}" for one, row in chis.items() if row["backward"]]
+    line = "; ".join(next(iter(texts)) for texts in told if len(texts) == 1)
+    return f"{line}\nχ = 2E[f'²], a layer's factor on gradients with He's weights: " + (
+        ", ".join(factors) or "unknown"
+    )

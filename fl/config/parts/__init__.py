@@ -70,10 +70,15 @@ class Network(Part):
     channels of the stem, with all other layers in proportion. For ffnn, units of a layer; for vit,
     channels of a token. `auto`: 64 for resnets with four stages, 128 for nfnet, 32 for
     efficientnet, 100 for ffnn, 192 for vit, and 16 for all others."""
-    init: Literal["auto", "own", "torch", "he", "lecun"] = "auto"
+    init: Literal["auto", "own", "torch", "he", "lecun", "critical"] = "auto"
     """Initial weights. `own`: what a network of your own comes with, such as pretrained ones;
-    `torch`: PyTorch's default; `he`: N(0, 2/fan_in); `lecun`: N(0, 1/fan_in). `auto` takes the
-    recipe's own, or else `lecun` for vit and `he` for all others; `own` with the recipe `own`."""
+    `torch`: PyTorch's default; `he`: N(0, 2/fan_in); `lecun`: N(0, 1/fan_in); `critical`: behind an
+    activation f N(0, 1/(fan_in·E[f²])), by which signals keep their size. `auto` takes the recipe's
+    own, or else `lecun` for vit and `he` for all others; `own` with the recipe `own`."""
+    gain: float | str = 1.0
+    """What `network.init=critical` lets a layer and the activation in front of it make of the mean
+    square of signals: a factor. `backward:X`: of gradients, χ = X. A recipe's name: what it has
+    with He's weights, 1.47 for zc-swish."""
     stem_stride: Literal["auto", 1, 2, 4] = "auto"
     """Stride of the first layers, in pixels; for vit, the side of a patch. 4 is the stride for
     ImageNet, which plainnet and cnn don't take. `auto`: 1 for cnn, 4 for vit, 4 for nfnet, which

@@ -52,8 +52,9 @@ class Client(Knobs):
     """Gradient clipping. `norm:C` scales a gradient whose 2-norm exceeds C down to C. `agc:λ`
     limits the norm of every unit's gradient to λ times the norm of its weights, except in the
     classifier. `none` clips nothing. `auto` takes the recipe's own, or else norm:5."""
-    activation_lr: Rate = 1.0
-    """Factor on the learning rate for the learnable scalars of activations."""
+    activation_lr: NonNegative = 1.0
+    """Factor on the learning rate for the learnable scalars of activations. 0 freezes them; their
+    gradients still count in the norm that clips."""
 
     @field_validator("clip")
     @classmethod

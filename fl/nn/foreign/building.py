@@ -10,8 +10,8 @@ from torch.nn.parameter import is_lazy
 from fl.config import Network
 from fl.config.parsing import ConfigError
 from fl.nn.convert import convert
+from fl.nn.criticality import begin, targeted
 from fl.nn.foreign.observed import as_found
-from fl.nn.initialization import initialize
 from fl.nn.layers.noise import train_without_noise
 from fl.nn.recipe import Recipe
 from fl.reproducibility.errors import placed
@@ -49,7 +49,7 @@ def build(
     _check_parameters(network.kind, module)
     module = convert(module, recipe, shape=shape)
     if network.init != "own":
-        initialize(module, network.init, generator)  # pyrefly: ignore
+        begin(module, network.init, generator, shape, targeted(network.gain))  # pyrefly: ignore
     _freeze(module)
     _check_outputs(network.kind, module, torch.zeros(2, *shape), classes)
     return module

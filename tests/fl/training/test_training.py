@@ -156,18 +156,20 @@ def test_steps_in_which_batchnorm_sees_one_value_are_counted():
         assert (outcome.steps, outcome.single_value_steps) == (3, 2)
 
 
-def test_activation_lr_moves_only_the_scalars_of_activations():
+@pytest.mark.parametrize("slower", [0.1, 0.0])
+def test_activation_lr_moves_only_the_scalars_of_activations(slower):
     data = some_batches([4])
     plain, slow = (FlatNetwork(small("zc-swish"), CPU) for _ in range(2))
     start = plain.state()
     train(plain, data, Client(), None)
-    train(slow, data, Client(activation_lr=0.1), None)
+    train(slow, data, Client(activation_lr=slower), None)
     scalars = {name for name in start if name.rpartition(".")[2] in ("center", "log_beta", "scale")}
     assert scalars
     for name in start:
         moved, moved_slowly = plain.state()[name] - start[name], slow.state()[name] - start[name]
-        factor = 0.1 if name in scalars else 1.0
+        factor = slower if name in scalars else 1.0
         torch.testing.assert_close(moved_slowly, factor * moved)
+        assert moved.any() or not factor, "nothing is frozen but by 0"
 
 
 def test_evaluation_is_over_all_images_in_evaluation_mode():
