@@ -21,6 +21,8 @@ STRATEGIES: dict[str, str] = {
     "fedadam": "strategies.optimizers.adaptive:FedAdam",
     "fedyogi": "strategies.optimizers.adaptive:FedYogi",
     "fedexp": "strategies.optimizers.fedexp:FedExP",
+    "scaffold": "strategies.corrections.scaffold:Scaffold",
+    "feddyn": "strategies.corrections.feddyn:FedDyn",
 }
 """Every strategy by the name that the knob `strategy.kind` takes, and where its class is. The
 parameters of its constructor are its options, as `strategy.options.eta`."""

@@ -1,6 +1,6 @@
 """FedAvg (arXiv 1602.05629): the mean of the clients' networks, and a server's learning rate."""
 
-from strategies.strategy import Gathered, Strategy, Vector, above
+from strategies.strategy import Gathered, Strategy, Vector, positive
 
 
 class FedAvg(Strategy):
@@ -14,7 +14,7 @@ class FedAvg(Strategy):
     """
 
     def __init__(self, eta: float = 1.0) -> None:
-        self.eta = above(0, eta=eta)
+        self.eta = positive(eta=eta)
 
     def aggregate(self, gathered: Gathered) -> Vector:
         """Return the mean and η - 1 times the move to it, which for η = 1 is the mean itself."""

@@ -189,19 +189,19 @@ class Strategy:
         object.__setattr__(self, "_sealed", True)
 
 
-def above(least: float | int, **given: float) -> float:
-    """Return the one number that is given by name, if it is above another.
+def positive(**given: float | int) -> float:
+    """Return the one number that is given by name, if it is above 0.
 
     Raises:
         ValueError: it is not, or is infinite.
     """
     ((name, value),) = given.items()
-    if not least < value < math.inf:
-        raise ValueError(f"{name}={value:g} should be a number above {least:g}")
-    return value
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}={value:g} should be a number above 0")
+    return float(value)
 
 
-def share(**given: float) -> float:
+def share(**given: float | int) -> float:
     """Return the one number that is given by name, if it is from 0 to below 1.
 
     Raises:
@@ -210,7 +210,7 @@ def share(**given: float) -> float:
     ((name, value),) = given.items()
     if not 0 <= value < 1:
         raise ValueError(f"{name}={value:g} should be a number from 0 to below 1")
-    return value
+    return float(value)
 
 
 def overrides(strategy: Strategy, name: str) -> bool:

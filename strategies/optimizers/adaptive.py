@@ -9,14 +9,14 @@ its other two do not.)
 
 import numpy as np
 
-from strategies.strategy import Gathered, Strategy, Vector, above, share
+from strategies.strategy import Gathered, Strategy, Vector, positive, share
 
 
 class _Adaptive(Strategy):
     """What the three have in common."""
 
     def __init__(self, eta: float, beta_1: float, tau: float) -> None:
-        self.eta, self.tau = above(0, eta=eta), above(0, tau=tau)
+        self.eta, self.tau = positive(eta=eta), positive(tau=tau)
         self.beta_1 = share(beta_1=beta_1)
 
     def second(self, before: Vector, square: Vector) -> Vector:

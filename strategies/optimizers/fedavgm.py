@@ -1,6 +1,6 @@
 """FedAvgM (arXiv 1909.06335): FedAvg with momentum on the server."""
 
-from strategies.strategy import Gathered, Strategy, Vector, above, share
+from strategies.strategy import Gathered, Strategy, Vector, positive, share
 
 
 class FedAvgM(Strategy):
@@ -14,7 +14,7 @@ class FedAvgM(Strategy):
     """
 
     def __init__(self, eta: float = 1.0, beta: float = 0.9) -> None:
-        self.eta, self.beta = above(0, eta=eta), share(beta=beta)
+        self.eta, self.beta = positive(eta=eta), share(beta=beta)
 
     def aggregate(self, gathered: Gathered) -> Vector:
         """Return the next parameters, and remember v."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from strategies.strategy import Gathered, Reply, Strategy, Vector, above
+from strategies.strategy import Gathered, Reply, Strategy, Vector, positive
 
 
 class FedExP(Strategy):
@@ -17,7 +17,7 @@ class FedExP(Strategy):
     """
 
     def __init__(self, epsilon: float = 1e-3) -> None:
-        self.epsilon = above(0, epsilon=epsilon)
+        self.epsilon = positive(epsilon=epsilon)
 
     def receive(self, gathered: Gathered, reply: Reply) -> None:
         """Add a reply's squared norm to the sum, with its weight."""

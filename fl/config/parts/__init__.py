@@ -198,9 +198,10 @@ class Strategy(Part):
 
     kind: Annotated[str, AfterValidator(_is_a_strategy)] = "fedavg"
     """The method: `fedavg` (arXiv 1602.05629), `fedprox` (arXiv 1812.06127), `fedavgm` (arXiv
-    1909.06335), `fedadagrad`, `fedadam`, `fedyogi` (arXiv 2003.00295), `fedexp` (arXiv 2301.09604).
-    `path/file.py:name` is a method of your own. `fednf knobs strategy=NAME` lists the options of
-    one; docs/methods/servers.md has the formulas."""
+    1909.06335), `fedadagrad`, `fedadam`, `fedyogi` (arXiv 2003.00295), `fedexp` (arXiv 2301.09604),
+    `scaffold` (arXiv 1910.06378), `feddyn` (arXiv 2111.04263). `path/file.py:name` is a method of
+    your own. `fednf knobs strategy=NAME` lists the options of one; docs/methods has the formulas.
+    """
     mu: NonNegative = 0.0
     """FedProx's μ: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 is FedAvg."""
     max_norm: NonNegative = 0.0

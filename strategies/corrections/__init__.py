@@ -1,0 +1,1 @@
+"""Strategies that correct what clients drift by, from what they remember of their last rounds."""
