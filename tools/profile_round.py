@@ -38,7 +38,7 @@ PARTS = [
     ("clients, the rest", fl.client.task, "answer"),
     ("replies checked", fl.server.replies.Replies, "_fault"),
     ("replies folded", strategies.serving.server.Mean, "add"),
-    ("evaluation", fl.server.rounds.Rounds, "_evaluate"),
+    ("evaluation", fl.server.rounds.Rounds, "_figures"),
     ("journal and checkpoint", fl.server.rounds.Rounds, "_finish"),
     ("the round, the rest", fl.server.rounds.Rounds, "run_round"),
 ]

@@ -119,7 +119,11 @@ class Display:
 
 def _figures(line: Mapping, metric: Metric) -> str:
     """Return a round's score and speed in few words."""
-    said = [f"{metric.title} {written(line[f'test_{metric.name}'], metric)}"]
+    score = line[f"test_{metric.name}"]
+    if f"sample_{metric.name}" in line:
+        said = [f"{metric.title} {written(line[f'sample_{metric.name}'], metric)} of a sample"]
+    else:
+        said = [f"{metric.title} {written(score, metric)}"]
     if line["train_seconds"]:
         said.append(f"{line['images'] / line['train_seconds']:,.0f} images/s")
     return ", ".join(said)

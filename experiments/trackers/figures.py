@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fl.config.parsing import Value
 
-_GROUPS = ("train", "test", "validation", "eval", "personal")
+_GROUPS = ("train", "test", "sample", "validation", "eval", "personal")
 """What stands before the first underscore of keys that belong together."""
 _LONGEST = 250
 """Characters of a knob's value; longer ones, as sources of components are, are hashed."""

@@ -19,8 +19,8 @@ from fl.data import Batch
 from fl.fleet import fault
 from fl.messages import records, run_config
 from fl.nn import moments
-from fl.training.loop import Outcome
 from fl.training.parameters import FlatNetwork
+from fl.training.task import Outcome
 
 _OF_THE_NETWORK = ("nan", "inf", "shape", "missing", "sign", "huge", "statistics")
 """Faults of the network that a client sends; all others are faults of what it does."""
@@ -37,7 +37,7 @@ class WorkerDied(OSError):
 
 
 class FaultyTask:
-    """A faulty client's round, as `fl.training.loop.Task`.
+    """A faulty client's round, as `fl.training.task.Task`.
 
     Args:
         task: what an honest client would do, a `fl.client.task.Task`.

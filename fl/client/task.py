@@ -92,7 +92,7 @@ def _failed(message: Message, context: Context, error: Exception) -> Message:
 
 
 class Task:
-    """One client's round, as `fl.training.loop.Task`.
+    """One client's round, as `fl.training.task.Task`.
 
     Raises:
         ConfigError: the client holds no images.
@@ -202,7 +202,7 @@ def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
     first = next(iter(tasks.values()))
     doing = {p: FaultyTask(task) if task.work.fault else task for p, task in tasks.items()}
     knobs, form = first.knobs, first.mine.dataset.form
-    network = _network(knobs, form)[0]
+    network = network_of(knobs, form)[0]
     if knobs.engine == "vectorized" and knobs.vectorized.lanes != "auto" and len(tasks) > 1:
         from fl.vectorized.scheduler import train_together  # which a device does not have
 
@@ -230,7 +230,7 @@ def _recalibrate(message: Message, context: Context) -> Message:
     knobs, request = _knobs(context), records.read_request(message.content)
     partition = int(context.node_config["partition-id"])  # pyrefly: ignore
     mine = share(context.node_config, knobs)
-    network = _network(knobs, mine.dataset.form)[0]
+    network = network_of(knobs, mine.dataset.form)[0]
     _load(network, mine.dataset.form, knobs, request.network, context)
     path = "client", partition, "round", request.round
     recalibrate(network, _in_large(knobs, mine, path))
@@ -272,7 +272,7 @@ def _load(
     if knobs.state.bn != "local":
         network.load(shared)
         return False
-    untrained = _network(knobs, form)[1]
+    untrained = network_of(knobs, form)[1]
     initial = {name: untrained[name] for name in statistics(network.module)}
     own = client_state.remembered(context.state)
     network.load({**initial, **own, **shared})
@@ -290,7 +290,7 @@ def _resolved(text: str) -> Experiment:
 
 
 @lru_cache(maxsize=2)
-def _network(knobs: Experiment, form: Form) -> tuple[FlatNetwork, dict[str, Tensor]]:
+def network_of(knobs: Experiment, form: Form) -> tuple[FlatNetwork, dict[str, Tensor]]:
     """Return this process's one network of an experiment, and its state before any training.
 
     Every request overwrites all of it.

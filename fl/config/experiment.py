@@ -40,7 +40,7 @@ from fl.config.parts import (
 from fl.config.parts.client import ADDED, idle_client
 from fl.config.privacy import Privacy, idle_privacy
 from fl.config.renamed import first_spelling, modernize
-from fl.config.round import Round
+from fl.config.round import Evaluation, Round
 from fl.config.run import Governed, Run, Seeds
 from fl.config.task import Task
 
@@ -77,6 +77,7 @@ class Experiment(Seeds):
     strategy: Strategy = Strategy()
     state: State = State()
     privacy: Privacy = Privacy()
+    evaluation: Evaluation = Evaluation()
     signals: Signals = Signals()
     devices: Devices = Devices()
     run: Run = Run()
@@ -225,9 +226,10 @@ class Experiment(Seeds):
         return hashlib.sha256(json.dumps(knobs, sort_keys=True).encode()).hexdigest()
 
 
+_LATER = (Task, Round, Faults, Evaluation)
 ADDED_LATER: dict[str, Value] = {
     **dict.fromkeys(["components", *(f"{part}.options" for part in components.PARTS)], ""),
-    **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in (Task, Round, Faults)}),
+    **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in _LATER}),
     **dict.fromkeys([f"seed.{what}" for what in get_args(Governed)], "auto"),
     "network.gain": 1.0,
     **ADDED,

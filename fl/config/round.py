@@ -1,4 +1,4 @@
-"""What becomes of a round in which clients fail, and how long one may take."""
+"""What becomes of a round in which clients fail, how long one may take, and what is evaluated."""
 
 from typing import Annotated, Literal
 
@@ -38,3 +38,15 @@ class Round(Knobs):
                 f"round.min-replies={self.min_replies} is more than sampling.clients={sampled}; "
                 "lower it"
             )
+
+
+class Evaluation(Knobs):
+    """On how many of the server's images the network of a round is evaluated."""
+
+    every: Annotated[int, Field(ge=1)] = 1
+    """Evaluate the network on all test and validation images every so many rounds, in round 0 and
+    in the last. The best round is one of those, and `run.patience` ends a run in one of those."""
+    images: Annotated[int, Field(ge=0)] = 0
+    """Test images on which the rounds between those are evaluated: the same in every round, of each
+    class in proportion, drawn from the seed. Their figures are `sample_` and the metric's name.
+    With 0 the rounds between are not evaluated."""

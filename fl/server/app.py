@@ -27,6 +27,7 @@ from fl.server.result import summarize
 from fl.server.rounds import Rounds, Setting
 from fl.server.strategy import server_of
 from fl.server.watching.callback import Audience, Callback, make
+from fl.server.watching.evaluation import splits
 from fl.tasks import objective
 from fl.training import accounting
 from fl.training.estimate import check_batches
@@ -121,6 +122,7 @@ def prepare(knobs: Experiment, begun: bool = False) -> Prepared:
     dataset = load(knobs)
     parts = deal(knobs)
     network = _network(knobs, dataset, begun)
+    splits(knobs, dataset)  # workers that are forked share them
     check_batches(knobs, network, dataset.form, parts)
     return Prepared(knobs, dataset, network)
 

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -26,6 +26,8 @@ from fl.messages.node_info import NodeInfo
 from fl.reproducibility.errors import as_told
 from fl.reproducibility.provenance import code_hash
 from fl.server.failures import Failure, RunFailed
+from fl.tasks.metrics import Part
+from fl.training.loop import Evaluation
 
 ANSWER_SECONDS = 120.0
 """How long a device may take to say who it is: to start Python and to read its images. A second
@@ -79,9 +81,13 @@ class Runtime:
     def restore_states(self, states: Mapping[int, RecordDict]) -> None:
         """Give clients, by partition id, the states that they had."""
 
-    def when_busy(self, finish: Callable[[], None]) -> None:
-        """Call what finishes a round: at once, or while clients are at work on the next."""
-        finish()
+    def when_busy(self, evaluation: Evaluation, finish: Callable[[Iterable[Part]], None]) -> None:
+        """Evaluate a round's network, and call what finishes the round with what that came to.
+
+        That is done at once, or while clients are at work on the next round.
+        """
+        with self.evaluating():
+            finish(evaluation.parts())
 
     def flush(self) -> None:
         """Call what was put off and is still to be called."""

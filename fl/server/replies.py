@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flwr.app import ArrayRecord, Message, MetricRecord
 from torch import Tensor
 
+from fl import fleet
 from fl.messages import extras, records
 from fl.messages.flower_internals import NODE_IS_GONE
 from fl.reproducibility.errors import as_told, in_words
@@ -261,3 +262,25 @@ def _odd_figure(
         if not isinstance(metrics[name], int | float):
             return f"{name}={metrics[name]!r}, expected a number"
     return None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The clients of a round."""
+
+    sent: Sequence[Message]
+    """The requests to those that are not lost by the fleet's schedule."""
+    works: Sequence[fleet.Work]
+    """What the schedule says of everyone who was asked."""
+    replies: Replies
+    present: Mapping[str, object]
+    """How many could be asked, and why the others couldn't."""
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of the tensors that go to clients; requests of a round carry equally many."""
+        return records.carried(self.sent[0].content) * len(self.sent) if self.sent else 0
+
+    def summary(self) -> dict:
+        """Return the round's figures that come from its clients, once their replies are in."""
+        return {"asked": len(self.works), **self.replies.summary(), **self.present}

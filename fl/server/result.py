@@ -122,14 +122,18 @@ def ending(lines: Sequence[dict], knobs: Experiment) -> str | None:
     """Return the knob, with its value, by which a run ends with the last of its lines, if it does.
 
     `run.patience` ends it after so many rounds without a better score on the validation images than
-    the best one until then, that before the first round included.
+    the best one until then, that before the first round included. Only a round that is evaluated on
+    them says so.
     """
     if lines[-1]["round"] >= knobs.rounds:
         return f"rounds={knobs.rounds}"
     patience = knobs.run.patience
     if not patience:
         return None
-    best = best_of(lines, objective(knobs).primary)[1].get("round", 0)
+    chosen_by, found = best_of(lines, objective(knobs).primary)
+    if chosen_by and lines[-1][chosen_by] is None:
+        return None
+    best = found.get("round", 0)
     return f"run.patience={patience}" if lines[-1]["round"] - best >= patience else None
 
 

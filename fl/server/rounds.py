@@ -1,7 +1,7 @@
 """One round after another: select, train, check and aggregate, evaluate, commit."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,42 +11,22 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
 from fl import fleet
 from fl.config import Experiment
-from fl.data import Dataset, validation
+from fl.data import Dataset
 from fl.messages import client_state, faults, records
 from fl.nn import fixed_in, moments, statistics
 from fl.server.failures import keep_failures, stop_at_failure, too_few
 from fl.server.journal import BEST, Arrays, Checkpoint, Journal, best_of
 from fl.server.nodes import Nodes, Runtime
-from fl.server.replies import Replies
+from fl.server.replies import Replies, Selected
 from fl.server.result import ending
 from fl.server.watching.callback import RoundCallback
+from fl.server.watching.evaluation import FULL, SAMPLE, splits
 from fl.server.watching.monitor import RoundSignals, SignalMonitor
 from fl.tasks import objective
-from fl.training.loop import score
+from fl.tasks.metrics import Part
+from fl.training.loop import Evaluation
 from fl.training.parameters import FlatNetwork
 from strategies.serving.server import Mean, Server
-
-
-@dataclass(frozen=True)
-class Selected:
-    """The clients of a round."""
-
-    sent: Sequence[Message]
-    """The requests to those that are not lost by the fleet's schedule."""
-    works: Sequence[fleet.Work]
-    """What the schedule says of everyone who was asked."""
-    replies: Replies
-    present: Mapping[str, object]
-    """How many could be asked, and why the others couldn't."""
-
-    @property
-    def bytes_down(self) -> int:
-        """Bytes of the tensors that go to clients; requests of a round carry equally many."""
-        return records.carried(self.sent[0].content) * len(self.sent) if self.sent else 0
-
-    def summary(self) -> dict:
-        """Return the round's figures that come from its clients, once their replies are in."""
-        return {"asked": len(self.works), **self.replies.summary(), **self.present}
 
 
 @dataclass(frozen=True)
@@ -103,7 +83,7 @@ class Rounds:
         self.answers = prod(self.dataset.shape[1:]) if masks else 1
         self.nodes, self.journal, self.runtime, self.tell = nodes, journal, runtime, tell
         self.monitor = SignalMonitor(self.knobs, self.network) if self.knobs.signals.every else None
-        self.validation = self.dataset.train.only(validation(self.knobs))
+        self.splits = splits(self.knobs, self.dataset)
         self.lines: list[dict] = []
         self.written: dict[int, int] = {}
         """As of a `Checkpoint`."""
@@ -168,7 +148,7 @@ class Rounds:
         states = self.runtime.changed_states()
         remembered = self.strategy.state()
         trained = Trained(model, line, replies.accounts, signals, states, remembered)
-        self.runtime.when_busy(partial(self._finish, trained))
+        self.runtime.when_busy(self._evaluation(number, model), partial(self._finish, trained))
         return model
 
     def _select(self, number: int, start: Arrays, signals: RoundSignals | None) -> Selected:
@@ -196,13 +176,14 @@ class Rounds:
         line |= self._replies(records.pack_arrays(model)).summary() | self._present()
         line |= {"train_seconds": 0.0, "simulated_seconds": None, "bytes_down": 0}
         signals = self.monitor.round(0, model) if self.monitor else None
-        self.runtime.when_busy(partial(self._finish, Trained(model, line, signals=signals)))
+        trained = Trained(model, line, signals=signals)
+        self.runtime.when_busy(self._evaluation(0, model), partial(self._finish, trained))
         return model
 
-    def _finish(self, trained: Trained) -> None:
-        """Evaluate a round, make it permanent, and tell of it."""
+    def _finish(self, trained: Trained, parts: Iterable[Part]) -> None:
+        """Make a round, with what its network's evaluation came to, permanent, and tell of it."""
         number = trained.line["round"]
-        line = {"round": number, **self._evaluate(trained.model), **trained.line}
+        line = {"round": number, **self._figures(trained, parts), **trained.line}
         line["seconds"] = line["train_seconds"] + line["eval_seconds"]
         lines = list(trained.signals.lines(trained.model)) if trained.signals else []
         states = {p: client_state.pack_state(state) for p, state in trained.states.items()}
@@ -288,13 +269,22 @@ class Rounds:
         replies.take_over(measured, "statistics")
         return {**model, **(pooled.result() if pooled.total else {})}, len(asked)
 
-    def _evaluate(self, model: Arrays) -> dict:
-        """Return the figures of a network on the server's images, and the seconds it took."""
-        start, objective = time.perf_counter(), self.objective
-        self.network.load(model)
-        with self.runtime.evaluating():
-            tested = score(self.network, self.dataset, self.dataset.test, objective)
-            kept = score(self.network, self.dataset, self.validation, objective)
+    def _evaluation(self, number: int, model: Arrays) -> Evaluation:
+        """Return what evaluates the network of a round, on the images that are due."""
+        asked, last = self.knobs.evaluation, number == self.knobs.rounds
+        names = FULL if last or number % asked.every == 0 else SAMPLE
+        chosen = {name: self.splits[name] for name in names}
+        return Evaluation(self.network, self.dataset, self.objective, chosen, model)
+
+    def _figures(self, trained: Trained, parts: Iterable[Part]) -> dict:
+        """Return a network's figures, and the seconds that they took whoever evaluated it."""
+        evaluation, found = self._evaluation(trained.line["round"], trained.model), list(parts)
+        told, names = evaluation.figures(found), [metric.name for metric in self.objective.metrics]
+        tested = told.pop("test", dict.fromkeys(["loss", *names]))
         figures = {f"test_{name}": value for name, value in tested.items()}
-        figures[f"validation_{objective.primary.name}"] = kept[objective.primary.name]
-        return {**figures, "eval_seconds": time.perf_counter() - start}
+        figures[f"validation_{names[0]}"] = told.pop("validation", {}).get(names[0])
+        sample = told.get("sample", {}) if self.knobs.evaluation.images else {}
+        figures |= {f"sample_{name}": value for name, value in sample.items()}
+        images = sum(len(evaluation.splits.get(name, ())) for name in ("test", "sample"))
+        seconds = sum(part.seconds for part in found)
+        return {**figures, "evaluated": images, "eval_seconds": seconds}

@@ -32,18 +32,16 @@ class SimulatedGrid(Grid, Runtime, ABC):
 
     def __init__(self, knobs: Experiment) -> None:
         self._run = act_as_server(run_id=1)
-        lanes = knobs.engine == "vectorized"
-        self._native = lanes and knobs.vectorized.level in ("native", "compiled")
+        self._knobs, self._run_config = knobs, knobs.to_flat()
         self._numbers = count(1)
-        clients = knobs.partition.clients
-        first, run_config = SERVER_NODE + 1, knobs.to_flat()
+        clients, first = knobs.partition.clients, SERVER_NODE + 1
         self.contexts = {
             first + partition: Context(
                 run_id=1,
                 node_id=first + partition,
                 node_config={"partition-id": partition, "num-partitions": clients},
                 state=RecordDict(),
-                run_config=run_config,
+                run_config=self._run_config,
             )
             for partition in range(clients)
         }
@@ -56,8 +54,8 @@ class SimulatedGrid(Grid, Runtime, ABC):
         return self
 
     def evaluating(self) -> AbstractContextManager[object]:
-        """Return what a network is evaluated within: with lanes by operators of ours, these."""
-        return ForwardActivations() if self._native else nullcontext()
+        """Return what a network is evaluated within."""
+        return quickly(self._knobs)
 
     @abstractmethod
     def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
@@ -176,3 +174,13 @@ def called(app: ClientApp, requests: Sequence[Request]) -> Iterator[Message]:
             yield app(message, context)
         except Exception as error:
             yield Message(Error(0, in_words(error)), reply_to=message)
+
+
+def quickly(knobs: Experiment) -> AbstractContextManager[object]:
+    """Return what a network is evaluated within: with lanes by operators of ours, these."""
+    return ForwardActivations() if native(knobs) else nullcontext()
+
+
+def native(knobs: Experiment) -> bool:
+    """Return whether clients are trained in lanes by operators of ours."""
+    return knobs.engine == "vectorized" and knobs.vectorized.level in ("native", "compiled")

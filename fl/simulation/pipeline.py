@@ -1,27 +1,96 @@
-"""Work that is put off until workers are busy: a round is finished while they are at the next."""
+"""A round that is finished later: its network is evaluated while clients train in the next."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from fl.tasks.metrics import Part
+from fl.training.loop import Evaluation
+
+_PIECES = 32
+"""Pieces of an evaluation for each worker, or a batch a piece. The more there are, the more evenly
+workers end; a piece costs a worker about a millisecond."""
+_LONG = 10.0
+"""Seconds of a round from which its workers evaluate the round before first, and train then."""
 
 
 class Pipeline:
-    """Keeps what finishes a round until this process has time for it.
+    """Keeps a round that is not evaluated yet, and what finishes it.
 
-    A round is evaluated and committed in this process, and clients train in others. So `when_busy`
-    only keeps what is to be done, and the pool of workers calls `flush` as soon as all of them have
-    work. Until then the round is not permanent. If this process dies, only a round that was never
-    reported is lost.
+    Workers evaluate its network in pieces, which are ranges of batches, when they have no clients
+    to train: in the gaps that the next round leaves, and before a round after that begins. Whoever
+    has evaluated a piece calls `take`, and the last `take` finishes the round: its line is written,
+    and it is permanent. If this process dies before, only a round that was never reported is lost.
+    What a round comes to is the same bytes as if this process had evaluated it alone.
+
+    Where a round takes long, nobody is to wait for it until the one before is permanent, and the
+    gaps are short beside it. Then pieces come first.
+
+    Args:
+        spare: whether this process has a core beside those of its workers, and evaluates pieces.
     """
 
-    def __init__(self) -> None:
-        self._unfinished: Callable[[], None] | None = None
+    def __init__(self, spare: bool = False) -> None:
+        self.spare = spare
+        self.evaluation: Evaluation | None = None
+        """Of the round that is not finished; None where all are."""
+        self.waiting = deque[range]()
+        """The pieces that nobody has."""
+        self.first = False
+        """Whether they come before clients."""
+        self._found: dict[int, list[Part]] = {}
+        self._finish: Callable[[Iterable[Part]], None] | None = None
 
-    def when_busy(self, finish: Callable[[], None]) -> None:
-        """Keep what finishes a round until workers are busy; the round before is finished first."""
-        self.flush()
-        self._unfinished = finish
+    def begin(
+        self, evaluation: Evaluation, finish: Callable[[Iterable[Part]], None], workers: int
+    ) -> None:
+        """Keep a round; the one before is finished.
+
+        Args:
+            evaluation: of its network.
+            finish: is called with what all batches come to, in their order.
+            workers: how many there are, of whom each gets several pieces.
+        """
+        assert self.evaluation is None
+        batches = evaluation.batches
+        size = max(1, -(-len(batches) // (_PIECES * workers)))
+        self.evaluation, self._finish, self._found = evaluation, finish, {}
+        self.waiting = deque(batches[at : at + size] for at in range(0, len(batches), size))
+
+    def take_time(self, seconds: float) -> None:
+        """Learn how long the clients of a round take."""
+        self.first |= seconds > _LONG
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there is a round, and no use in handing its evaluation out."""
+        return self.evaluation is not None and len(self.evaluation.batches) < 2
+
+    def take(self, piece: range, parts: list[Part] | None) -> None:
+        """Take what a piece comes to, and finish the round if that was the last.
+
+        Args:
+            piece: one that was waiting.
+            parts: of its batches; None: a worker could not tell, so this process evaluates it.
+        """
+        assert self.evaluation is not None
+        try:
+            self._found[piece.start] = parts or list(self.evaluation.parts(piece))
+        except BaseException:  # a bug in a metric: there is nothing that would finish the round
+            self.evaluation = None
+            self.waiting.clear()
+            raise
+        if sum(map(len, self._found.values())) == len(self.evaluation.batches):
+            self._end()
 
     def flush(self) -> None:
-        """Finish the round that is not finished yet, if there is one."""
-        finish, self._unfinished = self._unfinished, None
-        if finish:
-            finish()
+        """Evaluate what is waiting in this process; nobody has other pieces."""
+        while self.waiting:
+            self.take(self.waiting.popleft(), None)
+        if self.evaluation:  # there are no images to evaluate it on
+            self._end()
+
+    def _end(self) -> None:
+        found, finish = self._found, self._finish
+        self.evaluation, self._found, self._finish = None, {}, None
+        assert finish is not None
+        finish(part for start in sorted(found) for part in found[start])

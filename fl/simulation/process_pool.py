@@ -17,12 +17,12 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import torch
-from flwr.app import RecordDict
 
 from fl.reproducibility.determinism import prepare_process
 from fl.simulation.pickling import Pieces, unpack
 from fl.simulation.worker_pool import WorkerReply
-from fl.simulation.workers.chunks import train_chunk
+from fl.simulation.workers.chunks import work
+from fl.simulation.workers.evaluating import Told
 from fl.simulation.workers.shared_memory import SharedBuffer, receive
 
 
@@ -217,15 +217,15 @@ def _serve(pipe: Connection) -> None:
     while this process works on the next, but has read it before it submits the next but one.
     """
     prepare_process()
-    request, buffers = RecordDict(), [SharedBuffer(), SharedBuffer()]
+    told, buffers = Told(), [SharedBuffer(), SharedBuffer()]
     pipe.send(None)  # it is there, and a deadline begins
     while True:
         chunk = pipe.recv()
         if chunk is None:  # a broadcast
             with receive(pipe) as packed:
-                request = unpack(packed)
+                told = unpack(packed)
         else:
-            replies = train_chunk(chunk, request)
+            replies = work(chunk, told)
             buffers[0].send(pipe, buffers[0].write(replies), replies)
             del replies  # the networks would stay in memory while the next chunk is trained
             buffers.reverse()

@@ -11,7 +11,6 @@ import time
 
 import numpy as np
 import ray
-from flwr.app import RecordDict
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError
 
@@ -20,7 +19,8 @@ from fl.reproducibility import determinism
 from fl.reproducibility.provenance import code_hash
 from fl.simulation.pickling import Pieces, unpack
 from fl.simulation.worker_pool import WorkerReply
-from fl.simulation.workers.chunks import train_chunk
+from fl.simulation.workers.chunks import work
+from fl.simulation.workers.evaluating import Told
 
 _ANSWER_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
@@ -173,7 +173,7 @@ class _Worker:
 
     def __init__(self) -> None:
         determinism.prepare_process()
-        self.number, self.request = 0, RecordDict()
+        self.number, self.told = 0, Told()
 
     def code(self) -> str:
         """Return the hash of the code that this actor runs."""
@@ -186,8 +186,8 @@ class _Worker:
     def train(self, number: int, request: np.ndarray, chunk: bytes) -> np.ndarray:
         """Train a chunk, given what was broadcast and the broadcast's number."""
         if number != self.number:  # read once, however many chunks of the round come here
-            self.number, self.request = number, unpack(request.data)
-        return np.frombuffer(b"".join(train_chunk(chunk, self.request)), np.uint8)
+            self.number, self.told = number, unpack(request.data)
+        return np.frombuffer(b"".join(work(chunk, self.told)), np.uint8)
 
 
 def _start(cores: int) -> ActorHandle:

@@ -1,85 +1,42 @@
 """The clients of a round, trained by a pool of workers: processes, or actors on a cluster.
 
-`PoolGrid` cuts a round's requests into chunks. A worker trains one at a time (`train_chunk`).
-What all requests of a round share, the global network and the configuration, is broadcast to all
-workers once; a chunk holds the rest. `Dispatch` decides which worker gets which chunk and when.
-The order in which replies come back has no influence on results, since the server sorts them.
+`PoolGrid` cuts a round's requests into chunks. A worker trains one at a time (`work`). Where it has
+none, it evaluates pieces of the round before (`fl.simulation.pipeline`). What all requests of a
+round share, the global network and the configuration, is broadcast to all workers once; a chunk
+holds the rest. `Dispatch` decides which worker gets which chunk and when. The order in which
+replies come back has no influence on results, since the server sorts them.
 """
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from heapq import heappop, heappush
-from typing import Protocol, runtime_checkable
 
-from flwr.app import Context, Error, Message, MessageType
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 
 from fl.client import task
 from fl.data import share
 from fl.fleet import work
 from fl.messages import records
 from fl.nn import resolve_auto
+from fl.reproducibility.provenance import cores
 from fl.server.failures import RunFailed
 from fl.simulation.engine import Choice
 from fl.simulation.grid import Request, SimulatedGrid
-from fl.simulation.pickling import Pieces, pack
+from fl.simulation.pickling import pack
 from fl.simulation.pipeline import Pipeline
 from fl.simulation.schedule import longest_first
-from fl.simulation.workers.chunks import Chunk, pack_chunk, read_replies
+from fl.simulation.workers.chunks import Chunk, pack_chunk, read_parts, read_replies
 from fl.simulation.workers.clock import Clock
+from fl.simulation.workers.evaluating import Told, told_of
+from fl.simulation.workers.pool import WorkerPool as WorkerPool
+from fl.simulation.workers.pool import WorkerReply as WorkerReply
+from fl.tasks.metrics import Part
+from fl.training.loop import Evaluation
 
 _TRIES = 2
 """How many workers may die while they train a chunk, before it is cut up or its client refused."""
-
-
-@dataclass(frozen=True)
-class WorkerReply:
-    """What became of a worker's chunk: its replies or, without them, the reason why it died."""
-
-    worker: int
-    replies: memoryview | None = None
-    """What `train_chunk` returned, as one piece."""
-    reason: str = ""
-    """How the worker ended, in one line."""
-
-
-@runtime_checkable
-class WorkerPool(Protocol):
-    """Workers, numbered from 0. One that dies is replaced by another of its number."""
-
-    size: int
-    runtime: str
-    """The name of this kind of pool in `experiment.json`."""
-
-    def broadcast(self, request: Pieces) -> None:
-        """Give all workers, none of which is busy, what the next chunks have in common."""
-        ...
-
-    def submit(self, worker: int, chunk: bytes) -> None:
-        """Give an idle worker a chunk."""
-        ...
-
-    def since(self, worker: int) -> float | None:
-        """Return when, by `time.monotonic`, a busy worker began; None while it is starting."""
-        ...
-
-    def wait(self, timeout: float | None = None) -> WorkerReply | None:
-        """Wait until any busy worker is done or dead; it is idle then.
-
-        The replies stay valid until this returns the next but one reply of the same worker.
-
-        Returns:
-            None after so many seconds without any, or where a worker has begun.
-        """
-        ...
-
-    def end(self, worker: int) -> str:
-        """End a busy worker, which another replaces; returns how it ended, in one line."""
-        ...
-
-    def cancel(self) -> None:
-        """Drop all chunks that are at work; the workers that have them are ended."""
-        ...
 
 
 class PoolGrid(SimulatedGrid):
@@ -97,8 +54,10 @@ class PoolGrid(SimulatedGrid):
         super().__init__(choice.knobs)
         self.knobs, self.at_once = resolve_auto(choice.knobs), choice.at_once
         self.lanes = choice.knobs.engine == "vectorized"
-        self.pool, self.pipeline = pool, Pipeline()
+        self.pool, self.pipeline = pool, Pipeline(spare=pool.size < cores())
         self.clock = clock or Clock(choice.knobs.round.deadline)
+        self._last: Dispatch | None = None
+        """What workers may still be busy with: pieces of an evaluation."""
 
     def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
         """Yield a reply per request. If the caller stops early, the pool's work is cancelled."""
@@ -108,21 +67,56 @@ class PoolGrid(SimulatedGrid):
             # Takes less time here than the way to a worker.
             yield from task.answer(*zip(*requests, strict=True))
             return
-        dispatch = Dispatch(self.pool, *self._chunks(requests), self.clock)
-        try:
-            dispatch.start()
-            self.pipeline.flush()  # every worker is busy, and this process is free for other work
+        self._end_last()
+        chunks, ahead = self._chunks(requests)
+        begun, shared = time.monotonic(), requests[0][0].content
+        with self._dispatch(shared, chunks, ahead) as dispatch:
             yield from dispatch.replies()
-        finally:
-            self.pool.cancel()
+        self.pipeline.take_time(time.monotonic() - begun)
 
-    def when_busy(self, finish: Callable[[], None]) -> None:
-        """Put what finishes a round off until workers are at the next."""
-        self.pipeline.when_busy(finish)
+    def when_busy(self, evaluation: Evaluation, finish: Callable[[Iterable[Part]], None]) -> None:
+        """Put off what finishes a round until workers have evaluated its network."""
+        self.flush()
+        self.pipeline.begin(evaluation, finish, self.pool.size)
 
     def flush(self) -> None:
         """Do what was put off."""
-        self.pipeline.flush()
+        self._end_last()
+        if self.pipeline.is_small:
+            self.pipeline.flush()
+        elif self.pipeline.evaluation:
+            with self._dispatch(RecordDict()):
+                pass
+            self._end_last()
+
+    @contextmanager
+    def _dispatch(
+        self, shared: RecordDict, chunks: Sequence[Chunk] = (), ahead: int = 0
+    ) -> Iterator["Dispatch"]:
+        """Hand chunks out, and pieces behind them; without its end the pool's work is cancelled."""
+        small = self.pipeline.is_small
+        evaluation = None if small else self.pipeline.evaluation
+        dispatch = Dispatch(self.pool, chunks, ahead, self.clock, self.pipeline)
+        try:
+            dispatch.start(told_of(shared, evaluation, self._run_config))
+            if small:
+                self.pipeline.flush()  # every worker is busy, and this process is free
+            yield dispatch
+            self._last = dispatch
+        finally:
+            if self._last is not dispatch:
+                self.pool.cancel()
+                dispatch.give_back()
+
+    def _end_last(self) -> None:
+        """Wait until workers have evaluated all pieces of what they were given last."""
+        last, self._last = self._last, None
+        if last:
+            try:
+                last.evaluate()
+            finally:
+                self.pool.cancel()
+                last.give_back()
 
     def _chunks(self, requests: Sequence[Request]) -> tuple[list[Chunk], int]:
         """Cut requests into chunks, and return how far workers may be ahead, see `Dispatch`.
@@ -159,29 +153,42 @@ class Dispatch:
     refused with the reason. So a client that kills its worker costs nobody else anything.
     If a deadline passes, a chunk is cut up at once, and a single client refused at once.
 
+    Workers that get no chunk evaluate pieces of the round before. A piece whose worker dies or
+    fails is evaluated by this process.
+
     Args:
         pool: the workers; all are idle.
-        chunks: at least one. They are begun in this order.
+        chunks: they are begun in this order.
         ahead: how many chunks may be begun from the oldest on that is not done. The server takes
             replies in the order of requests, so the others' replies wait for it in memory.
         clock: says whose deadline has passed.
+        pipeline: has the pieces.
     """
 
-    def __init__(self, pool: WorkerPool, chunks: Sequence[Chunk], ahead: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        pool: WorkerPool,
+        chunks: Sequence[Chunk],
+        ahead: int,
+        clock: Clock,
+        pipeline: Pipeline,
+    ) -> None:
         self.pool, self.chunks, self.ahead, self.clock = pool, list(chunks), ahead, clock
+        self.pipeline, self.told = pipeline, Told()
         self.clock.at_work.clear()
         self.waiting = list(range(len(chunks)))
         """The numbers of chunks that nobody has, as a heap: the lowest comes first."""
         self.busy: dict[int, int] = {}
         """Worker -> the number of the chunk that it has."""
+        self.evaluating: dict[int, range] = {}
+        """Worker -> the piece that it has."""
         self.deaths = Counter[int]()
         """The number of a chunk -> how many workers have died of it."""
-        self.shared = chunks[0][0][0].content
-        """What is broadcast: the content of the first request, and nearly always of all."""
 
-    def start(self) -> None:
-        """Broadcast what chunks share, and give every worker its first chunk."""
-        self.pool.broadcast(pack(self.shared))
+    def start(self, told: Told) -> None:
+        """Broadcast what chunks and pieces share, and give every worker its first."""
+        self.told = told
+        self.pool.broadcast(pack(told))
         self._hand_out()
 
     def replies(self) -> Iterator[Message]:
@@ -191,12 +198,12 @@ class Dispatch:
             RunFailed: all workers have died, or one met an error that is not of one client.
         """
         any_replied, reason = False, ""
-        while self.busy:
-            reply = self.pool.wait(self.clock.wait(self.pool.since))
-            if reply is None:
+        while self.busy or self.waiting:
+            if (reply := self._wait()) is None:
                 for late in self._late():
                     any_replied = True
                     yield late
+                self._help()
                 continue
             self.clock.end(reply.worker, self.pool.since(reply.worker))
             number, refused = self.busy.pop(reply.worker), None
@@ -212,6 +219,42 @@ class Dispatch:
         if not any_replied:
             raise RunFailed(f"no worker lived long enough to reply: {reason}")
 
+    def evaluate(self) -> None:
+        """Wait until all pieces are evaluated; no chunk is at work."""
+        while self.evaluating:
+            if self._wait() is None:
+                self._help()
+
+    def give_back(self) -> None:
+        """Let pieces wait again that workers were cancelled at."""
+        self.pipeline.waiting.extendleft(self.evaluating.values())
+        self.evaluating.clear()
+
+    def _wait(self) -> WorkerReply | None:
+        """Wait for the reply to a chunk, and take what pieces come to meanwhile.
+
+        Returns:
+            None where something else is to be done and no worker has a reply.
+        """
+        while self.busy or self.evaluating:
+            seconds = 0.0 if self._helps else self.clock.wait(self.pool.since)
+            reply = self.pool.wait(seconds)
+            if reply is None or (piece := self.evaluating.pop(reply.worker, None)) is None:
+                return reply
+            self._hand_out()
+            self.pipeline.take(piece, read_parts(reply.replies))
+        return None
+
+    @property
+    def _helps(self) -> bool:
+        """Whether there are pieces that this process has a core for."""
+        return self.pipeline.spare and self.told.model is not None and bool(self.pipeline.waiting)
+
+    def _help(self) -> None:
+        """Evaluate a piece in this process, where it has a core for that."""
+        if self._helps:
+            self.pipeline.take(self.pipeline.waiting.popleft(), None)
+
     def _late(self) -> Iterator[Message]:
         """End workers whose deadline has passed; yields the refusals of those with one client."""
         for worker in self.clock.late(self.pool.since):
@@ -225,14 +268,20 @@ class Dispatch:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        """Give idle workers the next chunks, as far ahead as is allowed."""
+        """Give idle workers the next chunks, as far ahead as is allowed, and else pieces."""
+        pieces = self.pipeline.waiting if self.told.model is not None else ()
         for worker in range(self.pool.size):
-            if worker not in self.busy and self.waiting:
-                oldest = min([self.waiting[0], *self.busy.values()])
-                if self.waiting[0] < oldest + self.ahead:
-                    number = self.busy[worker] = heappop(self.waiting)
-                    self.clock.begin(worker, self.chunks[number])
-                    self.pool.submit(worker, pack_chunk(self.chunks[number], self.shared))
+            if worker in self.busy or worker in self.evaluating:
+                continue
+            oldest = min([*self.waiting[:1], *self.busy.values()], default=0)
+            due = bool(self.waiting) and self.waiting[0] < oldest + self.ahead
+            if pieces and (self.pipeline.first or not due):
+                piece = self.evaluating[worker] = pieces.popleft()
+                self.pool.submit(worker, b"".join(pack(piece)))
+            elif due:
+                number = self.busy[worker] = heappop(self.waiting)
+                self.clock.begin(worker, self.chunks[number])
+                self.pool.submit(worker, pack_chunk(self.chunks[number], self.told.shared))
 
     def _retry(self, number: int) -> Request | None:
         """Put a chunk whose worker died back; returns its only request if it has no try left."""

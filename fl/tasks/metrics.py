@@ -1,8 +1,9 @@
 """Metrics as sums: those of batches and of clients are added, and the value is the whole's."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -84,6 +85,42 @@ class Metric:
     def title(self) -> str:
         """Its name in tables and figures."""
         return self.label or self.name.replace("_", " ")
+
+
+class Part(NamedTuple):
+    """What a network's answers to one batch come to."""
+
+    loss: float
+    """The sum of its examples' losses."""
+    sums: Sequence[Tensor]
+    """Of each metric."""
+    seconds: float = 0.0
+    """Wall time."""
+
+
+def joined(parts: Iterable[Part], metrics: Sequence[Metric]) -> tuple[float, list[Sums]]:
+    """Return the sums of losses and of metrics over batches, which are at least one, in order."""
+    loss, sums = 0.0, list[Tensor]()
+    for part in parts:
+        loss += part.loss
+        both = zip(metrics, sums, part.sums, strict=True) if sums else ()
+        sums = [metric.add(before, now) for metric, before, now in both] or list(part.sums)
+    return loss, sums
+
+
+def figures(loss: float, sums: Sequence[Sums], metrics: Sequence[Metric]) -> dict[str, object]:
+    """Return a mean loss and all metrics by name; None where there is no value."""
+    told: dict[str, object] = {"loss": _finite(loss)}
+    told |= {m.name: _finite(m.value(found)) for m, found in zip(metrics, sums, strict=True)}
+    for metric, found in zip(metrics, sums, strict=True):
+        if len(values := metric.per_class(found) or []) > 1:
+            told[f"{metric.name}_per_class"] = [_finite(value) for value in values]
+    return told
+
+
+def _finite(value: float) -> float | None:
+    """Return a figure as it is, or None for an infinity or NaN, which JSON does not know."""
+    return value if math.isfinite(value) else None
 
 
 class PerExample(Metric):

@@ -5,11 +5,12 @@ A batch of one image is an ordinary batch.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,31 +18,12 @@ from fl.config import Client, Privacy
 from fl.data import Batch, Dataset, Split
 from fl.nn import fixed_statistics
 from fl.tasks import PLAIN, Metric, Objective
+from fl.tasks.metrics import Part, figures, joined
 from fl.training.accumulation import Accumulated
 from fl.training.parameters import FlatNetwork, Vector
 from fl.training.per_example import PerExample
-from fl.training.step import MOMENTUM, Bound, Correction, Update, Vectors, with_vectors
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a client's round came to."""
-
-    steps: int
-    """Optimizer steps; of several batches each, with `client.accumulate`."""
-    examples: int
-    """Images seen, counted once an epoch."""
-    loss: float
-    """Mean loss over all images seen, each before its step; no penalty in it. A cross-entropy is in
-    nats."""
-    gradient_norm: float
-    """Mean over steps of the gradient's 2-norm, with the correction, before clipping."""
-    update_norm: float
-    """‖w - w_start‖₂ over all parameters."""
-    single_value_steps: int
-    """Steps in which a BatchNorm layer saw one value a channel and used running statistics."""
-    seconds: float
-    """Wall time."""
+from fl.training.step import MOMENTUM, Bound, Correction, Update, with_vectors
+from fl.training.task import Begun, Outcome, Result, Task
 
 
 def train(
@@ -98,57 +80,6 @@ def train(
         single_value_steps=max((norm.single_value_steps for norm in network.norms), default=0),
         seconds=time.perf_counter() - begun,
     )
-
-
-Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-
-
-@runtime_checkable
-class Begun(Protocol):
-    """A client's round that has begun: the network holds its start."""
-
-    @property
-    def batches(self) -> Iterator[Batch]:
-        """The client's batches."""
-        ...
-
-    @property
-    def vectors(self) -> Vectors:
-        """The client's vectors, which the strategy's client half may change."""
-        ...
-
-    @property
-    def own(self) -> Tensor | None:
-        """What the loss has to know of the client, see `fl.tasks.Task.own`."""
-        ...
-
-    @property
-    def noise(self) -> torch.Generator | None:
-        """Draws the client's noise on clipped gradients; None where there is none."""
-        ...
-
-
-@runtime_checkable
-class Task(Protocol[Result_co]):
-    """What is asked of one client in a round, whatever engine trains it."""
-
-    @property
-    def steps(self) -> int:
-        """How many batches there will be."""
-        ...
-
-    def begin(self, network: FlatNetwork) -> Begun:
-        """Load the client's start into a network."""
-        ...
-
-    def end(self, network: FlatNetwork, begun: Any, outcome: Outcome) -> Result_co:
-        """Make a result of what the network has become."""
-        ...
-
-    def fail(self, error: Exception) -> Result_co:
-        """Make a result of an error."""
-        ...
 
 
 _OPEN = Privacy()
@@ -224,7 +155,6 @@ def _pays(inputs: Tensor, grouped: bool) -> bool:
     return len(inputs) > 4 or inputs.ndim > 4 or grouped
 
 
-@torch.no_grad()
 def evaluate(
     network: FlatNetwork,
     dataset: Dataset,
@@ -233,38 +163,89 @@ def evaluate(
     metrics: Sequence[Metric] = PLAIN.metrics,
 ) -> tuple[float, list[Tensor]]:
     """Return the mean loss over a split that has examples, and the sums of each metric."""
-    network.module.eval()
-    loss, sums, most = 0.0, list[Tensor](), examples_at_a_time(network, dataset.shape)
-    with network.alone():
-        for inputs, labels in _spread(network, dataset, split, most):
-            outputs = network.module(inputs)
-            loss += float(objective.total(outputs, labels))
-            found = [metric.sums(outputs, labels) for metric in metrics]
-            joined = zip(metrics, sums, found, strict=True) if sums else ()
-            sums = [metric.add(before, now) for metric, before, now in joined] or found
+    batches = range(_batches(network, dataset, split))
+    loss, sums = joined(_parts(network, dataset, split, batches, objective, metrics), metrics)
     return loss / len(split), sums
 
 
-def score(
-    network: FlatNetwork, dataset: Dataset, split: Split, objective: Objective
-) -> dict[str, object]:
-    """Return the mean loss and all metrics on a split, by name; None where there is no value."""
-    if not len(split):
-        return dict.fromkeys(["loss", *(metric.name for metric in objective.metrics)])
-    loss, found = evaluate(network, dataset, split, objective, objective.metrics)
-    told: dict[str, object] = {"loss": _finite(loss)}
-    told |= {
-        m.name: _finite(m.value(sums)) for m, sums in zip(objective.metrics, found, strict=True)
-    }
-    for metric, sums in zip(objective.metrics, found, strict=True):
-        if len(values := metric.per_class(sums) or []) > 1:
-            told[f"{metric.name}_per_class"] = [_finite(value) for value in values]
-    return told
+@dataclass(frozen=True)
+class Evaluation:
+    """A network that is to be scored on splits, batch by batch, by whatever process.
+
+    Batches are numbered through all splits. What one of them comes to depends on nothing but the
+    network and the batch, and `figures` joins them in their order. So it makes no difference who
+    evaluates which batch, and when.
+    """
+
+    network: FlatNetwork
+    """It is loaded with the model, and holds it afterwards."""
+    dataset: Dataset
+    objective: Objective
+    splits: Mapping[str, Split]
+    """What the model is scored on, by name."""
+    model: Mapping[str, np.ndarray]
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """How many batches each split has."""
+        return [_batches(self.network, self.dataset, split) for split in self.splits.values()]
+
+    @property
+    def batches(self) -> range:
+        """The numbers of all batches."""
+        return range(sum(self.counts))
+
+    def parts(self, batches: range | None = None) -> Iterator[Part]:
+        """Yield what the batches of these numbers come to; without any, of all."""
+        self.network.load(self.model)
+        first, batches = 0, self.batches if batches is None else batches
+        for split, count in zip(self.splits.values(), self.counts, strict=True):
+            of_it = range(max(batches.start - first, 0), min(batches.stop - first, count))
+            objective = self.objective
+            yield from _parts(
+                self.network, self.dataset, split, of_it, objective, objective.metrics
+            )
+            first += count
+
+    def figures(self, parts: Iterable[Part]) -> dict[str, dict[str, object]]:
+        """Return the mean loss and all metrics on each split, given the parts of all batches.
+
+        A figure that has no value is None.
+        """
+        coming, metrics = iter(parts), self.objective.metrics
+        told = {}
+        for (name, split), count in zip(self.splits.items(), self.counts, strict=True):
+            told[name] = dict.fromkeys(["loss", *(metric.name for metric in metrics)])
+            if count:
+                loss, sums = joined(islice(coming, count), metrics)
+                told[name] = figures(loss / len(split), sums, metrics)
+        return told
 
 
-def _finite(value: float) -> float | None:
-    """Return a figure as it is, or None for an infinity or NaN, which JSON does not know."""
-    return value if math.isfinite(value) else None
+def _parts(
+    network: FlatNetwork,
+    dataset: Dataset,
+    split: Split,
+    batches: range,
+    objective: Objective,
+    metrics: Sequence[Metric],
+) -> Iterator[Part]:
+    """Yield what batches come to, each of which is spread over all of a split.
+
+    Where classes come one after another, a BatchNorm without running statistics would otherwise
+    be told by the batch which class it is.
+    """
+    network.module.eval()
+    device, step = network.weights.device, _batches(network, dataset, split)
+    for start in batches:
+        begun = time.perf_counter()
+        inputs = dataset.inputs(split.images[start::step]).to(device)
+        labels = split.labels[start::step].to(device)
+        with torch.no_grad(), network.alone():
+            outputs = network.module(inputs)
+            loss = float(objective.total(outputs, labels))
+            sums = [metric.sums(outputs, labels) for metric in metrics]
+        yield Part(loss, sums, time.perf_counter() - begun)
 
 
 _MOST = 250
@@ -274,6 +255,11 @@ _MOST_INPUTS = _MOST * 28**3
 _MOST_OUTPUTS = 2**24
 """Values of its largest layer's output, 64 MiB: 250 images of 32×32 have 64 channels, and go 250 at
 a time; of volumes of 64×64×64 with 16 channels four do, as in a batch that is trained on."""
+
+
+def _batches(network: FlatNetwork, dataset: Dataset, split: Split) -> int:
+    """Return in how many batches a split is evaluated."""
+    return -(-len(split) // examples_at_a_time(network, dataset.shape))
 
 
 def examples_at_a_time(network: FlatNetwork, shape: Sequence[int]) -> int:
@@ -286,15 +272,3 @@ def examples_at_a_time(network: FlatNetwork, shape: Sequence[int]) -> int:
     if network.mixes_examples:
         return most
     return min(most, max(1, _MOST_OUTPUTS // network.largest_output(shape)))
-
-
-def _spread(network: FlatNetwork, dataset: Dataset, split: Split, most: int) -> Iterator[Batch]:
-    """Yield a split on a network's device in batches, each spread over all of it.
-
-    Where classes come one after another, a BatchNorm without running statistics would otherwise
-    be told by the batch which class it is.
-    """
-    device, step = network.weights.device, -(-len(split) // most)
-    for start in range(step):
-        images, labels = split.images[start::step], split.labels[start::step]
-        yield dataset.inputs(images).to(device), labels.to(device)

@@ -19,8 +19,9 @@ from fl.data import Batch, Form
 from fl.nn import fixed_statistics
 from fl.reproducibility.errors import in_words
 from fl.tasks import Objective
-from fl.training.loop import Begun, Outcome, Result, Task, Training, train_task, without_exit
+from fl.training.loop import Training, train_task, without_exit
 from fl.training.parameters import FlatNetwork
+from fl.training.task import Begun, Outcome, Result, Task
 from fl.vectorized.gradients import ClippedGradients, Gradients, LaneGradients
 from fl.vectorized.lanes import Lanes
 from fl.vectorized.padding import padded_sizes

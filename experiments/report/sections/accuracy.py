@@ -67,12 +67,16 @@ def dots(results: Results) -> Figure:
 
 
 def _band(panel: Axes, runs: list[Run], look: tuple[str, str]) -> None:
-    """Draw the mean of some runs over the rounds that all of them have, and from least to most."""
+    """Draw the mean of some runs over the rounds that all have, and from least to most.
+
+    Rounds of which nobody evaluated the network on all test images are left out.
+    """
     if not runs:
         return
-    lines = list(zip(*(run.rounds for run in runs), strict=False))
-    rounds = [line[0]["round"] for line in lines]
     key = f"test_{runs[0].measure.name}"
+    lines = list(zip(*(run.rounds for run in runs), strict=False))
+    lines = [line for line in lines if any(run[key] is not None for run in line)]
+    rounds = [line[0]["round"] for line in lines]
     found = [[math.nan if run[key] is None else run[key] for run in line] for line in lines]
     means = [statistics.fmean(values) for values in found]
     lows, highs = [min(v) for v in found], [max(v) for v in found]

@@ -9,6 +9,8 @@ from fl.messages.flower_internals import restore_message
 from fl.server.failures import Failure, RunFailed
 from fl.simulation.grid import Request
 from fl.simulation.pickling import Pieces, pack, unpack
+from fl.simulation.workers.evaluating import Told, evaluate_piece
+from fl.tasks.metrics import Part
 
 Chunk = Sequence[Request]
 """The requests that a worker is given at a time."""
@@ -23,27 +25,30 @@ def pack_chunk(chunk: Chunk, shared: RecordDict) -> bytes:
     return b"".join(pack(parts))
 
 
-def unpack_chunk(packed: bytes, shared: RecordDict) -> Chunk:
+def unpack_chunk(packed: bytes, told: Told) -> Chunk:
     """Read a chunk, and put the shared content back."""
     return [
-        (restore_message(metadata, shared if own is None else own), context)
+        (restore_message(metadata, told.shared if own is None else own), context)
         for metadata, own, context in unpack(packed)
     ]
 
 
-def train_chunk(packed: bytes, shared: RecordDict) -> Pieces:
-    """Train the clients of a chunk: this is what a worker does.
+def work(packed: bytes, told: Told) -> Pieces:
+    """Train the clients of a chunk, or evaluate a piece: this is what a worker does.
 
     Args:
-        packed: the chunk.
-        shared: what was broadcast.
+        packed: the chunk, or the piece.
+        told: what was broadcast.
 
     Returns:
-        A reply and the state of each client, packed. An error of a single client is a reply. Any
-        other error, such as a network that can't be built, is packed as a `Failure` instead.
+        Of a chunk a reply and the state of each client, of a piece its `Part`s, packed. An error
+        of a single client is a reply. Any other error, such as a network that can't be built, is
+        packed as a `Failure` instead.
     """
     try:
-        chunk = unpack_chunk(packed, shared)
+        if isinstance(piece := unpack(packed), range):
+            return pack(evaluate_piece(piece, told))
+        chunk = unpack_chunk(packed, told)
         if any(context.run_config.get("faults.kind") == "killed" for _, context in chunk):
             faults.die_by_schedule(chunk)
         replies = task.answer(*zip(*chunk, strict=True))
@@ -54,7 +59,7 @@ def train_chunk(packed: bytes, shared: RecordDict) -> Pieces:
 
 
 def read_replies(chunk: Chunk, packed: memoryview) -> Iterator[Message]:
-    """Yield the replies that `train_chunk` packed, and update the contexts of their clients.
+    """Yield the replies that `work` packed, and update the contexts of their clients.
 
     Raises:
         RunFailed: the worker met an error that is not of one client.
@@ -66,3 +71,12 @@ def read_replies(chunk: Chunk, packed: memoryview) -> Iterator[Message]:
     for (_, context), (reply, state) in zip(chunk, found, strict=True):
         context.state = state
         yield reply
+
+
+def read_parts(packed: memoryview | None) -> list[Part] | None:
+    """Return what `work` packed of a piece; None where the worker could not evaluate it."""
+    if packed is None:
+        return None
+    with packed:
+        found: list[Part] | Failure = unpack(packed)
+    return None if isinstance(found, Failure) else found

@@ -18,7 +18,7 @@ from fl.server.journal import BEST, MODEL, Journal, best_of, model_sha256
 from fl.server.result import ending, load_model
 from fl.simulation import run
 from fl.tasks import objective
-from fl.training.loop import score
+from fl.training.loop import evaluate
 from fl.training.parameters import FlatNetwork
 
 
@@ -125,14 +125,14 @@ def test_a_longer_run_that_is_killed_goes_on(
 
 def scored(monkeypatch, scores) -> None:
     """Let rounds get these scores instead of their own."""
-    own = rounds.Rounds._evaluate
+    own = rounds.Rounds._figures
 
-    def evaluated(self, model):
+    def evaluated(self, model, parts):
         number = len(self.lines)
-        found = own(self, model)
+        found = own(self, model, parts)
         return {**found, "validation_accuracy": scores[number]}
 
-    monkeypatch.setattr(rounds.Rounds, "_evaluate", evaluated)
+    monkeypatch.setattr(rounds.Rounds, "_figures", evaluated)
 
 
 def test_the_best_network_is_that_of_the_best_round(tiny, tmp_path, monkeypatch):
@@ -293,7 +293,7 @@ def test_a_loaded_network_scores_as_its_run_did(finished):
         load_model(finished.folder, "bset")
     best = load_model(finished.folder, "best")
     flat = FlatNetwork(best.network, torch.device("cpu"))
-    loss = score(flat, dataset, dataset.test, objective(best.knobs))["loss"]
+    loss, _ = evaluate(flat, dataset, dataset.test, objective(best.knobs))
     line = finished.rounds()[finished.result()["best_round"]]
     assert loss == pytest.approx(line["test_loss"])
 

@@ -25,7 +25,8 @@ from fl.simulation import InlineGrid, engine, run
 from fl.simulation.pickling import _LARGE, Pieces, pack, unpack
 from fl.simulation.process_pool import ProcessPool
 from fl.simulation.worker_pool import PoolGrid, WorkerReply
-from fl.simulation.workers.chunks import train_chunk, unpack_chunk
+from fl.simulation.workers.chunks import unpack_chunk, work
+from fl.simulation.workers.evaluating import Told
 from fl.simulation.workers.shared_memory import SMALL, SharedBuffer, receive
 from fl.training.parameters import build_network
 from strategies import arrays as npy
@@ -39,7 +40,7 @@ class FakePool:
 
     def __init__(self, size: int, dies: int = 0, killer: int = 0) -> None:
         self.size, self.dies, self.killer = size, dies, killer
-        self.request = RecordDict()
+        self.request = Told()
         self.busy: deque[tuple[int, bytes]] = deque()
         self.most = 0
 
@@ -60,11 +61,13 @@ class FakePool:
 
     def wait(self, timeout: float | None = None) -> WorkerReply | None:
         worker, chunk = self.busy.pop()
-        nodes = [m.metadata.dst_node_id for m, _ in unpack_chunk(chunk, self.request)]
+        piece = isinstance(unpack(chunk), range)
+        trained = [] if piece else unpack_chunk(chunk, self.request)
+        nodes = [message.metadata.dst_node_id for message, _ in trained]
         if self.dies or self.killer in nodes:
             self.dies -= bool(self.dies)
             return WorkerReply(worker, reason="out of memory")
-        return WorkerReply(worker, memoryview(b"".join(train_chunk(chunk, self.request))))
+        return WorkerReply(worker, memoryview(b"".join(work(chunk, self.request))))
 
     def cancel(self) -> None:
         self.busy.clear()
@@ -152,6 +155,10 @@ def test_a_pool_of_any_size_replies_as_one_process_does(tiny, size, at_once):
 
 
 def test_a_round_is_committed_while_workers_train_the_next(tiny, tmp_path):
+    """Where there are few images to evaluate, by the process that commits it."""
+    images, labels = np.zeros((100, 8, 8, 1), np.uint8), np.arange(100) % 2
+    split = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "few.npz", **split)
     pool, journal, busy = FakePool(2), Journal(tmp_path / "run"), {}
 
     def watch(line: dict) -> None:
@@ -159,7 +166,7 @@ def test_a_round_is_committed_while_workers_train_the_next(tiny, tmp_path):
         busy[line["round"]] = len(pool.busy)
 
     run(
-        tiny({"engine": "sequential", "rounds": 3}),
+        tiny({"engine": "sequential", "rounds": 3, "data.name": str(tmp_path / "few.npz")}),
         journal,
         pool=pool,
         callbacks=[EachRound(watch)],
@@ -232,7 +239,7 @@ def test_replies_that_wait_for_an_older_one_are_few(tiny):
 
         def _latest(self):
             worker, chunk = self.busy.popleft()
-            return WorkerReply(worker, memoryview(b"".join(train_chunk(chunk, self.request))))
+            return WorkerReply(worker, memoryview(b"".join(work(chunk, self.request))))
 
     grid = PoolGrid(choice(knobs, 2), Slow(2))
     waiting, most, expected = set(), 0, iter(grid.get_node_ids())
