@@ -1,5 +1,6 @@
 """What the documentation tells a reader to type can be typed, and what it points at exists."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -108,6 +109,29 @@ def test_every_test_that_a_page_names_exists(page):
         file, _, test = name.partition("::")
         found = re.findall(r"^def (test_\w+)\(", (ROOT / file).read_text(encoding="utf-8"), re.M)
         assert test in found, f"{name_of(page)} names {name}"
+
+
+def imported(page: Path) -> list[tuple[str, str]]:
+    """Return the modules of ours that a page's blocks of Python import, each with a name of it.
+
+    Files that the page tells its reader to write are none of ours.
+    """
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    lines = re.findall(r"^\s*from (\w[\w.]*) import ([\w, ]+)", "".join(blocks), re.M)
+    return [
+        (module, name.split()[0])
+        for module, names in lines
+        if module.partition(".")[0] in ROOMS and f"{module.replace('.', '/')}.py" not in text
+        for name in names.split(",")
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_name_that_a_page_imports_from_us_is_there(page):
+    for module, name in imported(page):
+        found = importlib.import_module(module)
+        assert hasattr(found, name), f"{name_of(page)} imports {name} from {module}"
 
 
 def test_the_threat_model_names_its_tests():
