@@ -13,6 +13,8 @@ from experiments.cli import main, terminal
 from fl.config import Experiment
 from fl.data import CATALOGUE, catalogue, sets
 from fl.data.dataset import DataNotHere
+from fl.nn.networks import SKELETONS
+from fl.nn.recipes import RECIPES
 from fl.server.journal import Journal
 from fl.simulation import run
 
@@ -132,6 +134,12 @@ def test_every_name_that_a_page_imports_from_us_is_there(page):
     for module, name in imported(page):
         found = importlib.import_module(module)
         assert hasattr(found, name), f"{name_of(page)} imports {name} from {module}"
+
+
+def test_the_readme_counts_recipes_and_families_as_they_are():
+    text = " ".join(FRONT[0].read_text(encoding="utf-8").split())
+    recipes, families = re.findall(r"\[(\d+) recipes for (\d+) families of networks\]", text)[0]
+    assert (int(recipes), int(families)) == (len(RECIPES), len(SKELETONS))
 
 
 def test_the_threat_model_names_its_tests():

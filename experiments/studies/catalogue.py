@@ -1,7 +1,7 @@
 """The studies that `fednf study NAME` knows, by scale; `fednf demo` is the first of them."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from experiments.studies.faults import FAULTS
 from experiments.studies.papers import PAPERS
@@ -112,7 +112,7 @@ def _at_their_rates() -> list[dict]:
 
 
 def _scaled(make: Callable[[Scale], Study]) -> dict[str, Callable[[], Study]]:
-    return {"small": partial(make, SMALL), "full": partial(make, FULL)}
+    return {"small": cache(partial(make, SMALL)), "full": cache(partial(make, FULL))}
 
 
 STUDIES: dict[str, dict[str, Callable[[], Study]]] = {

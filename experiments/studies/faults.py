@@ -1,7 +1,7 @@
 """A study of bad clients: which networks bear them, and by which rules of aggregation."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from experiments.studies.scale import Scale
 from fl.config import Experiment
@@ -83,7 +83,7 @@ _FULL: dict[str, Value] = {"data.name": "cifar10", "client.batch-size": 16, "rou
 _SEEDS = (1, 2, 3, 5, 6)
 
 FAULTS: dict[str, Callable[[], Study]] = {
-    "small": partial(faults, Scale(_BASE.replace(_SMALL), _SEEDS)),
-    "full": partial(faults, Scale(_BASE.replace(_FULL), _SEEDS, "-full")),
+    "small": cache(partial(faults, Scale(_BASE.replace(_SMALL), _SEEDS))),
+    "full": cache(partial(faults, Scale(_BASE.replace(_FULL), _SEEDS, "-full"))),
 }
 """Scale -> how the study is made. Small: 8 rounds of 10 clients, seconds a run on one core."""

@@ -267,8 +267,6 @@ _MINDED: dict[object, tuple[str, ...]] = {
     "yours": ("min-size",),
 }
 """The knobs that each kind of partition reads. Knobs in no row are read by every kind."""
-
-
 _UNMINDED: dict[str, tuple[str, ...]] = {
     "plainnet": ("stochastic-depth",),
     "cnn": ("stochastic-depth",),

@@ -30,9 +30,9 @@ from fl.server.watching.callback import Audience, Callback, make
 from fl.server.watching.evaluation import splits
 from fl.tasks import objective
 from fl.training import accounting
-from fl.training.estimate import check_batches
+from fl.training.checks.estimate import check_batches
+from fl.training.checks.losses import check_loss
 from fl.training.given import start_from
-from fl.training.losses import check_loss
 from fl.training.parameters import FlatNetwork, as_shared, build_network, device_name
 from fl.training.per_example import check_examples_are_alone
 from fl.training.standardized import describe

@@ -37,7 +37,7 @@ from fl.server.contents import (
 )
 from fl.server.journal import Journal, Line
 from fl.server.result import ending
-from fl.training.estimate import check_journal
+from fl.training.checks.estimate import check_journal
 
 
 def check(journal: Journal, knobs: Experiment, resume: bool) -> Found:

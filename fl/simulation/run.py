@@ -23,7 +23,7 @@ from fl.simulation.grid import InlineGrid, SimulatedGrid
 from fl.simulation.process_pool import ProcessPool
 from fl.simulation.worker_pool import PoolGrid, WorkerPool
 from fl.simulation.workers.clock import Clock, watched
-from fl.training.estimate import check_workers
+from fl.training.checks.estimate import check_workers
 
 
 def run(

@@ -135,6 +135,7 @@ def test_an_impossible_fleet_is_one_line(flat, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_journal_shows_who_did_how_much(tiny, tmp_path):
     asked = {"client.epochs": 3, "sampling.clients": 5, "fleet.stragglers": 0.9, **CLOCK}
     asked |= {"fleet.memory": "8:0.2,32:0.8", "fleet.dropout": 0.3}

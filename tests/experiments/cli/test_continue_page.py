@@ -5,6 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 import fl
 from fl.server.journal import Journal
 
@@ -12,6 +14,7 @@ PAGE = Path(fl.__file__).parent.parent / "docs" / "guide" / "running" / "continu
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.M | re.S)
 
 
+@pytest.mark.slow
 def test_the_page_works_from_top_to_bottom(fednf, tmp_path):
     commands = 0
     for kind, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):

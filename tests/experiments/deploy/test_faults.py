@@ -35,6 +35,7 @@ FLAT = {
     "faults.clients": "1",
     "faults.seconds": 0.5,
     "devices.reply": 90.0,
+    "round.deadline": 60.0,
 }
 KIND = re.compile(r'faults\.kind = "\w+"')
 LAST = "hang"

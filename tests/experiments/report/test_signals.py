@@ -15,6 +15,7 @@ from experiments.report.results import read
 from experiments.report.sections import propagation, signals
 from fl.config import Experiment, Network
 from fl.nn import build
+from fl.nn.criticality import Chain
 from fl.nn.probes import measure
 
 DEEP = 4
@@ -229,7 +230,7 @@ def test_a_damaged_file_is_said_in_one_line_and_nothing_is_written(measured):
 
 def probed(recipe, seed, layers, run="", alpha=0.3):
     flat = {"recipe": recipe, "seed": seed, "partition.alpha": alpha}
-    return Probe(Experiment.from_flat(flat), run, int(bool(run)), 8, tuple(layers))
+    return Probe(Experiment.from_flat(flat), run, int(bool(run)), 8, tuple(layers), Chain())
 
 
 def test_a_probe_s_figure_has_a_panel_a_figure_and_a_row_a_condition():

@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 import fl
 from experiments.cli import study as study_cli
 from experiments.studies.workers import work_with
@@ -13,6 +15,7 @@ PAGE = Path(fl.__file__).parents[1] / "docs" / "guide" / "studies.md"
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.M | re.S)
 
 
+@pytest.mark.slow
 def test_the_page_works_from_top_to_bottom(fednf, tmp_path, monkeypatch, capsys):
     here = lambda jobs, workers, command, watch: work_with(None, jobs, command, watch)  # noqa: E731
     monkeypatch.setattr(study_cli, "work_through", here)  # without processes

@@ -275,6 +275,7 @@ STUDY = Study("mine", "Why?", tuple(Experiment.from_flat({**knobs, "seed": n}) f
 """
 
 
+@pytest.mark.slow
 def test_every_run_of_a_study_tells_a_callback_of_its_own(fednf, tmp_path):
     (tmp_path / "study.py").write_text(STUDY)
     (tmp_path / "my.py").write_text(MINE)

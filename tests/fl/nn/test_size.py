@@ -10,7 +10,7 @@ from fl.config.parsing import ConfigError
 from fl.data import Form
 from fl.nn.networks import SKELETONS
 from fl.nn.size import MOST_LAYERS
-from fl.training.estimate import check_batches, check_workers
+from fl.training.checks.estimate import check_batches, check_workers
 from fl.training.parameters import build_network
 
 FORM = Form((1, 28, 28), 10)

@@ -161,6 +161,7 @@ def test_patience_ends_a_run_and_is_no_other_experiment(tiny, tmp_path, monkeypa
     assert longer["model_sha256"] == run(tiny(flat), Journal(tmp_path / "at once"))["model_sha256"]
 
 
+@pytest.mark.slow
 def test_patience_waits_for_a_round_that_is_still_to_be_evaluated(tiny, tmp_path, monkeypatch):
     """With workers a round is evaluated while they train the next."""
     scored(monkeypatch, [0.4, 0.3, 0.2, 0.1])

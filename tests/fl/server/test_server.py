@@ -316,10 +316,15 @@ def test_clients_use_one_thread(tiny, tmp_path):
 def scored(monkeypatch, correct) -> None:
     """Let evaluations find these numbers of right answers among 1,000."""
 
-    def evaluate(*_):
-        return 1.0, [torch.tensor([next(correct), 1000])]
+    def figures(evaluation, _):
+        return {
+            name: {"loss": 1.0, "accuracy": next(correct) / 1000}
+            if len(split)
+            else {"loss": None, "accuracy": None}
+            for name, split in evaluation.splits.items()
+        }
 
-    monkeypatch.setattr(fl.training.loop, "evaluate", evaluate)
+    monkeypatch.setattr(fl.training.loop.Evaluation, "figures", figures)
 
 
 def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, monkeypatch):

@@ -341,6 +341,7 @@ def passed(buffer: SharedBuffer, pieces: Pieces) -> tuple[memoryview, int | None
     return receive(ours), sent
 
 
+@pytest.mark.slow
 def test_replies_come_through_pipes_where_no_memory_can_be_shared(tiny, monkeypatch):
     def full() -> None:
         raise OSError(errno.ENOSPC, "no space")

@@ -165,6 +165,7 @@ def test_a_stranger_s_masks_train_alike_in_every_engine(monkeypatch, tiny, tmp_p
             torch.testing.assert_close(model[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_stranger_s_loss_and_metric_are_the_same_in_processes_and_after_a_break(tiny, tmp_path):
     path = toys.losses(tmp_path)
     flat = {"task.loss": f"{path}:hinge", "task.metrics": f"{path}:sure, accuracy"}

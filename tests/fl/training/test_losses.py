@@ -8,7 +8,7 @@ from torch import Tensor
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import load
-from fl.training.losses import check_loss
+from fl.training.checks.losses import check_loss
 from fl.training.parameters import build_network
 
 

@@ -69,6 +69,7 @@ def test_whatever_is_killed_whenever_and_with_whom_ends_as_if_nothing_had_happen
         assert counts[f"kills {what}"] >= (runs // 10 if full else 1), counts
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_says_how_to_go_on(tmp_path):
     folder = tmp_path / "run"
     words = [sys.executable, "-m", "experiments", "run", *SET, "--out", str(folder)]
