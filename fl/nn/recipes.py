@@ -31,14 +31,6 @@ def _nothing(place: Place) -> nn.Module:
     return nn.Identity()
 
 
-def _native(place: Place) -> nn.Module:
-    return place.native()
-
-
-def _relu(place: Place) -> nn.Module:
-    return nn.ReLU()
-
-
 def _salu(place: Place) -> nn.Module:
     """Return SALU with a = b = 2 at first, which is derived (ours).
 
@@ -66,7 +58,7 @@ _NF = Recipe(
     description="No normalizer, scaled weight standardization, residual branches of weight 0.2 "
     "on inputs of unit spread, and the network's own activation.",
     norm=_nothing,
-    activation=_native,
+    activation=lambda place: place.native(),
     fits=SCALED,
     conv=scaled_standardized,
     alpha=0.2,
@@ -78,7 +70,7 @@ _ROWS: dict[str, Recipe] = {
         label="BatchNorm",
         description="Batch normalization and the network's own activation, such as ReLU.",
         norm=lambda place: BatchNorm(place.channels),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=ANYWHERE,
         batchnorm=True,
         bias=False,
@@ -89,7 +81,7 @@ _ROWS: dict[str, Recipe] = {
         "activation.",
         caveat="layers in front of it have no bias, since the batch's mean would cancel it.",
         norm=lambda place: BatchNorm(place.channels, affine=False),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=DENSE,
         batchnorm=True,
         bias=False,
@@ -99,7 +91,7 @@ _ROWS: dict[str, Recipe] = {
         description="Group normalization with at most four groups, and the network's own "
         "activation.",
         norm=lambda place: group_norm(place.channels),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=DENSE,
         bias=False,
     ),
@@ -107,7 +99,7 @@ _ROWS: dict[str, Recipe] = {
         label="GroupNorm(2)",
         description="Group normalization with two groups, and the network's own activation.",
         norm=lambda place: group_norm(place.channels, most=2),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=DENSE,
         bias=False,
     ),
@@ -116,7 +108,7 @@ _ROWS: dict[str, Recipe] = {
         description="Weight standardization, group normalization with at most four groups, and "
         "the network's own activation.",
         norm=lambda place: group_norm(place.channels),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=PLAIN,
         bias=False,
         conv=standardized,
@@ -125,7 +117,7 @@ _ROWS: dict[str, Recipe] = {
         label="InstanceNorm",
         description="Instance normalization, and the network's own activation.",
         norm=lambda place: InstanceNorm(place.channels),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=PLAIN - {"efficientnet"},  # it shrinks a small image to a pixel, and that to 0
         bias=False,
     ),
@@ -134,7 +126,7 @@ _ROWS: dict[str, Recipe] = {
         description="Layer normalization over channels and space, in a transformer over the "
         "channels of each token, and the network's own activation.",
         norm=lambda place: layer_norm(place.channels, place.tokens),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=ANYWHERE,
         bias=False,
     ),
@@ -143,7 +135,7 @@ _ROWS: dict[str, Recipe] = {
         description="γ·tanh(αx) + β with a learnable α in the place of the normalizer, and the "
         "network's own activation.",
         norm=lambda place: dyt(place.channels, place.per_channel),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=ANYWHERE,
     ),
     "derf": Recipe(
@@ -151,14 +143,14 @@ _ROWS: dict[str, Recipe] = {
         description="γ·erf(αx + s) + β with learnable α and s in the place of the normalizer, and "
         "the network's own activation.",
         norm=lambda place: derf(place.channels, place.per_channel),
-        activation=_native,
+        activation=lambda place: place.native(),
         fits=ANYWHERE,
     ),
     "none": Recipe(
         label="ReLU",
         description="No normalizer, and ReLU.",
         norm=_nothing,
-        activation=_relu,
+        activation=lambda _: nn.ReLU(),
         fits=DENSE,
     ),
     "leaky-relu": Recipe(
@@ -267,7 +259,7 @@ OWN = Recipe(
     label="its own layers",
     description="The layers of a network of the user's own, as they are.",
     norm=lambda place: BatchNorm(place.channels),
-    activation=_native,
+    activation=lambda place: place.native(),
     fits=frozenset({"own"}),
     batchnorm=True,
 )
