@@ -197,9 +197,8 @@ def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime
     # Lines of a round that the checkpoint does not cover yet are of a process that was killed.
     trained = any(line["round"] <= checkpoint.round for line in journal.clients())
     if (local or carried or (strategy and strategy.kept)) and trained and not written:
-        what = (
-            "client.carry-momentum" if carried else f"strategy.kind={setting.knobs.strategy.kind}"
-        )
+        what = f"strategy.kind={setting.knobs.strategy.kind}"
+        what = "client.carry-momentum=true" if carried else what
         what = "state.bn=local" if local else what
         raise ConfigError(
             f"{what}: this checkpoint has no clients' states, since Flower keeps "

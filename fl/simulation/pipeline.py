@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 from fl.tasks.metrics import Part
 from fl.training.loop import Evaluation
@@ -26,11 +27,14 @@ class Pipeline:
     gaps are short beside it. Then pieces come first.
 
     Args:
+        evaluating: what this process evaluates within, which is what its workers do.
         spare: whether this process has a core beside those of its workers, and evaluates pieces.
     """
 
-    def __init__(self, spare: bool = False) -> None:
-        self.spare = spare
+    def __init__(
+        self, evaluating: Callable[[], AbstractContextManager[object]], spare: bool = False
+    ) -> None:
+        self.evaluating, self.spare = evaluating, spare
         self.evaluation: Evaluation | None = None
         """Of the round that is not finished; None where all are."""
         self.waiting = deque[range]()
@@ -74,7 +78,8 @@ class Pipeline:
         """
         assert self.evaluation is not None
         try:
-            self._found[piece.start] = parts or list(self.evaluation.parts(piece))
+            with self.evaluating():
+                self._found[piece.start] = parts or list(self.evaluation.parts(piece))
         except BaseException:  # a bug in a metric: there is nothing that would finish the round
             self.evaluation = None
             self.waiting.clear()

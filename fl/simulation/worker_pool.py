@@ -54,7 +54,7 @@ class PoolGrid(SimulatedGrid):
         super().__init__(choice.knobs)
         self.knobs, self.at_once = resolve_auto(choice.knobs), choice.at_once
         self.lanes = choice.knobs.engine == "vectorized"
-        self.pool, self.pipeline = pool, Pipeline(spare=pool.size < cores())
+        self.pool, self.pipeline = pool, Pipeline(self.evaluating, spare=pool.size < cores())
         self.clock = clock or Clock(choice.knobs.round.deadline)
         self._last: Dispatch | None = None
         """What workers may still be busy with: pieces of an evaluation."""

@@ -115,10 +115,8 @@ def train_task(network: FlatNetwork, task: Task[Result], how: Training) -> Resul
     with without_exit():
         begun = task.begin(network)
         with fixed_statistics(network.module, how.fixed), network.alone(training=True):
-            correct, velocity = (
-                with_vectors(how.correct, begun.vectors),
-                begun.vectors.get(MOMENTUM),
-            )
+            correct = with_vectors(how.correct, begun.vectors)
+            velocity = begun.vectors.get(MOMENTUM)
             loss = _differentiated(network, how, begun)
             outcome = train(network, begun.batches, how.client, correct, loss, velocity)
         return task.end(network, begun, outcome)
@@ -128,7 +126,9 @@ def _differentiated(
     network: FlatNetwork, how: Training, begun: Begun
 ) -> Callable[..., Tensor] | PerExample | Accumulated:
     """Return a client's mean loss, or what differentiates it otherwise than at once."""
-    mean = how.objective.mean if begun.own is None else _knowing(how.objective.mean, begun.own)
+    mean = how.objective.mean
+    if begun.own is not None:
+        mean = _knowing(mean, begun.own.to(network.weights.device))
     if how.privacy.per_example_clip:
         return PerExample(mean, how.privacy, begun.noise)
     if how.client.accumulate > 1:
@@ -138,7 +138,7 @@ def _differentiated(
 
 def _knowing(mean_loss: Callable[..., Tensor], own: Tensor) -> Callable[..., Tensor]:
     """Return a mean loss whose third argument is what it has to know of one client."""
-    return lambda outputs, labels: mean_loss(outputs, labels, own.to(outputs.device))
+    return lambda outputs, labels: mean_loss(outputs, labels, own)
 
 
 def _pays(inputs: Tensor, grouped: bool) -> bool:
