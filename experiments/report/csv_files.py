@@ -22,9 +22,7 @@ def runs(results: Results) -> str:
     """Return a row a run: how far it is, all that its result says, and all of its knobs."""
     return as_csv(
         {
-            **_whose(run.series, run.condition),
-            "seed": run.seed,
-            "run": run.name,
+            **_run(run),
             "finished": ledger.cell(run.result is not None),
             "rounds_done": run.rounds_done,
             **{k: ledger.cell(v) for k, v in (run.result or {}).items() if k not in _WITHOUT},
@@ -44,26 +42,14 @@ def _engine(run: Run) -> object:
 def rounds(results: Results) -> str:
     """Return a row a run and round, also of unfinished runs; `refused` is the number of replies."""
     return as_csv(
-        {
-            **_whose(run.series, run.condition),
-            "seed": run.seed,
-            "run": run.name,
-            **ledger.of_round(line),
-        }
-        for run in results.runs
-        for line in run.rounds
+        {**_run(run), **ledger.of_round(line)} for run in results.runs for line in run.rounds
     )
 
 
 def clients(results: Results) -> str:
     """Return a row a client and round; what a report draws of single clients comes from it."""
     return as_csv(
-        {
-            **_whose(run.series, run.condition),
-            "seed": run.seed,
-            "run": run.name,
-            **{key: ledger.cell(value) for key, value in line.items()},
-        }
+        {**_run(run), **{key: ledger.cell(value) for key, value in line.items()}}
         for run in results.runs
         for line in run.clients
     )
@@ -109,6 +95,11 @@ def _held_out(cell: Cell) -> Row:
         f"held_out_{name}_mean": fmean(getattr(one, name) for one in found) if found else None
         for name in ("shared", "own", "gain", "lowest_tenth", "median")
     }
+
+
+def _run(run: Run) -> Row:
+    """Return the columns that say whose a row of a run is."""
+    return {**_whose(run.series, run.condition), "seed": run.seed, "run": run.name}
 
 
 def _whose(series: Group, condition: Group) -> Row:
