@@ -30,7 +30,7 @@ from fl.server.watching.callback import Audience, Callback, make
 from fl.server.watching.evaluation import splits
 from fl.tasks import objective
 from fl.training import accounting
-from fl.training.checks.estimate import check_batches
+from fl.training.checks.estimate import check_batches, check_networks
 from fl.training.checks.losses import check_loss
 from fl.training.given import start_from
 from fl.training.parameters import FlatNetwork, as_shared, build_network, device_name
@@ -152,6 +152,8 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
     rounds = Rounds(setting, nodes, journal, runtime, audience.round)
     if found.checkpoint:
         _restore(rounds.setting, found.checkpoint, journal, runtime)
+    else:
+        check_networks(knobs, network, journal.folder)
     begin(journal, knobs, told, found)
     audience.begin(journal, knobs)
     model = rounds.play(found.checkpoint)

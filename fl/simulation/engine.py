@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fl.client.method import method_of
 from fl.config import Experiment
 from fl.config.parsing import ConfigError, Value
 from fl.data import deal, load
@@ -14,6 +15,7 @@ from fl.server.app import Prepared
 from fl.simulation.schedule import longest_first, passes
 from fl.tasks import objective
 from fl.training import parameters
+from fl.training.checks.estimate import check_lanes, check_states
 from fl.vectorized import gpu_memory, operators, verification
 from fl.vectorized.gradients import Examples
 from fl.vectorized.padding import padded_sizes
@@ -82,12 +84,14 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
         workers: processes; None: a core each, if the run is long enough to start them.
 
     Raises:
-        ConfigError: devices bring the data, or what a level takes is not here.
+        ConfigError: devices bring the data, what a level takes is not here, or memory does not
+            hold the lanes or what clients keep.
     """
     knobs, network = prepared.knobs, prepared.network
     if network is None:
         load(knobs)  # which says why there are no data here
         raise AssertionError
+    check_states(knobs, network, method_of(knobs).kept)
     values, sampled = len(network.weights), knobs.sampling.clients
     if workers is None:
         one = _on_gpu(network) or _images(knobs) < _limits(network).run
@@ -98,6 +102,7 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
     if why := why or _why_sequential(knobs, network, lanes, workers):
         alone = {"engine": "sequential", "vectorized.lanes": 1, "vectorized.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
+    check_lanes(lanes, sampled, workers, network)
     level = _level(knobs, network)
     at_once = min(max(lanes * workers, held), sampled)
     together = {"engine": "vectorized", "vectorized.lanes": lanes, "vectorized.level": level}

@@ -19,6 +19,10 @@ _CLIENT = 100
 _WORKER = 10 * 2**20
 """Bytes that a process takes for itself, at the least."""
 _FLOAT = 4
+_LANE = 2
+"""Vectors as long as a network that a lane takes, at the least: weights and gradients."""
+_FILES = 3
+"""Files with a network that a finished run holds: its last, its best and its checkpoint."""
 _WITH_WEIGHTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, StandardizedConv)
 _LAYER_VALUES = 8
 """Values that a layer keeps for each of its outputs, at the most: those of a block with branches,
@@ -34,6 +38,51 @@ def check_journal(knobs: Experiment, folder: Path) -> None:
     rounds = min(knobs.rounds, knobs.run.patience + 1 if knobs.run.patience else knobs.rounds)
     needed = rounds * (_ROUND + _CLIENT * knobs.sampling.clients)
     check_disk(f"rounds={knobs.rounds}: a journal of at least", needed, folder, "lower rounds")
+
+
+def check_networks(knobs: Experiment, network: FlatNetwork, folder: Path) -> None:
+    """Refuse a run whose checkpoint, best and last network the disk does not hold.
+
+    Raises:
+        ConfigError: it does not; the line has both numbers.
+    """
+    needed = _FILES * sum(tensor.nbytes for tensor in network.tensors().values())
+    what = f"network.kind={knobs.network.kind}: checkpoint, best and last network of"
+    check_disk(what, needed, folder, "take a smaller network")
+
+
+def check_lanes(lanes: int, clients: int, workers: int, network: FlatNetwork) -> None:
+    """Refuse more lanes than this machine's memory holds.
+
+    Args:
+        lanes: of a worker.
+        clients: of a round, beyond which lanes stay empty.
+        workers: processes.
+        network: one lane's; a GPU says for itself what it holds.
+
+    Raises:
+        ConfigError: it does not hold them; the line has both numbers.
+    """
+    if network.weights.device.type == "cpu":
+        what = f"vectorized.lanes={lanes}: weights and gradients of at least"
+        at_once = min(lanes * workers, clients)
+        check_fits(what, at_once * _LANE * network.weights.nbytes, "lower it")
+
+
+def check_states(knobs: Experiment, network: FlatNetwork, kept: Sequence[str]) -> None:
+    """Refuse a simulation whose clients keep more between rounds than memory holds.
+
+    Args:
+        knobs: the experiment.
+        network: a client's.
+        kept: names of the vectors, each as long as its weights, that a client keeps.
+
+    Raises:
+        ConfigError: it does not hold what the clients of one round keep.
+    """
+    clients = knobs.sampling.clients
+    what = f"sampling.clients={clients}: what clients keep ({', '.join(kept)}), at least"
+    check_fits(what, clients * len(kept) * network.weights.nbytes, "ask fewer")
 
 
 def check_workers(workers: int | None) -> int | None:

@@ -1,5 +1,6 @@
 """A network that memory does not hold is refused before it is built; all others are built."""
 
+import shutil
 import time
 
 import pytest
@@ -10,7 +11,14 @@ from fl.config.parsing import ConfigError
 from fl.data import Form
 from fl.nn.networks import SKELETONS
 from fl.nn.size import MOST_LAYERS
-from fl.training.checks.estimate import check_batches, check_workers
+from fl.server.journal import Journal
+from fl.simulation import run
+from fl.training.checks.estimate import (
+    check_batches,
+    check_lanes,
+    check_networks,
+    check_workers,
+)
 from fl.training.parameters import build_network
 
 FORM = Form((1, 28, 28), 10)
@@ -70,3 +78,41 @@ def test_more_processes_than_memory_holds_are_refused():
     assert check_workers(4) == 4
     with pytest.raises(ConfigError, match=r"--workers=1000000000: processes .* 10\.5 PB; this mac"):
         check_workers(10**9)
+
+
+WIDE = {"network.kind": "ffnn", "network.depth": 2, "device": "cpu", "sampling.clients": 5}
+
+
+def test_lanes_that_memory_does_not_hold_are_refused_before_the_run(tiny, tmp_path, monkeypatch):
+    knobs = tiny({**WIDE, "network.width": 1024, "engine": "vectorized", "vectorized.lanes": 64})
+    network = built(knobs.to_flat())
+    at_once = 5 * 2 * network.weights.nbytes  # five clients fill no more than five lanes
+    monkeypatch.setenv("FEDNF_MEMORY", str(at_once))
+    check_lanes(64, 5, 2, network)
+    monkeypatch.setenv("FEDNF_MEMORY", str(at_once - 1))
+    with pytest.raises(ConfigError, match=r"vectorized\.lanes=64: weights and .*; lower it"):
+        run(knobs, Journal(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_clients_keep_is_refused_where_memory_does_not_hold_it(tiny, tmp_path, monkeypatch):
+    flat = {**WIDE, "network.width": 1024, "strategy.kind": "scaffold", "engine": "sequential"}
+    knobs = tiny(flat)
+    held = 5 * built(knobs.to_flat()).weights.nbytes
+    monkeypatch.setenv("FEDNF_MEMORY", str(held - 1))
+    with pytest.raises(ConfigError, match=r"sampling\.clients=5: what clients keep \(c_i\)"):
+        run(knobs, Journal(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_no_disk_holds_is_refused_before_round_0(tiny, tmp_path, monkeypatch):
+    knobs = tiny(WIDE)
+    network = built(knobs.to_flat())
+    needed = 3 * sum(tensor.nbytes for tensor in network.tensors().values())
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    check_networks(knobs, network, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(ConfigError, match=r"network\.kind=ffnn: checkpoint, best and last network"):
+        run(knobs, Journal(tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
