@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache, partial
 
+from experiments.studies.answer import ANSWER
 from experiments.studies.faults import FAULTS
 from experiments.studies.papers import PAPERS
 from experiments.studies.rates import LEARNING_RATES
@@ -122,5 +123,6 @@ STUDIES: dict[str, dict[str, Callable[[], Study]]] = {
     "learning-rates": _scaled(learning_rates),
     "faults": FAULTS,
     **PAPERS,
+    **ANSWER,
 }
 """Study -> scale -> how it is made; the first scale is the one that runs if none is asked for."""

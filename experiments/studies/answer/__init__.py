@@ -1,0 +1,23 @@
+"""The study that answers: do ZC-Swish and SALU hold up under non-IID federated micro-batches?
+
+It is done in blocks, of which each has a file here. `docs/studies/answer/plan.md` has hypotheses,
+endpoints and rules of stopping, and was committed before the first confirmatory run.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+from experiments.studies.answer.conditions import FULL, SMALL
+from experiments.studies.answer.noise import noise
+from experiments.studies.scale import Scale
+from fl.simulation.study import Study
+
+BLOCKS: tuple[Callable[[Scale], Study], ...] = (noise,)
+ANSWER = {
+    f"answer-{block.__name__}": {
+        "small": cache(partial(block, SMALL)),
+        "full": cache(partial(block, FULL)),
+    }
+    for block in BLOCKS
+}
+"""Study -> scale -> how it is made."""

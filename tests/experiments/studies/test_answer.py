@@ -1,0 +1,53 @@
+"""The study that answers: its experiments are what its plan says they are."""
+
+from collections import Counter
+
+import pytest
+
+from experiments.studies.answer import ANSWER
+from experiments.studies.answer.conditions import FULL, SKEWS, contenders
+from experiments.studies.catalogue import STUDIES
+from fl.config import Experiment
+from fl.data import deal
+
+SEEDS = ("deal", "init", "sampling", "order")
+
+
+def seeds(study) -> set[int]:
+    return {knobs.seeds[part] for knobs in study.experiments for part in SEEDS}
+
+
+@pytest.mark.parametrize("name", ANSWER)
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_no_seed_is_used_by_another_study(name, scale):
+    others = [of for known, of in STUDIES.items() if known not in ANSWER]
+    elsewhere = {seed for of in others for make in of.values() for seed in seeds(make())}
+    here = seeds(ANSWER[name][scale]())
+    assert not here & elsewhere
+    assert not here & set(FULL.seeds)  # those of the confirmatory block
+
+
+def test_noise_crosses_deals_initial_weights_and_orders():
+    for scale in ANSWER["answer-noise"].values():
+        study = scale()
+        assert len(study.experiments) == 2 * 2 * 3 * 3 * 2
+        drawn = Counter(
+            (knobs.recipe, knobs.partition.kind, *(knobs.seeds[part] for part in SEEDS))
+            for knobs in study.experiments
+        )
+        assert set(drawn.values()) == {1}
+        assert len({knobs.seeds["sampling"] for knobs in study.experiments}) == 1
+
+
+def test_every_contender_trains_as_much_at_every_skew():
+    small = ANSWER["answer-noise"]["small"]().experiments[0]
+    sizes = {tuple(sorted(map(len, deal(small.replace({"seed": 1, **skew}))))) for skew in SKEWS}
+    assert len(sizes) == 1
+
+
+def test_the_ten_contenders_are_experiments_of_one_network():
+    found = [FULL.base.replace(row) for row in contenders(FULL.base.rounds).values()]
+    assert len({one.identity for one in found}) == len(found) == 10
+    assert {Experiment.from_flat(one.to_flat()).network.kind for one in found} == {"plainnet"}
+    free = {one.recipe for one in found if one.network.init == "critical"}
+    assert free == {"none", "zc-swish", "salunet"}
