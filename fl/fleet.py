@@ -168,16 +168,26 @@ def batch_size(knobs: Experiment, client: int) -> int:
 
 
 def available(knobs: Experiment, number: int) -> list[int]:
-    """Return the clients, sorted, that can be asked in a round.
+    """Return the clients, sorted, that can be asked in a round: none of the `unseen`.
 
     A client is there during the first `fleet.availability` of its day, which lasts `fleet.day`
     rounds and begins at a moment of its own: ``frac(round / day + phase) < availability``.
     """
-    clients, fleet = range(knobs.partition.clients), knobs.fleet
+    clients, fleet, never = range(knobs.partition.clients), knobs.fleet, unseen(knobs)
     if fleet.availability == 1:
-        return list(clients)
+        return [client for client in clients if client not in never]
     phases = stream(knobs.seed, "fleet", "phases").random(len(clients))
-    return np.flatnonzero((number / fleet.day + phases) % 1 < fleet.availability).tolist()
+    there = np.flatnonzero((number / fleet.day + phases) % 1 < fleet.availability).tolist()
+    return [client for client in there if client not in never]
+
+
+def unseen(knobs: Experiment) -> frozenset[int]:
+    """Return the clients that never take part, ``partition.unseen`` of all, drawn uniformly."""
+    count, seed = knobs.partition.unseen_clients, knobs.seeds["sampling"]
+    if not count:
+        return frozenset()
+    drawn = stream(seed, "unseen").choice(knobs.partition.clients, count, replace=False)
+    return frozenset(drawn.tolist())
 
 
 def rate(knobs: Experiment, number: int) -> float:

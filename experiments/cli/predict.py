@@ -42,11 +42,17 @@ def predict(
         )
     if out and out.is_dir():
         raise ConfigError(f"--out={out} is a folder; name a file")
-    if model.knobs.state.bn in ("drop", "local") and _has_batchnorm(model):
+    state = model.knobs.state
+    if state.local != "none":
         _tell(
-            f"state.bn={model.knobs.state.bn}: the network has no running statistics, so what it "
-            f"says of an example depends on the others; all are taken "
-            f"{at_a_time(model)} at a time"
+            f"state.local={state.local}: clients keep these parameters, and the network here has "
+            "what they began with"
+        )
+    if (state.bn == "drop" or state.keeps_statistics) and _has_batchnorm(model):
+        which = "state.local=norm" if state.local == "norm" else f"state.bn={state.bn}"
+        _tell(
+            f"{which}: the network has no running statistics, so what it says of an example "
+            f"depends on the others; all are taken {at_a_time(model)} at a time"
         )
     found, refused = [], []
 

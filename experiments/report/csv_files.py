@@ -14,7 +14,7 @@ from fl.server.contents import RUN
 
 Row = Mapping[str, object]
 
-_WITHOUT = ("rounds", RUN, SEAL, "covers")
+_WITHOUT = ("rounds", RUN, SEAL, "covers", "client_scores")
 """What `result.json` says of its file, or another column has."""
 
 

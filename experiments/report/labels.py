@@ -46,6 +46,8 @@ _WORDS = {
     "rounds": "{} rounds",
     "state.bn": "statistics {}",
     "state.fixed-from": "fixed from round {}",
+    "state.local": "{} stays local",
+    "partition.unseen": "{} of clients unseen",
     "sampling.clients": "{} clients a round",
     "strategy.max-norm": "max-norm {}",
 }
@@ -69,7 +71,9 @@ _PLAIN: dict[tuple[str, Value], str] = {
     ("network.dropout", 0.0): "no dropout",
     ("network.stochastic-depth", 0.0): "no stochastic depth",
     ("state.bn", "average"): "statistics averaged",
+    ("partition.unseen", 0.0): "no client unseen",
     ("state.fixed-from", 0): "never fixed",
+    ("state.local", "none"): "all shared",
     ("strategy.max-norm", 0.0): "any norm",
 }
 _WITHOUT_SAYING = ("FedAvg", *_PLAIN.values())

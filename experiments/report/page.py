@@ -18,6 +18,7 @@ from experiments.report.sections import (
     circumstances,
     collapse,
     devices,
+    held_out,
     introduction,
     personal,
     signals,
@@ -138,6 +139,7 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
     gains = _optional(folder / "gains", personal.figure(results), "Each client's gain")
     end = [
         personal.section(results, gains),
+        held_out.every_client(results),
         devices.fleet(results),
         appendix.contenders(results),
         cost,

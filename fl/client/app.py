@@ -24,3 +24,9 @@ def who_are_you(message: Message, context: Context) -> Message:
 def recalibrate(message: Message, context: Context) -> Message:
     """Answer a request for BatchNorm's statistics (`state.bn=recalibrate`)."""
     return task.answer([message], [context])[0]
+
+
+@app.query("score")
+def score(message: Message, context: Context) -> Message:
+    """Answer a request to score the final network (`evaluation.clients`)."""
+    return task.answer([message], [context])[0]

@@ -95,7 +95,7 @@ class FaultyTask:
     def _wrong(self, network: FlatNetwork, sent: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return what a faulty client sends in place of its network."""
         f, start = self.task.knobs.faults.strength(), self.task.request.network
-        first = network.segments[0].name
+        first = next(part.name for part in network.segments if part.name in sent)
         match self.kind:
             case "nan" | "inf":
                 return {**sent, first: _with_first(sent[first], float(self.kind))}

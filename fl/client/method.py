@@ -8,6 +8,7 @@ import torch
 from flwr.app import ConfigRecord, RecordDict
 from torch import Tensor
 
+from fl.client.local import Ownership
 from fl.config import Experiment
 from fl.data import Batch
 from fl.messages import client_state, records
@@ -24,7 +25,7 @@ class Begun:
 
     batches: Iterator[Batch]
     before: Tensor | None
-    """As `Task.score`, before training."""
+    """As `fl.client.task.score`, before training."""
     own: Tensor | None
     """What the loss has to know of the client."""
     vectors: dict[str, Tensor] = field(default_factory=dict)
@@ -33,6 +34,8 @@ class Begun:
     """Draws the noise on clipped gradients."""
     start: Tensor | None = None
     """The weights before training, where the strategy has something to do after it."""
+    owned: Ownership | None = None
+    """Which weights stay with the client; None: none."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Method:
         shared = self.strategy.shared if self.strategy else ()
         own = client_state.remembered(state, client_state.VECTORS)
         found = {name: torch.tensor(array) for name, array in request.vectors.items()}
+        if begun.owned:
+            found = {name: begun.owned.whole(vector) for name, vector in found.items()}
         found |= {name: own.get(name, network.weights) for name in self.kept}
         if found.keys() != {*shared, *self.kept}:
             raise ValueError(f"the request's vectors are {sorted(request.vectors)}")
@@ -88,8 +93,10 @@ class Method:
         begun.start = network.weights.clone()
 
     @torch.inference_mode()  # as in training, whose tensors can only be changed in it
-    def end(self, done: Done, state: RecordDict) -> dict[str, Tensor]:
+    def end(self, done: Done, state: RecordDict, owned: Ownership | None) -> dict[str, Tensor]:
         """Let the strategy finish a client's round; remember what is kept, return what is sent.
+
+        What is sent has no numbers for weights that stay with the client.
 
         Raises:
             ValueError: what it returned or left is not as it said.
@@ -103,6 +110,7 @@ class Method:
             if not isinstance(vector, Tensor) or vector.shape != done.weights.shape:
                 raise ValueError(f"finish made no vector of {name}: expected a number a weight")
         client_state.remember(state, _on_cpu(kept, done.weights.dtype), client_state.VECTORS)
+        sent = {name: owned.part(v) for name, v in sent.items()} if owned else sent
         return _on_cpu(sent, done.weights.dtype)
 
 

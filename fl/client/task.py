@@ -8,31 +8,31 @@ import json
 import logging
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
-import numpy as np
 import torch
 from flwr.app import Context, Message, MessageType
 from torch import Tensor
 
+from fl.client import local
 from fl.client.faults import FaultyTask
 from fl.client.method import Begun, method_of
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Batch, Form, Share, batches, share
 from fl.fleet import in_round, work
-from fl.messages import client_state, node_info, records, run_config
-from fl.nn import fixed_in, fixed_statistics, resolve_auto, statistics
+from fl.messages import client_state, records, run_config
+from fl.nn import fixed_in, fixed_statistics, resolve_auto
 from fl.nn.probes import Signals
 from fl.reproducibility.determinism import prepare_process
 from fl.reproducibility.errors import in_words
 from fl.reproducibility.seeds import Step, stream, torch_stream
-from fl.tasks import objective
+from fl.tasks import Objective, objective
 from fl.training import signals
 from fl.training.loop import Outcome, Training, evaluate, train_task, without_exit
-from fl.training.parameters import FlatNetwork, build_network
+from fl.training.parameters import FlatNetwork, build_network, keeps
 from fl.training.per_example import noise_stream
 from fl.training.recalibration import recalibrate
 from strategies import bounds
@@ -64,8 +64,10 @@ def answer(
                 task = Task(message, context)
                 alike[task.kind][place] = task
             else:
+                from fl.client.queries import QUERIES  # which loads this file
+
                 with without_exit():
-                    replies[place] = _QUERIES[message.metadata.message_type](message, context)
+                    replies[place] = QUERIES[message.metadata.message_type](message, context)
         except Exception as error:
             if not catch:
                 raise
@@ -100,7 +102,7 @@ class Task:
     """
 
     def __init__(self, message: Message, context: Context) -> None:
-        self.message, self.context, self.knobs = message, context, _knobs(context)
+        self.message, self.context, self.knobs = message, context, knobs_of(context)
         self.partition = int(context.node_config["partition-id"])  # pyrefly: ignore
         self.mine = share(context.node_config, self.knobs)
         if not len(self.mine.train):
@@ -113,6 +115,10 @@ class Task:
         if self.method.asked_in_request:
             correct = self.method.asked(self.request.config)
         knobs, number = self.knobs, self.request.round
+        self.owned, form = None, self.mine.dataset.form
+        if keeps(knobs):
+            self.owned = local.ownership(knobs, form, network_of(knobs, form)[0])
+            correct = self.owned.only_shared(correct)
         client, fixed = in_round(knobs, number, self.work), fixed_in(knobs.state, number)
         self.how = Training(client, correct, fixed, objective(knobs), knobs.privacy)
 
@@ -129,15 +135,15 @@ class Task:
     def begin(self, network: FlatNetwork) -> Begun:
         """Load the client's start into a network."""
         knobs = self.knobs
-        if _load(network, self.mine.dataset.form, knobs, self.request.network, self.context):
-            recalibrate(network, _in_large(knobs, self.mine, self.path))
-        before = self.score(network)
+        if load(network, self.mine.dataset.form, knobs, self.request, self.context):
+            recalibrate(network, in_large(knobs, self.mine, self.path))
+        before = score(network, self.mine, self.how.objective)
         if network.drops:
             network.seed(torch_stream(knobs.seeds["order"], *self.path, "noise"))
         data, tell = self.mine.dataset, self.how.objective.own
         own = tell(data.train.labels[self.mine.train], len(data.classes)) if tell else None
         coming = _batches(knobs, self.mine, self.work.images_a_step, self.work.epochs, self.path)
-        begun = Begun(self.work.cut(coming, len(self.mine.train)), before, own)
+        begun = Begun(self.work.cut(coming, len(self.mine.train)), before, own, owned=self.owned)
         if knobs.privacy.per_example_noise:
             begun.noise = noise_stream(knobs, self.path)
         if self.method.busy:
@@ -148,7 +154,7 @@ class Task:
         """Remember what stays here, and reply with the rest."""
         figures = {"batch_size": self.work.batch_size, "epochs": self.work.epochs}
         figures["held_out"] = len(self.mine.scored)
-        scores = begun.before, self.score(network)
+        scores = begun.before, score(network, self.mine, self.how.objective)
         if right := self.how.objective.metrics[0].counts_right:
             counts = [0 if sums is None else int(sums[0]) for sums in scores]
             figures |= {"global_correct": counts[0], "personal_correct": counts[1]}
@@ -160,7 +166,7 @@ class Task:
         if begun.start is not None:
             facts = self.request.round, self.how.client.lr, held, outcome.steps, outcome.loss
             done = Done(begun.start, network.weights.clone(), begun.vectors, *facts)
-            vectors = self.method.end(done, self.context.state)
+            vectors = self.method.end(done, self.context.state, self.owned)
         if state:
             client_state.remember(self.context.state, state)
         told = None if right else scores
@@ -172,14 +178,6 @@ class Task:
     def fail(self, error: Exception) -> Message:
         """Reply with the reason."""
         return _failed(self.message, self.context, error)
-
-    def score(self, network: FlatNetwork) -> Tensor | None:
-        """Return what the primary metric sums up of held-out images; None where there are none."""
-        own, objective = self.mine.scored, self.how.objective
-        if not len(own):
-            return None
-        _, (sums,) = evaluate(network, self.mine.dataset, own, objective, objective.metrics[:1])
-        return objective.metrics[0].shared(sums)
 
     def _clipped(self, shared: Mapping[str, Tensor], network: FlatNetwork) -> Mapping[str, Tensor]:
         """Return what leaves this client: no farther from the start than the server asks for."""
@@ -218,32 +216,13 @@ def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
     return replies
 
 
-def _who_are_you(message: Message, context: Context) -> Message:
-    """Say which share of the data this node holds, and which code it runs."""
-    mine = share(context.node_config, run_config.experiment(context.run_config))
-    partition = int(context.node_config["partition-id"])  # pyrefly: ignore
-    return Message(node_info.describe(partition, mine), reply_to=message)
-
-
-def _recalibrate(message: Message, context: Context) -> Message:
-    """Measure BatchNorm's statistics of the global network on a client's own training images."""
-    knobs, request = _knobs(context), records.read_request(message.content)
-    partition = int(context.node_config["partition-id"])  # pyrefly: ignore
-    mine = share(context.node_config, knobs)
-    network = network_of(knobs, mine.dataset.form)[0]
-    _load(network, mine.dataset.form, knobs, request.network, context)
-    path = "client", partition, "round", request.round
-    recalibrate(network, _in_large(knobs, mine, path))
-    state = network.tensors()
-    measured = {name: state[name] for name in statistics(network.module)}
-    return Message(records.train_reply(measured, partition, len(mine.train), {}), reply_to=message)
-
-
-_QUERIES: dict[str, Callable[[Message, Context], Message]] = {
-    records.WHO_ARE_YOU: _who_are_you,
-    records.RECALIBRATE: _recalibrate,
-}
-"""What answers a message that does not ask for training, by its type."""
+def score(network: FlatNetwork, mine: Share, objective: Objective) -> Tensor | None:
+    """Return what the primary metric sums up of held-out images; None where there are none."""
+    own, metric = mine.scored, objective.metrics[0]
+    if not len(own):
+        return None
+    _, (sums,) = evaluate(network, mine.dataset, own, objective, [metric])
+    return metric.shared(sums)
 
 
 def _batches(
@@ -253,33 +232,27 @@ def _batches(
     return batches(mine, size, epochs, stream(knobs.seeds["order"], *path), knobs.data.augment)
 
 
-def _in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
+def in_large(knobs: Experiment, mine: Share, path: Sequence[Step]) -> Iterator[Batch]:
     """Return a client's training images once, as it trains on them, in batches of up to 250."""
     return _batches(knobs, mine, 250, 1, (*path, "statistics"))
 
 
-def _load(
+def load(
     network: FlatNetwork,
     form: Form,
     knobs: Experiment,
-    shared: Mapping[str, np.ndarray],
+    request: records.Request,
     context: Context,
 ) -> bool:
-    """Make a network what a client has, and return whether it has no statistics of its own yet.
-
-    That is what the server sent and, with `state.bn=local`, the statistics that never leave here.
-    """
-    if knobs.state.bn != "local":
-        network.load(shared)
+    """Make a network what a client has, and return whether it has no statistics of its own yet."""
+    if not keeps(knobs):
+        network.load(request.network)
         return False
-    untrained = network_of(knobs, form)[1]
-    initial = {name: untrained[name] for name in statistics(network.module)}
-    own = client_state.remembered(context.state)
-    network.load({**initial, **own, **shared})
-    return own.keys() != initial.keys()
+    owned, untrained = local.ownership(knobs, form, network), network_of(knobs, form)[1]
+    return owned.load(network, untrained, request, context.state)
 
 
-def _knobs(context: Context) -> Experiment:
+def knobs_of(context: Context) -> Experiment:
     """Return the experiment of a context: the same object for all clients of a run."""
     return _resolved(json.dumps(context.run_config))
 

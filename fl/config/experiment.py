@@ -124,6 +124,7 @@ class Experiment(Seeds):
                 raise ValueError(f"{key}={n} is more than partition.clients={clients}; lower it")
         self.faults.check(clients, self.task.kind, self.round.deadline)
         self.round.check(sampled)
+        self.partition.check(sampled, self.evaluation.clients, self.data.name == DEVICES)
         self.client.check(self.privacy.per_example_clip)
         return self
 
@@ -234,10 +235,10 @@ ADDED_LATER: dict[str, Value] = {
     "network.gain": 1.0,
     **ADDED,
     **{f"privacy.{name}": 0.0 for name in ("per-example-clip", "per-example-noise", "delta")},
-} | {"run.start-sha256": "", "run.patience": 0, "data.layout": "auto"}
+    "partition.unseen": 0.0,
+} | {"run.start-sha256": "", "run.patience": 0, "data.layout": "auto", "state.local": "none"}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
-_BYSTANDERS = ("signals.", "devices.", "run.", "privacy.delta")
-_BYSTANDERS += ("round.deadline", "round.on-failure")
+_BYSTANDERS = "signals.", "devices.", "run.", "privacy.delta", "round.deadline", "round.on-failure"
 """What changes no result: parts, but for two of `run`'s knobs, and knobs."""
 _NO_BYSTANDERS = ("run.start-sha256", "run.patience")
 _defaults = cache(lambda: Experiment().to_flat())

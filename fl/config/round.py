@@ -50,3 +50,6 @@ class Evaluation(Knobs):
     """Test images on which the rounds between those are evaluated: the same in every round, of each
     class in proportion, drawn from the seed. Their figures are `sample_` and the metric's name.
     With 0 the rounds between are not evaluated."""
+    clients: bool = False
+    """Whether after the last round all clients score the network on their held-out images, each
+    with what stays with it. docs/methods/local.md says what the result has of it then."""

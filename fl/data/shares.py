@@ -289,6 +289,7 @@ def _own(path: Path, classes: str, layout: str, task: Task, state: str) -> Share
 def _law(number: int, knobs: Experiment, by_name: bool = False) -> dict[str, Value]:
     """Return what a share depends on; with the data's name for shards that hold no hash of them."""
     flat = {k: v for k, v in relevant(knobs.to_flat()).items() if k.startswith("partition.")}
+    flat.pop("partition.unseen")  # which deals nothing
     data: dict[str, Value] = {"data.validation": knobs.data.validation}
     sources = [Source.of(knobs, "partition.kind")]
     if by_name:

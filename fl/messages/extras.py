@@ -4,12 +4,17 @@ Neither is in every reply, so this file is not on the path of the simplest round
 """
 
 import math
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean, pstdev
 
 from flwr.app import RecordDict
+from torch import Tensor
 
 from fl.messages import records
 from fl.tasks import Metric
 
+OVER_CLIENTS = ("mean", "worst_tenth", "spread")
 _MOST_SUMS = 1_000_000
 """Numbers that a client may send of its primary metric."""
 
@@ -67,3 +72,33 @@ def odd_signals(content: RecordDict, layers: int) -> str | None:
         if odd := [v for v in values if v < 0 or v > most]:  # NaN stands for what there is not
             return f"signals: {key}={odd[0]:g}, expected a number from 0 to {most:g}"
     return None
+
+
+def over_clients(values: Sequence[float | None], metric: Metric) -> dict[str, float | None]:
+    """Return the mean of K clients' values of a metric, a client's among the worst, the spread.
+
+    ``mean`` weighs all clients alike; ``worst_tenth`` is the value that ⌈K/10⌉ clients do not
+    exceed in goodness; ``spread`` is the standard deviation ``√(Σ (a_k - mean)²/K)``. A client
+    without a value counts in none. All are None where nobody has one.
+    """
+    known = sorted((v for v in values if v is not None), reverse=not metric.larger)
+    if not known:
+        return dict.fromkeys(OVER_CLIENTS)
+    worst = known[math.ceil(len(known) / 10) - 1]
+    return dict(zip(OVER_CLIENTS, (fmean(known), worst, pstdev(known)), strict=True))
+
+
+def pooled(metric: Metric, scores: Sequence[Tensor]) -> float | None:
+    """Return the metric of some clients' sums; None where it is not defined.
+
+    Sums of another shape than most are left out: whoever sends such can't be ours.
+    """
+    held = [sums for sums in scores if sums.numel()]
+    if not held:
+        return None
+    shape, _ = Counter(sums.shape for sums in held).most_common(1)[0]
+    try:
+        value = metric.pooled([sums for sums in held if sums.shape == shape])
+    except Exception:  # whatever sums that nobody has checked lead a metric to
+        return None
+    return float(value) if math.isfinite(value) else None

@@ -4,7 +4,8 @@ A request carries one ArrayRecord (the global network) and one ConfigRecord (the
 strategy asks, and whether to measure signals). A reply carries one ArrayRecord (the client's
 network) and one MetricRecord of plain numbers, and where it is asked for them a second one of
 signals: a number per layer and figure. Where the strategy has vectors, both carry a second
-ArrayRecord with them. Where the primary metric does not count right answers, a last record of a
+ArrayRecord with them. Where a run starts from given weights, those that stay with clients are in
+another one of a request. Where the primary metric does not count right answers, a last record of a
 reply has its sums. Nothing else leaves a client.
 """
 
@@ -33,9 +34,10 @@ from strategies.serving.server import (
     WEIGHT,
 )
 
-SIGNALS = "signals"
+SIGNALS, INITIAL = "signals", "initial"
 MEASURE = "measure-signals"
 WHO_ARE_YOU, RECALIBRATE = "query.who_are_you", "query.recalibrate"
+SCORE = "query.score"
 FAULT, BUG = 1000, 1001
 """Codes of a client's error: a fault of its data or its device, and an exception that is neither.
 Flower's own codes are small."""
@@ -153,6 +155,8 @@ class Request:
     config: ConfigRecord
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The vectors that the strategy shares."""
+    initial: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What stays with clients as they are to begin with it, where they can't know that."""
 
     @property
     def round(self) -> int:
@@ -178,7 +182,8 @@ def read_request(content: RecordDict) -> Request:
     """
     config = _record(content, CONFIG, ConfigRecord)
     vectors = unpack_arrays(_record(content, VECTORS, ArrayRecord)) if VECTORS in content else {}
-    return Request(unpack_arrays(network_in(content)), config, vectors)
+    initial = unpack_arrays(_record(content, INITIAL, ArrayRecord)) if INITIAL in content else {}
+    return Request(unpack_arrays(network_in(content)), config, vectors, initial)
 
 
 def read_round(content: RecordDict) -> int:

@@ -12,6 +12,7 @@ from fl.config import DEVICES, Experiment, components
 from fl.config.parsing import ConfigError
 from fl.data import Dataset, deal, load
 from fl.messages import client_state, run_config
+from fl.messages.local import staying
 from fl.messages.strategy import strategy_of
 from fl.nn import resolve_auto
 from fl.nn.foreign.single_values import check_groups
@@ -28,6 +29,7 @@ from fl.server.rounds import Rounds, Setting
 from fl.server.strategy import server_of
 from fl.server.watching.callback import Audience, Callback, make
 from fl.server.watching.evaluation import splits
+from fl.server.watching.survey import survey
 from fl.tasks import objective
 from fl.training import accounting
 from fl.training.checks.estimate import check_batches, check_networks
@@ -148,7 +150,8 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
     told = {**run.started_by, **conditions(), **_data_conditions(knobs, dataset), **_brought(nodes)}
     told |= {"trained_on": device_name(network), "auto": _resolved(knobs)}
     strategy = server_of(knobs, nodes, network)
-    setting = Setting(knobs, network, dataset, strategy, describe(knobs, dataset))
+    kept = staying(knobs, network.module, dataset.form.classes)
+    setting = Setting(knobs, network, dataset, strategy, describe(knobs, dataset), kept)
     rounds = Rounds(setting, nodes, journal, runtime, audience.round)
     if found.checkpoint:
         _restore(rounds.setting, found.checkpoint, journal, runtime)
@@ -159,6 +162,9 @@ def play(run: OpenRun, runtime: Runtime, audience: Audience) -> dict:
     model = rounds.play(found.checkpoint)
     result = summarize(journal.rounds(), model, knobs)
     result |= accounting.told(knobs, network, journal.rounds(), journal.clients())
+    if knobs.evaluation.clients or knobs.partition.unseen:
+        trained = {account["partition"] for account in journal.clients()}
+        result |= survey(rounds.setting, nodes, model, result["rounds"], trained)
     journal.keep_network(MODEL, model, result["rounds"], rounds.setting.about)
     journal.finish(result)
     audience.end(result)
@@ -175,7 +181,9 @@ def _network(knobs: Experiment, dataset: Dataset, begun: bool) -> FlatNetwork:
         check_loss(network, dataset, knobs)
     if knobs.privacy.per_example_clip:
         check_examples_are_alone(network, dataset.form)
-    sent = network.norms and knobs.state.bn in ("average", "pooled")
+    staying(knobs, network.module, dataset.form.classes)  # which may be nothing, or all
+    shares = knobs.state.bn in ("average", "pooled") and not knobs.state.keeps_statistics
+    sent = network.norms and shares
     if knobs.faults.kind == "statistics" and not sent:
         raise ConfigError(
             f"faults.kind=statistics lies about statistics that clients send with their weights: "
@@ -194,14 +202,15 @@ def _restore(setting: Setting, checkpoint: Checkpoint, journal: Journal, runtime
             is not one of its own.
     """
     written, strategy = checkpoint.clients, strategy_of(setting.knobs)
-    local = setting.knobs.state.bn == "local" and setting.network.norms
-    carried = setting.knobs.client.carry_momentum
+    statistics = setting.knobs.state.keeps_statistics and setting.network.norms
+    local, carried = bool(statistics or setting.kept), setting.knobs.client.carry_momentum
     # Lines of a round that the checkpoint does not cover yet are of a process that was killed.
     trained = any(line["round"] <= checkpoint.round for line in journal.clients())
     if (local or carried or (strategy and strategy.kept)) and trained and not written:
         what = f"strategy.kind={setting.knobs.strategy.kind}"
         what = "client.carry-momentum=true" if carried else what
-        what = "state.bn=local" if local else what
+        what = "state.bn=local" if statistics else what
+        what = f"state.local={setting.knobs.state.local}" if setting.kept else what
         raise ConfigError(
             f"{what}: this checkpoint has no clients' states, since Flower keeps "
             "them and forgets them with the run; start anew in another folder"

@@ -1,7 +1,6 @@
 """The replies of a round: each is checked before it touches the network, and accounted for."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +98,7 @@ class Replies:
             "bytes_up": self.bytes_up,
             f"global_{self.metric.name}_held_out": self._held_out(0),
             f"personal_{self.metric.name}_held_out": self._held_out(1),
+            **{f"personal_{self.metric.name}_{k}": v for k, v in self._own_scores().items()},
         }
 
     def take_over(self, others: "Replies", what: str) -> None:
@@ -113,10 +113,21 @@ class Replies:
     def _held_out(self, after: int) -> float | None:
         """Return the primary metric on all clients' held-out images; None where there are none."""
         if not self.metric.counts_right:
-            return pooled(self.metric, [pair[after] for pair in self.scores])
+            return extras.pooled(self.metric, [pair[after] for pair in self.scores])
         right = ("global_correct", "personal_correct")[after]
         total = sum(account["held_out"] for account in self.accounts)
         return sum(account[right] for account in self.accounts) / total if total else None
+
+    def _own_scores(self) -> dict[str, float | None]:
+        """Return what the clients' own networks come to on their held-out images."""
+        held = [account for account in self.accounts if account["held_out"]]
+        if not held:
+            return dict.fromkeys(extras.OVER_CLIENTS)
+        if self.metric.counts_right:
+            values = [account["personal_correct"] / account["held_out"] for account in held]
+        else:
+            values = [account[f"personal_{self.metric.name}"] for account in held]
+        return extras.over_clients(values, self.metric)
 
     def _fault(self, reply: Message, partition: int) -> str | None:
         """Say why a reply can't be used; None where it can. No reply is worth the round."""
@@ -182,26 +193,10 @@ class Replies:
         self.accounts.append(records.figures(reply.content))
         if self.trained and not self.metric.counts_right:
             self.scores.append(records.scores(reply.content))
-            told = [pooled(self.metric, [sums]) for sums in self.scores[-1]]
+            told = [extras.pooled(self.metric, [sums]) for sums in self.scores[-1]]
             names = (f"{name}_{self.metric.name}" for name in records.SCORED)
             self.accounts[-1] |= dict(zip(names, told, strict=True))
         yield reply
-
-
-def pooled(metric: Metric, scores: Sequence[Tensor]) -> float | None:
-    """Return the metric of some clients' sums; None where it is not defined.
-
-    Sums of another shape than most are left out: whoever sends such can't be ours.
-    """
-    held = [sums for sums in scores if sums.numel()]
-    if not held:
-        return None
-    shape, _ = Counter(sums.shape for sums in held).most_common(1)[0]
-    try:
-        value = metric.pooled([sums for sums in held if sums.shape == shape])
-    except Exception:  # whatever sums that nobody has checked lead a metric to
-        return None
-    return float(value) if math.isfinite(value) else None
 
 
 def fault(

@@ -13,6 +13,7 @@ from fl import fleet
 from fl.config import Experiment
 from fl.data import Dataset
 from fl.messages import client_state, faults, records
+from fl.messages.local import give_initial
 from fl.nn import fixed_in, moments, statistics
 from fl.server.failures import keep_failures, stop_at_failure, too_few
 from fl.server.journal import BEST, Arrays, Checkpoint, Journal, best_of
@@ -55,6 +56,8 @@ class Setting:
     strategy: Server
     about: Mapping[str, object]
     """What using the network takes, as from `fl.training.standardized.describe`."""
+    kept: frozenset[str] = frozenset()
+    """Names of the tensors that stay with clients; the server has what they begin with."""
 
 
 class Rounds:
@@ -116,12 +119,12 @@ class Rounds:
         begun = time.perf_counter()
         self.nodes.ready()
         # Select.
-        signals = self.monitor.round(number, start) if self.monitor else None
+        signals = self.monitor.round(number, self._shared(start)) if self.monitor else None
         before = self.strategy.state() if self.knobs.round.min_replies else {}
         selected = self._select(number, start, signals)
         replies, sent = selected.replies, selected.sent
         # Train, check and aggregate: each reply as it comes, in the order of the requests.
-        fold = self.strategy.fold(number, start)
+        fold = self.strategy.fold(number, self._shared(start))
         with closing(self._answers(sent)) as coming:
             for reply in replies.good(coming, sent):
                 if signals:
@@ -130,7 +133,7 @@ class Rounds:
                 del reply  # else two are in memory while the next one is made
         enough = len(replies.accounts) >= self.knobs.round.min_replies
         mean, figures = fold.result() if enough else (None, None)
-        model = records.unpack_arrays(mean) if mean is not None else start
+        model = {**start, **(records.unpack_arrays(mean) if mean is not None else {})}
         model, measured = self._recalibrated(number, model, replies) if enough else (model, 0)
         self._settle(number, replies, None if enough else before)
         line = {
@@ -153,9 +156,11 @@ class Rounds:
 
     def _select(self, number: int, start: Arrays, signals: RoundSignals | None) -> Selected:
         """Let the strategy ask clients, and leave out whom the fleet's schedule loses."""
-        arrays, present = records.pack_arrays(start), self._present()
+        arrays, present = records.pack_arrays(self._shared(start)), self._present()
         config = signals.config if signals else ConfigRecord()
         messages = list(self.strategy.configure_train(number, arrays, config, self.nodes.grid))
+        if self.setting.kept and self.knobs.run.start_from:
+            give_initial(messages, {name: start[name] for name in self.setting.kept})
         layers, vectors = signals.layers if signals else None, self.strategy.expected
         replies = self._replies(arrays, layers=layers, vectors=vectors)
         receivers = [message.metadata.dst_node_id for message in messages]
@@ -168,6 +173,10 @@ class Rounds:
             present |= faults.told(asked, works)
         sent = [message for message in messages if message.metadata.dst_node_id not in lost]
         return Selected(sent, works, replies, present)
+
+    def _shared(self, model: Arrays) -> Arrays:
+        """Return what travels of a network."""
+        return {name: model[name] for name in model if name not in self.setting.kept}
 
     def _begin(self) -> Arrays:
         """Make round 0 of the initial network, and return it."""
@@ -256,7 +265,8 @@ class Rounds:
         if state.bn != "recalibrate" or not replies.accounts or fixed_in(state, number):
             return model, 0
         like = records.pack_arrays({name: model[name] for name in statistics(module)})
-        arrays, config = records.pack_arrays(model), ConfigRecord({records.ROUND: number})
+        arrays = records.pack_arrays(self._shared(model))
+        config = ConfigRecord({records.ROUND: number})
         content = RecordDict({records.ARRAYS: arrays, records.CONFIG: config})
         asked = [self.nodes.nodes[account["partition"]] for account in replies.accounts]
         questions = [Message(content, node, records.RECALIBRATE) for node in asked]

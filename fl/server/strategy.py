@@ -1,17 +1,18 @@
 """What plays an experiment's strategy on the server."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.messages.local import staying
 from fl.messages.strategy import strategy_of
 from fl.nn import moments
 from fl.reproducibility.seeds import stream
 from fl.server.nodes import Nodes
-from fl.training.parameters import FlatNetwork
+from fl.training.parameters import FlatNetwork, Segment
 from strategies.flower import Facade, flowers
 from strategies.serving.gathering import Gathering, Layout
 from strategies.serving.private import Noise, Private
@@ -40,21 +41,31 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
     )
     pooled = moments(network.module) if knobs.state.bn == "pooled" else {}
     if strategy is None:
-        return _facade(knobs, sampler, network, pooled)
+        names = [part.name for part in _shared(knobs, nodes, network)]
+        return _facade(knobs, sampler, names, pooled)
     average = Averaging(sampler, moments=pooled, uniform=privacy.kind != "none")
     mean = _private(knobs, network, average) if average.uniform else average
     if strategy.is_mean:
         return mean
-    names, shapes = zip(*((part.name, part.shape) for part in network.segments), strict=True)
+    segments = _shared(knobs, nodes, network)
+    names, shapes = zip(*((part.name, part.shape) for part in segments), strict=True)
     layout = Layout(names, shapes, network.weights[:0].cpu().numpy().dtype)
     try:
-        return Gathering(strategy, mean, layout, knobs.partition.clients)
+        taking_part = knobs.partition.clients - knobs.partition.unseen_clients
+        return Gathering(strategy, mean, layout, taking_part)
     except ValueError as error:
         raise ConfigError(f"strategy.kind={knobs.strategy.kind}: {error}") from None
 
 
+def _shared(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> list[Segment]:
+    """Return the parameters that clients share."""
+    assert nodes.form is not None
+    kept = staying(knobs, network.module, nodes.form.classes)
+    return [part for part in network.segments if part.name not in kept]
+
+
 def _facade(
-    knobs: Experiment, sampler: Sampler, network: FlatNetwork, pooled: Mapping[str, str]
+    knobs: Experiment, sampler: Sampler, parameters: Sequence[str], pooled: Mapping[str, str]
 ) -> Facade:
     """Return what plays a strategy of Flower's."""
     kind = knobs.strategy.kind
@@ -66,7 +77,6 @@ def _facade(
     try:
         strategy = flowers(knobs.component("strategy.kind"), knobs.strategy.given)
         random = partial(stream, knobs.seed, "strategy", "round")
-        parameters = [part.name for part in network.segments]
         return Facade(strategy, sampler, random, parameters, pooled)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"strategy.kind={kind}: {error}") from None

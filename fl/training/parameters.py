@@ -64,7 +64,12 @@ def build_network(
 def as_shared(knobs: Experiment) -> Experiment:
     """Return the experiment whose network is what clients share: without what stays with them."""
     without = {"state.bn": "drop", "state.fixed-from": 0}
-    return knobs.replace(without) if knobs.state.bn == "local" else knobs
+    return knobs.replace(without) if knobs.state.keeps_statistics else knobs
+
+
+def keeps(knobs: Experiment) -> bool:
+    """Return whether anything of a network stays with each client."""
+    return knobs.state.bn == "local" or knobs.state.local != "none"
 
 
 @dataclass(frozen=True)

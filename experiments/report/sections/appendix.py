@@ -152,13 +152,19 @@ def _command(results: Results) -> Html:
     return join(element("pre", element("code", "\n".join(commands))), element("p", again))
 
 
+def _policy(run: Run) -> object:
+    """Return what becomes of BatchNorm's statistics in a run, as `state.bn` says it."""
+    policy = run.knobs.get("state.bn", "average")
+    return "local" if run.knobs.get("state.local") == "norm" and policy != "drop" else policy
+
+
 def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     """Say what becomes of BatchNorm's statistics, and where it had none to compute."""
     rows = [(run, RECIPES.get(str(run.knobs.get("recipe")))) for run in runs]
     concerned = [run for run, row in rows if row and row.batchnorm]
     if not concerned:
         return []
-    policies = labels.values([{"state.bn": "average", **r.knobs} for r in concerned], "state.bn")
+    policies = labels.values([{"state.bn": _policy(r)} for r in concerned], "state.bn")
     notes = ["BatchNorm also keeps running means and variances for use after training."]
     notes += [f"state.bn={policy}: {_POLICIES[str(policy)]}" for policy in policies]
     notes += [

@@ -2,17 +2,29 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from experiments.report import tables, words
 from experiments.report.labels import Group
+from experiments.report.markup import Html, element, prose, table
 from experiments.report.measure import ACCURACY, Measure, Spread
 from experiments.report.results import Results, Run
 from experiments.report.sections import circumstances
 from fl.data import load, share
+
+_GROUPS = {"trained": "clients that trained", "unseen": "clients that never did"}
+_FIGURES = {"mean": "mean", "worst_tenth": "worst tenth", "spread": "spread"}
+_TEXT = (
+    "After the last round all clients scored the network on their held-out images, each with the "
+    "parameters that stay with it, if any do. All clients weigh alike. A tenth of them (rounded "
+    "up) get no further than the *worst tenth*; the *spread* is the standard deviation over "
+    "clients. Clients that never took part have what the run began with in the place of what "
+    "stays. Figures are means over seeds, with the lowest and the highest seed below."
+)
 
 
 @dataclass(frozen=True)
@@ -189,3 +201,79 @@ def _report(account: Mapping, measure: Measure) -> Report | None:
 
 def _share(reports: Iterable[Report], right: Iterable[float]) -> float:
     return sum(right) / sum(report.images for report in reports)
+
+
+def every_client(results: Results) -> Html | None:
+    """Make the section on how the last network serves all clients; None where no run asked them."""
+    surveyed = [run for run in results.finished if "trained_clients" in (run.result or {})]
+    if not surveyed:
+        return None
+    columns = [(group, name) for group in _GROUPS for name in ("clients", *_FIGURES)]
+    top = [element("th", words.series_noun(results), rowspan="2", scope="col")]
+    top += [
+        element("th", title, colspan=str(1 + len(_FIGURES)), scope="colgroup", class_="group")
+        for title in _GROUPS.values()
+    ]
+    second = [_head(_FIGURES.get(name, name)) for _, name in columns]
+    served = _rows(results, len(columns), lambda runs: [_cell(runs, *c) for c in columns])
+    domains = sorted({domain for run in surveyed for domain in _domains(run)})
+    by_domain = None
+    if domains:
+        head = [element("th", words.series_noun(results), scope="col"), *map(_head, domains)]
+        cells = _rows(results, len(domains), lambda runs: [_of_domain(runs, d) for d in domains])
+        text = "Means over the clients of a domain that trained and hold examples of no other:"
+        by_domain = [element("p", text), table([head], cells)]
+    return element(
+        "section",
+        element("h2", "How the last network serves every client"),
+        element("p", prose(_TEXT)),
+        table([top, second], served),
+        by_domain,
+    )
+
+
+def _rows(
+    results: Results, columns: int, cells: Callable[[list[Run]], list[Html]]
+) -> list[list[list[Html]]]:
+    """Return the bodies of a table: a part a condition, a row a contender that was surveyed."""
+    bodies = []
+    for condition in results.conditions:
+        rows = []
+        for series in results.series:
+            cell = results.cells.get((series, condition))
+            runs = [r for r in cell.runs if "trained_clients" in (r.result or {})] if cell else []
+            if runs:
+                rows.append([tables.contender(series, results), *cells(runs)])
+        if rows:
+            bodies.append(tables.part(str(condition), columns + 1, rows))
+    return bodies
+
+
+def _head(title: str) -> Html:
+    return element("th", title, scope="col", class_="number")
+
+
+def _domains(run: Run) -> dict[str, dict]:
+    return (run.result or {}).get(f"domains_{run.measure.name}", {})
+
+
+def _cell(runs: Sequence[Run], group: str, name: str) -> Html:
+    measure = runs[0].measure
+    if name == "clients":
+        counts = sorted({int(run.result[f"{group}_clients"]) for run in runs})  # pyrefly: ignore
+        text = f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
+        return element("td", text, class_="number")
+    key = f"{group}_{measure.name}_{name}"
+    return _value((run.result[key] for run in runs), measure)  # pyrefly: ignore
+
+
+def _of_domain(runs: Sequence[Run], domain: str) -> Html:
+    return _value((_domains(run).get(domain, {}).get("mean") for run in runs), runs[0].measure)
+
+
+def _value(values: Iterable[float | None], measure: Measure) -> Html:
+    known = tuple(value for value in values if value is not None)
+    if not known:
+        return element("td", "–", class_="number muted")
+    small = element("small", measure.extent(known)) if len(known) > 1 else None
+    return element("td", element("span", measure.value(Spread(known).mean)), small, class_="number")

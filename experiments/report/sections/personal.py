@@ -191,19 +191,31 @@ def _cautions(results: Results, found: All) -> list[str]:
         )
     few = f"A client has {_between(images)} held-out images (median {np.median(images):,g})"
     texts.append(f"{few}; with few of them, its {measure.title} moves in coarse steps.")
+    texts += _kept(results)
+    if any(run.knobs.get("partition.kind") == "feature-noise" for run in results.finished):
+        texts.append("Held-out images are scored without the noise that clients train with.")
+    return texts
+
+
+def _kept(results: Results) -> list[str]:
+    """Say which of a client's own tensors a network is scored with."""
+    texts = []
     policies = {run.knobs.get("state.bn") for run in results.finished}
     if "local" in policies:
         texts.append(
             "With state.bn=local the shared network is scored with the client's own statistics, "
             "which are as old as the last round that the client was asked in."
         )
+    if any(run.knobs.get("state.local", "none") != "none" for run in results.finished):
+        texts.append(
+            "With state.local the shared network is scored with the parameters that stay with the "
+            "client, as they were after the last round that it was asked in."
+        )
     if "drop" in policies:
         texts.append(
             "With state.bn=drop networks are scored with the statistics of batches of the client's "
             "own held-out images, which may be few and of few classes."
         )
-    if any(run.knobs.get("partition.kind") == "feature-noise" for run in results.finished):
-        texts.append("Held-out images are scored without the noise that clients train with.")
     return texts
 
 

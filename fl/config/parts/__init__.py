@@ -10,6 +10,7 @@ from fl.config.parsing import Knobs, Value
 from fl.config.parts.client import CLIP as CLIP
 from fl.config.parts.client import Client as Client
 from fl.config.parts.ranges import NonNegative, Positive, Rate, Share
+from fl.config.parts.state import State as State
 from strategies import STRATEGIES, find
 
 Options = Annotated[str, BeforeValidator(canonical)]
@@ -170,6 +171,34 @@ class Partition(Part):
     network on."""
     options: Options = ""
     """The own parameters of a rule that is a component, as `partition.options.NAME`."""
+    unseen: Share = 0.0
+    """Share of the clients that never take part, at least one of them, drawn by `seed.sampling`.
+    After the last round all clients score the network, as with `evaluation.clients`."""
+
+    @property
+    def unseen_clients(self) -> int:
+        """How many clients never take part."""
+        return max(1, round(self.unseen * self.clients)) if self.unseen else 0
+
+    def check(self, sampled: int, scored: bool, devices: bool) -> None:
+        """Refuse what the rest of an experiment can't have.
+
+        Args:
+            sampled: clients of a round.
+            scored: whether clients score networks in the end.
+            devices: whether they may have brought images for that.
+
+        Raises:
+            ValueError: too few clients are left to take part, or none has images to score on.
+        """
+        unseen = f"partition.unseen={self.unseen:g}"
+        if sampled > (left := self.clients - self.unseen_clients):
+            raise ValueError(f"{unseen} leaves {left} clients for sampling.clients={sampled}")
+        if (scored or self.unseen) and not (self.held_out or devices):
+            asked = unseen if self.unseen else "evaluation.clients=true"
+            raise ValueError(
+                f"{asked} scores networks on held-out images; set partition.held-out, as to 0.2"
+            )
 
 
 class Sampling(Knobs):
@@ -222,25 +251,6 @@ class Strategy(Part):
         if self.mu and self.kind != "fedprox":
             raise ValueError(
                 f"strategy.mu={self.mu} needs strategy.kind=fedprox, found {self.kind}"
-            )
-        return self
-
-
-class State(Knobs):
-    """How rounds treat the network's state that is not a parameter: BatchNorm's statistics."""
-
-    bn: Literal["average", "pooled", "local", "recalibrate", "drop"] = "average"
-    """The policy for BatchNorm's running statistics between rounds; docs/design/batchnorm.md."""
-    fixed_from: Annotated[int, Field(ge=0)] = 0
-    """The first round in which clients normalize by fixed running statistics, as in FixBN (arXiv
-    2303.06530). 0 never fixes them."""
-
-    @model_validator(mode="after")
-    def _something_is_there_to_fix(self) -> "State":
-        if self.fixed_from and self.bn == "drop":
-            raise ValueError(
-                f"state.fixed-from={self.fixed_from} needs statistics, and state.bn=drop keeps "
-                "none; take another policy, such as average"
             )
         return self
 

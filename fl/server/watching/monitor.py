@@ -54,7 +54,11 @@ class RoundSignals:
 
     def __init__(self, monitor: SignalMonitor, number: int, start: Arrays) -> None:
         self.monitor, self.number = monitor, number
-        self._divergence = Divergence(start, monitor.parameters, monitor.scalars)
+        shared = [
+            [name for name in names if name in start]
+            for names in (monitor.parameters, monitor.scalars)
+        ]
+        self._divergence = Divergence(start, *shared)
         self._clients: list[tuple[object, probes.Signals, dict[str, probes.Figure]]] = []
 
     @property
@@ -70,7 +74,7 @@ class RoundSignals:
     def take(self, reply: Message) -> None:
         """Take note of a client's reply."""
         network = records.unpack_arrays(records.network_in(reply.content))
-        scalars = {name: network[name].tolist() for name in self.monitor.scalars}
+        scalars = {name: network[name].tolist() for name in self._divergence.scalars}
         partition = records.figures(reply.content)["partition"]
         self._clients.append((partition, records.signals(reply.content), scalars))
         self._divergence.add(network)

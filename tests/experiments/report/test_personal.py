@@ -17,6 +17,7 @@ from fl.server.journal import Journal
 from fl.simulation import run
 
 TITLE = "What local training does for each client"
+EVERY = "How the last network serves every client"
 
 
 @pytest.fixture
@@ -189,3 +190,38 @@ def test_guessing_is_not_said_of_another_share(tiny, tmp_path):
 def test_noise_that_is_missing_is_said(tmp_path, write_kept):
     write_kept(tmp_path / "a", FIRST, {"partition.kind": "feature-noise"})
     assert "without the noise that clients train with" in section(tmp_path)
+
+
+def surveyed(folder, mean: float, domains: dict[str, float]) -> None:
+    told = json.loads((folder / "result.json").read_text())
+    for group, shift in (("trained", 0.0), ("unseen", -0.1)):
+        told[f"{group}_clients"] = 8 if group == "trained" else 2
+        for name, value in (("mean", mean + shift), ("worst_tenth", 0.25), ("spread", 0.125)):
+            told[f"{group}_accuracy_{name}"] = value
+    told["domains_accuracy"] = {
+        name: {"clients": 4, "mean": value, "worst_tenth": value, "spread": 0.0}
+        for name, value in domains.items()
+    }
+    told["client_scores"], told["unscored"] = [{"partition": 0}], []
+    (folder / "result.json").write_text(json.dumps(told))
+
+
+def test_the_page_and_the_sheet_have_what_all_clients_said(tmp_path, write_run):
+    for seed, mean, own in ((1, 0.5, {"red": 0.625}), (2, 0.7, {"red": 0.375, "blue": 0.2})):
+        folder = tmp_path / f"seed-{seed}"
+        write_run(folder, [0.1, 0.5], {"seed": seed, "partition.held-out": 0.2})
+        surveyed(folder, mean, own)
+    text = str(held_out.every_client(read(tmp_path)))
+    for value, ends in (("60.0%", "50.0–70.0"), ("50.0%", "40.0–60.0"), ("50.0%", "37.5–62.5")):
+        assert f'<td class="number"><span>{value}</span><small>{ends}</small></td>' in text
+    assert '<td class="number"><span>20.0%</span></td>' in text
+    assert '<td class="number">8</td>' in text
+    sheet = csv_files.runs(read(tmp_path))
+    assert "client_scores" not in sheet
+    assert "unseen_accuracy_mean" in sheet
+    assert EVERY in write(tmp_path).read_text(encoding="utf-8")
+
+
+def test_runs_that_did_not_ask_all_clients_have_no_such_section(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.5], {"recipe": "none"})
+    assert held_out.every_client(read(tmp_path)) is None

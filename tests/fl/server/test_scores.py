@@ -5,8 +5,9 @@ import torch
 from flwr.app import ArrayRecord, Message, RecordDict
 
 from fl.messages import records
+from fl.messages.extras import pooled
 from fl.messages.flower_internals import act_as_server
-from fl.server.replies import fault, pooled
+from fl.server.replies import fault
 from fl.tasks import Metric
 from fl.tasks.auc import AUC
 from fl.tasks.regression import MAE, R2

@@ -15,6 +15,7 @@ from tests.flower import wait_for
 ROOT = Path(__file__).parents[3]
 METHODS = {"strategy.kind": "fedadam", "client.lr-schedule": "cosine", "client.steps": 9}
 METHODS |= {"client.accumulate": 2, "client.momentum": 0.9, "client.carry-momentum": True}
+GIVEN = {"run.start-from": "first", "state.local": "head"}
 LIARS = {"faults.kind": "statistics", "faults.share": 0.6}
 
 
@@ -36,7 +37,7 @@ def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
         ({**LIARS, "recipe": "batchnorm", "state.bn": "pooled", "state.fixed-from": 2}, 2),
         ({"recipe": "batchnorm", "state.bn": "recalibrate", **METHODS}, 2),
         ({"recipe": "batchnorm", "state.bn": "local", "partition.held-out": 0.2}, 2),
-        ({"recipe": "none", "run.start-from": "first", "data.validation": 0.2}, 2),
+        ({**GIVEN, "recipe": "none", "data.validation": 0.2}, 2),
     ],
     ids=[
         "zc-swish and fedavg",
@@ -45,7 +46,7 @@ def flower_home(tmp_path_factory) -> Iterator[dict[str, str]]:
         "fixed, and liars about statistics",
         "recalibrate, steps, a schedule and fedadam",
         "local",
-        "given weights",
+        "given weights, and a head that stays",
     ],
 )
 def test_flwr_run_ends_with_the_same_model(flower_home, tmp_path, tiny, monkeypatch, flat, workers):

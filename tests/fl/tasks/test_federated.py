@@ -110,7 +110,8 @@ def test_what_is_asked_by_default_is_told_as_ever(tiny, tmp_path):
     told = ("test", "validation", "global", "personal")
     assert [key for key in journal.rounds()[0] if key.startswith(told)] == [
         "test_loss", "test_accuracy", "validation_accuracy",
-        "global_accuracy_held_out", "personal_accuracy_held_out",
+        "global_accuracy_held_out", "personal_accuracy_held_out", "personal_accuracy_mean",
+        "personal_accuracy_worst_tenth", "personal_accuracy_spread",
     ]  # fmt: skip
     assert {"final_accuracy", "best_accuracy", "personal_accuracy_held_out"} < result.keys()
     assert result["metric"] == "accuracy"

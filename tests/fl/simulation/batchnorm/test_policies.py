@@ -262,7 +262,7 @@ def test_a_client_without_statistics_of_its_own_measures_them_first(batchnorm, t
         own = data.train.only(mine.held_out)
         unmeasured.append(right(network, data, own))
         path = "client", line["partition"], "round", 1
-        recalibrate(network, fl.client.task._in_large(knobs, mine, path))
+        recalibrate(network, fl.client.task.in_large(knobs, mine, path))
         expected.append(right(network, data, own))
     assert [line["global_correct"] for line in journal.clients()] == expected
     assert expected != unmeasured
