@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -31,27 +31,43 @@ from strategies.serving.server import (
     Sampler,
     Server,
 )
+from strategies.strategy import Clients
 
 _OURS = ("fraction_train", "min_train_nodes", "min_available_nodes", "arrayrecord_key")
 _OURS += ("configrecord_key", "fraction_evaluate", "min_evaluate_nodes")
 """Parameters of Flower's constructors that are decided here."""
 
 
-def flowers(kind: Callable[..., flower.Strategy], own: Mapping[str, Any]) -> flower.Strategy:
+@runtime_checkable
+class Meeting(Protocol):
+    """A strategy of Flower's that is told how clients train, as `strategies.strategy.Strategy`."""
+
+    def meet(self, clients: Clients) -> None:
+        """Take note of how clients train, or refuse them with a ValueError."""
+        ...
+
+
+def flowers(
+    kind: Callable[..., flower.Strategy], own: Mapping[str, Any], clients: Clients
+) -> flower.Strategy:
     """Return a strategy of Flower's.
 
     Args:
         kind: its class.
         own: arguments of its constructor.
+        clients: those that it meets, if it has a method for that.
 
     Raises:
-        ValueError: an argument is one that is decided here, or the constructor refuses.
+        ValueError: an argument is one that is decided here, or the strategy refuses.
     """
     for name in own:
         if name in _OURS:
             raise ValueError(f"{name} is not to be set: sampling.clients says how many are asked")
     with _alone(np.random.default_rng(0)):
-        return kind(**own)
+        found = kind(**own)
+        if isinstance(found, Meeting):
+            found.meet(clients)
+        return found
 
 
 class Facade(Server):

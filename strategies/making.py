@@ -7,9 +7,9 @@ from typing import Any
 
 from flwr.serverapp import strategy as flower
 
-from strategies.strategy import Strategy, overrides
+from strategies.strategy import Clients, Strategy, overrides
 
-_HOOKS = ("choose", "weight", "receive", "aggregate", "correct", "finish")
+_HOOKS = ("meet", "choose", "weight", "receive", "aggregate", "correct", "finish")
 """What a subclass overrides."""
 
 
@@ -18,15 +18,17 @@ def is_flowers(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, flower.Strategy)
 
 
-def made(kind: Any, own: Mapping[str, Any]) -> Strategy:
+def made(kind: Any, own: Mapping[str, Any], clients: Clients | None = None) -> Strategy:
     """Return a strategy of a class, which from here on does not change.
 
     Args:
         kind: a subclass of `Strategy`.
         own: arguments of its constructor.
+        clients: those that it meets; None: it meets none.
 
     Raises:
-        ValueError: the class is none, or a method can't be called as it is going to be.
+        ValueError: the class is none, a method can't be called as it is going to be, or the
+            strategy is not for these clients.
     """
     if not (isinstance(kind, type) and issubclass(kind, Strategy)):
         raise ValueError(f"{kind!r} is no subclass of fl.Strategy or of Flower's Strategy")
@@ -43,6 +45,8 @@ def made(kind: Any, own: Mapping[str, Any]) -> Strategy:
             _fits(getattr(found, name), getattr(Strategy, name))
     if kind.sent and not overrides(found, "finish"):
         raise ValueError(f"{_place(kind)}sent={kind.sent} needs a method finish that returns them")
+    if clients is not None:
+        found.meet(clients)
     found.seal()
     return found
 

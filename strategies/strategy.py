@@ -96,6 +96,24 @@ class Done:
     """Mean loss in training."""
 
 
+@dataclass(frozen=True)
+class Clients:
+    """How the clients of an experiment train, as far as a strategy may have to know it."""
+
+    asked: int
+    """How many are asked in a round, ``sampling.clients``."""
+    rounds: int
+    """How many there are to be."""
+    rate: Callable[[int], float]
+    """Round -> its learning rate."""
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    """Of SGD, and of no other optimizer."""
+    nesterov: bool = False
+    carried: bool = False
+    """Whether a client's velocity is kept for its next round."""
+
+
 class Strategy:
     """How models become one; as it stands, FedAvg: ``w = Σ n_k w_k / Σ n_k``.
 
@@ -113,6 +131,13 @@ class Strategy:
     holds: ClassVar[bool] = False
     """Whether `aggregate` needs all replies of a round at once, as a median does. The server's
     memory then grows with the clients of a round; otherwise it does not."""
+
+    def meet(self, clients: Clients) -> None:
+        """Take note of how clients train, once, before the strategy is used: by default not at all.
+
+        Raises:
+            ValueError: the method is not for such clients; one line says why.
+        """
 
     def choose(
         self,

@@ -209,7 +209,7 @@ def _strategy(knobs: Knobs) -> Setting:
     name = STRATEGIES.get(kind, kind).rpartition(":")[2]  # without its file or package
     if kind == "fedavg":
         return Setting("strategy", (-math.inf, ""), name)
-    if kind == "fedprox":
+    if kind == "fedprox" or mu:
         return Setting("strategy", (float(mu), kind), f"{name} μ = {mu:g}")
     return Setting("strategy", (math.inf, kind), name)
 

@@ -25,6 +25,7 @@ from fl.config.parsing import (
 )
 from fl.config.parts import (
     DEVICES,
+    PULLING,
     RECIPE,
     Client,
     Data,
@@ -292,7 +293,7 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
     net = str(knobs.get("network.kind"))
     ignored = _UNMINDED.get("yours" if components.is_component(net) else net, ())
     idle |= {f"network.{name}" for name in ignored} | idle_client(knobs)
-    idle |= set() if knobs.get("strategy.kind") == "fedprox" else {"strategy.mu"}
+    idle |= set() if knobs.get("strategy.kind") in PULLING else {"strategy.mu"}
     if knobs.get("fleet.memory") not in (None, "none"):
         idle.add("client.batch-size")
     if knobs.get("fleet.availability") == 1:

@@ -26,7 +26,7 @@ from fl.server.nodes import Nodes, Runtime
 from fl.server.opening import begin, opened
 from fl.server.result import summarize
 from fl.server.rounds import Rounds, Setting
-from fl.server.strategy import server_of
+from fl.server.strategy import flower_of, server_of
 from fl.server.watching.callback import Audience, Callback, make
 from fl.server.watching.evaluation import splits
 from fl.server.watching.survey import survey
@@ -118,7 +118,7 @@ def prepare(knobs: Experiment, begun: bool = False) -> Prepared:
     Raises:
         ConfigError: the strategy, the network, its device, the data or the deal are impossible.
     """
-    strategy_of(knobs)
+    flower_of(knobs)  # which makes one of ours, too, and refuses what does not fit
     if knobs.data.name == DEVICES:
         return Prepared(knobs, None, None)
     dataset = load(knobs)

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
+from flwr.serverapp import strategy as flower
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.messages.local import staying
-from fl.messages.strategy import strategy_of
+from fl.messages.strategy import clients_of, kind_of, strategy_of
 from fl.nn import moments
 from fl.reproducibility.seeds import stream
 from fl.server.nodes import Nodes
@@ -64,10 +65,14 @@ def _shared(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> list[Segme
     return [part for part in network.segments if part.name not in kept]
 
 
-def _facade(
-    knobs: Experiment, sampler: Sampler, parameters: Sequence[str], pooled: Mapping[str, str]
-) -> Facade:
-    """Return what plays a strategy of Flower's."""
+def flower_of(knobs: Experiment) -> flower.Strategy | None:
+    """Return a new strategy of Flower's, if that is what the knobs name; None for one of ours.
+
+    Raises:
+        ConfigError: the strategy is none, or not private, or not for clients that train so.
+    """
+    if strategy_of(knobs) is not None:
+        return None
     kind = knobs.strategy.kind
     if knobs.privacy.kind != "none":
         raise ConfigError(
@@ -75,7 +80,18 @@ def _facade(
             f"fl.Strategy, and strategy.kind={kind} is Flower's; set privacy.kind=none"
         )
     try:
-        strategy = flowers(knobs.component("strategy.kind"), knobs.strategy.given)
+        return flowers(kind_of(knobs), knobs.strategy.given, clients_of(knobs))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"strategy.kind={kind}: {error}") from None
+
+
+def _facade(
+    knobs: Experiment, sampler: Sampler, parameters: Sequence[str], pooled: Mapping[str, str]
+) -> Facade:
+    """Return what plays a strategy of Flower's."""
+    kind, strategy = knobs.strategy.kind, flower_of(knobs)
+    assert strategy is not None
+    try:
         random = partial(stream, knobs.seed, "strategy", "round")
         return Facade(strategy, sampler, random, parameters, pooled)
     except (ValueError, TypeError) as error:

@@ -19,8 +19,8 @@ DIFFS = re.findall(r"^```diff\n(.*?)^```", PAGE, re.M | re.S)
 
 def test_the_changes_still_fit():
     assert [name for name, _ in FILES] == [
-        "strategies/fednova.py",
-        "tests/strategies/test_fednova.py",
+        "strategies/rules/rfa.py",
+        "tests/strategies/rules/test_rfa.py",
     ]
     assert len(DIFFS) == 2
     for diff in DIFFS:
@@ -51,13 +51,13 @@ def test_a_copy_with_the_changes_passes_its_tests(tmp_path):
         return ran.stdout
 
     flags = ("-q", "-p", "no:cacheprovider")
-    chosen = "fednova or mish or default or 300_lines or 12_entries or what_is_in_a_file"
+    chosen = "rfa or median or mish or default or 300_lines or 12_entries or what_is_in_a_file"
     rooms = (
-        "tests/strategies/test_fednova.py",
+        "tests/strategies/rules/test_rfa.py",
         "tests/test_house.py",
         "tests/fl/nn/test_networks.py",
     )
     told = done("pytest", *flags, *rooms, "-k", chosen)
     assert int(re.findall(r"(\d+) passed", told)[0]) > 20
     done("ruff", "check", "strategies", "tests/strategies")
-    done("ruff", "format", "--check", "strategies", "tests/strategies/test_fednova.py")
+    done("ruff", "format", "--check", "strategies", "tests/strategies/rules/test_rfa.py")

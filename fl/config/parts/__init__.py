@@ -24,6 +24,10 @@ RECIPE = "zc-swish"
 """The recipe of a network of ours where the knob leaves it open."""
 
 
+PULLING = ("fedprox", "fednova")
+"""The strategies that have the knob `strategy.mu`."""
+
+
 class Part(Knobs):
     """A part of an experiment that may be a component with parameters of its own."""
 
@@ -228,11 +232,14 @@ class Strategy(Part):
     kind: Annotated[str, AfterValidator(_is_a_strategy)] = "fedavg"
     """The method: `fedavg` (arXiv 1602.05629), `fedprox` (arXiv 1812.06127), `fedavgm` (arXiv
     1909.06335), `fedadagrad`, `fedadam`, `fedyogi` (arXiv 2003.00295), `fedexp` (arXiv 2301.09604),
-    `scaffold` (arXiv 1910.06378), `feddyn` (arXiv 2111.04263). `path/file.py:name` is a method of
-    your own. `fednf knobs strategy=NAME` lists the options of one; docs/methods has the formulas.
-    """
+    `fednova` (arXiv 2007.07481), `scaffold` (arXiv 1910.06378), `feddyn` (arXiv 2111.04263); and of
+    Flower's `fedmedian`, `fedtrimmedavg` (arXiv 1803.01498), `krum`, `multikrum` (arXiv
+    1703.02757), `bulyan` (arXiv 1802.07927), `qfedavg` (arXiv 1905.10497). `path/file.py:name` is a
+    method of your own. `fednf knobs strategy=NAME` lists the options of one; docs/methods has the
+    formulas."""
     mu: NonNegative = 0.0
-    """FedProx's μ: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 is FedAvg."""
+    """μ of `fedprox` and `fednova`: (μ/2)·‖w − w_global‖² is added to a client's loss. 0 adds
+    nothing."""
     max_norm: NonNegative = 0.0
     """The largest ‖w_client − w_global‖ that the server accepts, taken over all tensors including
     BatchNorm's statistics. A larger update is refused. 0 accepts any."""
@@ -241,16 +248,17 @@ class Strategy(Part):
 
     @property
     def ours(self) -> Any:
-        """The class whose options are given, if it is one of ours."""
+        """The class whose options are given, if it has a name here."""
         return find(self.kind) if self.given and self.kind in STRATEGIES else None
 
     @model_validator(mode="after")
-    def _mu_belongs_to_fedprox(self) -> "Strategy":
-        if self.kind == "fedprox" and "mu" in self.given:
+    def _mu_belongs_to_those_that_pull(self) -> "Strategy":
+        if self.kind in PULLING and "mu" in self.given:
             raise ValueError("strategy.options.mu is the knob strategy.mu; set that one")
-        if self.mu and self.kind != "fedprox":
+        if self.mu and self.kind not in PULLING:
             raise ValueError(
-                f"strategy.mu={self.mu} needs strategy.kind=fedprox, found {self.kind}"
+                f"strategy.mu={self.mu} needs strategy.kind={' or '.join(PULLING)}, found "
+                f"{self.kind}"
             )
         return self
 

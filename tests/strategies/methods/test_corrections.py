@@ -11,7 +11,7 @@ from fl.simulation import run
 from fl.training.loop import Training
 from strategies import find
 from strategies.making import made
-from strategies.strategy import Done, Gathered, Reply
+from strategies.strategy import Done, Gathered, Reply, Strategy
 from tests.callbacks import EachRound
 from tests.fl.vectorized import test_scheduler as lanes
 from tests.strategies.methods.test_optimizers import QUICK, stop
@@ -27,12 +27,12 @@ OWN = {"fedavg": {}, "scaffold": {"eta": 0.8}, "feddyn": {"alpha": 0.5}}
 class Quadratics:
     """Clients with F_i(w) = ½(w - b_i)ᵀA_i(w - b_i), who make some steps of gradient descent."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, strategy: Strategy, steps: list[int] | None = None, rate: float = RATE):
         rng = np.random.default_rng(3)
         roots = rng.normal(size=(CLIENTS, SIZE, SIZE))
         self.a = torch.tensor(roots @ roots.transpose(0, 2, 1) + 0.5 * np.eye(SIZE))
         self.b = torch.tensor(rng.normal(size=(CLIENTS, SIZE)) * 3)
-        self.strategy = made(find(kind), OWN[kind])
+        self.strategy, self.steps, self.rate = strategy, steps or [STEPS] * CLIENTS, rate
         self.kept = [{n: torch.zeros(SIZE).double() for n in self.strategy.kept} for _ in range(4)]
         self.state = {name: np.zeros(SIZE) for name in self.strategy.shared}
 
@@ -44,12 +44,12 @@ class Quadratics:
     def client(self, k: int, start: torch.Tensor, number: int) -> tuple[np.ndarray, dict]:
         vectors = {n: torch.tensor(self.state[n]) for n in self.strategy.shared} | self.kept[k]
         weights, correct = start.clone(), self.strategy.correction()
-        for _ in range(STEPS):
+        for _ in range(self.steps[k]):
             gradient = self.a[k] @ (weights - self.b[k])
             if correct:
                 correct(gradient, weights, start, vectors)
-            weights -= RATE * gradient
-        done = Done(start, weights, vectors, number, RATE, 1, STEPS, 0.0)
+            weights -= self.rate * gradient
+        done = Done(start, weights, vectors, number, self.rate, 1, self.steps[k], 0.0)
         sent = self.strategy.finish(done) or {}
         self.kept[k] = {name: vectors[name] for name in self.strategy.kept}
         return weights.numpy(), {name: vector.numpy() for name, vector in sent.items()}
@@ -57,10 +57,13 @@ class Quadratics:
     def round(self, number: int, x: np.ndarray, asked: list[int]) -> np.ndarray:
         gathered = Gathered(number, CLIENTS, x, self.state)
         told = [self.client(k, torch.tensor(x), number) for k in asked]
-        weights = [
-            self.strategy.weight(Reply(k, 1, STEPS, 0.0, sent, lambda y=y: y))
+        replies = [
+            Reply(k, 1, self.steps[k], 0.0, sent, lambda y=y: y)
             for k, (y, sent) in zip(asked, told, strict=True)
         ]
+        for reply in replies:
+            self.strategy.receive(gathered, reply)
+        weights = [self.strategy.weight(reply) for reply in replies]
         gathered.mean = np.average([y for y, _ in told], axis=0, weights=weights)
         gathered.count = len(asked)
         for name in self.strategy.sent:
@@ -73,7 +76,7 @@ class Quadratics:
 )
 @pytest.mark.parametrize("kind", ["fedavg", *KINDS])
 def test_corrections_reach_the_optimum_of_quadratics_and_fedavg_does_not(kind, some):
-    clients, x = Quadratics(kind), np.zeros(SIZE)
+    clients, x = Quadratics(made(find(kind), OWN[kind])), np.zeros(SIZE)
     rng = np.random.default_rng(5)
     for number in range(1, ROUNDS[kind] * (2 if some else 1) + 1):
         asked = sorted(rng.choice(CLIENTS, 2, replace=False).tolist()) if some else [0, 1, 2, 3]
@@ -84,12 +87,13 @@ def test_corrections_reach_the_optimum_of_quadratics_and_fedavg_does_not(kind, s
 
 def test_scaffold_begins_as_fedavg_with_equal_weights():
     start = np.arange(SIZE) * 1.0
-    first = [Quadratics(kind).client(2, torch.tensor(start), 1)[0] for kind in ("fedavg", KINDS[0])]
+    both = [Quadratics(made(find(kind), OWN[kind])) for kind in ("fedavg", "scaffold")]
+    first = [clients.client(2, torch.tensor(start), 1)[0] for clients in both]
     assert np.array_equal(*first)
 
 
 def test_scaffold_s_variates_are_mean_gradients():
-    clients, x = Quadratics("scaffold"), np.ones(SIZE)
+    clients, x = Quadratics(made(find("scaffold"), OWN["scaffold"])), np.ones(SIZE)
     x = clients.round(1, x, [0, 1, 2, 3])
     mean = sum(kept["c_i"] for kept in clients.kept) / CLIENTS
     np.testing.assert_allclose(clients.state["c"], mean.numpy(), rtol=1e-12)
