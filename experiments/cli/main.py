@@ -12,7 +12,7 @@ import click
 import typer
 from rich.table import Table
 
-from experiments.cli import bench, data, deploy, new, predict, probe, study, watch
+from experiments.cli import bench, data, deploy, new, predict, probe, study, tune, watch
 from experiments.cli.progress import Display, Shown
 from experiments.cli.terminal import (
     Callbacks,
@@ -252,6 +252,7 @@ for command in (
     run,
     study.study,
     study.studies,
+    tune.tune,
     watch.watch,
     watch.verify,
     report,

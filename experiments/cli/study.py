@@ -91,6 +91,14 @@ def study(
         ),
     ] = None,
     tables: From = None,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(
+            "--tuned",
+            metavar="FILE",
+            help="The winners.toml of fednf tune: each contender at the knobs that won there.",
+        ),
+    ] = None,
     track: Track = None,
     callback: Callbacks = None,
     fresh: Annotated[
@@ -116,6 +124,8 @@ def study(
         chosen = studies_of.from_file(Path(name))
     if settings:
         chosen = chosen.fixing(flat_knobs(None, settings))
+    if tuned:
+        chosen = chosen.tuned(tuned)
     if ray and jobs:
         raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
     how = _How(jobs, quiet, as_json, ray, watchers(track or [], callback or []), tables)

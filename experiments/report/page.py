@@ -174,21 +174,30 @@ def _optional(path: Path, figure: Figure | None, description: str) -> Html | Non
 
 
 def _page(results: Results, body: Html) -> str:
-    head = element(
-        "head",
-        Html('<meta charset="utf-8">'),
-        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        element("title", f"fednf: {results.question}"),
-        element("style", Html(_CSS.read_text(encoding="utf-8"))),
-    )
     beside = (
         "Beside this page: runs.csv, rounds.csv, clients.csv and summary.csv, and all figures as "
         "PNG and SVG. `fednf report DIR --from` this folder draws it again from the first three."
     )
-    footer = element("footer", beside)
-    return (
-        "<!doctype html>\n" + element("html", head, element("body", body, footer), lang="en") + "\n"
+    return document(f"fednf: {results.question}", body, beside)
+
+
+def document(title: str, body: Html, beside: str) -> str:
+    """Return a whole page, which needs no other file.
+
+    Args:
+        title: of the window.
+        body: its sections.
+        beside: what other files there are; stands at its foot.
+    """
+    head = element(
+        "head",
+        Html('<meta charset="utf-8">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        element("title", title),
+        element("style", Html(_CSS.read_text(encoding="utf-8"))),
     )
+    inner = element("body", body, element("footer", beside))
+    return "<!doctype html>\n" + element("html", head, inner, lang="en") + "\n"
 
 
 def _slug(text: str) -> str:

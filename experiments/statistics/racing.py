@@ -1,4 +1,4 @@
-"""Who gets the next runs: looks at fixed numbers of blocks, and rates by successive halving."""
+"""Who gets the next runs: looks at fixed numbers of blocks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,20 +66,3 @@ def race(
         made.append(Look(n, judged))
         live = tuple(name for name in live if judged[name].verdict in (None, Verdict.UNDECIDED))
     return Race(tuple(made), live, 0)
-
-
-def halved(scores: Mapping[float, float]) -> list[float]:
-    """Return the better half of learning rates, rounded up, sorted; of equal ones the smaller.
-
-    Args:
-        scores: on validation images, larger is better, by rate.
-    """
-    best = sorted(scores, key=lambda rate: (-scores[rate], rate))
-    return sorted(best[: (len(best) + 1) // 2])
-
-
-def extended(rates: Sequence[float], winner: float) -> float | None:
-    """Return the rate to try beside a winner at an edge of its grid, ×2 or ÷2; None inside."""
-    if winner == max(rates):
-        return 2 * winner
-    return winner / 2 if winner == min(rates) else None

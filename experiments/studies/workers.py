@@ -82,9 +82,12 @@ def work_through(
 
 
 def work_with(
-    pool: WorkerPool, jobs: Sequence[Job], command: str, watch: JobCallback
+    pool: WorkerPool | None, jobs: Sequence[Job], command: str, watch: JobCallback
 ) -> dict[str, str]:
-    """Do jobs one after another, each by all of a pool; as `work_through` otherwise."""
+    """Do jobs one after another, each by all of a pool, or in this process without one.
+
+    As `work_through` otherwise.
+    """
     outcomes = {job.name: _done(job, command, _Rounds(partial(watch, job)), pool) for job in jobs}
     return {name: reason for name, reason in outcomes.items() if reason is not None}
 
@@ -169,6 +172,26 @@ def _do_jobs(pipe: Connection, command: str) -> None:
         pipe.send(_done(job, command, _Rounds(pipe.send)))
 
 
+class _Paused(BaseException):
+    """A run has come as far as it should for now."""
+
+
+class Until(Callback):
+    """Pauses a run after a round, as if it were interrupted there; its checkpoint goes on.
+
+    Args:
+        last: the round.
+    """
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def round_done(self, line: Line) -> None:
+        """Pause the run, if it is there."""
+        if line["round"] >= self.last:
+            raise _Paused
+
+
 class _Rounds(Callback):
     """Hands on the rounds of a run."""
 
@@ -188,6 +211,8 @@ def _done(job: Job, command: str, callback: Callback, pool: WorkerPool | None = 
         callbacks = [callback, *(make() for make in job.watchers)]
         told = {"command": command, "callbacks": callbacks}
         run(job.experiment, Journal(job.folder), resume=True, pool=pool, **told)
+    except _Paused:
+        return None
     except Held as error:
         return HeldBy(error.holder)
     except EXPECTED as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fl.config import Experiment
 from fl.config.components import sources
 from fl.config.components.modules import modules
-from fl.config.parsing import ConfigError, Value
+from fl.config.parsing import ConfigError, Value, read_toml
 from fl.config.renamed import modernize
 from fl.data.catalogue import data_beside
 from fl.nn import relevant
@@ -55,7 +55,7 @@ class Study:
         return [
             "_".join(
                 [str(flat["recipe"])]
-                + [_part(key, flat[key]) for key in varying if key in flat]
+                + [spelt(key, flat[key]) for key in varying if key in flat]
                 + [f"seed-{flat['seed']}"]
             )
             for flat in flats
@@ -73,8 +73,38 @@ class Study:
             if len({flat.get(key) for flat in flats}) > 1:
                 raise ConfigError(f"study {self.name} is about {key}; leave that to it")
         fixed = [experiment.replace(knobs) for experiment in self.experiments]
-        name = "_".join([self.name, *(_part(key, value) for key, value in knobs.items())])
+        name = "_".join([self.name, *(spelt(key, value) for key, value in knobs.items())])
         return replace(self, name=name, experiments=tuple(fixed))
+
+    def tuned(self, winners: str | Path) -> "Study":
+        """Return the study with each contender at the knobs that `fednf tune` found for it.
+
+        Args:
+            winners: the `winners.toml` that tuning wrote.
+
+        Raises:
+            ConfigError: an experiment is none of the contenders, or has a seed that tuning used;
+                or the study compares values of a knob that was tuned.
+        """
+        rows, seeds = _winners(Path(winners))
+        experiments, before = list[Experiment](), dict[tuple[str, str], Value]()
+        for experiment in self.experiments:
+            flat, used = experiment.to_flat(), {experiment.seed, *experiment.seeds.values()}
+            if used & seeds:
+                raise ConfigError(
+                    f"study {self.name} has the seed {min(used & seeds)}, on which {winners} was "
+                    "tuned; take another"
+                )
+            fits = (n for n, row in rows.items() if row["contender"].items() <= flat.items())
+            if (number := next(fits, None)) is None:
+                asked = dict.fromkeys(key for row in rows.values() for key in row["contender"])
+                whose = ", ".join(f"{key}={flat.get(key)}" for key in asked)
+                raise ConfigError(f"{winners} has no winner for {whose}; tune that contender, too")
+            for key in rows[number]["knobs"]:
+                if before.setdefault((number, key), flat[key]) != flat[key]:
+                    raise ConfigError(f"study {self.name} is about {key}; leave {winners} out")
+            experiments.append(experiment.replace(rows[number]["knobs"]))
+        return replace(self, name=f"{self.name}_tuned", experiments=tuple(experiments))
 
     def begin(self, folder: Path, command: str) -> list[str]:
         """Check that every experiment can be written below a folder, then write the question there.
@@ -177,7 +207,27 @@ def _name_in(path: Path) -> str | None:
         return str(read_json(path)["name"])
 
 
-def _part(key: str, value: object) -> str:
+def _winners(path: Path) -> tuple[dict[str, dict[str, dict[str, Value]]], set[int]]:
+    """Return what tuning wrote: for each winner its contender and its knobs, and the seeds.
+
+    Raises:
+        ConfigError: it is no such file.
+    """
+    rows: dict[str, dict[str, dict[str, Value]]] = {}
+    seeds, known = set[int](), Experiment().to_flat()
+    for key, value in read_toml(path).items():
+        kind, number, part, *knob = [*key.split(".", 3), "", "", ""][:4]
+        if kind == "seeds":
+            seeds |= {value} if isinstance(value, int) else set()
+        elif kind == "winner" and part in ("contender", "knobs") and knob[0] in known:
+            row = rows.setdefault(number, {"contender": {}, "knobs": {}})
+            row[part][knob[0]] = value
+    if not (rows and seeds):
+        raise ConfigError(f"{path} holds no winners; give the winners.toml of fednf tune")
+    return rows, seeds
+
+
+def spelt(key: str, value: object) -> str:
     """Spell a knob in a folder's name: `iid` speaks for itself, 0.1 and `auto` need the knob's."""
     speaks = isinstance(value, str) and value not in ("auto", "none")
     text = re.sub(r"[^\w.,:=+-]+", "-", str(value)).strip("-")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.statistics.paired import t_interval
-from experiments.statistics.racing import LOOKS, extended, halved, race
+from experiments.statistics.racing import LOOKS, race
 from experiments.statistics.verdicts import Verdict, judge
 from fl.reproducibility.seeds import stream
 
@@ -111,12 +111,3 @@ def test_six_looks_together_keep_the_error():
         judged = [one for look in race(table, "r", None).looks for one in look.judged.values()]
         wrong += any(one.verdict is not Verdict.UNDECIDED for one in judged)
     assert wrong / draws <= 0.055
-
-
-def test_rates_are_halved_and_an_edge_winner_extends_the_grid():
-    scores = {0.01: 0.2, 0.02: 0.5, 0.04: 0.6, 0.08: 0.6, 0.16: 0.1}
-    assert halved(scores) == [0.02, 0.04, 0.08]
-    assert halved({0.02: 0.5, 0.04: 0.6}) == [0.04]
-    assert extended(list(scores), 0.16) == pytest.approx(0.32)
-    assert extended(list(scores), 0.01) == pytest.approx(0.005)
-    assert extended(list(scores), 0.04) is None
