@@ -183,10 +183,11 @@ def available(knobs: Experiment, number: int) -> list[int]:
 
 def unseen(knobs: Experiment) -> frozenset[int]:
     """Return the clients that never take part, ``partition.unseen`` of all, drawn uniformly."""
-    count, seed = knobs.partition.unseen_clients, knobs.seeds["sampling"]
-    if not count:
+    partition, seed = knobs.partition, knobs.seeds["sampling"]
+    if not partition.unseen:
         return frozenset()
-    drawn = stream(seed, "unseen").choice(knobs.partition.clients, count, replace=False)
+    count = partition.unseen_clients
+    drawn = stream(seed, "unseen").choice(partition.clients, count, replace=False)
     return frozenset(drawn.tolist())
 
 
