@@ -13,7 +13,7 @@ from experiments.studies.scale import Scale
 from fl.simulation.study import Study
 
 BLOCKS: tuple[Callable[[Scale], Study], ...] = (noise,)
-ANSWER = {
+ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
     f"answer-{block.__name__}": {
         "small": cache(partial(block, SMALL)),
         "full": cache(partial(block, FULL)),
