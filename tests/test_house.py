@@ -161,7 +161,7 @@ def test_the_bundle_holds_what_a_device_runs_and_is_small():
 
     raw = build_fab_from_disk(ROOT)
     names = zipfile.ZipFile(io.BytesIO(raw)).namelist()
-    assert len(raw) < 1_000_000  # Flower stores without compression; half of it is documentation
+    assert len(raw) < 1_100_000  # Flower stores without compression; half of it is documentation
     rooms = {name.partition("/")[0] for name in names if "/" in name}
     assert rooms - {".info"} == {"fl", "strategies", "partitions"}
     left_out = {ROOT / "experiments", ROOT / "fl" / "data" / "sets"}

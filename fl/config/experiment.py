@@ -119,8 +119,7 @@ class Experiment(Seeds):
     @model_validator(mode="after")
     def _enough_clients(self) -> "Experiment":
         sampled, clients = self.sampling.clients, self.partition.clients
-        asked = {"sampling.clients": sampled, "devices.least": self.devices.least}
-        for key, n in asked.items():
+        for key, n in {"sampling.clients": sampled, "devices.least": self.devices.least}.items():
             if n > clients:
                 raise ValueError(f"{key}={n} is more than partition.clients={clients}; lower it")
         self.faults.check(clients, self.task.kind, self.round.deadline)
