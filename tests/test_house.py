@@ -130,6 +130,7 @@ def loaded_by(statement: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
+@pytest.mark.slow
 def test_a_device_loads_no_plots_no_ray_and_no_studies():
     heavy = {"ray", "matplotlib", "experiments", "tests"}
     assert not loaded_by("import fl.client.app") & heavy
@@ -143,10 +144,12 @@ MADE = (
 )
 
 
+@pytest.mark.slow
 def test_a_network_is_made_without_the_compiler_and_its_algebra():
     assert not loaded_by(MADE) & {"sympy"}
 
 
+@pytest.mark.slow
 def test_lanes_are_differentiated_without_that_algebra():
     passed = f"{MADE}; from fl.vectorized.gradients import Examples, Gradients; "
     passed += "labels = torch.zeros(2, 1, dtype=torch.long); rows = network.weights.expand(2, -1); "

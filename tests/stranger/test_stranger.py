@@ -68,6 +68,7 @@ def test_he_imports_nothing_of_ours_but_fl():
     assert imported <= {"fl", "layers", "numpy", "torch", "torch.nn.functional"}
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_model(project, inline, tmp_path):
     journal = Journal(tmp_path / "two")
     run(Experiment.from_toml(project / "experiment.toml"), journal, workers=2)

@@ -47,6 +47,7 @@ def stop(line) -> None:
         raise ValueError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_strategy_gives_the_same_bytes_twice_and_resumed(of_flower, tmp_path, name):
     knobs = of_flower(name, OPTIONS[name])
@@ -101,6 +102,7 @@ class Mine(FedAvg):
 """
 
 
+@pytest.mark.slow
 def test_a_subclass_of_one_s_own_sees_the_round_and_remembers(tiny, tmp_path):
     (tmp_path / "mine.py").write_text(MINE.replace("{NOTED}", "noted"))
     knobs = tiny({**QUICK, "strategy.kind": f"{tmp_path / 'mine.py'}:Mine"})

@@ -71,7 +71,7 @@ def test_the_toy_is_short_and_imports_only_fl():
 
 @pytest.mark.parametrize(
     ("name", "workers"),
-    [(NAMES[0], 1), (NAMES[1], 1), (NAMES[1], 2), pytest.param(NAMES[0], 2, marks=SLOW)],
+    [(NAMES[0], 1), (NAMES[1], 1), *(pytest.param(name, 2, marks=SLOW) for name in NAMES[:2])],
 )
 def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
     own, tmp_path, name, workers
@@ -87,6 +87,7 @@ def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
     assert any(array.any() for array in state.values())
 
 
+@pytest.mark.slow
 def test_both_halves_and_their_knobs_matter(own, tiny, tmp_path):
     changes = [{}, {"strategy.options.beta": 0.0}, {"strategy.options.pull": 0.0}]
     changes += [{**changes[1], **changes[2]}]

@@ -93,6 +93,7 @@ def test_a_bug_in_an_activation_ends_the_run_with_the_user_s_line(tmp_path, engi
     assert len((tmp_path / "run" / "rounds.jsonl").read_text().splitlines()) == 1  # round 0
 
 
+@pytest.mark.slow
 def test_a_bug_that_one_client_has_is_told_and_costs_that_client(tmp_path):
     bug = "if len(x) == 1: return x @ torch.ones(3, 5)"  # a last batch of one image
     words = ("--set", "engine=sequential", "--set", "client.batch-size=8", "--workers", "1")
@@ -115,6 +116,7 @@ def test_a_bug_in_the_server_s_evaluation_has_the_user_s_line_too(tmp_path):
     assert [p.name for p in (tmp_path / "run" / "errors").iterdir()] == ["round-0-server.txt"]
 
 
+@pytest.mark.slow
 def test_breakpoint_stops_in_a_client_under_debug(tmp_path):
     words = ("run", "--debug", *SMALL, "--out", "run")
     answer = fednf(tmp_path, "breakpoint()", *words, typed="print('ndim', x.ndim)\nquit\n")

@@ -48,6 +48,7 @@ def test_a_finished_run_is_one_line_and_one_object(fednf, tiny, tmp_path):
     assert found["runs"][0]["latest"] == result["final_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_seen_running_and_then_stopped(fednf, tmp_path):
     words = ["run", *SET, "--set", "rounds=100000", "--out", "one"]
     path = os.pathsep.join(place for place in sys.path if place)

@@ -5,6 +5,8 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 import fl
 from fl.server.watching.callback import Callback
 
@@ -15,6 +17,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 
 
+@pytest.mark.slow
 def test_the_page_works_from_top_to_bottom(fednf, tmp_path):
     (mine,) = blocks("python")
     (tmp_path / "my.py").write_text(mine)

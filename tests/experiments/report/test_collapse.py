@@ -64,6 +64,7 @@ def test_the_page_names_collapsed_cells_and_draws_their_gradients(half):
     }
 
 
+@pytest.mark.slow
 def test_without_a_collapse_the_page_says_so(half, write_run):
     write(half)
     write_run(half / "more", [0.1, 0.5, 0.6], {"recipe": "batchnorm", **IID, "seed": 2})
@@ -90,6 +91,7 @@ def test_runs_without_gradient_norms_have_no_figure(tmp_path, write_run):
     assert collapse.figure(read(tmp_path)) is None
 
 
+@pytest.mark.slow
 def test_accuracy_is_drawn_along_the_skew_from_three_partitions_on(tmp_path, write_run):
     deals = [IID, {"partition.alpha": 1.0}, {"partition.alpha": 0.05}]
     for place, deal in enumerate(deals):

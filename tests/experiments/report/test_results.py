@@ -175,6 +175,7 @@ def test_a_damaged_run_is_refused_in_one_line(tmp_path, write_run, damage):
         read(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_line_loads_plots_only_when_it_draws():
     code = "import sys, experiments.cli.main; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

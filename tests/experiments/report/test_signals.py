@@ -202,6 +202,7 @@ def test_one_client_is_nowhere_apart(tmp_path, write_run):
         assert sum(figure is not None for figure in figures_made) == drawn_for
 
 
+@pytest.mark.slow
 def test_a_report_has_the_section_only_where_there_are_signals(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.2], {"recipe": "salunet"})
     add(tmp_path / "a", lines([0, 1]))

@@ -68,6 +68,7 @@ print(found())
 """
 
 
+@pytest.mark.slow
 def test_a_bundle_without_images_finds_them_in_the_cache(tmp_path):
     """What `flwr run` unpacks holds the .py files of three rooms and no data."""
     root = Path(fl.__file__).parent.parent

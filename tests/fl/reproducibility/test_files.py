@@ -104,6 +104,7 @@ def test_a_sealed_file_of_tensors_is_a_plain_one_and_always_the_same(tmp_path, t
     assert (fingerprint(found), metadata) == (fingerprint(tensors), told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
 def test_every_bit_of_a_sealed_file_is_covered(tmp_path, kind):
     path = tmp_path / "file"

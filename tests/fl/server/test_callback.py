@@ -122,6 +122,7 @@ run(knobs, Journal(Path(sys.argv[1])), callbacks=[Log()])
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_has_told_is_on_the_disk_and_the_rest_is_told_later(tiny, tmp_path):
     """Killed between a round's line and its checkpoint: that round was not told, and never was."""
     knobs, folder = tiny(KNOBS), tmp_path / "run"

@@ -194,6 +194,7 @@ def test_an_ending_is_told_by_its_knob(tiny):
     assert best_of(lines, objective(tiny()).primary)[1]["round"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_s_weights(tiny, tmp_path, finished):
     knobs = tiny({"seed": 2, "run.start-from": str(finished.folder), "rounds": 1})
     inline, workers = Journal(tmp_path / "inline"), Journal(tmp_path / "workers")
@@ -219,6 +220,7 @@ def test_the_identity_is_that_of_the_weights_and_not_of_their_place(tiny, tmp_pa
     assert here.replace({"run.start-from": ""}).identity == tiny().identity
 
 
+@pytest.mark.slow
 def test_given_weights_may_be_gone_after_round_0_and_not_change_before(
     tiny, tmp_path, monkeypatch, finished
 ):

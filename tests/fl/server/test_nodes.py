@@ -220,6 +220,7 @@ def test_a_device_that_dies_in_a_round_costs_that_round_and_is_not_asked_until_i
     assert result["rounds"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_whose_devices_all_die_ends_and_can_be_resumed(tiny, tmp_path):
     grid = field(tiny, rounds=3)
 

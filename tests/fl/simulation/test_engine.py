@@ -164,6 +164,7 @@ def test_both_engines_give_the_same_run(tiny, tmp_path, knobs):
     assert any((models[0][name] != models[1][name]).any() for name in models[0])
 
 
+@pytest.mark.slow
 def test_a_cohort_goes_on_where_it_was_interrupted(tiny, tmp_path):
     knobs = tiny(
         {

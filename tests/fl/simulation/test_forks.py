@@ -88,6 +88,7 @@ def test_a_run_on_forks_that_is_killed_and_resumed_has_the_same_model(tmp_path):
     assert not any(Path(f"/proc/{worker}").exists() for worker in second)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_handled_by_the_parent_which_ends_all(tmp_path):
     # So many weights that PyTorch would begin to use a pool of threads.
     process = begin(tmp_path / "run", "--set", "network.width=64")
@@ -101,6 +102,7 @@ def test_ctrl_c_is_handled_by_the_parent_which_ends_all(tmp_path):
     assert not any(Path(f"/proc/{fork}").exists() for fork in forks)
 
 
+@pytest.mark.slow
 def test_a_process_with_foreign_threads_or_a_gpu_is_not_forked():
     code = """
 import threading, time, torch

@@ -21,6 +21,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_from_python_is_the_run_of_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = fl.run(TINY, out="one")
@@ -84,6 +85,7 @@ def test_objects_of_a_module_are_its_names(tmp_path, monkeypatch):
     assert given == fl.Experiment.from_flat({"partition.kind": "deals.py:one_each"})
 
 
+@pytest.mark.slow
 def test_a_program_that_calls_run_at_its_top_level_is_told_where_to_put_it(tmp_path):
     (tmp_path / "program.py").write_text(
         "import fl\nfrom torch import nn\n"

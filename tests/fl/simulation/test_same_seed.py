@@ -85,6 +85,7 @@ def test_each_seed_of_its_own_governs_its_part_and_no_other(tmp_path):
     assert drawn({**four, "seed": 5}, tmp_path / "four") == one, "without a fleet that is all"
 
 
+@pytest.mark.slow
 def test_the_noise_of_clients_is_a_function_of_the_seed(tiny, tmp_path):
     network = {"network.kind": "efficientnet", "network.depth": 8, "rounds": 1}
     noises = ({}, {"network.dropout": 0.2}, {"network.stochastic-depth": 0.2})

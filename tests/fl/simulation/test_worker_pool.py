@@ -407,6 +407,7 @@ def test_processes_reply_as_one_process_does_and_keep_clients_states(tiny, tmp_p
     assert states.clients
 
 
+@pytest.mark.slow
 def test_a_killed_process_costs_nothing(tiny, processes):
     knobs = tiny({"engine": "sequential"})
     grid, alone = PoolGrid(choice(knobs), processes), InlineGrid(knobs)
@@ -420,6 +421,7 @@ def test_a_killed_process_costs_nothing(tiny, processes):
     assert contents(found) == expected
 
 
+@pytest.mark.slow
 def test_larger_replies_than_before_fit_too(tiny, processes):
     for width in (4, 16, 8):
         knobs = tiny({"engine": "sequential", "network.width": width})

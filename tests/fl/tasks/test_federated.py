@@ -125,6 +125,7 @@ ENGINES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("volumes", [False, True], ids=["images", "volumes"])
 def test_a_stranger_s_masks_train_alike_in_every_engine(monkeypatch, tiny, tmp_path, volumes):
     data = toys.relabelled(toys.bright, ("dark", "bright"))

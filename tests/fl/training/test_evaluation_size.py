@@ -82,7 +82,9 @@ def test_a_batchnorm_without_statistics_is_evaluated_in_batches_by_inputs_alone(
     assert max(seen((1, 28, 28, 28), 500, {"recipe": "batchnorm"})) < 250
 
 
-@pytest.mark.parametrize("recipe", ["zc-swish", "salunet", "none"])
+@pytest.mark.parametrize(
+    "recipe", [pytest.param("zc-swish", marks=pytest.mark.slow), "salunet", "none"]
+)
 def test_operators_give_the_outputs_of_pytorch_up_to_rounding(recipe):
     knobs = Experiment.from_flat({"network.depth": 4, "network.width": 8, "recipe": recipe})
     form = Form((3, 16, 16), 10)

@@ -164,6 +164,7 @@ def test_noise_is_a_function_of_seed_client_and_round_and_system_s_of_nothing(ti
     assert other != first["model_sha256"]
 
 
+@pytest.mark.slow
 def test_lanes_end_where_clients_alone_end_noise_and_all(tiny, tmp_path):
     flat = {"client.batch-size": 16, "partition.clients": 50, "sampling.clients": 4, **PRIVATE}
     flat |= {"strategy.kind": "fedprox", "strategy.mu": 0.1, "client.momentum": 0.9}

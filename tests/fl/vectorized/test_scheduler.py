@@ -283,6 +283,7 @@ def test_every_network_is_traced(kind, recipe):
     assert_same(*both_ways(network, tasks, Training(Client(lr=0.01)), 2, graphs))
 
 
+@pytest.mark.slow
 def test_a_graph_is_traced_once_and_again_where_the_cached_one_is_wrong(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     network = flat_network("plainnet", "batchnorm")

@@ -30,6 +30,7 @@ def private_names(code: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_pytorch_s_private_names_stand_in_one_file():
     rooms = ("fl", "strategies", "partitions", "experiments")
     paths = [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]

@@ -118,6 +118,7 @@ def test_statistics_of_batchnorm_are_neither_clipped_nor_noised():
     assert found["running_var"].tolist() == [1.0]
 
 
+@pytest.mark.slow
 def test_replies_are_folded_as_they_come():
     ours, _ = private("server")
     alive = []

@@ -264,6 +264,7 @@ t.fetch()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_fetch_leaves_no_set_and_the_next_one_is_whole(toy, signum):
     toy.does("hang")

@@ -43,6 +43,7 @@ def test_the_published_networks_have_timm_s_sizes(depth: int) -> None:
     assert sum(p.numel() for p in net.parameters()) == COUNTS[f"dm_nfnet_f{depth}"]
 
 
+@pytest.mark.slow
 def test_the_largest_runs_on_any_image() -> None:
     assert meta(6)(torch.empty(2, 3, 65, 33, device="meta")).shape == (2, 1000)
 

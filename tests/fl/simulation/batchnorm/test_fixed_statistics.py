@@ -51,6 +51,7 @@ def test_statistics_stay_from_that_round_on_and_everything_else_learns(fixbn, tm
     assert not any(equal(first, second, first.keys() - set(names)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [*GLOBAL, "local"])
 def test_before_that_round_it_is_as_without(fixbn, tmp_path, policy):
     without, fixed = (
@@ -78,6 +79,7 @@ def test_a_client_s_step_is_that_of_the_network_as_it_is_evaluated(fixbn, tmp_pa
         torch.testing.assert_close(torch.from_numpy(after[name]), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_local_statistics_stay_what_each_client_had(fixbn, tmp_path):
     knobs, kept = fixbn(2, "local", **{"sampling.clients": 5}), []
     for rounds in (1, 3):

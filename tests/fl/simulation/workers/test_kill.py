@@ -48,6 +48,7 @@ def kill(folder: Path, seed: int, runs: int, studies: int) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes in Linux's /proc")
 def test_a_run_that_is_killed_ends_as_if_nothing_had_happened(tmp_path):
     counts = kill(tmp_path, seed=7, runs=2, studies=0)
