@@ -11,6 +11,7 @@ from fl.reproducibility import shadowing
 if TYPE_CHECKING:
     from fl.config import Experiment as Experiment
     from fl.config.parsing import ConfigError as ConfigError
+    from fl.config.parts.contrasts import Contrasts as Contrasts
     from fl.data.own import Dataset as Dataset
     from fl.nn.convert import convert as convert
     from fl.nn.recipe import Place as Place
@@ -34,6 +35,7 @@ shadowing.check()  # before anything is imported that needs our other packages
 _HOMES = {
     "Callback": "fl.server.watching.callback",
     "ConfigError": "fl.config.parsing",
+    "Contrasts": "fl.config.parts.contrasts",
     "Dataset": "fl.data.own",
     "Experiment": "fl.config",
     "Metric": "fl.tasks.metrics",

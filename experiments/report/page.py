@@ -22,8 +22,8 @@ from experiments.report.sections import (
     introduction,
     personal,
     signals,
-    skew,
 )
+from experiments.report.sections.decision import dose, forest, heat, holding_up
 from experiments.studies import ledger
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
@@ -113,11 +113,13 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
     parts = [introduction.heading(results), answers.answer(results), answers.notices(results)]
     if results.finished:
         measure = results.measure
-        title = f"{measure.heading} over the last rounds"
+        title = f"{measure.heading} {results.when}"
+        parts.append(_at_a_glance(results, folder))
         dots = _picture(folder / measure.name, accuracy.dots(results), title)
-        title = f"{measure.heading} by skew of the clients"
-        trend = _optional(folder / "skew", skew.figure(results), title)
+        title = f"{measure.heading} by skew, or another ordered factor"
+        trend = _optional(folder / "skew", dose.figure(results), title)
         parts.append(answers.accuracy(results, dots, trend))
+        parts.append(_listed(holding_up.section(results)))
         gradients = _optional(folder / "gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))
     title = f"{results.measure.heading} over rounds"
@@ -146,6 +148,19 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
         appendix.privacy(results),
     ]
     return join(*parts, *end, appendix.conditions(results))
+
+
+def _at_a_glance(results: Results, folder: Path) -> list[Html]:
+    """Make the pictures that a decision is made by, where there is anything to compare."""
+    title = f"{results.measure.heading} {results.when}, a row a contender"
+    heights = _optional(folder / "heat", heat.figure(results), title)
+    differences = _optional(folder / "forest", forest.figure(results), "Differences, and verdicts")
+    return _listed(answers.pictures(heights, differences))
+
+
+def _listed(part: Html | None) -> list[Html]:
+    """Return a part of the page that only some reports have."""
+    return [] if part is None else [part]
 
 
 def _signals(results: Results, measured: list[signals.Signals], folder: Path) -> list[Html]:

@@ -25,28 +25,15 @@ def verdict(results: Results) -> Html:
 
 
 def differences(results: Results) -> Html | None:
-    """Make the table of differences, seed by seed; None where nothing compares.
-
-    A row is a change of condition, or the distance from the reference under one condition.
-    """
-    changes = [
+    """Make the table of what a change of condition does, seed by seed; None where none compares."""
+    found = [
         (f"{before} → {after}", words.gains_between(results, before, after))
         for before, after in results.changes()
     ]
-    distances = [
-        (str(condition), words.gains_over_reference(results, condition))
-        for condition in results.conditions
-    ]
-    others = [verdicts.reference(results, condition) for condition in results.conditions]
-    above = " or ".join(dict.fromkeys(str(other.series) for other in others if other))
-    head = [element("th", "", scope="col")]
+    rows = [_gains(results, name, gains) for name, gains in found if gains]
+    head = [element("th", "from → to", scope="col")]
     head += [contender(series, results, scope="col") for series in results.series]
-    bodies = [
-        part(title, len(head), rows)
-        for title, lines in (("from → to", changes), (f"above {above}", distances))
-        if (rows := [_gains(results, name, gains) for name, gains in lines if gains])
-    ]
-    return table([head], bodies, class_="verdict") if bodies else None
+    return table([head], [rows], class_="verdict") if rows else None
 
 
 def cost(results: Results) -> Html:
@@ -116,13 +103,16 @@ def _reached(results: Results, series: Group, condition: Group) -> Html:
         return element("td", "–", class_="number muted")
     measure = cell.measure
     best = f"best {measure.value(cell.best.mean)}{_untrained(cell)}"
-    remarks = [measure.extent(cell.late.values), _seeds(cell, results), best]
+    remarks = [measure.extent(cell.outcome.values), _seeds(cell, results), best]
     one = verdicts.judged(results, condition).get(series)
     leads = one is not None and one.verdict == "BETTER"
-    value = element("strong" if leads else "span", measure.value(cell.late.mean))
+    value = element("strong" if leads else "span", measure.value(cell.outcome.mean))
     small = [element("small", text) for text in remarks if text]
     if one and one.verdict:
-        small.append(element("small", str(one), class_="verdict"))
+        mark = (
+            "" if verdicts.confirmatory(results, cell) or not results.contrasts else "exploratory: "
+        )
+        small.append(element("small", f"{mark}{one}", class_="verdict"))
     return element("td", value, small, class_="number leads" if leads else "number")
 
 
@@ -145,8 +135,8 @@ def _gains(results: Results, name: str, gains: words.Gains) -> list[Html]:
 
 def _seeds(cell: Cell, results: Results) -> str:
     """Say how many seeds there are, where they are fewer than elsewhere."""
-    most = max(other.late.n for other in results.cells.values())
-    return words.count(cell.late.n, "seed") if cell.late.n < most else ""
+    most = max(other.outcome.n for other in results.cells.values())
+    return words.count(cell.outcome.n, "seed") if cell.outcome.n < most else ""
 
 
 def _change(gain: Spread | None, measure: Measure) -> Html:
@@ -160,7 +150,7 @@ def _change(gain: Spread | None, measure: Measure) -> Html:
 
 
 def _cost(cell: Cell, results: Results) -> list[Html]:
-    runs = cell.late.n
+    runs = cell.outcome.n
     figures = (
         f"{cell.total('train_seconds') / runs:,.1f} s",
         f"{cell.images_per_second:,.0f}",

@@ -1,25 +1,24 @@
 """What comparisons come to: each contender with one reference, seed by seed, in one word."""
 
-from collections import Counter
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from experiments.report.labels import Group
 from experiments.report.measure import Measure
 from experiments.report.results import Cell, Results
 from experiments.statistics.endpoints import FEWEST
+from fl.config.parsing import Value
+from fl.config.parts.contrasts import AFTER, MARGIN, chosen
+
+Key = TypeVar("Key", bound=Hashable)
 
 if TYPE_CHECKING:
     from experiments.statistics.verdicts import Judgement
 
 BASELINE = "BatchNorm"
 """The contender that the others are compared with, where it takes part; else the first one is."""
-
-MARGIN = 0.015
-"""The smallest difference of a metric in per cent that matters: 1.5 points."""
-
-_FEW = 3
 
 
 def missing() -> str | None:
@@ -29,12 +28,32 @@ def missing() -> str | None:
     return 'No verdicts and no test of collapse: install fednf with its extra "stats".'
 
 
+def margin(results: Results) -> float | None:
+    """Return the smallest difference that matters; None where nobody said one."""
+    said = results.contrasts.get("margin")
+    if results.measure.fraction:
+        return (MARGIN if said is None else said) / 100
+    return said
+
+
 def reference(results: Results, condition: Group) -> Cell | None:
     """Return the cell that the others of a condition are compared with; None without others."""
     cells = sorted(results.column(condition), key=lambda cell: cell.series)
     if len(cells) < 2:
         return None
+    if declared := results.contrasts.get("reference"):
+        return next((cell for cell in cells if _has(cell, declared)), None)
     return next((cell for cell in cells if str(cell.series) == BASELINE), cells[0])
+
+
+def confirmatory(results: Results, cell: Cell) -> bool:
+    """Say whether the study declared that it asks about a cell; what it did not is exploratory."""
+    family = results.contrasts.get("family")
+    return any(_has(cell, knobs) for knobs in family) if family else bool(results.contrasts)
+
+
+def _has(cell: Cell, knobs: Mapping[str, Value]) -> bool:
+    return all(chosen(run.knobs, knobs) for run in cell.runs)
 
 
 @lru_cache(maxsize=64)
@@ -44,23 +63,43 @@ def _judged(contrasts: tuple[tuple[float, ...], ...], margin: float | None) -> "
     return list(judge(dict(enumerate(contrasts)), margin).values())
 
 
+def judge_family(
+    contrasts: Mapping[Key, tuple[float, ...]], margin: float | None
+) -> "dict[Key, Judgement]":
+    """Judge differences that are one family, by what they are of."""
+    return dict(zip(contrasts, _judged(tuple(contrasts.values()), margin), strict=True))
+
+
 def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
-    """Judge the contenders of a condition, which are one family; none where SciPy is missing.
+    """Judge the contenders of a condition; none where SciPy is missing.
+
+    What a study declared is one family over all conditions; the others of a condition are one, too.
 
     Returns:
         Judgements by contender, in order; differences are such that more is better.
     """
-    other = reference(results, condition)
-    if other is None or missing():
+    if missing():
         return {}
-    good = results.measure.goodness
+    here, family = _contrasts(results, condition), {}
+    for where in results.conditions if results.contrasts else ():
+        family |= {
+            key: d for key, d in _contrasts(results, where).items()
+            if confirmatory(results, results.cells[key])
+        }  # fmt: skip
+    rest = {key: d for key, d in here.items() if key not in family}
+    found = judge_family(family, margin(results)) | judge_family(rest, margin(results))
+    return {series: found[series, condition] for series, _ in here}
+
+
+def _contrasts(results: Results, condition: Group) -> dict[tuple[Group, Group], tuple[float, ...]]:
+    """Return the differences from the reference under a condition, by cell; more is better."""
+    other, good = reference(results, condition), results.measure.goodness
     found = {}
     for cell in sorted(results.column(condition), key=lambda cell: cell.series):
-        gain = cell.gain_over(other) if cell is not other else None
+        gain = cell.gain_over(other) if other and cell is not other else None
         if gain:
-            found[cell.series] = tuple(good(value) for value in gain.values)
-    margin = MARGIN if results.measure.fraction else None
-    return dict(zip(found, _judged(tuple(found.values()), margin), strict=True))
+            found[cell.series, condition] = tuple(good(value) for value in gain.values)
+    return found
 
 
 def interval(differences: tuple[float, ...]) -> tuple[float, float] | None:
@@ -72,41 +111,12 @@ def interval(differences: tuple[float, ...]) -> tuple[float, float] | None:
     return t_interval(differences)
 
 
-def headline(results: Results) -> str:
-    """Say in one sentence what all comparisons come to."""
-    places: dict[tuple[str, str], list[str]] = {}
-    judgements = [(c, judged(results, c)) for c in results.conditions]
-    judgements = [(condition, found) for condition, found in judgements if found]
-    everything = [one for _, found in judgements for one in found.values()]
-    if not everything:
+def too_few(results: Results) -> str:
+    """Say that there are too few seeds for verdicts; empty where nothing compares, or some are."""
+    found = [one for c in results.conditions for one in judged(results, c).values()]
+    if not found or (most := max(one.n for one in found)) >= FEWEST:
         return ""
-    for condition, found in judgements:
-        for series, one in found.items():
-            if one.verdict not in (None, "UNDECIDED"):
-                places.setdefault((one.verdict, str(series)), []).append(f"“{condition}”")
-    undecided = len(everything) - sum(map(len, places.values()))
-    if not places and (most := max(one.n for one in everything)) < FEWEST:
-        return f"No verdicts: with {FEWEST} seeds or more there are; here are {most}."
-    alike: dict[tuple[str, str], list[str]] = {}
-    for (verdict, name), where in places.items():
-        alike.setdefault((verdict, _where(where, len(judgements))), []).append(name)
-    parts = [f"{verdict}{where}: {', '.join(names)}" for (verdict, where), names in alike.items()]
-    if undecided:
-        parts.append(f"UNDECIDED: {undecided} of {len(everything)} comparisons")
-    others = [reference(results, condition) for condition, _ in judgements]
-    names = dict.fromkeys(str(other.series) for other in others if other)
-    return f"Against {' or '.join(names)}, {'; '.join(parts)}."
-
-
-def sentence(results: Results, condition: Group) -> str:
-    """Say what the comparisons of a condition come to: verdict, mean, interval and n of each."""
-    told = [
-        f"{series} {one.verdict} ({numbers(one, results.measure)})"
-        for series, one in judged(results, condition).items()
-        if one.verdict
-    ]
-    other = reference(results, condition)
-    return f"Against {other.series}: {'; '.join(told)}." if told and other else ""
+    return f"UNDECIDED. No verdicts: with {FEWEST} seeds or more there are; here are {most}."
 
 
 def numbers(one: "Judgement", measure: Measure) -> str:
@@ -122,33 +132,43 @@ def numbers(one: "Judgement", measure: Measure) -> str:
 
 def method(results: Results) -> str | None:
     """Say how verdicts are made; None where there are none."""
-    sizes = Counter(len(judged(results, condition)) for condition in results.conditions)
-    sizes.pop(0, None)
+    sizes = {len(judged(results, condition)) for condition in results.conditions} - {0}
     if not sizes:
         return None
-    margin = f" of {results.measure.distance(MARGIN)}" if results.measure.fraction else ""
+    least, family = margin(results), f"the {max(sizes)} comparisons of a condition"
+    if results.contrasts:
+        family = "those that the study declared, or over the others of a condition"
     text = (
         "*Verdicts* compare seed by seed with one reference, which has the same deal and clients. "
-        f"BETTER: the sign-flip test, adjusted by Holm over the {max(sizes)} comparisons of a "
-        "condition, is below 0.05"
+        f"BETTER: the sign-flip test, adjusted by Holm over {family}, is below 0.05"
     )
-    if margin:
+    if least:
         text += (
-            f", and the mean difference is no smaller than the margin{margin} (else BETTER-SMALL). "
+            ", and the mean difference is no smaller than the margin of "
+            f"{results.measure.distance(least)} (else BETTER-SMALL). "
             "EQUIVALENT: two one-sided tests put it within ± the margin. UNDECIDED: neither, with "
             "the seeds that are still needed for power 0.8"
         )
-    return text + (
-        ". Brackets hold the 95 % t interval. Fewer than 5 seeds get no verdict. What was not "
-        "declared before the runs is exploratory."
-    )
+    return text + (". Brackets hold the 95 % t interval. Fewer than 5 seeds get no verdict.")
 
 
-def _where(conditions: list[str], known: int) -> str:
-    """Name conditions; nothing where they are all, and their number where they are many."""
-    if len(conditions) == known:
-        return "" if known == 1 else " everywhere"
-    if len(conditions) > _FEW:
-        return f" under {len(conditions)} of {known} conditions"
-    *first, last = conditions
-    return f" under {', '.join(first)} and {last}" if first else f" under {last}"
+def declared(results: Results) -> str:
+    """Say what of the comparisons the study declared, and when."""
+    if not results.contrasts:
+        return "No comparison was declared before the runs: all are exploratory."
+    if not (cells := [cell for cell in results.cells.values() if confirmatory(results, cell)]):
+        return "No run of the declared comparisons is finished."
+    asked = {cell.series for cell in cells if cell.series not in _references(results)}
+    text = f"Declared, and so confirmatory: {', '.join(map(str, sorted(asked)))} against "
+    text += f"{' or '.join(dict.fromkeys(map(str, _references(results)))) or 'nothing'}"
+    if size := margin(results):
+        text += f", margin {results.measure.distance(size)}"
+    text += f", {results.measure.title} {results.when}. "
+    late = results.contrasts.get(AFTER, 0)
+    when = f"It was declared when {late} runs were done. " if late else ""
+    return f"{text}{when}All other comparisons are exploratory."
+
+
+def _references(results: Results) -> list[Group]:
+    found = (reference(results, condition) for condition in results.conditions)
+    return [cell.series for cell in found if cell]

@@ -5,7 +5,6 @@ from collections import Counter
 from experiments.report.labels import Group, values
 from experiments.report.measure import Spread
 from experiments.report.results import Cell, Results
-from experiments.report.verdicts import reference
 from fl.nn.recipes import RECIPES
 
 Gains = list[tuple[Cell, Spread]]
@@ -36,10 +35,10 @@ def standing(results: Results, condition: Group) -> str:
     measure = results.measure
     above = "above" if measure.larger else "below"
     text = f"**{condition}:** {first.series} reaches {_reached(first)}"
-    if any(cell.late.n > first.late.n for cell in results.column(condition)):
-        text += f" on {count(first.late.n, 'seed')} that all have"
+    if any(cell.outcome.n > first.outcome.n for cell in results.column(condition)):
+        text += f" on {count(first.outcome.n, 'seed')} that all have"
     if rest:
-        lead = measure.goodness(first.late.mean) - measure.goodness(rest[0].late.mean)
+        lead = measure.goodness(first.outcome.mean) - measure.goodness(rest[0].outcome.mean)
         text += f", {measure.distance(lead)} {above} {rest[0].series}"
     lost = [cell for cell in cells if guesses(cell)]
     if lost:
@@ -47,16 +46,9 @@ def standing(results: Results, condition: Group) -> str:
     return text + "."
 
 
-def gains_over_reference(results: Results, condition: Group) -> Gains:
-    """Return by how much the others exceed the reference under a condition."""
-    other = reference(results, condition)
-    cells = [cell for cell in results.column(condition) if other and cell is not other]
-    return [(cell, gain) for cell in cells if other and (gain := cell.gain_over(other))]
-
-
 def guesses(cell: Cell) -> bool:
     """Say whether a cell is at its end within 2 points, or 2%, of guessing."""
-    return cell.measure.is_near(cell.late.mean, cell.runs[0].chance)
+    return cell.measure.is_near(cell.outcome.mean, cell.runs[0].chance)
 
 
 def change(results: Results, before: Group, after: Group) -> str | None:
@@ -166,7 +158,7 @@ def _gain(cell: Cell, gain: Spread) -> str:
 
 def _reached(cell: Cell) -> str:
     """Write what a cell reaches: an accuracy as it is, any other metric with its name."""
-    measure, spread = cell.measure, cell.late
+    measure, spread = cell.measure, cell.outcome
     text = measure.value(spread.mean)
     text += f" ({measure.extent(spread.values)})" if spread.n > 1 else ""
     return text if measure.is_accuracy else f"{measure.title} {text}"

@@ -10,6 +10,7 @@ from fl.config import Experiment
 from fl.config.components import sources
 from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value, read_toml
+from fl.config.parts.contrasts import Contrasts
 from fl.config.renamed import modernize
 from fl.data.catalogue import data_beside
 from fl.nn import relevant
@@ -17,7 +18,7 @@ from fl.reproducibility.checking import read_json
 from fl.reproducibility.files import write_json
 from fl.reproducibility.temporary import remove_leftovers
 from fl.server.app import prepare
-from fl.server.contents import CHECKPOINT, EXPERIMENT, readable
+from fl.server.contents import CHECKPOINT, EXPERIMENT, RESULT, readable
 from fl.server.journal import Journal
 from fl.server.opening import check, differences
 
@@ -37,6 +38,8 @@ class Study:
     experiments: tuple[Experiment, ...]
     published: str = ""
     """What others published on the question, under their conditions; empty where nothing is."""
+    contrasts: Contrasts | None = None
+    """What is compared with what; None: nothing was declared, so all is exploratory."""
 
     def __post_init__(self) -> None:
         if not self.experiments:
@@ -45,6 +48,8 @@ class Study:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigError(f"study {self.name} has the experiment {twice} twice")
+        if self.contrasts:
+            self.contrasts.check([relevant(one.to_flat()) for one in self.experiments])
 
     def folders(self) -> list[str]:
         """Name every experiment by the knobs in which it differs from others, seed last."""
@@ -128,13 +133,17 @@ class Study:
         for name, experiment in zip(self.folders(), self.experiments, strict=True):
             check(Journal(folder / name), experiment, resume=True)
             prepare(experiment, (folder / name / CHECKPOINT).exists())
-        about = {
+        about: dict = {
             "name": self.name,
             "question": self.question,
             "command": command,
             "published": self.published,
             "runs": {n: e.rounds for n, e in zip(self.folders(), self.experiments, strict=True)},
         }
+        if self.contrasts:
+            there = read_json(folder / STUDY) if (folder / STUDY).exists() else {}
+            done = len(list(folder.glob(f"*/{RESULT}")))
+            about["contrasts"] = self.contrasts.declared(there.get("contrasts") or {}, done)
         write_json(folder / STUDY, about)
         return told
 

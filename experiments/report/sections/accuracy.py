@@ -38,7 +38,7 @@ def curves(results: Results) -> Figure:
 
 
 def dots(results: Results) -> Figure:
-    """Draw the metric after the last round: a panel a condition, a row a contender, a dot a seed.
+    """Draw what is compared: a panel a condition, a row a contender, a dot a seed.
 
     A thin line leads from the mean under the condition's plainer counterpart (open circle) to the
     mean here (upright bar).
@@ -55,11 +55,11 @@ def dots(results: Results) -> Figure:
             panel.grid(axis="x", visible=True)
             panel.tick_params(left=False)
             panel.xaxis.set_major_formatter(results.measure.ticks())
-            panel.set_xlabel(f"test {results.measure.title} over the last rounds")
+            panel.set_xlabel(f"test {results.measure.title} {results.when}")
         first = drawn.all[0]
         first.set_yticks(range(len(results.series)), [str(series) for series in results.series])
         first.set_ylim(len(results.series) - 0.5, -0.5)
-        ends = [cell.late for cell in results.cells.values()]
+        ends = [cell.outcome for cell in results.cells.values()]
         low, high = min(0.0, *(end.low for end in ends)), max(end.high for end in ends)
         beside = 0.22 * max(high - low, abs(high)) or 0.22  # all may be 0
         first.set_xlim(1.05 * low, high + beside)
@@ -92,14 +92,16 @@ def _row(
     color, _ = style(cell.series, results.series)
     before = results.cells.get((cell.series, plainer)) if plainer else None
     if before:
-        panel.plot([before.late.mean, cell.late.mean], [row, row], color=color, lw=1.1, alpha=0.55)
-        panel.plot(before.late.mean, row, "o", mfc="none", mec=color, ms=6, alpha=0.8)
-    panel.plot(cell.late.mean, row, "|", color=INK, ms=13, mew=1.6)
+        panel.plot(
+            [before.outcome.mean, cell.outcome.mean], [row, row], color=color, lw=1.1, alpha=0.55
+        )
+        panel.plot(before.outcome.mean, row, "o", mfc="none", mec=color, ms=6, alpha=0.8)
+    panel.plot(cell.outcome.mean, row, "|", color=INK, ms=13, mew=1.6)
     panel.plot(
-        cell.late.values, [row] * cell.late.n, "o", color=color, ms=6, mec="none", alpha=0.85
+        cell.outcome.values, [row] * cell.outcome.n, "o", color=color, ms=6, mec="none", alpha=0.85
     )
     panel.annotate(
-        cell.measure.value(cell.late.mean),
+        cell.measure.value(cell.outcome.mean),
         (1, row),
         xycoords=("axes fraction", "data"),
         ha="right",

@@ -1,48 +1,71 @@
 """The sections that answer: in short, in figures, in tables, and what not to overlook."""
 
 import math
+from collections.abc import Iterable
 
 from experiments.report import tables, verdicts, words
 from experiments.report.markup import Html, element, prose
 from experiments.report.results import Results
 from experiments.report.sections import circumstances
 from experiments.report.sections.circumstances import Deal
+from experiments.report.sections.decision import brief
 from experiments.statistics.endpoints import window
 from partitions import measure
 
 
 def answer(results: Results) -> Html:
-    """Make the short answer."""
+    """Make the short answer: what verdicts carry, in ten lines at most.
+
+    Without verdicts what the seeds at hand show is folded away.
+    """
     if not results.finished:
         return element(
             "section",
             element("p", "No run is finished yet, so there is no answer."),
             class_="answer",
         )
-    judged = [condition for condition in results.conditions if results.column(condition)]
-    lines = [words.change(results, ladder[0], ladder[-1]) for ladder in results.ladders()]
-    details = [words.change(results, *pair) for pair in results.changes()]
-    for condition in judged:
-        told = verdicts.sentence(results, condition)
-        details.append(f"{words.standing(results, condition)} {told}".strip())
-    details = [line for line in details if line not in lines]
-    headline = verdicts.headline(results)
-    if not headline:
-        lines, details = lines + details, []
+    told = brief.lines(results)
     cautions = [verdicts.missing(), words.faults(results), words.rates(results)]
     cautions.append(words.still_learning(results))
     cautions += words.caveats(results)
     return element(
         "section",
         element("h2", "The short answer"),
-        element("p", headline, class_="headline") if headline else None,
-        _listed(lines),
-        element("details", element("summary", "Condition by condition"), _listed(details))
-        if details
-        else None,
+        [_listed(told), element("p", verdicts.declared(results))] if told else _shown(results),
         [element("p", prose(text), class_="caution") for text in cautions if text],
         class_="answer",
     )
+
+
+def _shown(results: Results) -> list[Html]:
+    """Say what the seeds at hand show where no verdict says more: folded, if some would."""
+    lines = [words.change(results, ladder[0], ladder[-1]) for ladder in results.ladders()]
+    lines += [words.change(results, *pair) for pair in results.changes()]
+    lines += [words.standing(results, c) for c in results.conditions if results.column(c)]
+    listed = _listed(dict.fromkeys(lines))
+    if not (headline := verdicts.too_few(results)):
+        return [listed]
+    folded = element("details", element("summary", "What these seeds show"), listed)
+    return [element("p", headline, class_="headline"), folded]
+
+
+def pictures(heat: Html | None, forest: Html | None) -> Html | None:
+    """Make the two pictures that a decision is made by: heights, and differences."""
+    marks = "▲ BETTER, △ BETTER-SMALL, = EQUIVALENT, ▼ WORSE, ? UNDECIDED"
+    captions = (
+        (heat, f"Means over seeds. Against the reference: {marks}."),
+        (
+            forest,
+            "Differences seed by seed, with 95 % intervals or, of fewer than 5 seeds, the seeds. "
+            "Grey: ± the margin. Filled: declared before the runs.",
+        ),
+    )
+    drawn = [
+        element("figure", element("div", plot, class_="wide"), element("figcaption", caption))
+        for plot, caption in captions
+        if plot
+    ]
+    return element("section", element("h2", "At a glance"), drawn) if drawn else None
 
 
 def _folded(title: str, text: str | None) -> Html | None:
@@ -51,7 +74,7 @@ def _folded(title: str, text: str | None) -> Html | None:
     )
 
 
-def _listed(lines: list[str | None]) -> Html:
+def _listed(lines: Iterable[str | None]) -> Html:
     return element("ul", [element("li", prose(line)) for line in lines if line])
 
 
@@ -74,44 +97,48 @@ def notices(results: Results) -> list[Html]:
 
 
 def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
-    """Make the section that answers the question: the figures, the table, and the differences."""
+    """Make the section that answers the question: the figures, the table, and the changes."""
     changes, measure = tables.differences(results), results.measure
     unit = " in percentage points" if measure.fraction else ""
     heading = "How accurate it gets" if measure.is_accuracy else measure.heading
     caption = "A dot is a seed; the bar and the number are the mean; the dashed line is guessing."
     if results.changes():
-        caption += (
-            f" An open circle is the same {words.series_noun(results)}'s mean under the plainer "
-            "condition, so the thin line is what the change does."
-        )
-    difference = f"Differences of the {measure.title}{unit}, seed by seed: the mean, and below it "
+        caption += " An open circle is the mean under the plainer condition."
+    difference = f"Changes of the {measure.title}{unit}, seed by seed: the mean, and below it "
     difference += "the 95 % interval, or of fewer than 5 seeds the lowest and the highest."
-    along = (
-        "From even clients on the left to the most skewed on the right: means over seeds, bars "
-        "from the lowest to the highest seed; the dashed line is guessing."
-    )
+    along = "Means over seeds, bars from the lowest to the highest seed; dashed: guessing."
+    seeds = element("figure", element("div", dots, class_="wide"), element("figcaption", caption))
     return element(
         "section",
         element("h2", heading),
         element("figure", element("div", trend, class_="wide"), element("figcaption", along))
         if trend
         else None,
-        element("figure", element("div", dots, class_="wide"), element("figcaption", caption)),
-        element("h3", "Mean of the last rounds"),
-        element("p", _how_to_read(results)),
-        _folded("How verdicts are made", verdicts.method(results)),
+        element("details", element("summary", "Every seed"), seeds) if trend else seeds,
+        element("h3", f"{measure.heading} {results.when}"),
         tables.verdict(results),
-        [element("h3", "Differences"), element("p", difference), changes] if changes else None,
+        _folded("How to read it, and how verdicts are made", _explained(results)),
+        element(
+            "details",
+            element("summary", "What each change of condition does"),
+            element("p", difference),
+            changes,
+        )
+        if changes
+        else None,
     )
+
+
+def _explained(results: Results) -> str:
+    return " ".join(text for text in (_how_to_read(results), verdicts.method(results)) if text)
 
 
 def over_rounds(results: Results, curves: Html) -> Html:
     """Make the section on how the metric develops."""
     heading = results.measure.heading
     caption = (
-        f"Test {results.measure.title} of the shared network after each round; round 0 is the "
-        "untrained network. Lines are means over seeds, bands reach from the lowest to the "
-        "highest seed."
+        f"Test {results.measure.title} of the shared network; round 0 is untrained. Lines are "
+        "means over seeds, bands reach from the lowest to the highest."
     )
     if not results.finished:
         caption += " All of these runs are unfinished."
@@ -140,9 +167,7 @@ def holders(drawn: list[tuple[Deal, Html]], faults: list[str]) -> Html:
         element("h2", "Who holds which classes"),
         element(
             "p",
-            "A row is a client. The area of a mark is the number of its images of a class, "
-            "relative to the largest in the same picture; bars are all of its images. The deal "
-            "depends on the seed.",
+            "A row is a client, the area of a mark its images of a class, a bar all of its images.",
         ),
         element("div", first, class_="deals"),
         folded if others else None,
@@ -159,10 +184,8 @@ def _holding(deal: Deal, svg: Html) -> Html:
     )
     caption = (
         f"{skew.clients:,} clients hold {sizes} images each (median {skew.median:,g}; Gini "
-        f"coefficient {skew.gini:.2f}, 0 is equal). A client's mix is worth "
-        f"{skew.effective_classes:.1f} of {skew.classes} classes on average, and its "
-        f"Jensen-Shannon distance from the mix of all images is {skew.distance:.2f} (0: the same, "
-        "1: no class in common)."
+        f"{skew.gini:.2f}); a mix is worth {skew.effective_classes:.1f} of {skew.classes} classes, "
+        f"Jensen-Shannon distance from all images {skew.distance:.2f}."
     )
     return element("figure", svg, element("figcaption", caption))
 
@@ -176,7 +199,7 @@ def _late(results: Results) -> str:
 
 def _how_to_read(results: Results) -> str:
     """Say what the numbers of the verdict's table are, and how far they can be trusted."""
-    seeds = max(cell.late.n for cell in results.cells.values())
+    seeds = max(cell.outcome.n for cell in results.cells.values())
     text, measure = "", results.measure
     named = "Accuracies are" if measure.is_accuracy else f"Values of the {measure.title} are"
     if seeds > 1:
@@ -184,7 +207,10 @@ def _how_to_read(results: Results) -> str:
             f"{named} means over {seeds} seeds, unless said otherwise; below them, from the "
             "lowest to the highest seed. "
         )
-    text += f"A run's value is its mean over the last {_late(results)}. "
+    if results.runs[0].endpoint == "late-mean":
+        text += f"A run's value is its mean over the last {_late(results)}. "
+    else:
+        text += f"A run's value is the {measure.title} on test images {results.when}. "
     chosen = {run.result.get("best_chosen_by") for run in results.finished if run.result}
     text += (
         "The best round, in small, is the best on validation images."

@@ -45,8 +45,12 @@ def contenders(results: Results) -> Html | None:
     return element(
         "section",
         element("h2", "The networks"),
-        element("p", intro),
-        element("dl", [part for row in rows for part in row], class_="terms"),
+        element(
+            "details",
+            element("summary", "What each of them is"),
+            element("p", intro),
+            element("dl", [part for row in rows for part in row], class_="terms"),
+        ),
         [element("p", note) for note in _batchnorm(results.finished)],
     )
 
@@ -105,13 +109,18 @@ def conditions(results: Results) -> Html:
         element("h2", "Conditions"),
         element("h3", "Knobs that vary"),
         tables.pairs([(key, _listed(knobs, key)) for key in varying]),
-        element("h3", "Knobs that all runs share"),
-        tables.pairs([(key, _shared(knobs, key)) for key in _keys(knobs) if key not in varying]),
-        element("h3", "Versions, machine and data"),
-        tables.pairs(around + _data(results)),
+        _folded(
+            "Knobs that all runs share",
+            [(key, _shared(knobs, key)) for key in _keys(knobs) if key not in varying],
+        ),
+        _folded("Versions, machine and data", around + _data(results)),
         element("h3", "Repeat it"),
         _command(results),
     )
+
+
+def _folded(title: str, rows: list[tuple[str, str]]) -> Html:
+    return element("details", element("summary", title), tables.pairs(rows))
 
 
 def _keys(experiments: Experiments) -> list[str]:

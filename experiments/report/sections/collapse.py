@@ -47,8 +47,8 @@ def falls(results: Results) -> list[Fall]:
     for cell in cells:
         ends = [_ends(run) for run in cell.runs]
         before, after = (Spread(tuple(one)) for one in zip(*ends, strict=True))
-        lost = sum(_guesses(cell, run.late, images) for run in cell.runs)
-        found.append(Fall(cell, before, after, lost, _guesses(cell, cell.late.mean, images)))
+        lost = sum(_guesses(cell, run.outcome, images) for run in cell.runs)
+        found.append(Fall(cell, before, after, lost, _guesses(cell, cell.outcome.mean, images)))
     return found
 
 
@@ -184,11 +184,11 @@ def _row(fall: Fall, results: Results) -> list[Html]:
     norms = list(_norms(fall.cell).values())
     gradients = f"{norms[0].mean:.2g} → {norms[-1].mean:.2g}" if norms else "–"
     figures = (
-        f"{fall.lost} of {fall.cell.late.n}",
+        f"{fall.lost} of {fall.cell.outcome.n}",
         f"{fall.before.mean:.2f}",
         f"{fall.after.mean:.2f}",
         gradients,
-        results.measure.value(fall.cell.late.mean),
+        results.measure.value(fall.cell.outcome.mean),
     )
     return [
         tables.contender(fall.cell.series, results),

@@ -72,7 +72,7 @@ def _row(cell: Cell, results: Results, timed: bool) -> list[Html]:
         goal = reached(results, cell.condition)
         until = [time_until(run, goal) for run in cell.runs]
         known = [seconds for seconds in until if seconds is not None]
-        total = cell.total("simulated_seconds") / cell.late.n
+        total = cell.total("simulated_seconds") / cell.outcome.n
         figures += [
             _seconds(total),
             f"{_seconds(sum(known) / len(known))} ({results.measure.value(goal, 0)})",

@@ -51,11 +51,16 @@ def heading(results: Results) -> Html:
         "header",
         element("p", f"fednf · {results.name}", class_="overline"),
         element("h1", results.question),
-        element("p", prose(setting), class_="lede"),
-        element("p", prose(_measured(results))),
+        element("p", _behind(results), class_="lede"),
+        element(
+            "details",
+            element("summary", "What was done, and what the words mean"),
+            element("p", prose(setting)),
+            element("p", prose(_measured(results))),
+            element("ul", _terms(results)),
+        ),
         [element("p", f"D{line[1:]}.") for line in circumstances.data_read(headers)],
         element("p", f"Published: {results.published}") if results.published else None,
-        element("ul", _terms(results)),
     )
 
 
@@ -68,7 +73,6 @@ def _measured(results: Results) -> str:
     measure = results.measure
     chances = sorted({run.chance for run in results.runs if run.chance is not None})
     chance = " or ".join(measure.value(value, 0) for value in chances)
-    seeds = len({run.seed for run in results.runs})
     what = (
         f"*Accuracy* is the share of {tested} kept apart from all clients that the shared network "
         f"names correctly; *guessing* the most frequent class gives {chance}."
@@ -82,10 +86,16 @@ def _measured(results: Results) -> str:
     return (
         f"{what} A *seed* fixes "
         "everything random: the network's first weights, who holds which images, and who is asked "
-        f"in which round. {words.count(len(results.finished), 'finished run')} with "
-        f"{words.count(seeds, 'seed')} {'stands' if len(results.finished) == 1 else 'stand'} "
-        "behind this page."
+        "in which round."
     )
+
+
+def _behind(results: Results) -> str:
+    """Say how many runs and seeds the page is about."""
+    seeds = len({run.block for run in results.runs})
+    runs = words.count(len(results.finished), "finished run")
+    stand = "stands" if len(results.finished) == 1 else "stand"
+    return f"{runs} with {words.count(seeds, 'seed')} {stand} behind this page."
 
 
 def _terms(results: Results) -> list[Html]:

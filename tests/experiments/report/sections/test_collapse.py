@@ -6,7 +6,8 @@ import pytest
 
 from experiments.report import write
 from experiments.report.results import read
-from experiments.report.sections import collapse, skew
+from experiments.report.sections import collapse
+from experiments.report.sections.decision import dose
 from fl.config.parsing import ConfigError
 
 IID = {"partition.kind": "iid"}
@@ -95,17 +96,17 @@ def test_runs_without_gradient_norms_have_no_figure(tmp_path, write_run):
 def test_accuracy_is_drawn_along_the_skew_from_three_partitions_on(tmp_path, write_run):
     deals = [IID, {"partition.alpha": 1.0}, {"partition.alpha": 0.05}]
     for place, deal in enumerate(deals):
-        assert place == 0 or skew.figure(read(tmp_path)) is None
+        assert place == 0 or dose.figure(read(tmp_path)) is None
         for recipe, seed in product(("none", "zc-swish"), (1, 2)):
             knobs = {"recipe": recipe, "seed": seed, **deal}
             final = 0.8 - 0.2 * place + 0.01 * seed
             write_run(tmp_path / f"{recipe}{place}{seed}", [0.1, final], knobs)
-    figure = skew.figure(read(tmp_path))
+    figure = dose.figure(read(tmp_path))
     (panel,) = figure.axes
     assert [tick.get_text() for tick in panel.get_xticklabels()] == ["iid", "α = 1", "α = 0.05"]
     means = [line.get_ydata() for line in panel.lines if len(line.get_ydata()) == 3]
     assert [list(line) for line in means] == [pytest.approx([0.815, 0.615, 0.415])] * 2
-    assert "Condition by condition" in write(tmp_path).read_text(encoding="utf-8")
+    assert "What these seeds show" in write(tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_condition_without_a_finished_run_leads_nothing(tmp_path, write_run):

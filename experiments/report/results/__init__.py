@@ -4,124 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from experiments.report import labels
 from experiments.report.labels import Group, group
-from experiments.report.measure import Measure, Spread
-from experiments.statistics.endpoints import late_mean
+from experiments.report.measure import Measure
+from experiments.report.results.runs import WHEN
+from experiments.report.results.runs import Cell as Cell
+from experiments.report.results.runs import Run as Run
 from experiments.studies import ledger
-from fl.config.parsing import ConfigError, Value
+from fl.config.parsing import ConfigError
 from fl.reproducibility.checking import read_json
 from fl.server.contents import EXPERIMENT, readable
-from fl.server.journal import Journal
 from fl.simulation.study import STUDY
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run: what was asked, and what is on the disk of the answer."""
-
-    name: str
-    """Its folder, relative to the report's."""
-    header: Mapping[str, object]
-    """All of `experiment.json`."""
-    rounds: tuple[Mapping, ...]
-    clients: tuple[Mapping, ...]
-    result: Mapping | None
-    """None while the run is unfinished."""
-    series: Group
-    condition: Group
-    journal: Journal | None
-    """Its folder, for what is read only where it is shown; None where a ledger has the run."""
-
-    @property
-    def knobs(self) -> Mapping[str, Value]:
-        """The knobs by flat key."""
-        return self.header["knobs"]  # pyrefly: ignore
-
-    @property
-    def seed(self) -> int:
-        """Its seed."""
-        return int(self.knobs["seed"])
-
-    @property
-    def block(self) -> tuple[int, ...]:
-        """What pairs it with runs of other cells: its seed, and the seeds of what has its own."""
-        return self.seed, *labels.seeds(self.knobs)
-
-    @property
-    def chance(self) -> float | None:
-        """What guessing gives: the metric of the best constant answer; None if it is not known."""
-        return self.header["chance"]  # pyrefly: ignore
-
-    @cached_property
-    def measure(self) -> Measure:
-        """The primary metric."""
-        return Measure.of(self.header)
-
-    @cached_property
-    def late(self) -> float:
-        """The primary metric as the mean over the last tenth of rounds, three at least."""
-        key = f"test_{self.measure.name}"
-        known = [line[key] for line in self.rounds if line["round"] and line[key] is not None]
-        return late_mean(known) if known else self.rounds[-1][key]
-
-    @property
-    def rounds_done(self) -> int:
-        """Finished rounds; the evaluation before the first does not count."""
-        return int(self.rounds[-1]["round"]) if self.rounds else 0
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The finished runs of one series under one condition, one a seed."""
-
-    series: Group
-    condition: Group
-    runs: tuple[Run, ...]
-
-    @cached_property
-    def final(self) -> Spread:
-        """The primary metric on the test split after the last round."""
-        return self._spread(f"final_{self.measure.name}")
-
-    @cached_property
-    def late(self) -> Spread:
-        """The primary metric on the test split as each run's mean over its last rounds."""
-        return Spread(tuple(run.late for run in self.runs))
-
-    @cached_property
-    def best(self) -> Spread:
-        """The primary metric on the test split after the best round."""
-        return self._spread(f"best_{self.measure.name}")
-
-    @property
-    def measure(self) -> Measure:
-        """The primary metric of its runs."""
-        return self.runs[0].measure
-
-    @property
-    def best_rounds(self) -> tuple[int, ...]:
-        """The best round of each run, in the order of seeds."""
-        return tuple(run.result["best_round"] for run in self.runs if run.result)
-
-    @property
-    def images_per_second(self) -> float:
-        """Training images a second, over all runs."""
-        return self.total("images") / (self.total("train_seconds") or float("nan"))
-
-    def total(self, figure: str) -> float:
-        """Return the sum of a figure of `result.json` over the runs."""
-        return sum(self._spread(figure).values)
-
-    def gain_over(self, other: "Cell") -> Spread | None:
-        """Return by how much these runs exceed the others, seed by seed; None without a pair."""
-        there = {run.block: run.late for run in other.runs}
-        gains = tuple(run.late - there[run.block] for run in self.runs if run.block in there)
-        return Spread(gains) if gains else None
-
-    def _spread(self, figure: str) -> Spread:
-        return Spread(tuple(run.result[figure] for run in self.runs if run.result))
 
 
 @dataclass(frozen=True)
@@ -138,11 +32,19 @@ class Results:
     """By condition, series and seed; one run a seed and cell."""
     repeats: tuple[Run, ...]
     """Runs left out, since another in the folder answers the same with the same seed."""
+    contrasts: Mapping[str, Any]
+    """What the study declared, as `study.json` has it; empty where it declared nothing."""
 
     @property
-    def said(self) -> dict[str, str]:
+    def said(self) -> dict[str, object]:
         """What the study says of itself."""
-        return {key: getattr(self, key) for key in ("name", "question", "command", "published")}
+        keys = ("name", "question", "command", "published", "contrasts")
+        return {key: found for key in keys if (found := getattr(self, key)) or key != "contrasts"}
+
+    @property
+    def when(self) -> str:
+        """Say of which rounds an outcome is."""
+        return WHEN[self.runs[0].endpoint]
 
     @cached_property
     def finished(self) -> tuple[Run, ...]:
@@ -190,7 +92,7 @@ class Results:
 
     def _best_first(self, cells: list[Cell]) -> list[Cell]:
         good = self.measure.goodness
-        return sorted(cells, key=lambda cell: (-good(cell.late.mean), cell.series))
+        return sorted(cells, key=lambda cell: (-good(cell.outcome.mean), cell.series))
 
     def rivals(self, condition: Group) -> list[Cell]:
         """Return a condition's cells, cut down to the seeds that all of them have, best first.
@@ -254,14 +156,19 @@ def read(folder: Path, tables: Path | None = None) -> Results:
             "on each alone"
         )
     groups = group([header["knobs"] for header in headers])
-    runs = [_run(one, *pair) for one, pair in zip(found, groups, strict=True)]
+    about = _study(folder, said)
+    end = about["contrasts"].get("endpoint", "late-mean")
+    runs = [
+        replace(_run(one, *pair), endpoint=end) for one, pair in zip(found, groups, strict=True)
+    ]
     runs.sort(key=lambda run: (run.condition, run.series, run.block, not run.result, run.name))
     kept: dict[tuple[Group, Group, tuple[int, ...]], Run] = {}
     for run in runs:
         kept.setdefault((run.series, run.condition, run.block), run)
     chosen = tuple(kept.values())
     repeats = tuple(run for run in runs if run not in chosen)
-    return Results(**_study(folder, chosen, said), runs=chosen, repeats=repeats)
+    told: dict[str, Any] = {"question": _asked(chosen), **about}
+    return Results(**told, runs=chosen, repeats=repeats)
 
 
 def _run(found: ledger.Kept, series: Group, condition: Group) -> Run:
@@ -281,19 +188,25 @@ def _run(found: ledger.Kept, series: Group, condition: Group) -> Run:
     return Run(found.name, found.header, *lines, series, condition, found.journal)
 
 
-def _study(folder: Path, runs: tuple[Run, ...], said: dict[str, str]) -> dict[str, str]:
-    """Return what a study says of itself, there or in its ledger; or what can be said without."""
-    question = "What came out of these runs?"
-    if len(runs) == 1:
-        run, measure = runs[0], runs[0].measure
-        question = f"How accurate does {run.series} get under “{run.condition}”?"
-        if not measure.is_accuracy:
-            question = f"Which {measure.title} does {run.series} reach under “{run.condition}”?"
-    known = {"name": folder.resolve().name, "question": question, "command": "", "published": ""}
-    known |= said
+def _asked(runs: tuple[Run, ...]) -> str:
+    """Return the question of runs of no study."""
+    run, measure = runs[0], runs[0].measure
+    if len(runs) > 1:
+        return "What came out of these runs?"
+    if measure.is_accuracy:
+        return f"How accurate does {run.series} get under “{run.condition}”?"
+    return f"Which {measure.title} does {run.series} reach under “{run.condition}”?"
+
+
+def _study(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a study says of itself, there or in its ledger."""
+    known: dict[str, Any] = {"name": folder.resolve().name, "command": "", "published": ""}
+    known |= {"contrasts": {}, **said}
     path = folder / STUDY
     if path.exists():
         with readable(path):
             study = read_json(path)
-            known |= {key: str(study[key]) for key in known if key in study}
+            texts = [key for key in ("name", "question", "command", "published") if key in study]
+            known |= {key: str(study[key]) for key in texts}
+            known["contrasts"] = dict(study.get("contrasts") or {})
     return known

@@ -1,4 +1,4 @@
-"""What skew of the clients does to the metric, where a study has three partitions or more."""
+"""Dose and response: what an ordered factor does to the metric, from three steps on."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,36 +7,37 @@ from experiments.report.drawing import panels
 from experiments.report.drawing.figures import MUTED, style
 from experiments.report.labels import Group
 from experiments.report.results import Results
+from experiments.report.sections.decision import factors
 
 
 def figure(results: Results) -> Figure | None:
-    """Draw the metric at the end against the partition, even to skewed; None with fewer than three.
+    """Draw what is compared against the skew, or another factor; None with fewer than three steps.
 
-    A panel is a ladder of conditions that differ in the partition alone, a line a contender's mean,
-    a bar reaches from its lowest to its highest seed.
+    A panel is a ladder of conditions that differ in one ordered factor alone, a line a contender's
+    mean, a bar reaches from its lowest to its highest seed.
     """
-    ladders = results.ladders()
+    ladders = factors.ladders(results)
     if not ladders:
         return None
-    titles = [_title(ladder[0]) for ladder in ladders]
-    with panels.grid(titles, height=3.6, top=0.6, most=2, sharex=False) as drawn:
-        for panel, ladder in zip(drawn.all, ladders, strict=True):
-            _ladder(panel, results, ladder)
+    titles = [factors.title(factors.without(steps[0], aspect)) for aspect, steps in ladders]
+    with panels.grid(titles, height=3.2, top=0.6, most=2, sharex=False) as drawn:
+        for panel, (aspect, steps) in zip(drawn.all, ladders, strict=True):
+            _ladder(panel, results, aspect, steps)
         panels.from_zero(drawn.all if results.measure.fraction else [])
         for panel in drawn.leftmost:
             panel.yaxis.set_major_formatter(results.measure.ticks())
-            panel.set_ylabel(f"test {results.measure.title} over the last rounds")
+            panel.set_ylabel(f"test {results.measure.title} {results.when}")
         drawn.legend(results.series, results.series)
     return drawn.figure
 
 
-def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
+def _ladder(panel: Axes, results: Results, aspect: str, ladder: list[Group]) -> None:
     """Draw all contenders along one ladder, side by side so that no bar hides another."""
     width = 0.36 / max(1, len(results.series) - 1)
     for number, series in enumerate(results.series):
         shift = (number - (len(results.series) - 1) / 2) * width
         found = [
-            (place + shift, results.cells[series, condition].late)
+            (place + shift, results.cells[series, condition].outcome)
             for place, condition in enumerate(ladder)
             if (series, condition) in results.cells
         ]
@@ -49,16 +50,4 @@ def _ladder(panel: Axes, results: Results, ladder: list[Group]) -> None:
             panel.plot([x, x], [spread.low, spread.high], color=color, lw=1.1, alpha=0.55)
     if (chance := results.column(ladder[0])[0].runs[0].chance) is not None:
         panel.axhline(chance, color=MUTED, lw=1, ls="--")
-    panel.set_xticks(range(len(ladder)), [_step(condition) for condition in ladder])
-
-
-def _title(condition: Group) -> str:
-    """Name what the conditions of a ladder have in common."""
-    rest = tuple(s for s in condition.settings if s.aspect != "partition")
-    return str(Group(rest)) or "all"
-
-
-def _step(condition: Group) -> str:
-    """Name a condition's partition, in as little room as it takes."""
-    text = next(s.text for s in condition.settings if s.aspect == "partition")
-    return text.rpartition("Dirichlet ")[2] or text
+    panel.set_xticks(range(len(ladder)), [factors.step(c, aspect) for c in ladder])

@@ -1,0 +1,1 @@
+"""What a decision needs first: the answer in lines and pictures, and what holds up under skew."""

@@ -1,0 +1,80 @@
+"""What a study compares with what, and how much it matters: declared before its runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from fl.config.parsing import ConfigError, Value
+
+Knobs = Mapping[str, Value]
+Flat = Mapping[str, object]
+MARGIN = 1.5
+AFTER = "runs_done_before"
+"""In `study.json`: how many runs were done when the contrasts became what they are."""
+ENDPOINTS = ("late-mean", "last-round", "validated")
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """What a study compares, which its author says before it runs.
+
+    Knobs tell cells apart: `{"recipe": "zc-swish"}` are all runs of that recipe, and
+    `{"recipe": "zc-swish", "partition.kind": "iid"}` those of them with even clients.
+    """
+
+    reference: Knobs = field(default_factory=dict)
+    """The contender that others are compared with; empty: BatchNorm, or the first one."""
+    family: tuple[Knobs, ...] = ()
+    """Those whose comparisons are confirmatory: their error is 5 % together, by Holm. All others
+    are exploratory. Empty: all are confirmatory."""
+    margin: int | float = MARGIN
+    """The smallest difference that matters, in percentage points, or in units of the metric."""
+    endpoint: str = ENDPOINTS[0]
+    """The figure of a run: the mean over its last tenth of rounds (three at least), the last round,
+    or the round that is best on validation images; always of the test images."""
+
+    def check(self, flats: Sequence[Flat]) -> None:
+        """Check that they fit a study.
+
+        Args:
+            flats: the knobs that bear on each of its experiments.
+
+        Raises:
+            ConfigError: they don't.
+        """
+        for knobs in (self.reference, *self.family):
+            if not any(chosen(flat, knobs) for flat in flats):
+                raise ConfigError(f"contrasts: no experiment of the study has {_spelled(knobs)}")
+        for knobs in self.family:
+            if self.reference and not any(
+                chosen(flat, knobs) and not chosen(flat, self.reference) for flat in flats
+            ):
+                raise ConfigError(f"contrasts: {_spelled(knobs)} is the reference itself")
+        if not 0 < self.margin < math.inf:
+            raise ConfigError(f"contrasts: margin={self.margin}, expected a number above 0")
+        if self.endpoint not in ENDPOINTS:
+            known = ", ".join(ENDPOINTS)
+            raise ConfigError(f"contrasts: endpoint={self.endpoint!r}; known: {known}")
+        if self.endpoint == "validated" and not all(flat["data.validation"] for flat in flats):
+            raise ConfigError(
+                "contrasts: endpoint='validated' needs validation images; set data.validation"
+            )
+
+    def declared(self, before: Mapping[str, object], done: int) -> dict[str, object]:
+        """Return what a study's file says of them, and how many runs they came after.
+
+        Args:
+            before: what it said until now; empty: nothing.
+            done: runs of the study that are done.
+        """
+        here = {**asdict(self), "family": list(self.family)}
+        return dict(before) if {**before, AFTER: 0} == {**here, AFTER: 0} else {**here, AFTER: done}
+
+
+def chosen(flat: Flat, knobs: Knobs) -> bool:
+    """Say whether an experiment, or a run, has some knobs at some values."""
+    return all(flat.get(key) == value for key, value in knobs.items())
+
+
+def _spelled(knobs: Knobs) -> str:
+    return ", ".join(f"{key}={value}" for key, value in knobs.items()) or "no knob"

@@ -1,0 +1,65 @@
+"""What a study declares of its comparisons fits its experiments, or is refused in one line."""
+
+import json
+
+import pytest
+
+import fl
+
+BASE = fl.Experiment.from_flat({"rounds": 1})
+RECIPES = [{"recipe": name} for name in ("batchnorm", "zc-swish", "salunet")]
+SKEWS = [{"partition.kind": "iid"}, {"partition.kind": "dirichlet"}]
+
+
+def study(contrasts, base=BASE):
+    return fl.Study("s", "?", fl.grid(base, RECIPES, SKEWS), contrasts=contrasts)
+
+
+def test_what_fits_is_kept():
+    asked = fl.Contrasts(
+        {"recipe": "batchnorm"}, ({"recipe": "zc-swish", "partition.kind": "iid"},), margin=2
+    )
+    assert study(asked).contrasts == asked
+    assert study(asked).fixing({"rounds": 3}).contrasts == asked
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"reference": {"recipe": "zc-swisch"}}, "no experiment of the study has recipe=zc-swisch"),
+        ({"family": ({"recipe": "none"},)}, "no experiment of the study has recipe=none"),
+        (
+            {"reference": {"recipe": "batchnorm"}, "family": ({"recipe": "batchnorm"},)},
+            "recipe=batchnorm is the reference itself",
+        ),
+        ({"margin": 0}, "margin=0, expected a number above 0"),
+        ({"margin": float("inf")}, "margin=inf"),
+        ({"endpoint": "best"}, "endpoint='best'; known: late-mean, last-round, validated"),
+        ({"endpoint": "validated"}, "needs validation images; set data.validation"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, told):
+    with pytest.raises(fl.ConfigError, match=told):
+        study(fl.Contrasts(**wrong))
+
+
+def test_a_validated_endpoint_is_taken_where_there_are_such_images():
+    base = BASE.replace({"data.validation": 0.1})
+    study(fl.Contrasts(endpoint="validated"), base)
+
+
+def test_a_declaration_that_comes_after_runs_says_so(tmp_path):
+    first, second = fl.Contrasts(margin=1), fl.Contrasts(margin=2)
+
+    def told(contrasts):
+        study(contrasts).begin(tmp_path / "s", "fednf study s")
+        return json.loads((tmp_path / "s" / "study.json").read_text())["contrasts"]
+
+    assert told(first) == {
+        "reference": {}, "family": [], "margin": 1, "endpoint": "late-mean", "runs_done_before": 0
+    }  # fmt: skip
+    (tmp_path / "s" / "a-run").mkdir()
+    (tmp_path / "s" / "a-run" / "result.json").write_text("{}")
+    assert told(first)["runs_done_before"] == 0
+    assert told(second)["runs_done_before"] == 1
+    assert told(second)["runs_done_before"] == 1
