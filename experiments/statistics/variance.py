@@ -33,10 +33,13 @@ def variance_shares(
     from statsmodels.regression.mixed_linear_model import MixedLM
     from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-    keys = dict.fromkeys([*fixed, *(key for name in random for key in name.split(":"))])
+    keys = dict.fromkeys(key for name in random for key in name.split(":"))
     table = DataFrame(
         {
             "outcome": [row[outcome] for row in rows],
+            # One factor with the combinations that there are: of two that go together, such as a
+            # recipe and its learning rate, products would be a singular matrix.
+            "fixed": [" | ".join(str(row[key]) for key in fixed) for row in rows],
             **{f"k{i}": [str(row[key]) for row in rows] for i, key in enumerate(keys)},
         }
     )
@@ -44,7 +47,7 @@ def variance_shares(
     components = {
         name: "0 + " + ":".join(column[key] for key in name.split(":")) for name in random
     }
-    formula = "outcome ~ " + (" * ".join(column[key] for key in fixed) or "1")
+    formula = "outcome ~ " + ("C(fixed)" if fixed else "1")
     model = MixedLM.from_formula(
         formula, table, groups=[0] * len(table), re_formula="0", vc_formula=components
     )

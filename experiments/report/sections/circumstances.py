@@ -64,10 +64,10 @@ def disagreements(runs: Iterable[Run]) -> list[str]:
     """Say in what the circumstances of runs differ that should be alike: a line each."""
     described = []
     for run in runs:
-        partition = {k: v for k, v in relevant(run.knobs).items() if k.startswith("partition.")}
-        dealt = (
-            f"deal of {run.knobs.get('data.name')}, {sorted(partition.items())}, seed {run.seed}"
-        )
+        knobs = sorted(relevant(run.knobs).items())
+        partition = ", ".join(f"{k}={v}" for k, v in knobs if k.startswith("partition."))
+        dealt_by, *_ = labels.seeds(run.knobs)
+        dealt = f"deal of {run.knobs.get('data.name')}, {partition}, seed {dealt_by}"
         deal_sha256 = str(run.header.get("deal_sha256", ""))[:16]
         described.append(of(run) | {dealt: deal_sha256})
     lines = []

@@ -42,3 +42,17 @@ def test_what_was_compared_on_purpose_is_no_variance():
     assert sum(found.values()) == pytest.approx(1)
     assert found["deal"] > 0.5
     assert found["deal:recipe"] < 0.01
+
+
+def test_what_was_compared_may_go_together():
+    rows, _ = balanced()
+    both = [
+        {**row, "recipe": r, "rate": 0.1 * (1 + r), "skew": k, "Y": row["Y"] + 50 * r + 9 * k}
+        for row in rows
+        for r in (0, 1)
+        for k in (0, 1)
+    ]
+    found = variance_shares(both, "Y", ("recipe", "rate", "skew"), ("deal", "init"))
+    assert found == pytest.approx(
+        variance_shares(both, "Y", ("recipe", "skew"), ("deal", "init")), abs=1e-6
+    )
