@@ -190,7 +190,7 @@ def section(results: Results) -> Html | None:
     others = dict.fromkeys(
         str(other.series) for _, c in found if (other := verdicts.reference(results, c))
     )
-    how = element("p", prose(_HOW.format(" or ".join(others))))
+    how = element("p", prose(_HOW.format(" or ".join(others) or "its reference")))
     return element(
         "section",
         element("h2", "Does it hold up?"),
