@@ -172,10 +172,11 @@ def _plan(asked: Asked) -> Plan:
             raise ConfigError(f"{one.key} is compared; leave it out of --set and --config")
     flags = [whole(one.key) for one in over]
     tried = drawn(over, asked.random, flags) if asked.random else combined(over)
+    contenders = _typed(base, combined([*apart, *of_one]))
     return Plan(
         base=base,
-        contenders=_typed(base, combined([*apart, *of_one])),
-        candidates=_typed(base, tried),
+        contenders=contenders,
+        candidates=_typed(base.replace(contenders[0]), tried),
         rungs=rungs,
         seeds=asked.seeds,
         factor=asked.keep,

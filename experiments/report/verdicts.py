@@ -9,6 +9,7 @@ from experiments.report.labels import Group
 from experiments.report.measure import Measure
 from experiments.report.results import Cell, Results
 from experiments.statistics.endpoints import FEWEST
+from fl.config.components import spelt_out
 from fl.config.parsing import Value
 from fl.config.parts.contrasts import AFTER, MARGIN, chosen
 
@@ -47,13 +48,18 @@ def reference(results: Results, condition: Group) -> Cell | None:
 
 
 def confirmatory(results: Results, cell: Cell) -> bool:
-    """Say whether the study declared that it asks about a cell; what it did not is exploratory."""
+    """Say whether the study declared, before its runs, that it asks about a cell.
+
+    Everything else is exploratory.
+    """
     family = results.contrasts.get("family")
+    if results.contrasts.get(AFTER):
+        return False
     return any(_has(cell, knobs) for knobs in family) if family else bool(results.contrasts)
 
 
 def _has(cell: Cell, knobs: Mapping[str, Value]) -> bool:
-    return all(chosen(run.knobs, knobs) for run in cell.runs)
+    return all(chosen({**run.knobs, **spelt_out(run.knobs)}, knobs) for run in cell.runs)
 
 
 @lru_cache(maxsize=64)
@@ -156,6 +162,8 @@ def declared(results: Results) -> str:
     """Say what of the comparisons the study declared, and when."""
     if not results.contrasts:
         return "No comparison was declared before the runs: all are exploratory."
+    if late := results.contrasts.get(AFTER):
+        return f"Comparisons were declared when {late} runs were done, so all are exploratory."
     if not (cells := [cell for cell in results.cells.values() if confirmatory(results, cell)]):
         return "No run of the declared comparisons is finished."
     asked = {cell.series for cell in cells if cell.series not in _references(results)}
@@ -164,9 +172,7 @@ def declared(results: Results) -> str:
     if size := margin(results):
         text += f", margin {results.measure.distance(size)}"
     text += f", {results.measure.title} {results.when}. "
-    late = results.contrasts.get(AFTER, 0)
-    when = f"It was declared when {late} runs were done. " if late else ""
-    return f"{text}{when}All other comparisons are exploratory."
+    return f"{text}All other comparisons are exploratory."
 
 
 def _references(results: Results) -> list[Group]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flwr.app import Context, Message
 
 from fl.client import task
-from fl.messages import node_info, records, run_config, scores
+from fl.messages import extras, node_info, records, run_config, scores
 from fl.nn import statistics
 from fl.tasks import objective
 from fl.training.recalibration import recalibrate
@@ -46,7 +46,7 @@ def score(message: Message, context: Context) -> Message:
         path = "client", partition, "round", request.round
         recalibrate(network, task.in_large(knobs, mine, path))
     sums = task.score(network, mine, asked)
-    value = None if sums is None else asked.metrics[0].pooled([sums])
+    value = None if sums is None else extras.pooled(asked.metrics[0], [sums])
     told = scores.Score(partition, len(mine.scored), value)
     return Message(scores.describe(told), reply_to=message)
 

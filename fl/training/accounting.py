@@ -131,8 +131,8 @@ def _of_clients(
         epsilon, secret = composed_epsilon(noise, times, delta), None
         always = all(line["devices"] == clients for line in averaged)
         if always and not own and knobs.fleet.availability == 1:
-            asked = knobs.sampling.clients
-            secret = min(epsilon, sampled_epsilon(noise, asked, clients, len(averaged), delta))
+            asked, drawn = knobs.sampling.clients, clients - knobs.partition.unseen_clients
+            secret = min(epsilon, sampled_epsilon(noise, asked, drawn, len(averaged), delta))
     except ModuleNotFoundError:
         return Promise("clients", None, why=_MISSING)
     of = "all rounds" if own else f"{times} of {len(averaged)} rounds"
@@ -140,8 +140,8 @@ def _of_clients(
         "neighbours differ in all that one client holds, and in nothing else",
         f"a client took part in {of} at most",
         "whether a client's reply is used does not depend on what it holds",
-        "it is said of the model alone: the figures of rounds.jsonl and clients.jsonl, and the "
-        "mean and deviation by which inputs are standardized, have no noise",
+        "it is said of the model alone: the figures of rounds.jsonl, clients.jsonl and "
+        "result.json, and the mean and deviation by which inputs are standardized, have no noise",
         "the server is trusted: it adds the noise, and sees updates without it",
     )
     return Promise("clients", epsilon, secret, delta, times, assumes + _of_noise(knobs))

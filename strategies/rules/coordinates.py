@@ -1,5 +1,7 @@
 """The median and the trimmed mean of each weight by itself (arXiv 1803.01498)."""
 
+import math
+
 from flwr.serverapp import strategy as flower
 
 from strategies.strategy import Clients
@@ -40,7 +42,8 @@ class FedTrimmedAvg(flower.FedTrimmedAvg):
         """
         n = clients.asked
         if self.beta and not int(self.beta * n):
+            least = math.ceil(10_000 / n) / 10_000
             raise ValueError(
-                f"beta={self.beta:g} cuts off none of {n} replies; set it to {1 / n:.4g} or more, "
+                f"beta={self.beta:g} cuts off none of {n} replies; set it to {least:g} or more, "
                 "or raise sampling.clients"
             )

@@ -53,9 +53,9 @@ def _heading(plan: Plan, races: Sequence[Race]) -> Html:
         f"Each contender was tried with the same {len(plan.candidates)} candidates. After "
         f"{_listed(plan.rungs)} rounds the candidates were compared, and the best "
         f"1/{plan.factor:g} of them went on from where they were. The score is "
-        f"*{plan.scored_on}*, as the mean over the last tenth of the rounds so far, three at "
-        f"least, and over {plan.seeds} {'seed' if plan.seeds == 1 else 'seeds'}. Test images had "
-        "no say in it, and this page shows none of their figures."
+        f"*{plan.scored_on}*, as the mean over the last tenth of the scored rounds so far, three "
+        f"at least, and over {plan.seeds} {'seed' if plan.seeds == 1 else 'seeds'}. Test images "
+        "had no say in it, and this page shows none of their figures."
     )
     return element(
         "header",

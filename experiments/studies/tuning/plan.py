@@ -1,5 +1,6 @@
 """What is tuned: contenders, candidates, rungs and seeds, checked before anything runs."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +67,7 @@ class Plan:
             raise ConfigError(
                 f"rung {late[0]} is not evaluated with evaluation.every={every}; choose multiples"
             )
-        if self.factor <= 1:
+        if not 1 < self.factor < math.inf:
             raise ConfigError(f"keep 1/{self.factor:g} is no part of the candidates; take 2 or 3")
         self._check_keys()
         if self.base.run.patience:

@@ -12,6 +12,7 @@ from experiments.studies.tuning.plan import Plan
 from experiments.studies.tuning.space import Knobs, beyond
 from experiments.studies.workers import Job, Until
 from fl.config.parsing import ConfigError
+from fl.server.app import prepare
 from fl.server.failures import RunFailed
 from fl.server.journal import Journal
 from fl.tasks import objective
@@ -208,7 +209,8 @@ def _extended(
 
 def _possible(plan: Plan, race: Race, knobs: Knobs) -> bool:
     try:
-        plan.runs(race.contender, knobs)
+        for _, run in plan.runs(race.contender, knobs).values():
+            prepare(run)
     except ConfigError:
         return False
     return True

@@ -9,6 +9,7 @@ from fl.config.parsing import ConfigError, Value
 Knobs = Mapping[str, Value]
 Flat = Mapping[str, object]
 MARGIN = 1.5
+"""Percentage points, where nobody said another."""
 AFTER = "runs_done_before"
 """In `study.json`: how many runs were done when the contrasts became what they are."""
 ENDPOINTS = ("late-mean", "last-round", "validated")
@@ -27,8 +28,9 @@ class Contrasts:
     family: tuple[Knobs, ...] = ()
     """Those whose comparisons are confirmatory: their error is 5 % together, by Holm. All others
     are exploratory. Empty: all are confirmatory."""
-    margin: int | float = MARGIN
-    """The smallest difference that matters, in percentage points, or in units of the metric."""
+    margin: int | float | None = None
+    """The smallest difference that matters, in percentage points, or in units of the metric. None:
+    1.5 points; of a metric that is no fraction nobody says what matters."""
     endpoint: str = ENDPOINTS[0]
     """The figure of a run: the mean over its last tenth of rounds (three at least), the last round,
     or the round that is best on validation images; always of the test images."""
@@ -50,7 +52,7 @@ class Contrasts:
                 chosen(flat, knobs) and not chosen(flat, self.reference) for flat in flats
             ):
                 raise ConfigError(f"contrasts: {_spelled(knobs)} is the reference itself")
-        if not 0 < self.margin < math.inf:
+        if self.margin is not None and not 0 < self.margin < math.inf:
             raise ConfigError(f"contrasts: margin={self.margin}, expected a number above 0")
         if self.endpoint not in ENDPOINTS:
             known = ", ".join(ENDPOINTS)

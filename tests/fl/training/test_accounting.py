@@ -102,6 +102,13 @@ def test_clients_are_promised_what_their_own_rounds_compose_to(tiny):
     assert not any("seed" in text for text in other["assumes"])
 
 
+def test_clients_that_never_take_part_hide_nobody(tiny):
+    flat = {**PRIVATE, "rounds": 3, "partition.unseen": 0.4, "partition.held-out": 0.2}
+    (found,) = promises(tiny(flat))
+    secret = sampled_epsilon(1.0, 2, 3, 3, 5**-1.1)  # two of three are drawn, not two of five
+    assert found["epsilon_secret"] == min(found["epsilon"], secret)
+
+
 def test_sampling_is_not_counted_where_not_all_clients_could_be_drawn(tiny):
     fewer = [*LINES[:-1], {**LINES[-1], "devices": 4}]
     assert promises(tiny(PRIVATE), fewer)[0]["epsilon_secret"] is None

@@ -184,7 +184,7 @@ def test_a_run_is_resumed_to_the_byte_in_the_middle_of_a_schedule(tiny, tmp_path
             "fedtrimmedavg",
             {"beta": 0.1},
             9,
-            "beta=0.1 cuts off none of 9 replies; set it to 0.1111",
+            "beta=0.1 cuts off none of 9 replies; set it to 0.1112",
         ),
         ("qfedavg", {"q": -0.1}, 10, "q=-0.1 should be 0 or more"),
         ("qfedavg", {"client_learning_rate": 0.1}, 10, "client_learning_rate; known: q"),

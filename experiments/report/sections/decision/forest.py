@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from experiments.report import verdicts
 from experiments.report.drawing import panels
 from experiments.report.drawing.figures import GRID, INK, MUTED, style
-from experiments.report.labels import Group
 from experiments.report.results import Cell, Results
 
 
@@ -32,8 +31,8 @@ def figure(results: Results) -> Figure | None:
     low, high = min(0.0, *ends), max(0.0, *ends)
     width = (high - low) or 1.0
     with panels.grid([str(c) for c in found], 0.75 + 0.3 * len(names), most=2) as drawn:
-        for panel, (condition, (other, cells)) in zip(drawn.all, found.items(), strict=True):
-            _panel(panel, results, condition, other)
+        for panel, (other, cells) in zip(drawn.all, found.values(), strict=True):
+            _panel(panel, results)
             for cell in cells:
                 _row(panel, results, names.index(cell.series), cell, other)
             panel.set_xlabel(f"difference from {other.series}{_unit(results)}")
@@ -57,8 +56,8 @@ def _ends(cell: Cell, other: Cell) -> tuple[float, float]:
     return verdicts.interval(gain.values) or (gain.low, gain.high)
 
 
-def _panel(panel: Axes, results: Results, condition: Group, other: Cell) -> None:
-    """Draw what stands behind the differences: nothing, the margin, and which rows are judged."""
+def _panel(panel: Axes, results: Results) -> None:
+    """Draw what stands behind the differences: a line at none, and the margin."""
     if size := verdicts.margin(results):
         panel.axvspan(-size, size, color=GRID, alpha=0.55, lw=0)
     panel.axvline(0, color=MUTED, lw=1)

@@ -131,7 +131,9 @@ def shares(results: Results) -> dict[str, float]:
         others = [columns[_DRAWS.index(other)] for other in alone]
         if len(set(column)) > 1 and not any(_together(column, other) for other in others):
             alone.append(name)
-    if len(alone) < 2 or verdicts.missing() or len(rows) < 2 * FEWEST:
+    outcomes = {run.outcome for _, run in rows}
+    few = len(rows) < 2 * FEWEST or len(outcomes) < 2
+    if len(alone) < 2 or few or verdicts.missing():
         return {}
     try:
         from experiments.statistics.variance import variance_shares
@@ -162,15 +164,33 @@ def power(results: Results) -> str:
         return ""
     from experiments.statistics.power import least_detectable
 
-    sizes = [one.sd * least_detectable(one.n, one.alpha) for one in judged]
+    able = [one for one in judged if 2 / 2**one.n < one.alpha]  # the least p of a sign-flip test
+    if not able:
+        n = max(one.n for one in judged)
+        return (
+            f"**Power:** none. A sign-flip test of {n} seeds has p ≥ {2 / 2**n:.2g}, so no "
+            "comparison can be BETTER or WORSE; take more seeds."
+        )
+    sizes = [one.sd * least_detectable(one.n, one.alpha) for one in able]
     found = {"middle": median(sizes), "worst": max(sizes)}
     least, most = (results.measure.distance(found[key]) for key in ("middle", "worst"))
-    n = sorted({one.n for one in judged})
+    n = sorted({one.n for one in able})
     seeds = f"{n[0]}" if len(n) == 1 else f"{n[0]} to {n[-1]}"
     return (
         f"**Power:** with {seeds} seeds and the spread seen here, half of the comparisons find a "
         f"difference of {least} with probability 0.8, and all of them one of {most}."
     )
+
+
+def _why_not(results: Results) -> str:
+    """Say why nothing is told of what holds up."""
+    if verdicts.missing():
+        return "SciPy is missing"
+    if not results.measure.is_accuracy:
+        return "it is told of accuracies only"
+    if not pairs(results):
+        return "no runs with even clients beside skewed ones to compare"
+    return "no network is known to learn with even clients, or what guessing gives is not known"
 
 
 def section(results: Results) -> Html | None:
@@ -179,14 +199,17 @@ def section(results: Results) -> Html | None:
         return None
     found, lines = held(results), [power(results)]
     if not found:
-        lines.append("**Holding up:** no runs with even clients beside skewed ones to compare.")
+        lines.append(f"**Holding up:** {_why_not(results)}.")
     if variance := shares(results):
         listed = ", ".join(f"{name} {share:.0%}" for name, share in variance.items())
         lines.append(
             f"**Variance between runs** that network and condition leave: {listed} (mixed model)."
         )
     else:
-        lines.append("**Variance by draw:** no two of the seeds vary on their own.")
+        lines.append(
+            "**Variance by draw:** not told; it takes ten runs in which two of the seeds vary on "
+            "their own, and statsmodels."
+        )
     others = dict.fromkeys(
         str(other.series) for _, c in found if (other := verdicts.reference(results, c))
     )

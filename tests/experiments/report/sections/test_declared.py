@@ -107,9 +107,14 @@ def test_the_validated_endpoint_is_the_test_figure_of_the_best_validated_round(t
     assert run.outcome == 0.6
 
 
-def test_the_page_says_what_was_declared_and_when(declare):
-    told = verdicts.declared(
-        declare(reference={"recipe": "none"}, family=[{"recipe": "zc-swish"}], runs_done_before=7)
-    )
+def test_the_page_says_what_was_declared(declare):
+    told = verdicts.declared(declare(reference={"recipe": "none"}, family=[{"recipe": "zc-swish"}]))
     assert "confirmatory: ZC-Swish against ReLU, margin 1.5 points" in told
-    assert "It was declared when 7 runs were done." in told
+
+
+def test_what_was_declared_after_runs_is_exploratory(declare):
+    results = declare(
+        reference={"recipe": "none"}, family=[{"recipe": "zc-swish"}], runs_done_before=7
+    )
+    assert "declared when 7 runs were done, so all are exploratory" in verdicts.declared(results)
+    assert not any(verdicts.confirmatory(results, cell) for cell in results.cells.values())

@@ -55,6 +55,13 @@ def test_the_interaction_is_that_of_known_odds(tmp_path, write_run):
     assert "HOLDS UP BETTER, n = 8" in holding_up.section(results)
 
 
+@pytest.mark.parametrize("seeds", [5, 8])
+def test_power_is_told_of_seeds_that_can_be_significant(tmp_path, write_run, seeds):
+    told = holding_up.power(write(write_run, tmp_path, range(1, seeds + 1)))
+    assert ("p ≥ 0.062" in told) == (seeds == 5)  # 2 / 2⁵
+    assert ("with probability 0.8" in told) == (seeds == 8)
+
+
 def test_few_seeds_give_no_verdict_and_no_interval(tmp_path, write_run):
     results = write(write_run, tmp_path, (1, 2))
     ((_, other),) = holding_up.held(results).values()
@@ -93,4 +100,4 @@ def test_variance_is_told_apart_where_two_draws_vary_on_their_own(tmp_path, writ
 def test_draws_that_go_together_are_not_told_apart(tmp_path, write_run):
     results = crossed(write_run, tmp_path, own=False)
     assert holding_up.shares(results) == {}
-    assert "no two of the seeds vary on their own" in holding_up.section(results)
+    assert "ten runs in which two of the seeds vary on their own" in holding_up.section(results)

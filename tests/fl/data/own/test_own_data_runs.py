@@ -145,9 +145,8 @@ def test_a_deal_sees_no_example_that_the_server_keeps(knobs):
 def test_a_stranger_s_deal_minds_its_own_knobs_only(knobs):
     flat = {"partition.kind": "my.py:deal", "partition.options.skew": 0.5}
     minded = {key for key in relevant(knobs(flat).to_flat()) if key.startswith("partition.")}
-    assert minded == {
-        f"partition.{name}" for name in ("kind", "clients", "held-out", "min-size", "options.skew")
-    }
+    names = ("kind", "clients", "held-out", "min-size", "unseen", "options.skew")
+    assert minded == {f"partition.{name}" for name in names}
 
 
 class Stop(Callback):
