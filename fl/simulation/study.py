@@ -249,11 +249,11 @@ def grid(base: Experiment, *axes: Iterable[dict]) -> tuple[Experiment, ...]:
     Of experiments that differ only in knobs that don't bear on them (`partition.alpha` where the
     partition is iid), the first is kept.
     """
-    experiments = [base]
-    for axis in axes:
-        experiments = [
-            experiment.replace(step) for step in list(axis) for experiment in experiments
-        ]
+    steps = itertools.product(*reversed([list(axis) for axis in axes]))  # the first varies fastest
+    experiments = [
+        base.replace({k: v for step in reversed(together) for k, v in step.items()})
+        for together in steps
+    ]
     distinct: dict[frozenset, Experiment] = {}
     for experiment in experiments:
         distinct.setdefault(frozenset(relevant(experiment.to_flat()).items()), experiment)
