@@ -10,11 +10,15 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import torch
+from hypothesis import settings
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from fl.config import Experiment
 from fl.config.parsing import Value
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault of a test's
+settings.load_profile("unhurried")
 
 WHOLE_RUNS = ("experiments", "fl/server", "fl/simulation", "fl/tasks", "strategies", "stranger")
 """Rooms whose tests play whole runs, in which checks of types and shapes take half of the time."""
