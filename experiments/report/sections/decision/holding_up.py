@@ -187,7 +187,7 @@ def _why_not(results: Results) -> str:
     if verdicts.missing():
         return "SciPy is missing"
     if not results.measure.is_accuracy:
-        return "it is told of accuracies only"
+        return "only a share of right answers has odds and a value of guessing"
     if not pairs(results):
         return "no runs with even clients beside skewed ones to compare"
     return "no network is known to learn with even clients, or what guessing gives is not known"
