@@ -158,11 +158,10 @@ def _plan(asked: Asked) -> Plan:
     check_seeds(knobs)
     rungs = _rungs(asked.rungs)
     base = Experiment.from_flat({"rounds": max(rungs), **knobs})
-    known = base.to_flat()
-    whole = lambda key: type(known.get(key)) is int  # noqa: E731
+    whole = {key for key, value in base.to_flat().items() if type(value) is int}
     if not asked.over:
         raise ConfigError("--over says what is tuned, as --over client.lr=0.005:0.64:log8")
-    over = [axis(text, whole(text.partition("=")[0].strip())) for text in asked.over]
+    over = [axis(text, text.partition("=")[0].strip() in whole) for text in asked.over]
     apart = [axis(text) for text in asked.contenders or []]
     if asked.recipes:
         apart.insert(0, axis(f"recipe={asked.recipes}"))
@@ -170,7 +169,7 @@ def _plan(asked: Asked) -> Plan:
     for one in (*over, *apart):
         if one.key in knobs:
             raise ConfigError(f"{one.key} is compared; leave it out of --set and --config")
-    flags = [whole(one.key) for one in over]
+    flags = [one.key in whole for one in over]
     tried = drawn(over, asked.random, flags) if asked.random else combined(over)
     contenders = _typed(base, combined([*apart, *of_one]))
     return Plan(

@@ -55,8 +55,9 @@ so that no row learns faster for the size of its first weights alone."""
 
 
 def contenders(rounds: int) -> dict[str, dict[str, Value]]:
-    """Return the ten contenders by name, for runs of so many rounds."""
+    """Return the eleven contenders by name, for runs of so many rounds."""
     return {
+        "bn-average": {"recipe": "batchnorm"},
         "bn-recalibrate": {"recipe": "batchnorm", "state.bn": "recalibrate"},
         "bn-fixbn": {"recipe": "batchnorm", "state.fixed-from": rounds // 2},
         "groupnorm": {"recipe": "groupnorm"},

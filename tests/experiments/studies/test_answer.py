@@ -45,9 +45,9 @@ def test_every_contender_trains_as_much_at_every_skew():
     assert len(sizes) == 1
 
 
-def test_the_ten_contenders_are_experiments_of_one_network():
+def test_the_eleven_contenders_are_experiments_of_one_network():
     found = [FULL.base.replace(row) for row in contenders(FULL.base.rounds).values()]
-    assert len({one.identity for one in found}) == len(found) == 10
+    assert len({one.identity for one in found}) == len(found) == 11
     assert {Experiment.from_flat(one.to_flat()).network.kind for one in found} == {"plainnet"}
     free = {one.recipe for one in found if one.network.init == "critical"}
     assert free == {"none", "zc-swish", "salunet"}

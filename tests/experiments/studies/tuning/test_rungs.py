@@ -146,6 +146,13 @@ def test_no_extension_leaves_what_a_knob_takes(tmp_path):
     assert (race.winner.knobs, race.extensions) == ({"client.momentum": 0.9}, 0)
 
 
+def test_no_extension_is_one_that_its_strategy_refuses(tmp_path):
+    nova = ({"strategy.kind": "fednova", "strategy.mu": 0.5},)  # whose ημ has to be below 1
+    over, grow = combined([axis("client.lr=0.5,1")]), lambda knobs, n: n * knobs.client.lr
+    (race,) = tune(plan(candidates=over, contenders=nova, extensions=2), tmp_path, Played(grow))
+    assert (race.winner.knobs, race.extensions) == ({"client.lr": 1.0}, 0)
+
+
 def test_a_candidate_that_diverges_loses_and_one_that_all_do_has_no_winner(tmp_path):
     broken = lambda knobs, n: None if knobs.client.lr > 0.01 else 0.001  # noqa: E731
     (race,) = tune(plan(contenders=TWO[:1]), tmp_path, Played(broken))

@@ -108,6 +108,8 @@ def test_what_is_no_file_of_winners_is_refused(tmp_path):
 
 VALIDATION = ("--set", "data.validation=0.1")
 LR = ("--over", "client.lr=0.1,0.2")
+MU = ("--over", "strategy.mu=0.01,0.1")
+OF_TWO = ("--contenders", "strategy.kind=fedprox,fednova")  # who both take what fedavg does not
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,8 @@ LR = ("--over", "client.lr=0.1,0.2")
         ((*LR, *VALIDATION, "--recipes", "zc-swsh"), "zc-swsh"),
         ((*VALIDATION, "--over", "client.clip=1,5"), "client.clip=1"),
         ((*VALIDATION, "--over", "client.lr=0.1:1:log"), "draw candidates with --random"),
+        ((*LR, *VALIDATION, "--keep", "inf"), "keep 1/inf is no part"),
+        ((*MU, *OF_TWO, *VALIDATION, "--set", "rounds=8"), "rung 40 is beyond rounds=8"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(fednf, tmp_path, words, told):
