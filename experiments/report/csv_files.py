@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from statistics import fmean
 
 from experiments.report.labels import Group
@@ -10,7 +11,7 @@ from experiments.report.results import Cell, Results, Run
 from experiments.report.sections import held_out
 from experiments.studies import ledger
 from fl.reproducibility.files import SEAL
-from fl.server.contents import RUN
+from fl.server.contents import RIGHT, RUN
 
 Row = Mapping[str, object]
 
@@ -40,10 +41,15 @@ def _engine(run: Run) -> object:
 
 
 def rounds(results: Results) -> str:
-    """Return a row a run and round, also of unfinished runs; `refused` is the number of replies."""
-    return as_csv(
-        {**_run(run), **ledger.of_round(line)} for run in results.runs for line in run.rounds
-    )
+    """Return a row a run and round, also of unfinished runs; `refused` is the number of replies.
+
+    Which test examples were right is told of the last round alone: it is a bit for each.
+    """
+    rows = [{**_run(run), **ledger.of_round(line)} for run in results.runs for line in run.rounds]
+    for row, following in pairwise(rows):
+        if row["run"] == following["run"]:
+            row.pop(RIGHT, None)
+    return as_csv(rows)
 
 
 def clients(results: Results) -> str:

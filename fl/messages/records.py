@@ -55,7 +55,8 @@ COUNTS = (
 RIGHT = ("global-correct", "personal-correct")
 """Those of `COUNTS` that replies have where the primary metric counts right answers."""
 SCORES, SHAPE, SCORED = "scores", "shape", ("global", "personal")
-MEASURES = ("loss", "gradient-norm", "update-norm", "seconds")
+GRADIENTS = ("gradient-norm", "gradient-norm-p10", "gradient-norm-p50", "gradient-norm-p90")
+MEASURES = ("loss", *GRADIENTS, "clipped-share", "update-norm", "seconds")
 IMAGES = "images"
 LAYER = ("acsm", "acv", "gradient-acsm", "gradient-acv", "branch-acv", "dead")
 """Figures of a layer; NaN stands for one that it does not have."""
@@ -229,6 +230,8 @@ class Truth:
             endless = value == math.inf and name != "seconds"
             if not (endless or least <= value <= _LARGEST):
                 return f"{name}={value!r}, expected a finite number from {least:g} to {_LARGEST:g}"
+        if (share := told["clipped-share"]) > 1:
+            return f"clipped-share={share:g}, expected at most 1"
         if (took := told["seconds"]) > self.seconds:
             return f"seconds={took:g}, but replies are waited for {self.seconds:g} s"
         return None

@@ -7,6 +7,7 @@ another place is found, and so is every bit of a sealed file. Files of earlier v
 of it and are read all the same.
 """
 
+import base64
 import fcntl
 import hashlib
 import itertools
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 from safetensors.numpy import save
 
 from fl.reproducibility.errors import ConfigError, cut
@@ -185,3 +187,14 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, object]], mark: Mark =
 def link_of(before: str, text: str) -> str:
     """Return the link of a line after the one with the link `before`."""
     return hashlib.sha256(f"{before}{text}".encode()).hexdigest()[:16]
+
+
+def packed(right: Bool[np.ndarray, " examples"]) -> str:
+    """Write yes and no as a bit each, the first as the highest of a byte, in base64 (RFC 4648)."""
+    return base64.b64encode(np.packbits(right).tobytes()).decode()
+
+
+def unpacked(text: str, examples: int) -> Bool[np.ndarray, " examples"]:
+    """Read what `packed` wrote of so many examples."""
+    bits = np.frombuffer(base64.b64decode(text), np.uint8)
+    return np.unpackbits(bits, count=examples).astype(bool)

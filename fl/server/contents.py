@@ -23,6 +23,8 @@ CODE = ("code_sha256", "packages")
 """Conditions whose change is written down."""
 ABOUT = "fednf"
 """The key in a network's metadata under which there is what using it takes, as JSON."""
+RIGHT = "test_right"
+"""The key of a round's bits, one a test example: whether it was answered rightly."""
 RUN = "run"
 """The key under which a file says whose it is."""
 LINES = (ROUNDS, CLIENTS, SIGNALS)

@@ -94,6 +94,8 @@ class Replies:
             "replied": len(self.accounts),
             "refused": self.refused,
             "images": sum(account["examples"] for account in self.accounts),
+            "steps": (steps := sum(account["steps"] for account in self.accounts)),
+            "clipped_share": self._clipped() / steps if steps else None,
             "single_value_steps": sum(a["single_value_steps"] for a in self.accounts),
             "bytes_up": self.bytes_up,
             f"global_{self.metric.name}_held_out": self._held_out(0),
@@ -109,6 +111,10 @@ class Replies:
         self.refused += [
             {**refusal, "reason": f"{what}: {refusal['reason']}"} for refusal in others.refused
         ]
+
+    def _clipped(self) -> float:
+        """Return how many steps were clipped, of which one may be in part."""
+        return sum(account["steps"] * account["clipped_share"] for account in self.accounts)
 
     def _held_out(self, after: int) -> float | None:
         """Return the primary metric on all clients' held-out images; None where there are none."""

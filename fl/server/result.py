@@ -22,6 +22,7 @@ _TOTALS = (
     "eval_seconds",
     "bytes_up",
     "bytes_down",
+    "steps",
     "single_value_steps",
 )
 
@@ -47,7 +48,8 @@ def summarize(lines: list[dict], model: Arrays, knobs: Experiment) -> dict:
     metric = objective(knobs).primary
     chosen_by, best = best_of(lines, metric)
     name = metric.name
-    totals = {key: sum(line[key] for line in lines) for key in _TOTALS}
+    totals = {key: sum(line.get(key, 0) for line in lines) for key in _TOTALS}
+    clipped = sum(line["steps"] * line["clipped_share"] for line in lines if line.get("steps"))
     return {
         "rounds": lines[-1]["round"],
         "ended_by": ending(lines, knobs),
@@ -63,6 +65,7 @@ def summarize(lines: list[dict], model: Arrays, knobs: Experiment) -> dict:
         "simulated_seconds": _simulated(lines),
         "images_per_second": totals["images"] / max(totals["train_seconds"], 1e-9),
         **totals,
+        "clipped_share": clipped / totals["steps"] if totals["steps"] else None,
     }
 
 

@@ -29,6 +29,8 @@ METRICS: dict[str, dict[str, type[Metric]]] = {
 """The metrics of each of our tasks, by the names that the knob `task.metrics` takes."""
 _ANY = {**METRICS["classification"], **METRICS["regression"]}
 """Those that a user's task may name."""
+_TAKEN = {"loss", "right"}
+"""What lines of `rounds.jsonl` have beside metrics."""
 
 
 @lru_cache(maxsize=8)
@@ -67,6 +69,12 @@ def _made(
     chosen = [_metric(part, known) for part in wanted]
     if len({metric.name for metric in chosen}) < len(chosen):
         raise ConfigError(f"task.metrics={knobs.metrics}: two metrics have one name")
+    if taken := {metric.name for metric in chosen} & _TAKEN:
+        name = min(taken)
+        raise ConfigError(
+            f"task.metrics={knobs.metrics}: a metric is named {name}, and test_{name} in "
+            "rounds.jsonl is something else; name it otherwise"
+        )
     if loss is not None:
         if not callable(loss):
             raise ConfigError(f"task.loss={knobs.loss} is {loss!r}, expected a function")

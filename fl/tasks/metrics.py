@@ -57,6 +57,10 @@ class Metric:
         """Return the metric of all data whose sums these are; NaN where it is not defined."""
         raise NotImplementedError
 
+    def right(self, outputs: Outputs, labels: Labels) -> Bool[Tensor, "batch ..."] | None:
+        """Say of each answer whether it is right; None where that is no yes or no."""
+        return None
+
     def per_class(self, sums: Sums) -> list[float] | None:
         """Return a value for each class, label or target; None where there is no such thing."""
         return None
@@ -68,8 +72,7 @@ class Metric:
     def odd(self, shared: Sums, answers: int) -> str | None:
         """Say what a client's shared sums can't hold, in a few words; None where they can be true.
 
-        Whoever shares a count that is too large would outweigh all others. Without an override
-        nothing is checked.
+        A count that is too large would outweigh all others. Without an override none is checked.
 
         Args:
             shared: what the client shares, of any shape.
@@ -96,6 +99,8 @@ class Part(NamedTuple):
     """Of each metric."""
     seconds: float = 0.0
     """Wall time."""
+    right: Bool[Tensor, " batch"] | None = None
+    """Of each example, where the primary metric says it."""
 
 
 def joined(parts: Iterable[Part], metrics: Sequence[Metric]) -> tuple[float, list[Sums]]:
@@ -164,10 +169,12 @@ class Accuracy(Metric):
 
     def sums(self, outputs: Outputs, labels: Labels) -> Sums:
         """Return how many answers are right, and how many there are."""
-        answers = outputs > 0 if outputs.ndim == labels.ndim else outputs.argmax(1)
-        return torch.stack(
-            [(answers == labels).sum(), torch.tensor(labels.numel()).to(labels.device)]
-        )
+        right = self.right(outputs, labels)
+        return torch.stack([right.sum(), right.new_full((), right.numel(), dtype=torch.int64)])
+
+    def right(self, outputs: Outputs, labels: Labels) -> Bool[Tensor, "batch ..."]:
+        """Say it of each answer."""
+        return (outputs > 0 if outputs.ndim == labels.ndim else outputs.argmax(1)) == labels
 
     def value(self, sums: Sums) -> float:
         """Return right answers over answers."""

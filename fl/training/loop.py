@@ -17,12 +17,13 @@ from torch import Tensor
 from fl.config import Client, Privacy
 from fl.data import Batch, Dataset, Split
 from fl.nn import fixed_statistics
+from fl.reproducibility.files import packed
 from fl.tasks import PLAIN, Metric, Objective
 from fl.tasks.metrics import Part, figures, joined
 from fl.training.accumulation import Accumulated
 from fl.training.parameters import FlatNetwork, Vector
 from fl.training.per_example import PerExample
-from fl.training.step import MOMENTUM, Bound, Correction, Update, with_vectors
+from fl.training.step import MOMENTUM, Bound, Correction, Steps, Update, with_vectors
 from fl.training.task import Begun, Outcome, Result, Task
 
 
@@ -50,7 +51,7 @@ def train(
     update = Update(network, client, correct, network.weights, velocity)
     for norm in network.norms:
         norm.single_value_steps = 0
-    loss_sum, steps, examples = torch.zeros((), device=start.device), 0, 0
+    loss_sum, examples, steps = torch.zeros((), device=start.device), 0, Steps()
     network.module.train()
 
     def differentiate(mean_loss: Callable[..., Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
@@ -66,15 +67,13 @@ def train(
             loss = mean_loss(differentiate, network.gradient, inputs, labels)
         else:
             loss = differentiate(mean_loss, inputs, labels)
-        update(network.gradient, start)
+        steps.taken.append(update(network.gradient, start))
         loss_sum.add_(loss, alpha=len(labels))
-        steps += 1
         examples += len(labels)
     return Outcome(
-        steps=steps,
         examples=examples,
         loss=float(loss_sum) / max(examples, 1),
-        gradient_norm=float(update.norms) / max(steps, 1),
+        **steps.figures(),
         update_norm=float(torch.linalg.vector_norm(network.weights - start)),
         # A step that starves one layer of values starves every layer with a smaller map.
         single_value_steps=max((norm.single_value_steps for norm in network.norms), default=0),
@@ -210,16 +209,32 @@ class Evaluation:
     def figures(self, parts: Iterable[Part]) -> dict[str, dict[str, object]]:
         """Return the mean loss and all metrics on each split, given the parts of all batches.
 
-        A figure that has no value is None.
+        A figure that has no value is None. Where the primary metric says of each example whether
+        it is right, `right` does, as text.
         """
         coming, metrics = iter(parts), self.objective.metrics
         told = {}
         for (name, split), count in zip(self.splits.items(), self.counts, strict=True):
             told[name] = dict.fromkeys(["loss", *(metric.name for metric in metrics)])
             if count:
-                loss, sums = joined(islice(coming, count), metrics)
-                told[name] = figures(loss / len(split), sums, metrics)
+                of_split = list(islice(coming, count))
+                loss, sums = joined(of_split, metrics)
+                told[name] = figures(loss / len(split), sums, metrics) | _right(of_split)
         return told
+
+
+def _right(parts: Sequence[Part]) -> dict[str, object]:
+    """Return whether each example of a split is right, as text, if the primary metric says so.
+
+    Args:
+        parts: of all batches, of which batch b of n has the examples b, b + n, b + 2n and so on.
+    """
+    found = np.empty(sum(0 if part.right is None else len(part.right) for part in parts), bool)
+    for batch, part in enumerate(parts):
+        if part.right is None:
+            return {}
+        found[batch :: len(parts)] = part.right
+    return {"right": packed(found)}
 
 
 def _parts(
@@ -245,7 +260,9 @@ def _parts(
             outputs = network.module(inputs)
             loss = float(objective.total(outputs, labels))
             sums = [metric.sums(outputs, labels) for metric in metrics]
-        yield Part(loss, sums, time.perf_counter() - begun)
+            right = metrics[0].right(outputs, labels) if labels.ndim == 1 else None
+        right = None if right is None else right.cpu()
+        yield Part(loss, sums, time.perf_counter() - begun, right)
 
 
 _MOST = 250

@@ -4,16 +4,17 @@ A step works on one network's vector of weights, or on a row for each of several
 The optimizers do the arithmetic of torch.optim, whose import takes a second. A round of
 micro-batches makes thousands of tiny steps, so the number of calls matters, not the number of
 multiplications: on one vector an optimizer takes one to six calls, whatever the number of layers.
-A clip changes the gradient in place and returns the norm that the whole gradient had before. No
-value is read from the device, so the processor never waits for a GPU.
+A clip changes the gradient in place, and says what it did. No value is read from the device, so the
+processor never waits for a GPU.
 """
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import partial
 from math import prod
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from fl.config import Client, parse_clip
@@ -29,6 +30,44 @@ Correction = Callable[[Vector, Vector, Vector, Vectors], None]
 place."""
 Bound = Callable[[Vector, Vector, Vector], None]
 """A correction of clients whose vectors it has: ``correct(gradient, weights, start)``."""
+
+
+class Clipping(NamedTuple):
+    """What a clip did to a gradient, for each lane."""
+
+    norm: Float[Tensor, "*lanes"]
+    """The 2-norm that the whole gradient had before."""
+    share: Shaped[Tensor, "*lanes"] | None
+    """0 where nothing was scaled, 1 where all was; None for a clip that scales nothing."""
+
+
+class Steps:
+    """A client's steps so far: each gradient's norm, and how much of it was clipped.
+
+    Args:
+        lane: of which lane the client's are; None where there are no lanes.
+    """
+
+    def __init__(self, lane: int | None = None) -> None:
+        self.lane = lane
+        self.taken: list[Clipping] = []
+        """One a step; of all lanes, since nothing is read from a device between steps."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return the fields of an `Outcome` that tell of steps; norms of no steps are 0."""
+        norms = self._column([step.norm for step in self.taken])
+        shares = self._column([step.share for step in self.taken if step.share is not None])
+        # Between two norms nothing is interpolated, since one of them may be infinite.
+        places = norms.new_tensor([0.1, 0.5, 0.9])
+        quantiles = torch.quantile(norms, places, interpolation="lower").tolist()
+        names = [f"gradient_norm_p{place}" for place in (10, 50, 90)]
+        told = {"gradient_norm": float(norms.mean()), **dict(zip(names, quantiles, strict=True))}
+        return {"steps": len(self.taken), **told, "clipped_share": float(shares.mean())}
+
+    def _column(self, values: Sequence[Tensor]) -> Tensor:
+        """Return this client's values, in float64; a 0 where there are none."""
+        found = torch.stack(list(values)) if values else torch.zeros(1)
+        return (found if self.lane is None or not values else found[:, self.lane]).double().cpu()
 
 
 def with_vectors(correct: Correction | None, vectors: Vectors) -> Bound | None:
@@ -59,15 +98,14 @@ class Update:
     ) -> None:
         self.weights = weights
         self.client, self.correct = client, correct
-        self.norms = torch.zeros(weights.shape[:-1], device=weights.device)
         self.factors = network.rate_factors(client.activation_lr)
         self.clip = make_clip(client, network, weights)
         self.optimizer = make_optimizer(client, weights, velocity)
         self.decoupled = client.optimizer == "adamw"
 
     @torch.inference_mode()  # because gradients of traced passes are inference tensors
-    def __call__(self, gradient: Vector, start: Vector) -> None:
-        """Correct, clip, decay, and step.
+    def __call__(self, gradient: Vector, start: Vector) -> Clipping:
+        """Correct, clip, decay, and step; return what the clip did.
 
         The order is that of PyTorch for a loss with the penalty in it: clipping sees the corrected
         gradient, but not weight decay. AdamW decays after its optimizer (arXiv 1711.05101).
@@ -78,7 +116,7 @@ class Update:
         """
         if self.correct is not None:
             self.correct(gradient, self.weights, start)
-        self.norms.add_(self.clip(gradient))
+        clipping = self.clip(gradient)
         decay = self.client.weight_decay
         if decay and not self.decoupled:
             gradient.add_(self.weights, alpha=decay)
@@ -88,10 +126,10 @@ class Update:
         if self.factors is not None:
             direction = direction * self.factors
         self.weights.add_(direction, alpha=-self.client.lr)
+        return clipping
 
     def forget(self, lane: int) -> None:
-        """Reset the sum of norms and the optimizer's state of one row, for another client."""
-        self.norms[lane] = 0
+        """Reset the optimizer's state of one row, for another client."""
         self.optimizer.forget(lane)
 
 
@@ -163,10 +201,8 @@ def make_optimizer(client: Client, like: Vector, velocity: Vector | None = None)
     return SGD(client, like, velocity) if client.optimizer == "sgd" else Adam(like)
 
 
-Norm = Float[Tensor, "*lanes"]
-"""The 2-norm of a gradient, for each lane."""
-Clip = Callable[[Vector], Norm]
-"""Clips a gradient in place, each lane's by itself, and returns the norms before."""
+Clip = Callable[[Vector], Clipping]
+"""Clips a gradient in place, each lane's by itself."""
 
 
 def make_clip(client: Client, network: FlatNetwork, weights: Vector) -> Clip:
@@ -184,16 +220,17 @@ def make_clip(client: Client, network: FlatNetwork, weights: Vector) -> Clip:
     return partial(by_norm, bound=bound if kind == "norm" else None)
 
 
-def by_norm(gradient: Vector, bound: float | None) -> Norm:
+def by_norm(gradient: Vector, bound: float | None) -> Clipping:
     """Scale a gradient in place so that its 2-norm is at most `bound` (arXiv 1211.5063, alg. 1).
 
-    The norm is that of the whole vector; without a bound nothing is scaled. Returns the norm that
-    the gradient had.
+    The norm is that of the whole vector; without a bound nothing is scaled.
     """
     norm = torch.linalg.vector_norm(gradient, dim=-1)
-    if bound is not None:
-        gradient.mul_((bound / (norm + 1e-6)).clamp_(max=1).unsqueeze(-1))
-    return norm
+    if bound is None:
+        return Clipping(norm, None)
+    factor = (bound / (norm + 1e-6)).clamp_(max=1)
+    gradient.mul_(factor.unsqueeze(-1))
+    return Clipping(norm, factor < 1)
 
 
 class AdaptiveClip:
@@ -234,8 +271,8 @@ class AdaptiveClip:
         self._last: tuple[Vector | None, list[Tensor]] = None, []
 
     @torch.no_grad()
-    def __call__(self, gradient: Vector) -> Norm:
-        """Clip a gradient in place and return the 2-norm that the whole of it had."""
+    def __call__(self, gradient: Vector) -> Clipping:
+        """Clip a gradient in place; the share is that of units."""
         # The views are kept for the next step: a network's gradient is always the same tensor.
         if self._last[0] is not gradient:
             self._last = gradient, self._matrices(gradient)
@@ -244,10 +281,11 @@ class AdaptiveClip:
         limits = _rows(self.weights).clamp_(min=self.WEIGHT_FLOOR).mul_(self.bound)
         norms = _rows(gradients)
         scaled = limits / norms.clamp(min=self.GRADIENT_FLOOR)
-        factors = torch.where(norms < limits, 1.0, scaled).unsqueeze(-1).split(self.units, -2)
+        within = norms < limits
+        factors = torch.where(within, 1.0, scaled).unsqueeze(-1).split(self.units, -2)
         for matrix, factor in zip(gradients, factors, strict=True):
             matrix.mul_(factor)
-        return norm
+        return Clipping(norm, 1 - within.to(norm.dtype).mean(-1))
 
     def _matrices(self, vector: Vector) -> list[Tensor]:
         """Return the memory of a vector as one matrix a parameter, with a row a unit."""

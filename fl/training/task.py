@@ -28,6 +28,15 @@ class Outcome:
     nats."""
     gradient_norm: float
     """Mean over steps of the gradient's 2-norm, with the correction, before clipping."""
+    gradient_norm_p10: float
+    """Of these n norms in ascending order, that in place ⌊0.1 (n - 1)⌋, counted from 0."""
+    gradient_norm_p50: float
+    """That in place ⌊0.5 (n - 1)⌋."""
+    gradient_norm_p90: float
+    """That in place ⌊0.9 (n - 1)⌋."""
+    clipped_share: float
+    """Mean over steps of the share that `client.clip` scaled: 0 or 1 of a whole gradient, with AGC
+    the share of units."""
     update_norm: float
     """‖w - w_start‖₂ over all parameters."""
     single_value_steps: int

@@ -12,7 +12,7 @@ from fl.training.accumulation import parts
 from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
 from fl.training.per_example import noise_of
-from fl.training.step import MOMENTUM, Update, Vectors, with_vectors
+from fl.training.step import MOMENTUM, Clipping, Update, Vectors, with_vectors
 from fl.vectorized.gradients import Examples, LaneGradients
 
 
@@ -22,8 +22,6 @@ class Sums:
 
     loss: float
     """The sum over batches of the batch's mean loss times its size."""
-    gradient_norm: float
-    """The sum over steps of the gradient's norm."""
     update_norm: float
     """‖w - w_start‖₂."""
 
@@ -65,7 +63,7 @@ class Lanes:
         correct = with_vectors(how.correct, self.vectors)
         velocity = self.vectors.get(MOMENTUM)
         self.update = Update(network, how.client, correct, self.weights, velocity)
-        self.losses = torch.zeros_like(self.update.norms)
+        self.losses = torch.zeros(lanes, device=self.weights.device)
         self.own: Tensor | None = None
         """What the loss has to know of each lane's client, see `fl.tasks.Task.own`."""
 
@@ -114,9 +112,9 @@ class Lanes:
         for name, buffer in self.network.buffers.items():
             buffer.copy_(self.buffers[name][lane])
         moved = torch.linalg.vector_norm(self.weights[lane] - self.start[lane])
-        return Sums(float(self.losses[lane]), float(self.update.norms[lane]), float(moved))
+        return Sums(float(self.losses[lane]), float(moved))
 
-    def step(self, batches: Mapping[int, Batch]) -> list[int]:
+    def step(self, batches: Mapping[int, Batch]) -> tuple[Clipping, list[int]]:
         """Move some lanes by one step each.
 
         Args:
@@ -124,13 +122,13 @@ class Lanes:
                 what is in their rows changes and means nothing.
 
         Returns:
-            The lanes in which a BatchNorm layer saw one value a channel.
+            What the clip did in each lane, and the lanes in which a BatchNorm layer saw one value a
+            channel.
         """
         gradient, starved = self._pass(batches) if self.size is None else self._passes(batches)
         if self.noise:
             self._add_noise(gradient, batches)
-        self.update(gradient, self.start)
-        return starved
+        return self.update(gradient, self.start), starved
 
     def _pass(self, batches: Mapping[int, Batch]) -> tuple[Tensor, list[int]]:
         """Return gradients, and the lanes in which a BatchNorm layer saw one value a channel."""

@@ -21,6 +21,7 @@ from fl.reproducibility.errors import in_words
 from fl.tasks import Objective
 from fl.training.loop import Training, train_task, without_exit
 from fl.training.parameters import FlatNetwork
+from fl.training.step import Steps
 from fl.training.task import Begun, Outcome, Result, Task
 from fl.vectorized.gradients import ClippedGradients, Gradients, LaneGradients
 from fl.vectorized.lanes import Lanes
@@ -144,7 +145,7 @@ class _Seat(Generic[Result]):
     begun: Begun
     batch: Batch | None
     """The batch of the next step; None where there are no more."""
-    steps: int = 0
+    steps: Steps
     examples: int = 0
     single_value_steps: int = 0
     seconds: float = 0.0
@@ -173,7 +174,7 @@ class _OccupiedLanes(Generic[Result]):
         """Begin a client in an empty lane."""
         lane, begun = self.free[0], task.begin(self.network)
         self.lanes.load(lane, begun.vectors, begun.own, begun.noise)
-        self.seats[lane] = _Seat(index, task, begun, next(begun.batches, None))
+        self.seats[lane] = _Seat(index, task, begun, next(begun.batches, None), Steps(lane))
 
     def train_until_one_is_done(self) -> list[int]:
         """Step all occupied lanes until some have no more batches; return those."""
@@ -186,9 +187,9 @@ class _OccupiedLanes(Generic[Result]):
     def _step(self) -> None:
         begun = time.perf_counter()
         taken = dict(sorted((n, seat.batch) for n, seat in self.seats.items()))
-        single_value = self.lanes.step(taken)  # pyrefly: ignore
+        clipping, single_value = self.lanes.step(taken)  # pyrefly: ignore
         for lane, seat in self.seats.items():
-            seat.steps += 1
+            seat.steps.taken.append(clipping)
             seat.examples += taken[lane][1].shape[0]  # pyrefly: ignore
             seat.single_value_steps += lane in single_value
             seat.batch = next(seat.begun.batches, None)
@@ -202,10 +203,9 @@ class _OccupiedLanes(Generic[Result]):
         try:
             sums = self.lanes.save(lane, seat.begun.vectors)
             outcome = Outcome(
-                steps=seat.steps,
                 examples=seat.examples,
                 loss=sums.loss / max(seat.examples, 1),
-                gradient_norm=sums.gradient_norm / max(seat.steps, 1),
+                **seat.steps.figures(),
                 update_norm=sums.update_norm,
                 single_value_steps=seat.single_value_steps,
                 seconds=seat.seconds,

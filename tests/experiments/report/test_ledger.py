@@ -11,6 +11,7 @@ from experiments.report.results import read
 from experiments.studies import ledger
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.server.contents import RIGHT
 from fl.simulation.study import Study, each, grid
 from tests.experiments.answers import refused
 
@@ -115,6 +116,18 @@ def test_tables_that_are_none_are_told_in_one_line(study, tmp_path, name, change
     with pytest.raises(ConfigError, match=told):
         write(tmp_path / "out", tables=study)
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_say_of_the_last_round_alone_which_examples_were_right(tmp_path, write_run):
+    for seed in (1, 2):
+        write_run(tmp_path / str(seed), [0.1, 0.2, 0.3], {"seed": seed})
+    results = read(tmp_path)
+    for run in results.runs:
+        for line in run.rounds:
+            line[RIGHT] = f"{run.seed}:{line['round']}"
+    rows = list(csv.DictReader(csv_files.rounds(results).splitlines()))
+    assert [row[RIGHT] for row in rows] == ["", "", "1:2", "", "", "2:2"]
+    assert all(RIGHT in line for run in results.runs for line in run.rounds), "these stay"
 
 
 STUDY_FILE = """

@@ -27,6 +27,10 @@ FIGURES = {
     "single_value_steps": 0,
     "loss": 0.5,
     "gradient_norm": 2.0,
+    "gradient_norm_p10": 1.0,
+    "gradient_norm_p50": 2.0,
+    "gradient_norm_p90": 3.0,
+    "clipped_share": 0.5,
     "update_norm": 1.0,
     "seconds": 0.1,
 }

@@ -14,7 +14,9 @@ from fl.tasks.regression import MAE, R2
 
 FIGURES = {
     "batch_size": 1, "epochs": 1, "held_out": 3, "steps": 2, "examples": 2, "loss": 0.5,
-    "gradient_norm": 1.0, "update_norm": 1.0, "single_value_steps": 0, "seconds": 0.1,
+    "gradient_norm": 1.0, "gradient_norm_p10": 1.0, "gradient_norm_p50": 1.0,
+    "gradient_norm_p90": 1.0, "clipped_share": 0.5, "update_norm": 1.0, "single_value_steps": 0,
+    "seconds": 0.1,
 }  # fmt: skip
 LIKE = {"w": torch.zeros(2)}
 SUMS = MAE().sums(torch.ones(3, 2), torch.zeros(3, 2))

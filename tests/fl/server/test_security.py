@@ -25,7 +25,8 @@ from tests.test_house import ROOT, SOURCES
 FIGURES = {
     "partition-id", "num-examples", "batch-size", "epochs", "examples", "steps",
     "single-value-steps", "held-out", "global-correct", "personal-correct", "loss",
-    "gradient-norm", "update-norm", "seconds",
+    "gradient-norm", "gradient-norm-p10", "gradient-norm-p50", "gradient-norm-p90",
+    "clipped-share", "update-norm", "seconds",
 }  # fmt: skip
 """docs/guide/devices.md lists them; a new one is to be thought over."""
 

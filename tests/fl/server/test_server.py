@@ -335,10 +335,15 @@ def test_the_best_round_is_the_first_with_the_highest_accuracy(tiny, tmp_path, m
     assert (result["final_accuracy"], result["final_loss"]) == (0.3, 1.0)
 
 
-def test_a_round_counts_the_steps_without_a_variance():
+def test_a_round_counts_steps_and_the_share_of_them_that_was_clipped():
     replies = Replies(ArrayRecord(), {})
-    replies.accounts = [{"single_value_steps": 3, "examples": 5, "held_out": 0}] * 2
-    assert (replies.summary()["single_value_steps"], replies.summary()["images"]) == (6, 10)
+    assert (replies.summary()["steps"], replies.summary()["clipped_share"]) == (0, None)
+    account = {"single_value_steps": 3, "examples": 5, "held_out": 0}
+    shares = {3: 1.0, 1: 0.0}
+    replies.accounts = [{**account, "steps": n, "clipped_share": s} for n, s in shares.items()]
+    told = replies.summary()
+    assert (told["single_value_steps"], told["images"], told["steps"]) == (6, 10, 4)
+    assert told["clipped_share"] == 0.75, "of all steps, not the mean of clients"
 
 
 def test_a_client_without_images_is_told_so(tiny, tmp_path):

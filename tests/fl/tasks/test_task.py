@@ -56,6 +56,15 @@ def test_impossible_knobs_are_one_line(knobs, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["right", "loss"])
+def test_a_metric_can_t_have_the_name_of_something_else_in_a_line(tmp_path, name):
+    path = tmp_path / "own.py"
+    path.write_text(f"def {name}(outputs, labels):\n    return labels.float()\n")
+    knobs = Experiment.from_flat({"task.metrics": f"{path}:{name}"})
+    with pytest.raises(ConfigError, match=f"a metric is named {name}, and test_{name} in"):
+        objective(knobs)
+
+
 @pytest.mark.parametrize(
     ("kind", "labels", "classes", "message"),
     [

@@ -25,8 +25,8 @@ def test_clipping_by_norm_is_torch_s(values, bound):
     parameter = nn.Parameter(gradient.clone())
     parameter.grad = gradient.clone()
     norm = nn.utils.clip_grad_norm_([parameter], bound)
-    assert step.by_norm(gradient.clone(), None) == norm
-    assert step.by_norm(gradient, bound) == norm
+    assert step.by_norm(gradient.clone(), None) == (norm, None)
+    assert step.by_norm(gradient, bound) == (norm, norm + 1e-6 > bound)
     torch.testing.assert_close(gradient, parameter.grad)
 
 
@@ -41,7 +41,7 @@ def network(scale: float = 1.0, seed: int = 0) -> FlatNetwork:
     return flat
 
 
-def adaptive(flat: FlatNetwork, bound: float) -> Tensor:
+def adaptive(flat: FlatNetwork, bound: float) -> step.Clipping:
     return step.make_clip(Client(clip=f"agc:{bound}"), flat, flat.weights)(flat.gradient)
 
 
@@ -106,14 +106,17 @@ def test_adaptive_clipping_is_timm_s() -> None:
 def test_no_unit_exceeds_its_bound_and_who_is_below_stays(scale, bound):
     flat = network(scale)
     before = units(flat)
-    adaptive(flat, bound)
+    share, scaled = adaptive(flat, bound).share, []
     for (name, weights, gradient), (_, _, clipped) in zip(before, units(flat), strict=True):
         limit = bound * max(weights.norm().item(), 1e-3)
+        if not name.startswith("classifier."):
+            scaled.append(gradient.norm() >= limit)
         if name.startswith("classifier.") or gradient.norm() < limit:
             assert torch.equal(clipped, gradient)
         else:
             assert clipped.norm() <= limit * (1 + 1e-12)
             torch.testing.assert_close(clipped / clipped.norm(), gradient / gradient.norm())
+    assert float(share) == pytest.approx(sum(scaled) / len(scaled))
 
 
 @settings(max_examples=25, deadline=None)
@@ -130,7 +133,9 @@ def test_above_the_bound_the_scale_of_a_gradient_says_nothing(factor):
 def test_the_norm_that_is_told_is_that_before_clipping(clip):
     flat = network()
     before = flat.gradient.clone()
-    assert step.make_clip(Client(clip=clip), flat, flat.weights)(flat.gradient) == before.norm()
+    assert (
+        step.make_clip(Client(clip=clip), flat, flat.weights)(flat.gradient).norm == before.norm()
+    )
     assert torch.equal(flat.gradient, before) == (clip == "none")
 
 

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from fl.nn import BatchNorm, build
 from fl.training import signals
 from fl.training.loop import Training, evaluate, train
 from fl.training.parameters import FlatNetwork
-from fl.training.step import with_vectors
+from fl.training.step import Clipping, Steps, with_vectors
 from fl.vectorized.gradients import Gradients
 from fl.vectorized.lanes import Lanes
 from strategies.fedprox import proximal
@@ -124,6 +125,30 @@ def test_a_state_that_does_not_fit_is_refused():
         network.load({**state, name: torch.zeros(1, dtype=torch.float64)})
 
 
+def test_norms_are_told_by_their_places_and_clipped_steps_by_their_share():
+    network, data = FlatNetwork(small(), CPU), some_batches([1] * 24)
+    start = network.state()
+    norms = []
+    for one in data:  # each from the start, since a rate of 1e-12 moves nothing
+        network.load(start)
+        norms.append(train(network, [one], Client(lr=1e-12), None).gradient_norm)
+    norms.sort()
+    network.load(start)
+    client = Client(lr=1e-12, clip=f"norm:{(norms[17] + norms[18]) / 2}")
+    outcome = train(network, data, client, None)
+    found = outcome.gradient_norm_p10, outcome.gradient_norm_p50, outcome.gradient_norm_p90
+    assert found == pytest.approx((norms[2], norms[11], norms[20]), rel=1e-6)
+    assert outcome.clipped_share == 6 / 24
+
+
+def test_an_infinite_norm_leaves_the_others_finite():
+    steps = Steps()
+    steps.taken = [Clipping(torch.tensor(norm), None) for norm in (1.0, 2.0, math.inf)]
+    found = steps.figures()
+    assert (found["gradient_norm_p10"], found["gradient_norm_p50"]) == (1, 2)
+    assert (found["gradient_norm"], found["gradient_norm_p90"]) == (math.inf, 2)
+
+
 def test_the_figures_of_a_round_are_right():
     network, data = FlatNetwork(small(), CPU), some_batches([4, 1])
     module, start = copy.deepcopy(network.module), network.weights.clone()
@@ -136,6 +161,7 @@ def test_the_figures_of_a_round_are_right():
         norms.append(torch.cat([p.grad.flatten() for p in module.parameters()]).norm().item())
     assert outcome.gradient_norm == pytest.approx(sum(norms) / 2, rel=1e-5)
     assert outcome.loss == pytest.approx(sum(loss.item() for loss in losses) / 5, rel=1e-6)
+    assert outcome.clipped_share == 0
     assert (outcome.steps, outcome.examples, outcome.single_value_steps) == (2, 5, 0)
     assert outcome.update_norm == pytest.approx(float((network.weights - start).norm()), rel=1e-6)
 

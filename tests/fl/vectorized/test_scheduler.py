@@ -113,7 +113,8 @@ def assert_same(alone: list, found: list, tolerance: float = 1e-9) -> None:
             assert (state[name] - other[name]).abs().max() <= tolerance * scale, name
         for figure in ("steps", "examples", "single_value_steps"):
             assert getattr(outcome, figure) == getattr(others, figure)
-        for figure in ("loss", "gradient_norm", "update_norm"):
+        places = [f"gradient_norm_p{place}" for place in (10, 50, 90)]
+        for figure in ("loss", "gradient_norm", *places, "clipped_share", "update_norm"):
             assert getattr(others, figure) == pytest.approx(getattr(outcome, figure), rel=1e-7)
 
 

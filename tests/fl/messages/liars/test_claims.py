@@ -90,6 +90,9 @@ COUNTS = {
     "loss=-inf, expected a finite number": says(loss=-math.inf),
     "loss=1e+308, expected a finite number": says(loss=1e308),
     "update-norm=-1.0, expected a finite number from 0": says(update_norm=-1.0),
+    "clipped-share=1.5, expected at most 1": says(clipped_share=1.5),
+    "clipped-share=-0.5, expected a finite number from 0": says(clipped_share=-0.5),
+    "gradient-norm-p90=nan, expected a finite number from 0": says(gradient_norm_p90=math.nan),
     "gradient-norm=nan, expected a finite number from 0": says(gradient_norm=math.nan),
 }
 

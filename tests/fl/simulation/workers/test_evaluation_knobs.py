@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 
 from fl.config import Experiment
 from fl.data import load
+from fl.reproducibility.files import packed, unpacked
 from fl.server import rounds
+from fl.server.contents import RIGHT
 from fl.server.journal import Journal
+from fl.server.result import load_model
 from fl.server.watching.evaluation import sampled
 from fl.simulation import run
 from fl.tasks import objective
@@ -144,3 +147,25 @@ def test_reports_understand_rounds_between(tiny, tmp_path):
     (line,) = [x for axes in figure.axes for x in axes.get_lines() if len(x.get_xdata()) > 2]
     assert list(line.get_xdata()) == [0, 3, 4]
     assert np.isfinite(line.get_ydata()).all()
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_a_full_evaluation_says_of_each_test_example_whether_it_was_right(tiny, tmp_path, workers):
+    flat = {**SOME, "rounds": 4, "data.validation": 0.1}
+    journal = Journal(tmp_path / "run")
+    run(tiny(flat), journal, pool=FakePool(workers) if workers else None)
+    lines = journal.rounds()
+    assert [line["evaluated"] if RIGHT in line else None for line in lines] == [
+        1000, None, None, 1000, 1000,
+    ]  # fmt: skip
+    found = unpacked(lines[-1][RIGHT], 1000)
+    model, test = load_model(journal.folder), load(tiny(flat)).test
+    with torch.no_grad():
+        expected = model(test.images).argmax(1) == test.labels
+    assert found.tolist() == expected.tolist()
+    assert found.mean() == lines[-1]["test_accuracy"]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=40))
+def test_bits_are_read_as_they_were_written(bits):
+    assert unpacked(packed(np.array(bits)), len(bits)).tolist() == bits
