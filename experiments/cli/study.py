@@ -75,9 +75,12 @@ def demo(out: Out = None, jobs: Jobs = None, quiet: Quiet = False, as_json: Json
     _study(STUDIES["demo"]["small"](), out or Path("runs/demo"), how)
 
 
+Scaled = Annotated[str | None, typer.Option("--scale", help="small (default) or full.")]
+
+
 def study(
     name: Annotated[str, typer.Argument(help="A study by name, or a Python file with a STUDY.")],
-    scale: Annotated[str | None, typer.Option("--scale", help="small (default) or full.")] = None,
+    scale: Scaled = None,
     settings: Settings = None,
     out: Out = None,
     jobs: Jobs = None,
@@ -111,17 +114,7 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Do all runs that a question needs, skip those that are done, and write a report."""
-    if name in STUDIES:
-        scales = STUDIES[name]
-        if scale is not None and scale not in scales:
-            raise ConfigError(f"study {name} has no scale {scale}; known: {', '.join(scales)}")
-        chosen = scales[scale or next(iter(scales))]()
-    elif not name.endswith(".py"):
-        raise ConfigError(f"no study {name}; known: {', '.join(STUDIES)}, or a Python file")
-    elif scale is not None:
-        raise ConfigError(f"--scale={scale}: a study of a file has one scale; leave it out")
-    else:
-        chosen = studies_of.from_file(Path(name))
+    chosen = known(name, scale)
     if settings:
         chosen = chosen.fixing(flat_knobs(None, settings))
     if tuned:
@@ -131,6 +124,24 @@ def study(
     how = _How(jobs, quiet, as_json, ray, watchers(track or [], callback or []), tables)
     folder = out or Path("runs") / chosen.name
     _study(chosen, studies_of.fresh(folder) if fresh else folder, how)
+
+
+def known(name: str, scale: str | None) -> Study:
+    """Return a study by its name, or by the Python file that has it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in STUDIES:
+        scales = STUDIES[name]
+        if scale is not None and scale not in scales:
+            raise ConfigError(f"study {name} has no scale {scale}; known: {', '.join(scales)}")
+        return scales[scale or next(iter(scales))]()
+    if not name.endswith(".py"):
+        raise ConfigError(f"no study {name}; known: {', '.join(STUDIES)}, or a Python file")
+    if scale is not None:
+        raise ConfigError(f"--scale={scale}: a study of a file has one scale; leave it out")
+    return studies_of.from_file(Path(name))
 
 
 def studies() -> None:

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from experiments.cli.progress import shortened
-from experiments.cli.study import Jobs
+from experiments.cli.study import Jobs, Scaled, known
 from experiments.cli.terminal import (
     Config,
     Json,
@@ -32,9 +32,10 @@ from experiments.cli.terminal import (
 )
 from experiments.studies.tuning import rungs as halving
 from experiments.studies.tuning import table as tables
+from experiments.studies.tuning.contenders import as_read, of_study
 from experiments.studies.tuning.plan import Plan, check_seeds, named
 from experiments.studies.tuning.rungs import Race, TuningFailed
-from experiments.studies.tuning.space import Axis, Knobs, axis, combined, drawn
+from experiments.studies.tuning.space import Axis, axis, check_apart, combined, drawn
 from experiments.studies.workers import HeldBy, Job, work_beside, work_through
 from fl.config import Experiment
 from fl.config.parsing import ConfigError, cut
@@ -47,6 +48,13 @@ from fl.tasks import objective
 class Asked:
     """What is typed behind ``fednf tune``."""
 
+    study: Annotated[
+        str | None,
+        typer.Argument(
+            help="A study by name, or a Python file with a STUDY: each of its contenders is tuned."
+        ),
+    ] = None
+    scale: Scaled = None
     recipes: Annotated[
         str | None,
         typer.Option("--recipes", help="Contenders by recipe: names with commas between."),
@@ -131,10 +139,11 @@ def tune(**given: Any) -> None:
     from experiments.studies.tuning import page  # which draws, and so needs an extra
 
     plan.begin(folder, typed())
-    counts = {named(c): len(plan.distinct(c)) for c in plan.contenders}
-    jobs, each = asked.jobs or cores(), ", ".join(f"{name}: {n}" for name, n in counts.items())
+    jobs, counts = asked.jobs or cores(), [len(plan.distinct(c)) for c in plan.contenders]
+    some = "" if min(counts) == max(counts) else f"{min(counts)} to "
+    each = f"{len(counts)} contenders, {some}{max(counts)} candidates each"
     seeds = f"{plan.seeds} seed{'s' if plan.seeds > 1 else ''}"
-    say(f"candidates of {each}; {seeds}, at most {jobs} runs at a time, into {folder}")
+    say(f"{each}; {seeds}, at most {jobs} runs at a time, into {folder}")
     shown = _Shown(plan, asked.quiet)
     try:
         races = halving.tune(plan, folder, partial(_played, shown, jobs), shown.rung)
@@ -154,28 +163,35 @@ def _plan(asked: Asked) -> Plan:
     Raises:
         ConfigError: it can't be tuned.
     """
-    knobs = flat(asked.config, asked.settings)
+    knobs, rungs = flat(asked.config, asked.settings), _rungs(asked.rungs)
     check_seeds(knobs)
-    rungs = _rungs(asked.rungs)
-    base = Experiment.from_flat({"rounds": max(rungs), **knobs})
-    whole = {key for key, value in base.to_flat().items() if type(value) is int}
     if not asked.over:
         raise ConfigError("--over says what is tuned, as --over client.lr=0.005:0.64:log8")
+    if asked.study:
+        for name in ("recipes", "contenders", "config"):
+            if getattr(asked, name):
+                raise ConfigError(f"--{name}: study {asked.study} has contenders; leave it out")
+        study = known(asked.study, asked.scale).fixing(knobs)
+        keys = {text.partition("=")[0].strip() for text in asked.over}
+        base, contenders = of_study(study, keys)
+    else:
+        if asked.scale:
+            raise ConfigError(f"--scale={asked.scale} is of a study; name one, or leave it out")
+        base = Experiment.from_flat({"rounds": max(rungs), **knobs})
+        apart = [axis(text) for text in asked.contenders or []]
+        if asked.recipes:
+            apart.insert(0, axis(f"recipe={asked.recipes}"))
+        check_apart(apart, knobs)
+        contenders = as_read(base, combined(apart or [Axis("recipe", (base.recipe,))]))
+    whole = {key for key, value in base.to_flat().items() if type(value) is int}
     over = [axis(text, text.partition("=")[0].strip() in whole) for text in asked.over]
-    apart = [axis(text) for text in asked.contenders or []]
-    if asked.recipes:
-        apart.insert(0, axis(f"recipe={asked.recipes}"))
-    of_one = [] if apart else [Axis("recipe", (base.recipe,))]
-    for one in (*over, *apart):
-        if one.key in knobs:
-            raise ConfigError(f"{one.key} is compared; leave it out of --set and --config")
+    check_apart(over, knobs)
     flags = [one.key in whole for one in over]
     tried = drawn(over, asked.random, flags) if asked.random else combined(over)
-    contenders = _typed(base, combined([*apart, *of_one]))
     return Plan(
         base=base,
         contenders=contenders,
-        candidates=_typed(base.replace(contenders[0]), tried),
+        candidates=as_read(base.replace(contenders[0]), tried),
         rungs=rungs,
         seeds=asked.seeds,
         factor=asked.keep,
@@ -188,11 +204,6 @@ def _rungs(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ConfigError(f"--rungs {cut(text)}: it should look like 10,20,40") from None
-
-
-def _typed(base: Experiment, rows: Sequence[Knobs]) -> tuple[Knobs, ...]:
-    """Return knobs with the values that an experiment has of them: 1 is 1.0 of a rate."""
-    return tuple({key: base.replace(row).to_flat()[key] for key in row} for row in rows)
 
 
 def _played(shown: "_Shown", jobs: int, todo: Sequence[Job]) -> Mapping[str, str]:

@@ -9,10 +9,11 @@ from functools import cache, partial
 
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
+from experiments.studies.answer.tuning import tuning
 from experiments.studies.scale import Scale
 from fl.simulation.study import Study
 
-BLOCKS: tuple[Callable[[Scale], Study], ...] = (noise,)
+BLOCKS: tuple[Callable[[Scale], Study], ...] = (noise, tuning)
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
     f"answer-{block.__name__}": {
         "small": cache(partial(block, SMALL)),

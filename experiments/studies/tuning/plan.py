@@ -27,7 +27,8 @@ FIRST_SEED = 9001
 """Tuning seeds are this one and those after it. They are tuning's own: a study that has one of
 them refuses the winners."""
 TUNING = "tuning.json"
-_OWN_SEEDS = tuple(f"seed.{what}" for what in get_args(Governed))
+OWN_SEEDS = tuple(f"seed.{what}" for what in get_args(Governed))
+"""The knobs that give a part of the randomness a seed of its own."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Plan:
         tried, apart = self.candidates[0] if self.candidates else {}, self.contenders[0]
         if not tried:
             raise ConfigError("there is nothing to tune: give candidates, as client.lr=0.02,0.05")
-        check_seeds((*tried, *apart, *(key for key in _OWN_SEEDS if known[key] != "auto")))
+        check_seeds((*tried, *apart, *(key for key in OWN_SEEDS if known[key] != "auto")))
         for key in (*tried, *apart):
             if key not in known:
                 raise ConfigError(f"unknown knob {cut(key)}; {did_you_mean(key, known)}")
@@ -188,7 +189,7 @@ def check_seeds(keys: Iterable[str]) -> None:
     Raises:
         ConfigError: there is one.
     """
-    if found := [key for key in keys if key in ("seed", *_OWN_SEEDS)]:
+    if found := [key for key in keys if key in ("seed", *OWN_SEEDS)]:
         raise ConfigError(f"{found[0]}: tuning has seeds of its own, from {FIRST_SEED} on")
 
 

@@ -105,6 +105,17 @@ def _value(key: str, one: object) -> Value:
     return parse_settings([f"{key}={text}"])[key]
 
 
+def check_apart(axes: Sequence[Axis], knobs: Knobs) -> None:
+    """Refuse a knob that is compared and set.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for one in axes:
+        if one.key in knobs:
+            raise ConfigError(f"{one.key} is compared; leave it out of --set and --config")
+
+
 def combined(axes: Sequence[Axis]) -> tuple[Knobs, ...]:
     """Return all combinations of the axes' values; the last axis changes fastest.
 

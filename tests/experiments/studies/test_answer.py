@@ -7,6 +7,8 @@ import pytest
 from experiments.studies.answer import ANSWER
 from experiments.studies.answer.conditions import FULL, SKEWS, contenders
 from experiments.studies.catalogue import STUDIES
+from experiments.studies.tuning.contenders import of_study
+from experiments.studies.tuning.plan import Plan
 from fl.config import Experiment
 from fl.data import deal
 
@@ -25,6 +27,21 @@ def test_no_seed_is_used_by_another_study(name, scale):
     here = seeds(ANSWER[name][scale]())
     assert not here & elsewhere
     assert not here & set(FULL.seeds)  # those of the confirmatory block
+
+
+def test_each_contender_is_tuned_on_even_and_on_skewed_clients():
+    for scale in ANSWER["answer-tuning"].values():
+        study = scale()
+        base, rows = of_study(study, {"client.lr"})
+        assert len(rows) == (len(contenders(base.rounds)) - 1) * 2 == 20
+        plan = Plan(base, rows, ({"client.lr": 0.1},), (3, 6))
+        tried = {
+            knobs.identity
+            for row in rows
+            for _, knobs in plan.runs(row, plan.candidates[0]).values()
+        }
+        asked = {knobs.replace({"client.lr": 0.1}).identity for knobs in study.experiments}
+        assert tried == asked, "contenders are the study's experiments, at the tuning seed"
 
 
 def test_noise_crosses_deals_initial_weights_and_orders():

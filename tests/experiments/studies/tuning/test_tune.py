@@ -125,6 +125,10 @@ OF_TWO = ("--contenders", "strategy.kind=fedprox,fednova")  # who both take what
         ((*VALIDATION, "--over", "client.clip=1,5"), "client.clip=1"),
         ((*VALIDATION, "--over", "client.lr=0.1:1:log"), "draw candidates with --random"),
         ((*LR, *VALIDATION, "--keep", "inf"), "keep 1/inf is no part"),
+        (("answer-tuning", *LR, "--recipes", "none"), "--recipes: study answer-tuning has contend"),
+        (("answer-tuning", *LR, "--rungs", "7"), "rung 7 is beyond rounds=6"),
+        (("no-such-study", *LR), "no study no-such-study; known: demo"),
+        ((*LR, *VALIDATION, "--scale", "full"), "--scale=full is of a study; name one"),
         ((*MU, *OF_TWO, *VALIDATION, "--set", "rounds=8"), "rung 40 is beyond rounds=8"),
     ],
 )
@@ -167,10 +171,12 @@ def test_the_page_works_from_top_to_bottom(fednf, tmp_path, monkeypatch, capsys)
         else:
             exec(compile(text, str(PAGE), "exec"), {"__name__": "__main__"})
             assert len(capsys.readouterr().out.splitlines()) == 2
-    tuned, drawn, studied = answers
+    tuned, drawn, studied, each_tuned, each_studied = answers
     assert tuned.out.count("winner of recipe=") == 2
     assert drawn.out.count("winner of recipe=") == 1
     assert "4 of 4 runs" in studied.out
+    assert each_tuned.out.count("winner of recipe=") == 4, "two recipes under two skews"
+    assert "4 of 4 runs" in each_studied.out
     names = {path.name for path in (tmp_path / "runs" / "tune").iterdir()}
     assert {"tuning.csv", "winners.toml", "tuning.html", "tuning.json", "figures"} <= names
     assert "test_" not in (tmp_path / "runs" / "tune" / "tuning.csv").read_text()
