@@ -1,0 +1,123 @@
+"""The plan's hypotheses, on tables whose answers are known."""
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.studies.answer.hypotheses import (
+    ALPHA,
+    best_normalizer,
+    better,
+    cause,
+    closes_the_gap,
+    holds_up,
+    micro_batches,
+)
+
+BLOCKS = range(1001, 1013)
+SKEWS = ("even", "3", "1")
+LEVELS = {
+    "bn-average": 0.40, "bn-recalibrate": 0.42, "bn-fixbn": 0.41, "groupnorm": 0.43, "none": 0.44,
+    "zc-swish": 0.50, "salunet": 0.40,
+}  # fmt: skip
+"""Mean accuracies: ZC-Swish 7 points above GroupNorm, SaluNet 3 below."""
+
+
+def table(levels=LEVELS, noise=0.003, blocks=BLOCKS, seed=0):
+    """Return accuracies with noise of a run, and a draw that all contenders of a block share."""
+    rng = np.random.default_rng(seed)
+    shared = {block: rng.normal(0, 0.02) for block in blocks}
+    return {
+        name: {block: level + shared[block] + rng.normal(0, noise) for block in blocks}
+        for name, level in levels.items()
+    }
+
+
+RUNS = {skew: table(seed=place) for place, skew in enumerate(SKEWS)}
+VALIDATION = {skew: {"groupnorm": 0.4, "none": 0.9, "bn-recalibrate": 0.39} for skew in SKEWS}
+
+
+def test_a_contender_without_a_normalizer_is_never_the_best_one():
+    assert best_normalizer(VALIDATION["1"], list(LEVELS)) == "groupnorm"
+    assert best_normalizer(VALIDATION["1"], ["bn-recalibrate", "none"]) == "bn-recalibrate"
+
+
+def test_better_and_worse_are_found_at_each_skew():
+    claims = list(better(RUNS, VALIDATION))
+    assert [(c.name, c.where, c.holds) for c in claims] == [
+        *(("H1", f"zc-swish, {skew}", True) for skew in SKEWS),
+        *(("H2", f"salunet, {skew}", False) for skew in SKEWS),
+    ]
+    assert {c.against for c in claims} == {"groupnorm"}
+    assert all(c.interval[0] < c.value < c.interval[1] for c in claims)
+
+
+def test_a_small_lead_is_no_better_one():
+    levels = {**LEVELS, "zc-swish": 0.438}
+    claims = list(better({"1": table(levels)}, VALIDATION))
+    assert (claims[0].word, claims[0].holds) == ("BETTER-SMALL", False)
+
+
+@pytest.mark.parametrize(("blocks", "found"), [(range(7), None), (range(10), True)])
+def test_fewer_than_ten_blocks_decide_nothing_however_large_a_lead_is(blocks, found):
+    """2 / 2ⁿ times six tests is above α before: that is why the first look is at ten."""
+    assert 6 * 2 / 2**9 < ALPHA < 6 * 2 / 2**7
+    runs = {skew: table(blocks=blocks, seed=place) for place, skew in enumerate(SKEWS)}
+    assert next(better(runs, VALIDATION)).holds is found
+
+
+def test_who_keeps_more_of_the_odds_than_batchnorm_holds_up():
+    skewed = {**LEVELS, "bn-average": 0.25, "zc-swish": 0.45, "salunet": 0.25}
+    runs = {"even": table(), "1": table(skewed, seed=5)}
+    claims = {c.where: c for c in holds_up(runs, "even")}
+    assert claims["zc-swish, 1"].holds is True
+    assert claims["salunet, 1"].holds is None
+    runs["1"] = table({**skewed, "zc-swish": 0.2}, seed=5)
+    assert {c.where: c.holds for c in holds_up(runs, "even")}["zc-swish, 1"] is False
+
+
+def test_batchnorm_s_gain_by_a_larger_batch_is_compared():
+    small = {"bn-average": 0.3, "zc-swish": 0.49, "salunet": 0.30}
+    runs = {4: table(blocks=range(8)), 1: table(small, blocks=range(8), seed=3)}
+    found = {c.where: (c.holds, round(c.value, 2)) for c in micro_batches(runs)}
+    assert found == {"zc-swish": (True, 0.09), "salunet": (False, 0.0)}
+    few = {size: {name: dict(list(of.items())[:5]) for name, of in t.items()}
+           for size, t in runs.items()}  # fmt: skip
+    assert {c.holds for c in micro_batches(few)} == {None, False}, "five blocks can't support it"
+
+
+def test_an_activation_of_the_same_gain_that_is_as_good_refutes_the_cause():
+    levels = {"zc-swish": 0.5, "leaky-relu": 0.5, "swish": 0.45}
+    found = {
+        c.against: (c.word, c.holds)
+        for c in cause(table(levels, noise=0.006, blocks=range(8), seed=2))
+    }
+    assert found == {"leaky-relu": ("EQUIVALENT", False), "swish": ("BETTER", True)}
+
+
+def test_a_remedy_closes_the_gap_or_part_of_it_or_there_is_none():
+    found = {c.where: c for c in closes_the_gap(table({**LEVELS, "bn-recalibrate": 0.48}))}
+    assert (found["bn-recalibrate"].holds, found["bn-fixbn"].holds) == (True, False)
+    assert found["bn-recalibrate"].value == pytest.approx(0.8, abs=0.05)
+    none = list(closes_the_gap(table({**LEVELS, "zc-swish": 0.40})))
+    assert {(c.word, c.holds, c.interval) for c in none} == {("no gap", None, None)}
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(-0.05, 0.05), min_size=12, max_size=12))
+def test_what_a_block_gives_to_all_changes_no_difference(moves):
+    """Pairing is what the design rests on: only differences within a block count."""
+    moved = {
+        name: {block: y + move for (block, y), move in zip(of.items(), moves, strict=True)}
+        for name, of in RUNS["1"].items()
+    }
+    both = [
+        [*better({"1": runs}, VALIDATION), *closes_the_gap(runs)] for runs in (RUNS["1"], moved)
+    ]
+    for one, other in zip(*both, strict=True):
+        assert (one.holds, one.word) == (other.holds, other.word)
+        assert one.value == pytest.approx(other.value, abs=1e-9)
+        assert np.allclose(astuple(one)[6], astuple(other)[6])
