@@ -35,9 +35,14 @@ def rows(races: Sequence[Race]) -> Iterator[dict[str, Value | None]]:
 
 
 def write_table(races: Sequence[Race], folder: Path) -> Path:
-    """Write `tuning.csv`, whole or not at all, and return its path."""
+    """Write `tuning.csv`, whole or not at all, and return its path.
+
+    Its columns are those of all contenders: a cell is empty where a knob does not bear on one.
+    """
     text, found = io.StringIO(), list(rows(races))
-    writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
+    apart = dict.fromkeys(key for race in races for key in race.contender)
+    columns = list(dict.fromkeys([*apart, *(key for row in found for key in row)]))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     write_whole(folder / TABLE, text.getvalue())

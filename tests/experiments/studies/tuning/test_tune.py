@@ -1,5 +1,6 @@
 """`fednf tune`: its page, its refusals, and runs that it plays in truth."""
 
+import csv
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ import fl
 from experiments.cli import tune as tune_cli
 from experiments.studies.tuning.plan import Plan
 from experiments.studies.tuning.rungs import tune
-from experiments.studies.tuning.table import write_winners
+from experiments.studies.tuning.table import write_table, write_winners
 from experiments.studies.workers import work_with
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
@@ -68,6 +70,16 @@ def test_who_loses_stops_at_its_rung_and_could_go_on(tuned):
     assert [line["round"] for line in Journal(folder / name).rounds()] == [0, 1]
     assert Journal(folder / name).checkpoint().round == 1
     assert Journal(folder / name).result() is None
+
+
+def test_contenders_may_differ_in_other_knobs(tuned, tmp_path):
+    """As those of a study do: `partition.alpha` says nothing of even clients."""
+    _, _, (race,) = tuned
+    of_skew = replace(race, contender={"recipe": "swish", "partition.alpha": 1.0})
+    path = write_table([race, of_skew], tmp_path)
+    found = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["partition.alpha"] for row in found] == [""] * 3 + ["1.0"] * 3
+    assert {row["recipe"] for row in found} == {"swish"}
 
 
 def test_another_plan_needs_another_folder(tuned):
