@@ -4,13 +4,12 @@ from fl.nn.convert import convert
 from fl.nn.layers.activations import scalars
 from fl.nn.layers.convs import breaks_onednn, has_groups
 from fl.nn.layers.noise import Noise, seed_noise, train_without_noise
-from fl.nn.layers.normalizers import (
-    BatchNorm,
+from fl.nn.layers.normalizers.batch_norm import BatchNorm, padded
+from fl.nn.layers.normalizers.statistics import (
     fixed_in,
     fixed_statistics,
     forget_statistics,
     moments,
-    padded,
     statistics,
 )
 from fl.nn.networks import SKELETONS, build, chosen_recipe, resolve_auto

@@ -32,7 +32,7 @@ from fl.nn.layers.convs import StandardizedConv
 from fl.nn.layers.gains import PUBLISHED
 from fl.nn.layers.merges import Merge
 from fl.nn.layers.noise import train_without_noise
-from fl.nn.layers.normalizers import BatchNorm
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
 
 Kind = Literal["weights", "norm", "activation", "merge"]
 Figure = float | list[float]

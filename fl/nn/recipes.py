@@ -11,7 +11,8 @@ from fl.config.parsing import Value, did_you_mean
 from fl.nn.layers.activations import GALU, SALU, SWALU, ZCSwish
 from fl.nn.layers.convs import scaled_standardized, standardized
 from fl.nn.layers.merges import MagnitudePreserving, magnitude_preserving_product
-from fl.nn.layers.normalizers import BatchNorm, InstanceNorm, group_norm, layer_norm
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
+from fl.nn.layers.normalizers.groups import InstanceNorm, group_norm, layer_norm
 from fl.nn.layers.squashing import derf, dyt
 from fl.nn.recipe import Place, Recipe
 

@@ -10,7 +10,7 @@ from fl.nn.foreign.observed import BATCH_NORMS, is_norm
 from fl.nn.layers.convs import CONVOLUTIONS, Kernel
 from fl.nn.layers.layouts import BatchNormThen
 from fl.nn.layers.noise import ChannelDropout, Dropout, StochasticDepth
-from fl.nn.layers.normalizers import BatchNorm
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
 from fl.nn.layers.unset import unset
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from fl.nn.layers.normalizers import BatchNorm
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
 
 
 class ChannelsSecond(nn.Module):

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fl.nn.layers.normalizers import padded_batch_norm
+from fl.nn.layers.normalizers.batch_norm import padded_batch_norm
 from fl.vectorized.operators import registration
 
 BATCH_NORM = padded_batch_norm
@@ -61,7 +61,7 @@ def takes(x: Tensor, *others: Tensor, eps: float) -> bool:
 def batch_norm(
     x: Tensor, weight: Tensor, bias: Tensor, real: Tensor, *running: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `padded_batch_norm` of `fl.nn.layers.normalizers` does.
+    """Return what `padded_batch_norm` of `fl.nn.layers.normalizers.batch_norm` does.
 
     Under `torch.vmap`, lanes become lanes of two operators, of which the second's gradient is that
     of both: the moments that it is given are to be those of x.

@@ -13,7 +13,7 @@ from fl.nn.architectures.resnet_v2 import ResNetV2
 from fl.nn.layers.activations import SALU, SWALU, scalars
 from fl.nn.layers.merges import Add, MagnitudePreserving
 from fl.nn.layers.noise import StochasticDepth
-from fl.nn.layers.normalizers import BatchNorm
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
 from fl.nn.slots import Size, Slots
 
 RESNETS = ["resnet", "resnet-v2"]

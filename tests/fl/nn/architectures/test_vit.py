@@ -7,7 +7,7 @@ from fl.nn import Place, build, find, seed_noise
 from fl.nn.architectures.vit import Attention, Block, Patches
 from fl.nn.layers.activations import GALU, SALU, scalars
 from fl.nn.layers.merges import Merge
-from fl.nn.layers.normalizers import TokenNorm
+from fl.nn.layers.normalizers.groups import TokenNorm
 from fl.nn.slots import Slots
 
 

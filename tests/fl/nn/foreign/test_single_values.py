@@ -11,7 +11,7 @@ from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.nn import RECIPES, build, convert, resolve_auto
 from fl.nn.foreign.single_values import check_groups
-from fl.nn.layers.normalizers import InstanceNorm, TokenNorm, group_norm, layer_norm
+from fl.nn.layers.normalizers.groups import InstanceNorm, TokenNorm, group_norm, layer_norm
 from fl.server.app import prepare
 
 

@@ -2,15 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from fl.nn.layers.normalizers import (
-    BatchNorm,
-    InstanceNorm,
-    TokenNorm,
-    fixed_statistics,
-    forget_statistics,
-    group_norm,
-    layer_norm,
-)
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
+from fl.nn.layers.normalizers.groups import InstanceNorm, TokenNorm, group_norm, layer_norm
+from fl.nn.layers.normalizers.statistics import fixed_statistics, forget_statistics
 
 CHANNELS = 5
 

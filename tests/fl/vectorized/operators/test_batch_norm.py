@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fl.nn.layers.normalizers import BatchNorm, padded, padded_batch_norm
+from fl.nn.layers.normalizers.batch_norm import BatchNorm, padded, padded_batch_norm
 from fl.vectorized import operators
 from fl.vectorized.operators import norms
 from tests.fl.vectorized.operators.values import error

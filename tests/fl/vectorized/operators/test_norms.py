@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fl.nn.layers.normalizers import InstanceNorm
+from fl.nn.layers.normalizers.groups import InstanceNorm
 from fl.vectorized import operators
 from fl.vectorized.operators import norms
 from tests.fl.vectorized.operators.values import error

@@ -1,4 +1,4 @@
-"""Normalizers: a BatchNorm of our own; Group-, Layer- and InstanceNorm on PyTorch's kernels."""
+"""Batch normalization, also of batches some of whose examples only fill them up."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import wrap_torch_function
-
-from fl.config import State
 
 
 class Padded(NamedTuple):
@@ -171,113 +169,3 @@ def padded(norms: Sequence[BatchNorm], real: Tensor, size: int) -> Iterator[None
     finally:
         for norm in norms:
             norm.padded = None
-
-
-def forget_statistics(module: nn.Module) -> None:
-    """Remove the running statistics of every BatchNorm layer of a network."""
-    for norm in _batch_norms(module).values():
-        norm.remembers = False
-        del norm.running_mean, norm.running_var
-
-
-@contextmanager
-def fixed_statistics(module: nn.Module, fixed: bool = True) -> Iterator[None]:
-    """Let every BatchNorm layer of a network train by its running statistics, which don't move.
-
-    Scale and shift keep learning. Source: FixBN, arXiv 2303.06530, its second stage.
-
-    Args:
-        module: a network.
-        fixed: with False, nothing changes.
-    """
-    norms = list(_batch_norms(module).values())
-    for norm in norms:
-        norm.fixed = fixed
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.fixed = False
-
-
-def fixed_in(state: State, number: int) -> bool:
-    """Return whether BatchNorm's statistics are fixed in the round of that number, as in FixBN."""
-    return 0 < state.fixed_from <= number
-
-
-def moments(module: nn.Module) -> dict[str, str]:
-    """Map the name of every running variance in a network's state to that of its running mean."""
-    return {
-        f"{name}running_var": f"{name}running_mean"
-        for name, norm in _batch_norms(module).items()
-        if norm.remembers
-    }
-
-
-def statistics(module: nn.Module) -> list[str]:
-    """Return the names of all running means and variances in a network's state."""
-    return [name for pair in moments(module).items() for name in pair]
-
-
-def _batch_norms(module: nn.Module) -> dict[str, BatchNorm]:
-    """Return the BatchNorm layers of a network by the prefix of their names in its state."""
-    found = {name: layer for name, layer in module.named_modules() if isinstance(layer, BatchNorm)}
-    return {f"{name}." if name else "": layer for name, layer in found.items()}
-
-
-def group_norm(channels: int, most: int = 4) -> nn.GroupNorm:
-    """Return GroupNorm (arXiv 1803.08494) with as many groups as fit, but at most `most`.
-
-    The groups divide the channels and hold two or more each (else there is a single group),
-    because one value has no variance where the image has shrunk to a pixel. The paper's 32
-    groups do not fit 16 channels; 4 is our choice, 2 that of arXiv 2505.21877.
-    """
-    fitting = (g for g in range(most, 1, -1) if channels % g == 0 and channels > g)
-    return nn.GroupNorm(next(fitting, 1), channels)
-
-
-def layer_norm(channels: int, tokens: bool = False) -> nn.Module:
-    """Return LayerNorm (arXiv 1607.06450), scale and shift a channel.
-
-    Args:
-        channels: channels C of the inputs (batch, C, *space).
-        tokens: False: over channels and space, for ConvNets; this is GroupNorm with one group,
-            as is usual in federated learning (arXiv 2505.21877). True: over the channels of
-            each position by itself, as in transformers.
-    """
-    return TokenNorm(channels) if tokens else nn.GroupNorm(1, channels)
-
-
-class TokenNorm(nn.LayerNorm):
-    """LayerNorm over the channels of each position (arXiv 1607.06450), which stand second.
-
-    Args:
-        channels: channels C of the inputs (batch, C, positions).
-    """
-
-    def forward(  # pyrefly: ignore
-        self, x: Float[Tensor, "batch channels positions"]
-    ) -> Float[Tensor, "batch channels positions"]:
-        """Return the normalized x."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
-
-
-class InstanceNorm(nn.GroupNorm):
-    """Instance normalization (arXiv 1607.08022): every channel of every image by itself.
-
-    This is GroupNorm with one channel a group. A map of one pixel has no variance, and PyTorch
-    refuses it if the batch is one image; here the bias alone is left (but for rounding), as it
-    is by PyTorch in larger batches. This rule is derived (ours).
-
-    Args:
-        channels: channels C of the inputs (batch, C, *space).
-    """
-
-    def __init__(self, channels: int):
-        super().__init__(channels, channels)
-
-    def forward(  # pyrefly: ignore
-        self, x: Float[Tensor, "batch channels *space"]
-    ) -> Float[Tensor, "batch channels *space"]:
-        """Return the normalized x."""
-        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

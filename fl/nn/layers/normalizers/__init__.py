@@ -1,0 +1,1 @@
+"""Normalizers: a family of BatchNorms of our own, and others on PyTorch's kernels."""
