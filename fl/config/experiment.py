@@ -38,7 +38,9 @@ from fl.config.parts import (
     Strategy,
     Vectorized,
 )
-from fl.config.parts.client import ADDED, idle_client
+from fl.config.parts import client as _client
+from fl.config.parts import network as _network
+from fl.config.parts import state as _state
 from fl.config.privacy import Privacy, idle_privacy
 from fl.config.renamed import first_spelling, modernize
 from fl.config.round import Evaluation, Round
@@ -52,7 +54,7 @@ class Experiment(Seeds):
     rounds: Positive = 10
     """Communication rounds."""
     recipe: str = RECIPE
-    """The recipe fills the network's slots: a row of the table in `fl/nn/recipes.py`, or a recipe
+    """The recipe fills the network's slots: a row of the table in `fl/nn/recipes/`, or a recipe
     of your own, `path/file.py:name`. `auto`, as none: zc-swish, or `own` for your own network."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device that clients train on. `auto` takes cuda where there is one, else cpu."""
@@ -232,11 +234,12 @@ ADDED_LATER: dict[str, Value] = {
     **dict.fromkeys(["components", *(f"{part}.options" for part in components.PARTS)], ""),
     **flatten({p.__name__.lower(): p().model_dump(by_alias=True) for p in _LATER}),
     **dict.fromkeys([f"seed.{what}" for what in get_args(Governed)], "auto"),
-    "network.gain": 1.0,
-    **ADDED,
+    **_client.ADDED,
+    **_network.ADDED,
+    **_state.ADDED,
     **{f"privacy.{name}": 0.0 for name in ("per-example-clip", "per-example-noise", "delta")},
     "partition.unseen": 0.0,
-} | {"run.start-sha256": "", "run.patience": 0, "data.layout": "auto", "state.local": "none"}
+} | {"run.start-sha256": "", "run.patience": 0, "data.layout": "auto"}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
 _BYSTANDERS = "signals.", "devices.", "run.", "privacy.delta", "round.deadline", "round.on-failure"
 """What changes no result: parts, but for two of `run`'s knobs, and knobs."""
@@ -268,13 +271,6 @@ _MINDED: dict[object, tuple[str, ...]] = {
     "yours": ("min-size",),
 }
 """The knobs that each kind of partition reads. Knobs in no row are read by every kind."""
-_UNMINDED: dict[str, tuple[str, ...]] = {
-    "plainnet": ("stochastic-depth",),
-    "cnn": ("stochastic-depth",),
-    "ffnn": ("stem-stride", "stochastic-depth"),
-    "yours": ("depth", "width", "stem-stride", "per-channel", "dropout", "stochastic-depth"),
-}
-"""The knobs that a kind of network ignores."""
 
 
 def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
@@ -289,9 +285,7 @@ def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
         particular = {name for names in _MINDED.values() for name in names}
         minded = _MINDED.get(kind, _MINDED["yours"])
         idle |= {f"partition.{name}" for name in particular.difference(minded)}
-    net = str(knobs.get("network.kind"))
-    ignored = _UNMINDED.get("yours" if components.is_component(net) else net, ())
-    idle |= {f"network.{name}" for name in ignored} | idle_client(knobs)
+    idle |= _network.idle_network(knobs) | _client.idle_client(knobs)
     idle |= set() if knobs.get("strategy.kind") in PULLING else {"strategy.mu"}
     if knobs.get("fleet.memory") not in (None, "none"):
         idle.add("client.batch-size")

@@ -1,21 +1,19 @@
 """The parts of an experiment: network, data, partition, clients, strategy."""
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from fl.config.components import Component, canonical, is_component
-from fl.config.parsing import Knobs, Value
+from fl.config.components import Component, is_component
+from fl.config.parsing import Knobs
 from fl.config.parts.client import CLIP as CLIP
 from fl.config.parts.client import Client as Client
+from fl.config.parts.network import Network as Network
+from fl.config.parts.part import Options as Options
+from fl.config.parts.part import Part as Part
 from fl.config.parts.ranges import NonNegative, Positive, Rate, Share
 from fl.config.parts.state import State as State
 from strategies import STRATEGIES, find
-
-Options = Annotated[str, BeforeValidator(canonical)]
-"""The own parameters of a component, as JSON."""
-
 
 DEVICES = "devices"
 """The name of the data set that lies on the devices. The server has none of its examples."""
@@ -28,21 +26,6 @@ PULLING = ("fedprox", "fednova")
 """The strategies that have the knob `strategy.mu`."""
 
 
-class Part(Knobs):
-    """A part of an experiment that may be a component with parameters of its own."""
-
-    @property
-    def given(self) -> dict[str, Value]:
-        """The values of the component's own parameters, by name, as far as they are given."""
-        options = getattr(self, "options", "")
-        return json.loads(options) if options else {}
-
-    @property
-    def ours(self) -> Any:
-        """What the options are for where that is no component; None: nothing."""
-        return None
-
-
 def _is_a_strategy(text: str) -> str:
     if text not in STRATEGIES and not is_component(text):
         raise ValueError(
@@ -50,58 +33,6 @@ def _is_a_strategy(text: str) -> str:
             "package.module:name"
         )
     return text
-
-
-class Network(Part):
-    """The skeleton of the network. The recipe fills its slots."""
-
-    kind: (
-        Literal["plainnet", "cnn", "resnet", "resnet-v2", "nfnet", "efficientnet", "ffnn", "vit"]
-        | Component
-    ) = "plainnet"
-    """The network family. `plainnet`: convolutions in a row without skip connections. `cnn`: two
-    convolutions with max pooling. `resnet`: residual blocks. `resnet-v2`: pre-activation residual
-    blocks; with a recipe `nf`, NF-ResNet. `nfnet`: NFNet-F0 to -F6. `efficientnet`: EfficientNet,
-    B0 at its `auto` depth and width. `ffnn`: linear layers in a row on flattened images. `vit`: a
-    small vision transformer. Or a network of your own, `path/file.py:name`, or of a
-    package, `timm:NAME` or `torchvision:NAME`; see docs/guide/networks.md."""
-    depth: Positive | Literal["auto", "F0", "F1", "F2", "F3", "F4", "F5", "F6"] = "auto"
-    """Layers with weights on the longest path; blocks for efficientnet and vit. `auto`: 8 for
-    plainnet; 3 for cnn, which takes no other; 20 for resnets; F0 for nfnet, which takes F0 to F6;
-    16 for efficientnet, which takes 7 or more; 11 for ffnn; 6 for vit. Resnets take 6n + 2, or 18,
-    34, 50, 101 or 152 (resnet-v2 also 26), which have four stages."""
-    width: Positive | Literal["auto"] = "auto"
-    """Channels of the first stage; each later stage doubles them. For nfnet and efficientnet,
-    channels of the stem, with all other layers in proportion. For ffnn, units of a layer; for vit,
-    channels of a token. `auto`: 64 for resnets with four stages, 128 for nfnet, 32 for
-    efficientnet, 100 for ffnn, 192 for vit, and 16 for all others."""
-    init: Literal["auto", "own", "torch", "he", "lecun", "critical"] = "auto"
-    """Initial weights. `own`: what a network of your own comes with, such as pretrained ones;
-    `torch`: PyTorch's default; `he`: N(0, 2/fan_in); `lecun`: N(0, 1/fan_in); `critical`: behind an
-    activation f N(0, 1/(fan_in·E[f²])), by which signals keep their size. `auto` takes the recipe's
-    own, or else `lecun` for vit and `he` for all others; `own` with the recipe `own`."""
-    gain: float | str = 1.0
-    """What `network.init=critical` lets a layer and the activation in front of it make of the mean
-    square of signals: a factor. `backward:X`: of gradients, χ = X. A recipe's name: what it has
-    with He's weights, 1.47 for zc-swish."""
-    stem_stride: Literal["auto", 1, 2, 4] = "auto"
-    """Stride of the first layers, in pixels; for vit, the side of a patch. 4 is the stride for
-    ImageNet, which plainnet and cnn don't take. `auto`: 1 for cnn, 4 for vit, 4 for nfnet, which
-    takes no other, and 2 for all others."""
-    per_channel: bool = False
-    """Whether activations learn one scalar per channel (true) or one per layer (false)."""
-    dropout: Share = 0.0
-    """Probability with which training zeroes each input of the classifier."""
-    stochastic_depth: Share = 0.0
-    """Probability with which training drops an example's last residual branch; earlier branches
-    are dropped less often. plainnet, cnn and ffnn ignore it."""
-    options: Options = ""
-    """The own parameters of a network that is a component, as `network.options.NAME`."""
-
-    @property
-    def drops(self) -> bool:
-        """Whether training uses dropout or stochastic depth."""
-        return bool(self.dropout or self.stochastic_depth)
 
 
 Layout = Literal[

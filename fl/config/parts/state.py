@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from fl.config.parsing import Knobs
+from fl.config.parsing import Knobs, Value
 
 
 def _is_a_pattern(text: str) -> str:
@@ -53,3 +53,7 @@ class State(Knobs):
                 "none; take another policy, such as average"
             )
         return self
+
+
+ADDED: dict[str, Value] = {"state.local": "none"}
+"""Knobs that the first experiments did not have, and the values that stand for what those did."""

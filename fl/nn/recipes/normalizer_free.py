@@ -1,31 +1,15 @@
-"""The table of recipes: a row says which layers fill a skeleton's slots."""
+"""The recipes that have no normalizer, or another layer in its place."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 from torch import nn
 
-from fl import config
-from fl.config.parsing import Value, did_you_mean
 from fl.nn.layers.activations import GALU, SALU, SWALU, ZCSwish
-from fl.nn.layers.convs import scaled_standardized, standardized
+from fl.nn.layers.convs import scaled_standardized
 from fl.nn.layers.merges import MagnitudePreserving, magnitude_preserving_product
-from fl.nn.layers.normalizers.batch_norm import BatchNorm
-from fl.nn.layers.normalizers.groups import InstanceNorm, group_norm, layer_norm
 from fl.nn.layers.squashing import derf, dyt
 from fl.nn.recipe import Place, Recipe
-
-PLAIN = frozenset({"plainnet", "cnn", "resnet", "resnet-v2", "efficientnet"})
-"""Skeletons for layers that only need a convolution in front of them."""
-RESIDUAL = PLAIN - {"plainnet", "cnn"}
-"""Those of `PLAIN` that have residual branches."""
-DENSE = PLAIN | {"ffnn"}
-"""Skeletons for layers that need neither convolutions nor space."""
-ANYWHERE = DENSE | {"vit"}
-"""Skeletons for layers that also work on tokens."""
-SCALED = frozenset({"plainnet", "resnet-v2", "nfnet"})
-"""Skeletons in which an activation's output goes into a convolution that can rescale it."""
+from fl.nn.recipes.skeletons import ANYWHERE, DENSE, PLAIN, RESIDUAL, SCALED
 
 
 def _nothing(place: Place) -> nn.Module:
@@ -66,71 +50,7 @@ _NF = Recipe(
     init="lecun",
 )
 
-_ROWS: dict[str, Recipe] = {
-    "batchnorm": Recipe(
-        label="BatchNorm",
-        description="Batch normalization and the network's own activation, such as ReLU.",
-        norm=lambda place: BatchNorm(place.channels),
-        activation=lambda place: place.native(),
-        fits=ANYWHERE,
-        batchnorm=True,
-        bias=False,
-    ),
-    "batchnorm-no-affine": Recipe(
-        label="BatchNorm, no scale and shift",
-        description="Batch normalization without scale and shift, and the network's own "
-        "activation.",
-        caveat="layers in front of it have no bias, since the batch's mean would cancel it.",
-        norm=lambda place: BatchNorm(place.channels, affine=False),
-        activation=lambda place: place.native(),
-        fits=DENSE,
-        batchnorm=True,
-        bias=False,
-    ),
-    "groupnorm": Recipe(
-        label="GroupNorm",
-        description="Group normalization with at most four groups, and the network's own "
-        "activation.",
-        norm=lambda place: group_norm(place.channels),
-        activation=lambda place: place.native(),
-        fits=DENSE,
-        bias=False,
-    ),
-    "groupnorm-2": Recipe(
-        label="GroupNorm(2)",
-        description="Group normalization with two groups, and the network's own activation.",
-        norm=lambda place: group_norm(place.channels, most=2),
-        activation=lambda place: place.native(),
-        fits=DENSE,
-        bias=False,
-    ),
-    "ws-groupnorm": Recipe(
-        label="WS + GroupNorm",
-        description="Weight standardization, group normalization with at most four groups, and "
-        "the network's own activation.",
-        norm=lambda place: group_norm(place.channels),
-        activation=lambda place: place.native(),
-        fits=PLAIN,
-        bias=False,
-        conv=standardized,
-    ),
-    "instancenorm": Recipe(
-        label="InstanceNorm",
-        description="Instance normalization, and the network's own activation.",
-        norm=lambda place: InstanceNorm(place.channels),
-        activation=lambda place: place.native(),
-        fits=PLAIN - {"efficientnet"},  # it shrinks a small image to a pixel, and that to 0
-        bias=False,
-    ),
-    "layernorm": Recipe(
-        label="LayerNorm",
-        description="Layer normalization over channels and space, in a transformer over the "
-        "channels of each token, and the network's own activation.",
-        norm=lambda place: layer_norm(place.channels, place.tokens),
-        activation=lambda place: place.native(),
-        fits=ANYWHERE,
-        bias=False,
-    ),
+NORMALIZER_FREE: dict[str, Recipe] = {
     "dyt": Recipe(
         label="DyT",
         description="γ·tanh(αx) + β with a learnable α in the place of the normalizer, and the "
@@ -252,41 +172,4 @@ _ROWS: dict[str, Recipe] = {
         activation=lambda place: ZCSwish(place.channels, place.per_channel),
     ),
 }
-RECIPES: Mapping[str, Recipe] = MappingProxyType(_ROWS)
-"""Every contender by the name that the knob `recipe` takes. It can't be changed: code that adds a
-row would be in no experiment's identity. A recipe of a user's is a component."""
-
-OWN = Recipe(
-    label="its own layers",
-    description="The layers of a network of the user's own, as they are.",
-    norm=lambda place: BatchNorm(place.channels),
-    activation=lambda place: place.native(),
-    fits=frozenset({"own"}),
-    batchnorm=True,
-)
-"""The recipe `own`, which leaves a network of the user's as it is: see `fl.nn.convert`."""
-
-
-def find(name: str) -> Recipe:
-    """Return the row of that name.
-
-    Raises:
-        ValueError: there is none; the message names the nearest.
-    """
-    if row := OWN if name == "own" else RECIPES.get(name):
-        return row
-    raise ValueError(f"recipe={name} does not exist; {did_you_mean(name, RECIPES)}")
-
-
-def relevant(knobs: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the flat keys that bear on a result.
-
-    These are the keys of `fl.config.relevant` but `state.bn` and `state.fixed-from` where the
-    recipe has no BatchNorm layers. Of a recipe that is not in the table, as in the folder of an old
-    run, that is not known, and they are kept.
-    """
-    found = config.relevant(knobs)
-    row = RECIPES.get(str(knobs.get("recipe")))
-    if row is None or row.batchnorm:
-        return found
-    return {key: v for key, v in found.items() if key not in ("state.bn", "state.fixed-from")}
+"""The rows by name."""

@@ -1,0 +1,75 @@
+"""The recipes that have a normalizer, and with it the network's own activation."""
+
+from fl.nn.layers.convs import standardized
+from fl.nn.layers.normalizers.batch_norm import BatchNorm
+from fl.nn.layers.normalizers.groups import InstanceNorm, group_norm, layer_norm
+from fl.nn.recipe import Recipe
+from fl.nn.recipes.skeletons import ANYWHERE, DENSE, PLAIN
+
+NORMALIZED: dict[str, Recipe] = {
+    "batchnorm": Recipe(
+        label="BatchNorm",
+        description="Batch normalization and the network's own activation, such as ReLU.",
+        norm=lambda place: BatchNorm(place.channels),
+        activation=lambda place: place.native(),
+        fits=ANYWHERE,
+        batchnorm=True,
+        bias=False,
+    ),
+    "batchnorm-no-affine": Recipe(
+        label="BatchNorm, no scale and shift",
+        description="Batch normalization without scale and shift, and the network's own "
+        "activation.",
+        caveat="layers in front of it have no bias, since the batch's mean would cancel it.",
+        norm=lambda place: BatchNorm(place.channels, affine=False),
+        activation=lambda place: place.native(),
+        fits=DENSE,
+        batchnorm=True,
+        bias=False,
+    ),
+    "groupnorm": Recipe(
+        label="GroupNorm",
+        description="Group normalization with at most four groups, and the network's own "
+        "activation.",
+        norm=lambda place: group_norm(place.channels),
+        activation=lambda place: place.native(),
+        fits=DENSE,
+        bias=False,
+    ),
+    "groupnorm-2": Recipe(
+        label="GroupNorm(2)",
+        description="Group normalization with two groups, and the network's own activation.",
+        norm=lambda place: group_norm(place.channels, most=2),
+        activation=lambda place: place.native(),
+        fits=DENSE,
+        bias=False,
+    ),
+    "ws-groupnorm": Recipe(
+        label="WS + GroupNorm",
+        description="Weight standardization, group normalization with at most four groups, and "
+        "the network's own activation.",
+        norm=lambda place: group_norm(place.channels),
+        activation=lambda place: place.native(),
+        fits=PLAIN,
+        bias=False,
+        conv=standardized,
+    ),
+    "instancenorm": Recipe(
+        label="InstanceNorm",
+        description="Instance normalization, and the network's own activation.",
+        norm=lambda place: InstanceNorm(place.channels),
+        activation=lambda place: place.native(),
+        fits=PLAIN - {"efficientnet"},  # it shrinks a small image to a pixel, and that to 0
+        bias=False,
+    ),
+    "layernorm": Recipe(
+        label="LayerNorm",
+        description="Layer normalization over channels and space, in a transformer over the "
+        "channels of each token, and the network's own activation.",
+        norm=lambda place: layer_norm(place.channels, place.tokens),
+        activation=lambda place: place.native(),
+        fits=ANYWHERE,
+        bias=False,
+    ),
+}
+"""The rows by name."""
