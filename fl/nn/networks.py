@@ -29,7 +29,7 @@ from fl.nn.foreign.building import Make
 from fl.nn.foreign.packages import maker
 from fl.nn.initialization import Scheme
 from fl.nn.recipe import Recipe
-from fl.nn.recipes import OWN, find
+from fl.nn.recipes import OWN, RECIPES, find
 from fl.nn.size import check_size, layers
 from fl.nn.slots import Size, Slots
 
@@ -157,7 +157,9 @@ def build(
         make = maker(make) if isinstance(make, FromPackage) else make
         return foreign.build(make, network, recipe, shape, classes, generator)
     skeleton = SKELETONS[network.kind]
-    slots, chosen = Slots(row, len(shape) - 1, network.per_channel, skeleton.native), _size(network)
+    groups = None if network.groups == "auto" else network.groups
+    slots = Slots(row, len(shape) - 1, network.per_channel, skeleton.native, groups)
+    chosen = _size(network)
     make = partial(skeleton.make, slots, shape, classes, chosen)
     words = f"network.kind={network.kind}, depth={network.depth}, width={cut(network.width)}"
     depth = layers(network.kind, chosen.depth)
@@ -183,6 +185,7 @@ def _resolved(network: Network, row: Recipe, recipe: str) -> Network:
 def _resolved_ours(network: Network, row: Recipe, recipe: str) -> Network:
     skeleton = SKELETONS[network.kind]
     _check_fit(row, recipe, network)
+    _check_groups(row, recipe, network)
     _check_stem(skeleton, network)
     depth = skeleton.depth if network.depth == "auto" else network.depth
     _check_depth(skeleton, network.kind, depth)
@@ -223,6 +226,14 @@ def _check_fit(row: Recipe, recipe: str, network: Network) -> None:
     if row.fits and kind not in row.fits:
         fitting = ", ".join(sorted(row.fits))
         raise ValueError(f"recipe={recipe} does not fit network.kind={kind}; it fits {fitting}")
+
+
+def _check_groups(row: Recipe, recipe: str, network: Network) -> None:
+    if network.groups != "auto" and not row.grouped:
+        having = ", ".join(name for name, known in RECIPES.items() if known.grouped)
+        raise ValueError(
+            f"network.groups={network.groups} is for the recipes {having}, found recipe={recipe}"
+        )
 
 
 def _check_stem(skeleton: Skeleton, network: Network) -> None:

@@ -20,6 +20,8 @@ class Place:
     """Whether learnable scalars are one a channel."""
     native: type[nn.Module] = nn.ReLU
     """The activation that the skeleton's own paper has at this place."""
+    groups: int | None = None
+    """Groups of channels, of a recipe that is `grouped`; None: the recipe's own."""
     tokens: bool = False
     """Whether space is a sequence of tokens, as in a transformer."""
 
@@ -44,6 +46,8 @@ class Recipe:
     """The skeletons, as `network.kind` names them, that the recipe can fill; empty: every one."""
     batchnorm: bool = False
     """Whether its networks have `fl.nn.BatchNorm` layers, to which the knobs `state.*` apply."""
+    grouped: bool = False
+    """Whether its normalizer takes the groups that the knob `network.groups` asks for."""
     caveat: str = ""
     """What about the recipe differs from its paper; empty where nothing does."""
     bias: bool = True

@@ -24,6 +24,8 @@ class Slots:
     """Whether learnable scalars are one a channel, as `fl.config.Network.per_channel`."""
     native: type[nn.Module] = nn.ReLU
     """The activation of the skeleton's own paper."""
+    groups: int | None = None
+    """Groups of channels in normalizers, as `fl.config.Network.groups`; None: the recipe's own."""
 
     @property
     def gain(self) -> float:
@@ -81,7 +83,7 @@ class Slots:
         return nn.Sequential(layers)
 
     def _place(self, channels: int) -> Place:
-        return Place(channels, self.per_channel, self.native)
+        return Place(channels, self.per_channel, self.native, self.groups)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The network: which skeleton, how large, and how it begins."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from fl.config.components import Component, is_component
 from fl.config.parsing import Value
@@ -47,6 +49,11 @@ class Network(Part):
     takes no other, and 2 for all others."""
     per_channel: bool = False
     """Whether activations learn one scalar per channel (true) or one per layer (false)."""
+    groups: Annotated[int, Field(ge=1, le=32)] | Literal["auto"] = "auto"
+    """Groups of channels that group normalization, of the recipes groupnorm and ws-groupnorm,
+    normalizes by themselves (arXiv 1803.08494 has 32); they have to divide the channels of every
+    layer. `auto`: as many as divide a layer's channels and leave two channels or more each, but at
+    most 4."""
     dropout: Share = 0.0
     """Probability with which training zeroes each input of the classifier."""
     stochastic_depth: Share = 0.0
@@ -61,14 +68,17 @@ class Network(Part):
         return bool(self.dropout or self.stochastic_depth)
 
 
-ADDED: dict[str, Value] = {"network.gain": 1.0}
+ADDED: dict[str, Value] = {"network.gain": 1.0, "network.groups": "auto"}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
 
 _UNMINDED: dict[str, tuple[str, ...]] = {
     "plainnet": ("stochastic-depth",),
     "cnn": ("stochastic-depth",),
     "ffnn": ("stem-stride", "stochastic-depth"),
-    "yours": ("depth", "width", "stem-stride", "per-channel", "dropout", "stochastic-depth"),
+    "yours": (
+        *("depth", "width", "stem-stride", "per-channel"),
+        *("groups", "dropout", "stochastic-depth"),
+    ),
 }
 """The knobs that a kind of network ignores."""
 

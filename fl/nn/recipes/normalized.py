@@ -29,9 +29,10 @@ NORMALIZED: dict[str, Recipe] = {
     ),
     "groupnorm": Recipe(
         label="GroupNorm",
-        description="Group normalization with at most four groups, and the network's own "
-        "activation.",
-        norm=lambda place: group_norm(place.channels),
+        description="Group normalization with at most four groups, or as many as network.groups "
+        "says, and the network's own activation.",
+        norm=lambda place: group_norm(place.channels, place.groups),
+        grouped=True,
         activation=lambda place: place.native(),
         fits=DENSE,
         bias=False,
@@ -46,9 +47,10 @@ NORMALIZED: dict[str, Recipe] = {
     ),
     "ws-groupnorm": Recipe(
         label="WS + GroupNorm",
-        description="Weight standardization, group normalization with at most four groups, and "
-        "the network's own activation.",
-        norm=lambda place: group_norm(place.channels),
+        description="Weight standardization, group normalization with at most four groups, or "
+        "as many as network.groups says, and the network's own activation.",
+        norm=lambda place: group_norm(place.channels, place.groups),
+        grouped=True,
         activation=lambda place: place.native(),
         fits=PLAIN,
         bias=False,

@@ -5,13 +5,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def group_norm(channels: int, most: int = 4) -> nn.GroupNorm:
-    """Return GroupNorm (arXiv 1803.08494) with as many groups as fit, but at most `most`.
+def group_norm(channels: int, groups: int | None = None, most: int = 4) -> nn.GroupNorm:
+    """Return GroupNorm (arXiv 1803.08494) with so many groups, or with as many as fit.
 
-    The groups divide the channels and hold two or more each (else there is a single group),
-    because one value has no variance where the image has shrunk to a pixel. The paper's 32
-    groups do not fit 16 channels; 4 is our choice, 2 that of arXiv 2505.21877.
+    For a group of m values, ``y = w·(x - μ)/√(σ² + 1e-5) + b`` with their mean μ and biased
+    variance σ², and with w and b of each channel.
+
+    As many as fit are at most `most`. They divide the channels and hold two or more each (else
+    there is a single group), because one value has no variance where the image has shrunk to a
+    pixel. The paper's 32 groups do not fit 16 channels; 4 is our choice, 2 that of arXiv
+    2505.21877.
+
+    Args:
+        channels: channels C of the inputs (batch, C, *space).
+        groups: how many; None: as many as fit.
+        most: of those that fit.
+
+    Raises:
+        ValueError: the groups do not divide the channels.
     """
+    if groups is not None:
+        if channels % groups:
+            fitting = ", ".join(str(g) for g in range(1, 33) if channels % g == 0)
+            raise ValueError(
+                f"network.groups={groups} does not divide the {channels} channels of a layer; "
+                f"these do: {fitting}"
+            )
+        return nn.GroupNorm(groups, channels)
     fitting = (g for g in range(most, 1, -1) if channels % g == 0 and channels > g)
     return nn.GroupNorm(next(fitting, 1), channels)
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -77,6 +79,25 @@ def test_groups_divide_the_channels(channels: int, groups: int) -> None:
 )
 def test_two_groups_or_one(channels: int, groups: int) -> None:
     assert group_norm(channels, most=2).num_groups == groups
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8, 32])
+def test_group_norm_is_its_formula_forward_and_backward(groups: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
+    x, weight, bias = draw(3, 32, 2, 5), draw(32), draw(32)
+    norm = group_norm(32, groups).double()
+    norm.load_state_dict({"weight": weight, "bias": bias})
+    x, plain = (x.clone().requires_grad_() for _ in range(2))
+    rows = plain.reshape(3, groups, -1)
+    mean = rows.mean(-1, keepdim=True)
+    scaled = (rows - mean) / ((rows - mean).square().mean(-1, keepdim=True) + 1e-5).sqrt()
+    expected = scaled.reshape(x.shape) * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)
+    found = norm(x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    (found**3).sum().backward()
+    (expected**3).sum().backward()
+    torch.testing.assert_close(x.grad, plain.grad, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("norm", "groups"), [(group_norm, 4), (layer_norm, 1), (InstanceNorm, 8)])

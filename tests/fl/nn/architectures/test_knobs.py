@@ -1,0 +1,67 @@
+"""The knobs of a network that change its normalization: groups."""
+
+import pytest
+import torch
+from torch import nn
+
+from fl.config import Experiment, Network
+from fl.nn import build, resolve_auto
+from tests.smallest import SMALLEST
+
+GROUPED = ("groupnorm", "ws-groupnorm")
+
+
+def made(network: Network, recipe: str, shape: tuple[int, ...] = (1, 8, 8)) -> nn.Module:
+    return build(network, recipe, shape, 3, torch.Generator().manual_seed(1))
+
+
+def groups(network: Network, recipe: str) -> list[int]:
+    layers = made(network, recipe).modules()
+    return [layer.num_groups for layer in layers if isinstance(layer, nn.GroupNorm)]
+
+
+@pytest.mark.parametrize("recipe", GROUPED)
+@pytest.mark.parametrize("kind", ["plainnet", "cnn", "resnet", "resnet-v2", "efficientnet"])
+def test_every_layer_has_the_groups_that_are_asked_for(kind: str, recipe: str) -> None:
+    network = SMALLEST[kind].model_copy(update={"width": 32})
+    usual = groups(network, recipe)
+    assert set(usual) == {4}
+    # An efficientnet of width 32 has layers of 16 and of 24 channels.
+    asked = 8 if kind == "efficientnet" else 32
+    found = groups(network.model_copy(update={"groups": asked}), recipe)
+    assert found == [asked] * len(usual)
+
+
+@pytest.mark.parametrize("recipe", GROUPED)
+def test_as_many_groups_as_auto_takes_are_the_same_network(recipe: str) -> None:
+    network = Network(kind="plainnet", depth=4, width=8)
+    images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    auto, asked, other = (
+        made(network.model_copy(update={"groups": count}), recipe)(images)
+        for count in ("auto", 4, 2)
+    )
+    assert torch.equal(auto, asked)
+    assert not torch.allclose(auto, other)
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused_in_one_line() -> None:
+    network = Network(kind="plainnet", depth=4, width=12, groups=8)
+    with pytest.raises(ValueError, match="divide") as error:
+        made(network, "groupnorm")
+    expected = "network.groups=8 does not divide the 12 channels of a layer; these do: 1, 2, 3, "
+    assert str(error.value) == expected + "4, 6, 12"
+
+
+@pytest.mark.parametrize("recipe", ["groupnorm-2", "batchnorm", "zc-swish"])
+def test_groups_are_for_recipes_that_have_them(recipe: str) -> None:
+    knobs = Experiment(recipe=recipe, network=Network(groups=8))
+    with pytest.raises(ValueError, match="groups") as error:
+        resolve_auto(knobs)
+    expected = f"network.groups=8 is for the recipes groupnorm, ws-groupnorm, found recipe={recipe}"
+    assert str(error.value) == expected
+
+
+def test_the_default_leaves_identities_as_they_were() -> None:
+    plain = Experiment(recipe="groupnorm")
+    assert plain.replace({"network.groups": "auto"}).identity == plain.identity
+    assert plain.replace({"network.groups": 4}).identity != plain.identity
