@@ -180,7 +180,7 @@ class FlatNetwork:
     def mixes_examples(self) -> bool:
         """Whether evaluation normalizes by the batch, by BatchNorm without running statistics."""
         return any(
-            "batchnorm" in type(layer).__name__.lower()
+            (isinstance(layer, BatchNorm) or "batchnorm" in type(layer).__name__.lower())
             and getattr(layer, "running_mean", None) is None
             for layer in self.module.modules()
         )
@@ -228,6 +228,8 @@ class FlatNetwork:
                     raise ValueError(f"{name} has shape {found}, expected {wanted}")
                 _fill(tensor, state[name])
             self.weights.copy_(weights)
+        for norm in self.norms:
+            norm.hold_statistics()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all parameters and buffers on the CPU; valid until the next call or change."""

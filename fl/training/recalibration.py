@@ -15,7 +15,7 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
     """Measure BatchNorm's running statistics anew, with the weights as they are.
 
     Each layer gets the mean and the (biased) variance of all values that reach it, while what is
-    before it normalizes by the batch, as in training, but drops nothing. Derived (ours).
+    before it normalizes as in training, such as by the batch, but drops nothing. Derived (ours).
 
     Args:
         network: keeps its parameters, and gets new statistics.
@@ -46,3 +46,4 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
         mean, square = total / examples
         norm.running_mean.copy_(mean)
         norm.running_var.copy_((square - mean**2).clamp_min(0))
+        norm.hold_statistics()

@@ -3,6 +3,7 @@
 from fl.nn.layers.convs import standardized
 from fl.nn.layers.normalizers.batch_norm import BatchNorm
 from fl.nn.layers.normalizers.groups import InstanceNorm, group_norm, layer_norm
+from fl.nn.layers.normalizers.mixtures import FederatedBatchNorm, HybridBatchNorm
 from fl.nn.recipe import Recipe
 from fl.nn.recipes.skeletons import ANYWHERE, DENSE, PLAIN
 
@@ -24,6 +25,30 @@ NORMALIZED: dict[str, Recipe] = {
         norm=lambda place: BatchNorm(place.channels, affine=False),
         activation=lambda place: place.native(),
         fits=DENSE,
+        batchnorm=True,
+        bias=False,
+    ),
+    "hbn": Recipe(
+        label="HBN",
+        description="Batch normalization by a learned mixture of the shared statistics and the "
+        "batch's, and the network's own activation.",
+        caveat="its paper (arXiv 2505.21877) collects statistics in passes of their own and leaves "
+        "the mixture with each client: state.bn=recalibrate and state.local=*.mixture.",
+        norm=lambda place: HybridBatchNorm(place.channels),
+        activation=lambda place: place.native(),
+        fits=ANYWHERE,
+        batchnorm=True,
+        bias=False,
+    ),
+    "fbn": Recipe(
+        label="FBN",
+        description="Batch normalization by the statistics that all clients share, also in "
+        "training, and the network's own activation.",
+        caveat="its paper (arXiv 2405.14670) could not be read in full; what clients note down of "
+        "their batches is our BatchNorm's running mean and variance.",
+        norm=lambda place: FederatedBatchNorm(place.channels),
+        activation=lambda place: place.native(),
+        fits=ANYWHERE,
         batchnorm=True,
         bias=False,
     ),

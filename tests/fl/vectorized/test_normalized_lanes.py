@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from fl.config import Client, Network
-from fl.nn import build
+from fl.nn import build, forget_statistics
 from fl.training.loop import Training
 from fl.training.parameters import FlatNetwork
+from fl.vectorized import operators
+from fl.vectorized.tracing import TracedGradients
 from tests.fl.vectorized.test_scheduler import CPU, assert_same, both_ways, clients
 
 SIZES = [3, 7, 1, 5, 8]
@@ -15,6 +17,8 @@ HOW = Training(Client(lr=0.02, momentum=0.5))
 NETWORKS = {
     "groups": (Network(kind="plainnet", depth=4, width=8, groups=8), "groupnorm"),
     "groups of standardized": (Network(kind="resnet", depth=8, width=4, groups=2), "ws-groupnorm"),
+    "hbn": (Network(kind="plainnet", depth=4, width=4), "hbn"),
+    "fbn": (Network(kind="resnet", depth=8, width=4), "fbn"),
 }
 
 
@@ -27,3 +31,30 @@ def flat(network: Network, recipe: str) -> FlatNetwork:
 def test_clients_of_unequal_sizes_end_as_alone(name: str) -> None:
     network = flat(*NETWORKS[name])
     assert_same(*both_ways(network, clients(network, SIZES, 4), HOW, lanes=3, padded_sizes=(4,)))
+
+
+@pytest.mark.parametrize("recipe", ["hbn", "fbn"])
+@pytest.mark.parametrize("forgets", [False, True])
+def test_maps_of_a_pixel_end_as_alone(recipe: str, forgets: bool) -> None:
+    """A layer then sees one value a channel of a client whose batch is one image."""
+    module = build(Network(depth=3, width=4), recipe, (1, 2, 2), 3, torch.Generator())
+    if forgets:
+        forget_statistics(module)
+    network, sizes = FlatNetwork(module.double(), CPU), [3, 4, 1]
+    tasks = clients(network, sizes, 2, side=2)
+    alone, found = both_ways(network, tasks, HOW, lanes=3, padded_sizes=(2,))
+    assert_same(alone, found)
+    assert [outcome.single_value_steps for _, outcome in found] == [1, 0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("recipe", ["hbn", "fbn"])
+def test_traced_passes_are_used_and_end_as_alone(recipe: str, native: bool) -> None:
+    if native and operators.unavailable_reason():
+        pytest.skip("no C++ compiler")
+    network = flat(Network(depth=3, width=4), recipe)
+    graphs = TracedGradients(network, native, 2, False)
+    tasks = clients(network, [3, 2], 2)
+    assert_same(*both_ways(network, tasks, HOW, 2, graphs, (2,)))
+    assert all(graphs.passes.values())

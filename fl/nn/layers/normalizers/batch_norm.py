@@ -1,5 +1,6 @@
 """Batch normalization, also of batches some of whose examples only fill them up."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -94,15 +95,32 @@ class BatchNorm(nn.Module):
         if odd or not rows:
             raise ValueError(f"BatchNorm was given {len(x)} rows for {batch.size} examples")
         self.single_value_steps += x.numel() == x.shape[1] * batch.size
+        return self.normalize_by(x, batch.real if rows == 1 else batch.real * rows)
+
+    def normalize_by(self, x: Tensor, real: Tensor) -> Tensor:
+        """Return x, normalized by its first `real` rows; move the running statistics."""
         before = (self.running_mean, self.running_var) if self.remembers else ()
         weight = x.new_ones(x.shape[1]) if self.weight is None else self.weight
         bias = x.new_zeros(x.shape[1]) if self.bias is None else self.bias
-        real = batch.real if rows == 1 else batch.real * rows
-        y, *found = padded_batch_norm(x, weight, bias, real, *before, eps=self.eps)
+        y, *found = self.normalized(x, weight, bias, real, *before)
         with torch.no_grad():
             for statistic, of_batch in zip(before, found, strict=False):
                 statistic.add_(of_batch - statistic, alpha=self.momentum)
         return y
+
+    def normalized(
+        self, x: Tensor, weight: Tensor, bias: Tensor, real: Tensor, *running: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the normalized x, and the moments to move to, as `padded_batch_norm`."""
+        return padded_batch_norm(x, weight, bias, real, *running, eps=self.eps)
+
+    def hold_statistics(self) -> None:
+        """Note that a round begins with the running statistics as they are, if that matters."""
+
+    def forget_statistics(self) -> None:
+        """Have no running statistics from here on."""
+        self.remembers = False
+        del self.running_mean, self.running_var
 
 
 def _tensors(*tensors: Tensor, eps: float) -> tuple[Tensor, ...]:
@@ -133,6 +151,12 @@ def padded_batch_norm(
         running: the running mean and variance; or nothing.
         eps: added to the variance.
     """
+    mean, variance, unbiased = padded_moments(x, real, *running)
+    return scaled(x, mean, variance, weight, bias, eps), mean, unbiased
+
+
+def padded_moments(x: Tensor, real: Tensor, *running: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return μ, v and the unbiased v of the first `real` rows, as in `padded_batch_norm`."""
     values = x.reshape(*x.shape[:2], -1)
     shares = (torch.arange(len(x), device=x.device) < real).to(x.dtype) / real
     means = values.mean(2)
@@ -143,10 +167,55 @@ def padded_batch_norm(
     if running and values.shape[2] == 1:
         mean = torch.where(count == 1, running[0], mean)
         variance = torch.where(count == 1, running[1], variance)
+    return mean, variance, variance * (count / (count - 1).clamp_min(1))
+
+
+def scaled(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> Tensor:
+    """Return ``weight·(x - mean)/√(variance + eps) + bias``; x (rows, C, *space), others (C,)."""
     slope = (variance + eps).rsqrt() * weight
     mean_of, slope_of, bias_of = (t.view(-1, *[1] * (x.ndim - 2)) for t in (mean, slope, bias))
-    y = torch.addcmul(bias_of, x - mean_of, slope_of)
-    return y, mean, variance * (count / (count - 1).clamp_min(1))
+    return torch.addcmul(bias_of, x - mean_of, slope_of)
+
+
+class MomentsNorm(BatchNorm):
+    """A BatchNorm that trains by more than the moments of the batch.
+
+    In training, y = w·(x - m)/√(v + 1e-5) + b, with m, v, w and b as `adjusted` makes them of the
+    batch's mean and biased variance, scale and shift. Evaluation, running statistics, padding,
+    `fixed_statistics` and steps with one value a channel, for whose moments the running statistics
+    stand in, are as in `BatchNorm`; after `forget_statistics` it is a `BatchNorm`.
+
+    Args:
+        channels: as `BatchNorm`.
+        affine: as `BatchNorm`.
+    """
+
+    def forward(
+        self, x: Float[Tensor, "batch channels *space"]
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Return the normalized x; in training, move the running statistics."""
+        if not self.training or self.fixed or self.padded or not self.remembers:
+            return super().forward(x)
+        self.single_value_steps += x.numel() == x.shape[1]
+        return self.normalize_by(x, x.new_tensor(len(x)))
+
+    def normalized(
+        self, x: Tensor, weight: Tensor, bias: Tensor, real: Tensor, *running: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the normalized x, and the moments to move to: the batch's."""
+        if not running:
+            return super().normalized(x, weight, bias, real)
+        mean, variance, unbiased = padded_moments(x, real, *running)
+        y = scaled(x, *self.adjusted(mean, variance, weight, bias), self.eps)
+        return y, mean, unbiased
+
+    @abstractmethod
+    def adjusted(
+        self, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return m, v, w and b, each of shape (C,), of the batch's moments, scale and shift."""
 
 
 @contextmanager

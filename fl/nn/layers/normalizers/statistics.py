@@ -12,8 +12,7 @@ from fl.nn.layers.normalizers.batch_norm import BatchNorm
 def forget_statistics(module: nn.Module) -> None:
     """Remove the running statistics of every BatchNorm layer of a network."""
     for norm in _batch_norms(module).values():
-        norm.remembers = False
-        del norm.running_mean, norm.running_var
+        norm.forget_statistics()
 
 
 @contextmanager
