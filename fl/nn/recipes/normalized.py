@@ -4,6 +4,7 @@ from fl.nn.layers.convs import standardized
 from fl.nn.layers.normalizers.batch_norm import BatchNorm
 from fl.nn.layers.normalizers.groups import InstanceNorm, group_norm, layer_norm
 from fl.nn.layers.normalizers.mixtures import FederatedBatchNorm, HybridBatchNorm
+from fl.nn.layers.normalizers.renormalized import BatchRenorm
 from fl.nn.recipe import Recipe
 from fl.nn.recipes.skeletons import ANYWHERE, DENSE, PLAIN
 
@@ -47,6 +48,18 @@ NORMALIZED: dict[str, Recipe] = {
         caveat="its paper (arXiv 2405.14670) could not be read in full; what clients note down of "
         "their batches is our BatchNorm's running mean and variance.",
         norm=lambda place: FederatedBatchNorm(place.channels),
+        activation=lambda place: place.native(),
+        fits=ANYWHERE,
+        batchnorm=True,
+        bias=False,
+    ),
+    "batch-renorm": Recipe(
+        label="BatchReNorm",
+        description="Batch renormalization, by the batch's statistics corrected towards the "
+        "running ones, and the network's own activation.",
+        caveat="the correction is bounded by r = 3 and d = 5 from the first step on, where its "
+        "paper (arXiv 1702.03275) lets the bounds grow.",
+        norm=lambda place: BatchRenorm(place.channels),
         activation=lambda place: place.native(),
         fits=ANYWHERE,
         batchnorm=True,

@@ -19,6 +19,7 @@ NETWORKS = {
     "groups of standardized": (Network(kind="resnet", depth=8, width=4, groups=2), "ws-groupnorm"),
     "hbn": (Network(kind="plainnet", depth=4, width=4), "hbn"),
     "fbn": (Network(kind="resnet", depth=8, width=4), "fbn"),
+    "batch-renorm": (Network(kind="plainnet", depth=4, width=4), "batch-renorm"),
 }
 
 
@@ -33,7 +34,7 @@ def test_clients_of_unequal_sizes_end_as_alone(name: str) -> None:
     assert_same(*both_ways(network, clients(network, SIZES, 4), HOW, lanes=3, padded_sizes=(4,)))
 
 
-@pytest.mark.parametrize("recipe", ["hbn", "fbn"])
+@pytest.mark.parametrize("recipe", ["hbn", "fbn", "batch-renorm"])
 @pytest.mark.parametrize("forgets", [False, True])
 def test_maps_of_a_pixel_end_as_alone(recipe: str, forgets: bool) -> None:
     """A layer then sees one value a channel of a client whose batch is one image."""
@@ -49,7 +50,7 @@ def test_maps_of_a_pixel_end_as_alone(recipe: str, forgets: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("native", [False, True])
-@pytest.mark.parametrize("recipe", ["hbn", "fbn"])
+@pytest.mark.parametrize("recipe", ["hbn", "fbn", "batch-renorm"])
 def test_traced_passes_are_used_and_end_as_alone(recipe: str, native: bool) -> None:
     if native and operators.unavailable_reason():
         pytest.skip("no C++ compiler")

@@ -1,4 +1,4 @@
-"""BatchNorms that train by shared statistics: their formulas, and what they are at both ends."""
+"""BatchNorms that train by more than the batch: their formulas, and what they are at both ends."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fl.nn.layers.normalizers.batch_norm import BatchNorm
 from fl.nn.layers.normalizers.mixtures import FederatedBatchNorm, HybridBatchNorm
+from fl.nn.layers.normalizers.renormalized import BatchRenorm
 from fl.nn.layers.normalizers.statistics import fixed_statistics, forget_statistics
 
 C = 3
@@ -127,3 +128,47 @@ def test_what_travels_is_batch_norm_s_state_and_the_mixture() -> None:
     assert set(FederatedBatchNorm(C).state_dict()) == names
     assert set(HybridBatchNorm(C).state_dict()) == names | {"mixture"}
     assert HybridBatchNorm(C).mixture.tolist() == [0.0] * C
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("bounds", [(3.0, 5.0), (1.2, 0.3)])
+def test_batch_renorm_is_its_formula_forward_and_backward(space, bounds) -> None:
+    norm, x = filled(BatchRenorm(C, *bounds)), drawn(*space)
+    start = {name: value.clone() for name, value in norm.state_dict().items()}
+    ours, plain = (x.clone().requires_grad_() for _ in range(2))
+    leaves = [start[name].clone().requires_grad_() for name in ("weight", "bias")]
+    view = (-1, *(1,) * len(space))
+    axes = [0, *range(2, x.ndim)]
+    mean = plain.mean(axes, keepdim=True)[0]
+    of_batch = ((plain - mean).square().mean(axes, keepdim=True)[0] + 1e-5).sqrt()
+    sigma = (start["running_var"].view(view) + 1e-5).sqrt()
+    r = (of_batch / sigma).detach().clamp(1 / bounds[0], bounds[0])
+    shift = (mean.detach() - start["running_mean"].view(view)) / sigma
+    d = shift.clamp(-bounds[1], bounds[1])
+    weight, bias = (leaf.view(view) for leaf in leaves)
+    expected = weight * ((plain - mean) / of_batch * r + d) + bias
+    found = norm(ours)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    mine = torch.autograd.grad((found**3).sum(), [ours, norm.weight, norm.bias])
+    same(list(mine), list(torch.autograd.grad((expected**3).sum(), [plain, *leaves])))
+
+
+def test_batch_renorm_without_room_is_batch_norm() -> None:
+    norm, plain = filled(BatchRenorm(C, 1.0, 0.0)), filled(BatchNorm(C))
+    for seed, (batch, space) in enumerate([(4, (2, 3)), (4, ()), (1, (2,)), (1, ())]):
+        x = drawn(*space, batch=batch, seed=seed)
+        same(result(norm, x), result(plain, x))
+    assert norm.single_value_steps == plain.single_value_steps == 1
+
+
+def test_batch_renorm_without_bounds_returns_what_evaluation_would() -> None:
+    norm, x = filled(BatchRenorm(C, float("inf"), float("inf"))), drawn(2, 3)
+    expected = filled(BatchRenorm(C)).eval()(x)
+    same([norm(x)], [expected])
+    assert not torch.allclose(filled(BatchRenorm(C, 1.1, 0.1))(x), expected)
+
+
+@pytest.mark.parametrize("bounds", [(0.5, 5.0), (3.0, -1.0), (float("nan"), 5.0)])
+def test_bounds_that_leave_nothing_are_refused(bounds) -> None:
+    with pytest.raises(ValueError, match="expected 1 or more, and 0 or more"):
+        BatchRenorm(C, *bounds)
