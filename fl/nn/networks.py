@@ -259,4 +259,5 @@ def _size(network: Network) -> Size:
         stem_stride=network.stem_stride,  # pyrefly: ignore
         dropout=network.dropout,
         stochastic_depth=network.stochastic_depth,
+        feature_norm=network.feature_norm,
     )

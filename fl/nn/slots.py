@@ -8,6 +8,8 @@ from torch import nn
 
 from fl.nn.layers.convs import Kernel, plain
 from fl.nn.layers.gains import gain
+from fl.nn.layers.noise import Dropout
+from fl.nn.layers.normalizers.features import FeatureNorm
 from fl.nn.layers.unset import unset
 from fl.nn.recipe import Place, Recipe
 
@@ -96,6 +98,13 @@ class Size:
     stem_stride: int
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    feature_norm: bool = False
+
+
+def before_classifier(size: Size) -> nn.Module:
+    """Return what a classifier's features pass first: normalization, if asked for, and dropout."""
+    dropout = Dropout(size.dropout)
+    return nn.Sequential(FeatureNorm(), dropout) if size.feature_norm else dropout
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

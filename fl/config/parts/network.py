@@ -54,6 +54,9 @@ class Network(Part):
     normalizes by themselves (arXiv 1803.08494 has 32); they have to divide the channels of every
     layer. `auto`: as many as divide a layer's channels and leave two channels or more each, but at
     most 4."""
+    feature_norm: bool = False
+    """Whether the classifier's inputs z, d features of an example, become √d·z/‖z‖ (arXiv
+    2308.09565)."""
     dropout: Share = 0.0
     """Probability with which training zeroes each input of the classifier."""
     stochastic_depth: Share = 0.0
@@ -68,7 +71,11 @@ class Network(Part):
         return bool(self.dropout or self.stochastic_depth)
 
 
-ADDED: dict[str, Value] = {"network.gain": 1.0, "network.groups": "auto"}
+ADDED: dict[str, Value] = {
+    "network.gain": 1.0,
+    "network.groups": "auto",
+    "network.feature-norm": False,
+}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
 
 _UNMINDED: dict[str, tuple[str, ...]] = {
@@ -77,7 +84,7 @@ _UNMINDED: dict[str, tuple[str, ...]] = {
     "ffnn": ("stem-stride", "stochastic-depth"),
     "yours": (
         *("depth", "width", "stem-stride", "per-channel"),
-        *("groups", "dropout", "stochastic-depth"),
+        *("groups", "feature-norm", "dropout", "stochastic-depth"),
     ),
 }
 """The knobs that a kind of network ignores."""

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import halving_max
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 
 class CNN(nn.Module):
@@ -44,7 +43,7 @@ class CNN(nn.Module):
             slots.conv_norm_activation(size.width, 2 * size.width, 3),
             halving_max(len(space)),
         )
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         left = math.prod(math.ceil(side / (4 * size.stem_stride)) for side in space)
         self.classifier = linear(2 * size.width * left, classes)
 
@@ -52,4 +51,4 @@ class CNN(nn.Module):
         self, images: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
-        return self.classifier(self.dropout(self.layers(images).flatten(1)))
+        return self.classifier(self.before_classifier(self.layers(images).flatten(1)))

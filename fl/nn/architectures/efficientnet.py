@@ -8,10 +8,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import global_mean
 from fl.nn.layers.squeeze import SqueezeExcite
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 
 class Stage(NamedTuple):
@@ -124,7 +123,7 @@ class EfficientNet(nn.Module):
                 self.blocks.append(MBConv(slots, inputs, outputs, stage, stride, drop))
                 inputs = outputs
         self.head = slots.conv_norm_activation(inputs, head, 1)
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(head, classes)
 
     def forward(
@@ -132,7 +131,7 @@ class EfficientNet(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         features = global_mean(self.head(self.blocks(self.stem(images))))
-        return self.classifier(self.dropout(features))
+        return self.classifier(self.before_classifier(features))
 
 
 def _scaled(channels: int, width: int) -> int:

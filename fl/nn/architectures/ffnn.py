@@ -8,8 +8,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers.noise import Dropout
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 
 class FFNN(nn.Module):
@@ -41,14 +40,14 @@ class FFNN(nn.Module):
             raise ValueError(f"depth={size.depth} is too small for an ffnn; it needs at least 2")
         widths = [math.prod(shape)] + [size.width] * (size.depth - 1)
         self.layers = nn.Sequential(*(_hidden(slots, *pair) for pair in pairwise(widths)))
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(size.width, classes)
 
     def forward(
         self, images: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
-        return self.classifier(self.dropout(self.layers(images.flatten(1))))
+        return self.classifier(self.before_classifier(self.layers(images.flatten(1))))
 
 
 def _hidden(slots: Slots, inputs: int, outputs: int) -> nn.Sequential:

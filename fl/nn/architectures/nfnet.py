@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fl.nn.layers.merges import ScaledAdd
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import AveragePool, global_mean
 from fl.nn.layers.squeeze import SqueezeExcite
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 VARIANTS = ("F0", "F1", "F2", "F3", "F4", "F5", "F6")
 """The values that `network.depth` may have; Fn is at index n."""
@@ -150,7 +149,7 @@ class NFNet(nn.Module):
         features = FEATURES * width
         self.conv = _conv(slots, CHANNELS[-1] * width, features, 1)
         self.activation = ScaledActivation(slots, features)
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(features, classes)
 
     def forward(
@@ -158,7 +157,7 @@ class NFNet(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         features = self.activation(self.conv(self.blocks(self.stem(images))))
-        return self.classifier(self.dropout(global_mean(features)))
+        return self.classifier(self.before_classifier(global_mean(features)))
 
 
 def _conv(

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import global_mean
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 
 class PlainNet(nn.Module):
@@ -44,11 +43,11 @@ class PlainNet(nn.Module):
                 for inputs, outputs, stride in zip(widths, widths[1:], strides, strict=False)
             )
         )
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(widths[-1], classes)
 
     def forward(
         self, images: Float[Tensor, "batch channels *space"]
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
-        return self.classifier(self.dropout(global_mean(self.layers(images))))
+        return self.classifier(self.before_classifier(global_mean(self.layers(images))))

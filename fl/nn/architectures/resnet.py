@@ -6,9 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fl.nn.architectures.stages import Position, Stages, positions, stem_kernel, stem_pool
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import global_mean
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 FOUR_STAGES = {
     18: Stages((2, 2, 2, 2)),
@@ -91,7 +90,7 @@ class ResNet(nn.Module):
         self.stem = slots.conv_norm_activation(shape[0], size.width, side, stride)
         self.stem.add_module("pool", stem_pool(slots, size.stem_stride))
         self.blocks = nn.Sequential(*(Block(slots, at) for at in blocks))
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(blocks[-1].outputs, classes)
 
     def forward(
@@ -99,4 +98,4 @@ class ResNet(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         features = global_mean(self.blocks(self.stem(images)))
-        return self.classifier(self.dropout(features))
+        return self.classifier(self.before_classifier(features))

@@ -11,9 +11,8 @@ from fl.nn.architectures.resnet import FOUR_STAGES
 from fl.nn.architectures.stages import Position, Stages, positions, stem_kernel, stem_pool
 from fl.nn.layers.convs import StandardizedConv
 from fl.nn.layers.merges import Merge, ScaledAdd
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import AveragePool, global_mean
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 NAMED = {26: Stages((2, 2, 2, 2), bottleneck=True), **FOUR_STAGES}
 """Depths that mean four stages: ResNet's, and timm's 26 (it is 6n + 2, too)."""
@@ -124,7 +123,7 @@ class ResNetV2(nn.Module):
             outputs = at.outputs
         self.norm = slots.norm(outputs)
         self.activation = slots.activation(outputs)
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(outputs, classes)
 
     def forward(
@@ -132,4 +131,4 @@ class ResNetV2(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         features = self.activation(self.norm(self.blocks(self.stem(images))))
-        return self.classifier(self.dropout(global_mean(features)))
+        return self.classifier(self.before_classifier(global_mean(features)))

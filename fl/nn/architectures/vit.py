@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from fl.nn.layers.convs import CONVOLUTIONS
 from fl.nn.layers.embeddings import PositionEmbedding
-from fl.nn.layers.noise import Dropout
 from fl.nn.layers.pools import global_mean
 from fl.nn.layers.unset import unset
-from fl.nn.slots import Size, Slots, linear
+from fl.nn.slots import Size, Slots, before_classifier, linear
 
 Tokens = Float[Tensor, "batch channels tokens"]
 
@@ -144,7 +143,7 @@ class ViT(nn.Module):
         shares = (size.stochastic_depth * (i + 1) / size.depth for i in range(size.depth))
         self.blocks = nn.Sequential(*(Block(slots, width, drop) for drop in shares))
         self.norm = slots.norm(width, tokens=True)
-        self.dropout = Dropout(size.dropout)
+        self.before_classifier = before_classifier(size)
         self.classifier = linear(width, classes)
 
     def forward(
@@ -152,4 +151,4 @@ class ViT(nn.Module):
     ) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         tokens = self.blocks(self.positions(self.patches(images)))
-        return self.classifier(self.dropout(global_mean(self.norm(tokens))))
+        return self.classifier(self.before_classifier(global_mean(self.norm(tokens))))

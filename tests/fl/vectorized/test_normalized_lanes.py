@@ -19,6 +19,7 @@ NETWORKS = {
     "groups of standardized": (Network(kind="resnet", depth=8, width=4, groups=2), "ws-groupnorm"),
     "hbn": (Network(kind="plainnet", depth=4, width=4), "hbn"),
     "fbn": (Network(kind="resnet", depth=8, width=4), "fbn"),
+    "features": (Network(kind="plainnet", depth=4, width=4, feature_norm=True), "none"),
     "batch-renorm": (Network(kind="plainnet", depth=4, width=4), "batch-renorm"),
 }
 

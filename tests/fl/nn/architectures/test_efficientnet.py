@@ -186,7 +186,7 @@ def test_rates_of_dropout_and_stochastic_depth() -> None:
     assert dropped == pytest.approx(expected)
     layers = [type(layer) for layer in net.children()]
     assert layers[-2] is Dropout
-    assert net.dropout.rate == 0.2
+    assert net.before_classifier.rate == 0.2
     assert net.classifier.in_features == 160
 
 

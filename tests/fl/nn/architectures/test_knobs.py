@@ -1,4 +1,4 @@
-"""The knobs of a network that change its normalization: groups."""
+"""The knobs of a network that change its normalization: groups, and of features."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from fl.config import Experiment, Network
 from fl.nn import build, resolve_auto
+from fl.nn.layers.normalizers.features import FeatureNorm
 from tests.smallest import SMALLEST
 
 GROUPED = ("groupnorm", "ws-groupnorm")
@@ -63,5 +64,39 @@ def test_groups_are_for_recipes_that_have_them(recipe: str) -> None:
 
 def test_the_default_leaves_identities_as_they_were() -> None:
     plain = Experiment(recipe="groupnorm")
-    assert plain.replace({"network.groups": "auto"}).identity == plain.identity
-    assert plain.replace({"network.groups": 4}).identity != plain.identity
+    for key, default, other in (("groups", "auto", 4), ("feature-norm", False, True)):
+        assert plain.replace({f"network.{key}": default}).identity == plain.identity
+        assert plain.replace({f"network.{key}": other}).identity != plain.identity
+
+
+@pytest.mark.parametrize("kind", SMALLEST)
+def test_a_classifier_is_given_features_of_equal_length(kind: str) -> None:
+    recipe = "nf" if kind == "nfnet" else "gelu"
+    shape = (1, 32, 32) if kind == "nfnet" else (1, 8, 8)
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
+    images = (images * torch.tensor([0.1, 1, 10]).view(-1, 1, 1, 1)).double()
+    seen = []
+    for asked in (False, True):
+        network = SMALLEST[kind].model_copy(update={"feature_norm": asked})
+        net = made(network, recipe, shape).double()
+        net.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+        net.eval()(images)
+    plain, normalized = seen
+    lengths = torch.full((3,), plain.shape[1] ** 0.5, dtype=torch.float64)
+    torch.testing.assert_close(normalized.norm(dim=1), lengths, rtol=1e-12, atol=0)
+    scaled = plain * (lengths / plain.norm(dim=1))[:, None]
+    torch.testing.assert_close(normalized, scaled, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(plain, normalized, rtol=1e-3)
+
+
+def test_the_gradient_of_normalized_features_is_that_of_the_formula() -> None:
+    """d/dz (√d·z/‖z‖) = √d·(I - z·zᵀ/‖z‖²)/‖z‖: nothing along z."""
+    z = torch.randn(2, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    upstream = torch.randn(2, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    leaf = z.clone().requires_grad_()
+    (found,) = torch.autograd.grad(FeatureNorm()(leaf), leaf, upstream)
+    length = z.norm(dim=1, keepdim=True)
+    along = (upstream * z).sum(1, keepdim=True) / length**2
+    torch.testing.assert_close(found, 5**0.5 * (upstream - along * z) / length)
+    torch.testing.assert_close((found * z).sum(1), torch.zeros(2, dtype=torch.float64))
+    assert FeatureNorm()(torch.zeros(1, 5)).tolist() == [[0.0] * 5]

@@ -195,8 +195,8 @@ def test_branches_are_dropped_by_their_number_and_nothing_by_default() -> None:
     net = make(stochastic_depth=0.24, dropout=0.2)
     assert [b.merge.drop.rate for b in net.blocks] == pytest.approx([0.02 * i for i in range(12)])
     assert not any(block.merge.drop.rescale for block in net.blocks)
-    assert net.dropout.rate == 0.2
-    assert make().dropout.rate == make().blocks[-1].merge.drop.rate == 0
+    assert net.before_classifier.rate == 0.2
+    assert make().before_classifier.rate == make().blocks[-1].merge.drop.rate == 0
     x = torch.randn(2, 1, 16, 16, generator=seeded(2))
     logits = []
     for seed in (1, 1, 2):
