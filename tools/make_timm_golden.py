@@ -61,12 +61,14 @@ MODELS: dict[str, Callable[[], Fingerprint]] = {
     # Sides that become odd on the way show how each side pads.
     "nf_resnet26": partial(made, "nf_resnet26", (2, 3, 72, 56)),
     "nf_resnet50": partial(made, "nf_resnet50", (2, 3, 72, 56)),
+    "nf_seresnet26": partial(made, "nf_seresnet26", (2, 3, 72, 56)),
     "dm_nfnet_f0": partial(made, "dm_nfnet_f0", (2, 3, 75, 58)),
     "dm_nfnet_f1_narrow": partial(made, "dm_nfnet_f1", (2, 3, 75, 58), **_nfnet(16)),
 }
 """The models of timm by the name of the golden file."""
 
 COUNTED = ["resnet18", "resnet50", "efficientnet_b0", "nf_resnet26", "nf_resnet50"]
+COUNTED += ["nf_seresnet26", "nf_seresnet50"]
 COUNTED += [f"dm_nfnet_f{size}" for size in range(7)]
 """Whose parameters are counted, for 1,000 classes and three channels."""
 

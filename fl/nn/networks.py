@@ -186,6 +186,7 @@ def _resolved_ours(network: Network, row: Recipe, recipe: str) -> Network:
     skeleton = SKELETONS[network.kind]
     _check_fit(row, recipe, network)
     _check_groups(row, recipe, network)
+    _check_squeeze(network)
     _check_stem(skeleton, network)
     depth = skeleton.depth if network.depth == "auto" else network.depth
     _check_depth(skeleton, network.kind, depth)
@@ -236,6 +237,14 @@ def _check_groups(row: Recipe, recipe: str, network: Network) -> None:
         )
 
 
+def _check_squeeze(network: Network) -> None:
+    if network.squeeze and network.kind not in ("resnet", "resnet-v2"):
+        raise ValueError(
+            f"network.squeeze={network.squeeze} is for network.kind=resnet or resnet-v2, found "
+            f"{network.kind}"
+        )
+
+
 def _check_stem(skeleton: Skeleton, network: Network) -> None:
     if network.stem_stride not in ("auto", *skeleton.stem_strides):
         possible = " or ".join(map(str, skeleton.stem_strides))
@@ -260,4 +269,5 @@ def _size(network: Network) -> Size:
         dropout=network.dropout,
         stochastic_depth=network.stochastic_depth,
         feature_norm=network.feature_norm,
+        squeeze=network.squeeze,
     )

@@ -99,6 +99,7 @@ class Size:
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     feature_norm: bool = False
+    squeeze: int = 0
 
 
 def before_classifier(size: Size) -> nn.Module:

@@ -54,6 +54,9 @@ class Network(Part):
     normalizes by themselves (arXiv 1803.08494 has 32); they have to divide the channels of every
     layer. `auto`: as many as divide a layer's channels and leave two channels or more each, but at
     most 4."""
+    squeeze: Annotated[int, Field(ge=0)] = 0
+    """With r, squeeze-and-excitation ends every residual branch of resnet and resnet-v2, with an
+    r-th of the branch's channels inside (arXiv 1709.01507 has 16). 0: none."""
     feature_norm: bool = False
     """Whether the classifier's inputs z, d features of an example, become √d·z/‖z‖ (arXiv
     2308.09565)."""
@@ -74,6 +77,7 @@ class Network(Part):
 ADDED: dict[str, Value] = {
     "network.gain": 1.0,
     "network.groups": "auto",
+    "network.squeeze": 0,
     "network.feature-norm": False,
 }
 """Knobs that the first experiments did not have, and the values that stand for what those did."""
@@ -84,7 +88,7 @@ _UNMINDED: dict[str, tuple[str, ...]] = {
     "ffnn": ("stem-stride", "stochastic-depth"),
     "yours": (
         *("depth", "width", "stem-stride", "per-channel"),
-        *("groups", "feature-norm", "dropout", "stochastic-depth"),
+        *("groups", "squeeze", "feature-norm", "dropout", "stochastic-depth"),
     ),
 }
 """The knobs that a kind of network ignores."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.layers.merges import ScaledAdd
+from fl.nn.layers.merges import ScaledAdd, doubled_product
 from fl.nn.layers.pools import AveragePool, global_mean
 from fl.nn.layers.squeeze import SqueezeExcite
 from fl.nn.slots import Size, Slots, before_classifier, linear
@@ -42,11 +42,6 @@ class ScaledActivation(nn.Module):
     ) -> Float[Tensor, "batch channels *space"]:
         """Return γ·f(x)."""
         return self.activation(x) * self.gain
-
-
-def doubled_product(x: Tensor, gate: Tensor) -> Tensor:
-    """Return x·2s for a gate s: 2 makes up for the sigmoid, which is 1/2 at 0."""
-    return x * (2 * gate)
 
 
 class Dimensions(NamedTuple):

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fl.nn.architectures.stages import Position, Stages, positions, stem_kernel, stem_pool
+from fl.nn.architectures.stages import (
+    Position,
+    Stages,
+    positions,
+    squeeze_excite,
+    stem_kernel,
+    stem_pool,
+)
 from fl.nn.layers.pools import global_mean
 from fl.nn.slots import Size, Slots, before_classifier, linear
 
@@ -28,7 +35,8 @@ class Block(nn.Module):
     """activation(merge(shortcut(x), branch(x))).
 
     A basic branch is conv, norm, activation, conv, norm with kernels of side 3; a bottleneck has
-    three convolutions, of sides 1, 3 and 1, and a quarter of the channels inside. The shortcut
+    three convolutions, of sides 1, 3 and 1, and a quarter of the channels inside. Where it is asked
+    for, squeeze-and-excitation ends the branch (SE-ResNet, arXiv 1709.01507). The shortcut
     is the identity, or a convolution of side 1 with norm where the shape changes
     (arXiv 1512.03385, section 3.3, option B, and figure 5).
 
@@ -44,6 +52,8 @@ class Block(nn.Module):
             *(slots.conv_norm_activation(*kernel) for kernel in early),
             nn.Sequential(slots.conv_norm(*last)),
         )
+        if at.squeezed:
+            self.branch.append(squeeze_excite(slots, at))
         self.shortcut = nn.Sequential()
         if at.reshapes:
             self.shortcut = nn.Sequential(slots.conv_norm(at.inputs, at.outputs, 1, at.stride))

@@ -8,7 +8,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fl.nn.architectures.resnet import FOUR_STAGES
-from fl.nn.architectures.stages import Position, Stages, positions, stem_kernel, stem_pool
+from fl.nn.architectures.stages import (
+    Position,
+    Stages,
+    positions,
+    squeeze_excite,
+    stem_kernel,
+    stem_pool,
+)
 from fl.nn.layers.convs import StandardizedConv
 from fl.nn.layers.merges import Merge, ScaledAdd
 from fl.nn.layers.pools import AveragePool, global_mean
@@ -27,8 +34,9 @@ class Block(nn.Module):
     """merge(shortcut, branch(out)) with out = activation(norm(x)) / spread.
 
     The branch goes on with its first convolution, and norm, activation and convolution once more,
-    or twice in a bottleneck. The shortcut is x, or where the shape changes, a convolution of
-    side 1 of out, which is averaged over squares of the stride's side. Without α, spread = 1.
+    or twice in a bottleneck, and where it is asked for with squeeze-and-excitation. The shortcut is
+    x, or where the shape changes, a convolution of side 1 of out, which is averaged over squares of
+    the stride's side. Without α, spread = 1.
 
     With α, the merge is skip + α·branch, and the gain of the branch's last convolution is 0 at
     first, so that a block starts as its shortcut. That is timm's form; its authors' code has a
@@ -51,6 +59,8 @@ class Block(nn.Module):
         last = self.rest[-1].conv
         if isinstance(last, StandardizedConv) and last.gain is not None:
             nn.init.zeros_(last.gain)
+        if at.squeezed:
+            self.rest.append(squeeze_excite(slots, at))
         self.shortcut = _shortcut(slots, at) if at.reshapes else None
         self.merge = _merge(slots, at.drop)
 

@@ -6,7 +6,9 @@ from itertools import count
 
 from torch import nn
 
+from fl.nn.layers.merges import doubled_product
 from fl.nn.layers.pools import overlapping_max
+from fl.nn.layers.squeeze import SqueezeExcite
 from fl.nn.slots import Size, Slots
 
 EXPANSION = 4
@@ -63,6 +65,8 @@ class Position:
     """Whether the block is the first of a stage."""
     drop: float
     """Share of examples for which training drops the block's branch."""
+    squeezed: int = 0
+    """Channels inside the squeeze-and-excitation that ends the branch; 0: there is none."""
 
     @property
     def reshapes(self) -> bool:
@@ -103,8 +107,19 @@ def positions(stages: Stages, size: Size) -> Iterator[Position]:
             opens = index == 0
             stride = 2 if opens and stage > 0 else 1
             drop = size.stochastic_depth * number / total
-            yield Position(inputs, outputs, stride, stages.bottleneck, opens, drop)
+            squeezed = -(-outputs // size.squeeze) if size.squeeze else 0
+            yield Position(inputs, outputs, stride, stages.bottleneck, opens, drop, squeezed)
             inputs = outputs
+
+
+def squeeze_excite(slots: Slots, at: Position) -> SqueezeExcite:
+    """Return what ends a block's branch: gates of channels (arXiv 1709.01507, figure 3).
+
+    With an α the gate is doubled, which makes up for a sigmoid that is 1/2 at 0, as in NFNets and
+    in timm's NF-ResNets with squeeze-and-excitation.
+    """
+    excite = slots.recipe.excite if slots.recipe.alpha is None else doubled_product
+    return SqueezeExcite(at.outputs, at.squeezed, slots.activation(at.squeezed), excite)
 
 
 def stem_kernel(stride: int) -> tuple[int, int]:

@@ -89,6 +89,14 @@ def product(x: Signal, gate: Gate) -> Signal:
     return x * gate
 
 
+def doubled_product(x: Signal, gate: Gate) -> Signal:
+    """Return x·2s for a gate s: 2 makes up for the sigmoid, which is 1/2 at 0.
+
+    Source: arXiv 2102.06171, section 4.1, and its authors' code.
+    """
+    return x * (2 * gate)
+
+
 def magnitude_preserving_product(x: Signal, gate: Gate) -> Signal:
     """Return x·s / √((1 - s)² + s²): the magnitude-preserving sum of 0 and x with weight s.
 

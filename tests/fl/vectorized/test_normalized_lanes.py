@@ -20,6 +20,7 @@ NETWORKS = {
     "hbn": (Network(kind="plainnet", depth=4, width=4), "hbn"),
     "fbn": (Network(kind="resnet", depth=8, width=4), "fbn"),
     "features": (Network(kind="plainnet", depth=4, width=4, feature_norm=True), "none"),
+    "squeezed": (Network(kind="resnet-v2", depth=8, width=4, squeeze=2), "nf"),
     "batch-renorm": (Network(kind="plainnet", depth=4, width=4), "batch-renorm"),
 }
 

@@ -1,4 +1,4 @@
-"""The knobs of a network that change its normalization: groups, and of features."""
+"""The knobs of a network that stand for a normalizer or beside one: groups, gates, features."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from torch import nn
 from fl.config import Experiment, Network
 from fl.nn import build, resolve_auto
 from fl.nn.layers.normalizers.features import FeatureNorm
+from fl.nn.layers.squeeze import SqueezeExcite
 from tests.smallest import SMALLEST
 
 GROUPED = ("groupnorm", "ws-groupnorm")
@@ -64,7 +65,8 @@ def test_groups_are_for_recipes_that_have_them(recipe: str) -> None:
 
 def test_the_default_leaves_identities_as_they_were() -> None:
     plain = Experiment(recipe="groupnorm")
-    for key, default, other in (("groups", "auto", 4), ("feature-norm", False, True)):
+    added = {"groups": ("auto", 4), "squeeze": (0, 16), "feature-norm": (False, True)}
+    for key, (default, other) in added.items():
         assert plain.replace({f"network.{key}": default}).identity == plain.identity
         assert plain.replace({f"network.{key}": other}).identity != plain.identity
 
@@ -100,3 +102,52 @@ def test_the_gradient_of_normalized_features_is_that_of_the_formula() -> None:
     torch.testing.assert_close(found, 5**0.5 * (upstream - along * z) / length)
     torch.testing.assert_close((found * z).sum(1), torch.zeros(2, dtype=torch.float64))
     assert FeatureNorm()(torch.zeros(1, 5)).tolist() == [[0.0] * 5]
+
+
+@pytest.mark.parametrize("kind", ["resnet", "resnet-v2"])
+@pytest.mark.parametrize("depth", [8, 18, 50])
+def test_every_branch_ends_with_an_eighth_of_its_channels(kind: str, depth: int) -> None:
+    network = Network(kind=kind, depth=depth, width=8)
+    plain = made(network, "groupnorm")
+    squeezed = made(network.model_copy(update={"squeeze": 8}), "groupnorm")
+    found = [x for x in squeezed.modules() if isinstance(x, SqueezeExcite)]
+    assert len(found) == len(plain.blocks)
+    extra = 0
+    for layer in found:
+        channels, inside = layer.expand.out_features, layer.expand.in_features
+        assert (layer.reduce.in_features, inside) == (channels, channels // 8)
+        extra += 2 * channels * inside + channels + inside
+    sizes = [sum(p.numel() for p in net.parameters()) for net in (plain, squeezed)]
+    assert sizes[1] == sizes[0] + extra
+    assert plain.state_dict().keys() < squeezed.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe", "shift"),
+    [("resnet", "groupnorm", 50.0), ("resnet-v2", "groupnorm", 50.0), ("resnet-v2", "nf", 0.0)],
+)
+def test_gates_that_are_open_are_no_gates(kind: str, recipe: str, shift: float) -> None:
+    """In a network with an α the gate is doubled, so a half-open one is none."""
+    network = SMALLEST[kind]
+    plain = made(network, recipe).double()
+    squeezed = made(network.model_copy(update={"squeeze": 3}), recipe).double()
+    squeezed.load_state_dict({**squeezed.state_dict(), **plain.state_dict()})
+    for net in (plain, squeezed):  # an NF block begins as its shortcut
+        for name, parameter in net.named_parameters():
+            if name.endswith("gain"):
+                nn.init.constant_(parameter, 0.7)
+    images = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(2)).double()
+    assert not torch.allclose(squeezed(images), plain(images))
+    for layer in squeezed.modules():
+        if isinstance(layer, SqueezeExcite):
+            nn.init.zeros_(layer.expand.weight)
+            nn.init.constant_(layer.expand.bias, shift)
+    torch.testing.assert_close(squeezed(images), plain(images), rtol=1e-10, atol=1e-10)
+
+
+def test_squeeze_and_excitation_is_for_resnets() -> None:
+    knobs = Experiment(recipe="none", network=Network(squeeze=16))
+    with pytest.raises(ValueError, match="squeeze") as error:
+        resolve_auto(knobs)
+    expected = "network.squeeze=16 is for network.kind=resnet or resnet-v2, found plainnet"
+    assert str(error.value) == expected

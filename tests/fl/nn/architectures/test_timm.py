@@ -19,6 +19,8 @@ KNOBS = {
     "resnet50": (Network(kind="resnet", depth=50, stem_stride=4), "batchnorm"),
     "nf_resnet26": (Network(kind="resnet-v2", depth=26, stem_stride=4), "nf"),
     "nf_resnet50": (Network(kind="resnet-v2", depth=50, stem_stride=4), "nf"),
+    "nf_seresnet26": (Network(kind="resnet-v2", depth=26, stem_stride=4, squeeze=16), "nf"),
+    "nf_seresnet50": (Network(kind="resnet-v2", depth=50, stem_stride=4, squeeze=16), "nf"),
 }
 
 
@@ -38,13 +40,16 @@ def nf_resnet(stages: Stages) -> Callable[[str], str]:
     `stem.conv.*`                     `stem.conv.*`
     `stages.s.b.conv1.*`              `blocks.n.conv.*`
     `stages.s.b.conv2.*`, `conv3.*`   `blocks.n.rest.0.conv.*`, `rest.1.conv.*`
+    `stages.s.b.attn_last.fc1.*`      `blocks.n.rest.2.reduce.*`
+    `stages.s.b.attn_last.fc2.*`      `blocks.n.rest.2.expand.*`
     `stages.s.b.downsample.conv.*`    `blocks.n.shortcut.conv.*`
     `head.fc.*`                       `classifier.*`
     ================================  ========================
     """
     starts = list(accumulate(stages.blocks, initial=0))
     parts = {"conv1": "conv", "conv2": "rest.0.conv", "conv3": "rest.1.conv"}
-    parts["downsample.conv"] = "shortcut.conv"
+    parts |= {"downsample.conv": "shortcut.conv"}
+    parts |= {"attn_last.fc1": "rest.2.reduce", "attn_last.fc2": "rest.2.expand"}
 
     def ours(theirs: str) -> str:
         if not theirs.startswith("stages."):
@@ -56,11 +61,18 @@ def nf_resnet(stages: Stages) -> Callable[[str], str]:
     return ours
 
 
-@pytest.mark.parametrize("depth", [26, 50])
-def test_nf_resnet(depth: int) -> None:
-    golden = Fingerprint.load(f"nf_resnet{depth}")
+@pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        ("nf_resnet26", 26),
+        ("nf_resnet50", 50),
+        pytest.param("nf_seresnet26", 26, marks=pytest.mark.slow),
+    ],
+)
+def test_nf_resnet(name: str, depth: int) -> None:
+    golden = Fingerprint.load(name)
     ours = nf_resnet(NAMED[depth])
     theirs = {ours(name): name for name in golden.names.tolist()}
-    net = make(f"nf_resnet{depth}", 10)
+    net = make(name, 10)
     assert net.state_dict().keys() == theirs.keys()
     assert_same(fingerprint(net, tuple(golden.shape), theirs.__getitem__), golden)
