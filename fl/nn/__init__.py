@@ -1,7 +1,7 @@
 """The networks: skeletons with slots, and the recipes that fill them. Knows only torch."""
 
 from fl.nn.convert import convert
-from fl.nn.layers.activations import scalars
+from fl.nn.layers.activations import logarithms, scalars
 from fl.nn.layers.convs import breaks_onednn, has_groups
 from fl.nn.layers.noise import Noise, seed_noise, train_without_noise
 from fl.nn.layers.normalizers.batch_norm import BatchNorm, padded
@@ -32,6 +32,7 @@ __all__ = [
     "fixed_statistics",
     "forget_statistics",
     "has_groups",
+    "logarithms",
     "moments",
     "padded",
     "relevant",

@@ -10,13 +10,14 @@ from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.messages.local import staying
 from fl.messages.strategy import clients_of, kind_of, strategy_of
-from fl.nn import moments
+from fl.nn import logarithms, moments
 from fl.reproducibility.seeds import stream
 from fl.server.nodes import Nodes
 from fl.training.parameters import FlatNetwork, Segment
 from strategies.flower import Facade, flowers
-from strategies.serving.gathering import Gathering, Layout
+from strategies.serving.gathering import Gathering, Layout, looks_at_replies
 from strategies.serving.private import Noise, Private
+from strategies.serving.scalars import FORMS
 from strategies.serving.server import Averaging, Sampler, Server
 
 
@@ -44,7 +45,10 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
     if strategy is None:
         names = [part.name for part in _shared(knobs, nodes, network)]
         return _facade(knobs, sampler, names, pooled)
-    average = Averaging(sampler, moments=pooled, uniform=privacy.kind != "none")
+    forms = {}
+    if knobs.state.scalars != "log":
+        forms = dict.fromkeys(logarithms(network.module), FORMS[knobs.state.scalars])
+    average = Averaging(sampler, pooled, privacy.kind != "none", forms)
     mean = _private(knobs, network, average) if average.uniform else average
     if strategy.is_mean:
         return mean
@@ -69,11 +73,14 @@ def flower_of(knobs: Experiment) -> flower.Strategy | None:
     """Return a new strategy of Flower's, if that is what the knobs name; None for one of ours.
 
     Raises:
-        ConfigError: the strategy is none, or not private, or not for clients that train so.
+        ConfigError: the strategy is none, or not private, or not for clients that train so, or not
+            for scalars that are averaged so.
     """
-    if strategy_of(knobs) is not None:
+    strategy, kind = strategy_of(knobs), knobs.strategy.kind
+    if knobs.state.scalars != "log":
+        _check_scalars(knobs, strategy is None or bool(looks_at_replies(strategy)))
+    if strategy is not None:
         return None
-    kind = knobs.strategy.kind
     if knobs.privacy.kind != "none":
         raise ConfigError(
             f"privacy.kind={knobs.privacy.kind} is for strategies of ours and subclasses of "
@@ -83,6 +90,20 @@ def flower_of(knobs: Experiment) -> flower.Strategy | None:
         return flowers(kind_of(knobs), knobs.strategy.given, clients_of(knobs))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"strategy.kind={kind}: {error}") from None
+
+
+def _check_scalars(knobs: Experiment, more: bool) -> None:
+    """Refuse what does not go by the mean alone, `more` of a strategy, or adds noise for it."""
+    if more:
+        found = f"strategy.kind={knobs.strategy.kind}"
+    elif knobs.privacy.kind != "none":
+        found = f"privacy.kind={knobs.privacy.kind}"
+    else:
+        return
+    raise ConfigError(
+        f"state.scalars={knobs.state.scalars} is for strategies of ours that see the clients' mean "
+        f"only, without noise, found {found}; leave state.scalars out"
+    )
 
 
 def _facade(

@@ -55,6 +55,12 @@ class Layout:
         return found
 
 
+def looks_at_replies(strategy: Strategy) -> list[str]:
+    """Return by what a strategy sees more of a round's replies than their mean."""
+    looks = [name for name in ("weight", "receive") if overrides(strategy, name)]
+    return looks + [name for name in ("holds", "sent") if getattr(strategy, name)]
+
+
 class Gathering(Server):
     """Plays a strategy that does more than to average.
 
@@ -73,8 +79,7 @@ class Gathering(Server):
     ) -> None:
         self.strategy, self.mean, self.layout, self.clients = strategy, mean, layout, clients
         average = mean.average if isinstance(mean, Private) else mean
-        looks = [name for name in ("weight", "receive") if overrides(strategy, name)]
-        looks += [name for name in ("holds", "sent") if getattr(strategy, name)]
+        looks = looks_at_replies(strategy)
         if average.uniform and looks:
             raise ValueError(
                 "privacy is for strategies that see the mean only, and this one looks at single "

@@ -12,6 +12,7 @@ from flwr.serverapp import strategy as flower
 
 from strategies import arrays as npy
 from strategies.arrays import Arrays
+from strategies.serving.scalars import Form
 
 ARRAYS, CONFIG, METRICS, VECTORS = "arrays", "config", "metrics", "vectors"
 ROUND, WEIGHT, PARTITION = "server-round", "num-examples", "partition-id"
@@ -124,7 +125,7 @@ class Averaging(Server):
     ``w = Σ n_k w_k / Σ n_k``, for parameters and for floating-point buffers (BatchNorm's running
     means and variances, where the latter are not pooled) alike; an integer buffer becomes the
     nearest integer to its mean. Learnable scalars that are stored as logarithms are averaged as
-    stored: the weighted geometric mean.
+    stored, which is the weighted geometric mean, or in another form.
 
     Flower's own FedAvg adds replies in the order of their arrival, in the arrays' own type. This
     one adds them in the order that it is given, in float64.
@@ -133,12 +134,17 @@ class Averaging(Server):
         sampler: draws the clients of a round.
         moments: variances to be pooled -> their means (see `Mean`); all others are averaged.
         uniform: whether all clients count the same, n_k = 1, as noise for privacy presumes.
+        forms: logarithms of scalars that are averaged in another form (see `Mean`).
     """
 
     def __init__(
-        self, sampler: Sampler, moments: Mapping[str, str] | None = None, uniform: bool = False
+        self,
+        sampler: Sampler,
+        moments: Mapping[str, str] | None = None,
+        uniform: bool = False,
+        forms: Mapping[str, Form] | None = None,
     ) -> None:
-        self.sampler, self.moments, self.uniform = sampler, moments, uniform
+        self.sampler, self.moments, self.uniform, self.forms = sampler, moments, uniform, forms
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -152,7 +158,7 @@ class Averaging(Server):
 
     def fold(self, server_round: int, start: Arrays) -> Fold:
         """Begin a mean over a round's replies."""
-        return Average(self.moments, self.uniform)
+        return Average(self.moments, self.uniform, self.forms)
 
 
 class Average:
@@ -161,10 +167,16 @@ class Average:
     Args:
         moments: as `Averaging`.
         uniform: as `Averaging`.
+        forms: as `Averaging`.
     """
 
-    def __init__(self, moments: Mapping[str, str] | None, uniform: bool) -> None:
-        self.arrays, self.figures, self.uniform = Mean(moments), Mean(), uniform
+    def __init__(
+        self,
+        moments: Mapping[str, str] | None,
+        uniform: bool,
+        forms: Mapping[str, Form] | None = None,
+    ) -> None:
+        self.arrays, self.figures, self.uniform = Mean(moments, forms), Mean(), uniform
 
     def add(self, reply: Message) -> None:
         """Add a reply."""
@@ -201,11 +213,16 @@ class Mean:
 
     Args:
         moments: the names of the variances to be pooled -> those of their means.
+        forms: the names of logarithms of positive scalars -> what their mean is taken of.
     """
 
-    def __init__(self, moments: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        moments: Mapping[str, str] | None = None,
+        forms: Mapping[str, Form] | None = None,
+    ) -> None:
         self.total = 0.0
-        self.moments = moments or {}
+        self.moments, self.forms = moments or {}, forms or {}
         self.sums: dict[str, np.ndarray] = {}
         self.dtypes: dict[str, np.dtype] = {}
         self._product = np.empty(_PIECE)
@@ -216,6 +233,8 @@ class Mean:
             if name not in self.sums:
                 self.sums[name] = np.zeros(array.shape, np.float64)
                 self.dtypes[name] = array.dtype
+            if name in self.forms:
+                array = self.forms[name].of_log(array)
             if name in self.moments:
                 array = array + arrays[self.moments[name]].astype(np.float64) ** 2
             self._add_weighted(self.sums[name].reshape(-1), array.reshape(-1), weight)
@@ -250,6 +269,8 @@ class Mean:
             np.divide(mean, self.total, out=mean)
             if name in pooled:
                 mean = np.maximum(pooled[name], 0)
+            if name in self.forms:
+                mean = self.forms[name].to_log(mean)
             cast = _cast(mean, self.dtypes[name])
             del mean  # it would stay in memory while the caller does something with its copy
             yield name, cast

@@ -31,6 +31,11 @@ class State(Knobs):
     whose names match a pattern such as `layers.*`, or one of several with commas between
     (LG-FedAvg, arXiv 2001.01523). docs/methods/local.md says what is evaluated then."""
 
+    scalars: Literal["log", "raw", "softplus"] = "log"
+    """What the server takes the mean of, of activations' learned scalars a that stay positive, such
+    as SALU's two and ZC-Swish's β: `log`, of log a, which is the geometric mean of a; `raw`, of a;
+    `softplus`, of softplus⁻¹(a), which is between the two."""
+
     @property
     def keeps_statistics(self) -> bool:
         """Whether BatchNorm's statistics stay with each client."""
@@ -55,5 +60,5 @@ class State(Knobs):
         return self
 
 
-ADDED: dict[str, Value] = {"state.local": "none"}
+ADDED: dict[str, Value] = {"state.local": "none", "state.scalars": "log"}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""

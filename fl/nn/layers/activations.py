@@ -29,6 +29,9 @@ class Activation(nn.Module):
         per_channel: one scalar a channel, shape (C,), instead of one for the layer, shape ().
     """
 
+    logarithms: ClassVar[tuple[str, ...]] = ()
+    """The parameters that are logarithms of scalars, which stay positive in this way."""
+
     def __init__(self, channels: int = 1, per_channel: bool = False):
         super().__init__()
         self._shape = (channels,) if per_channel else ()
@@ -100,6 +103,8 @@ class ZCSwish(Activation):
         form: one of the three.
     """
 
+    logarithms = ("log_beta",)
+
     def __init__(
         self,
         channels: int,
@@ -135,7 +140,8 @@ class SALU(Activation):
 
     Source: arXiv 2606.02927, operators. Derived (ours): initial values, positivity (a and b are
     stored as logarithms, so an average over clients is the weighted geometric mean of a and
-    of b), and the `per_channel` variant (in the paper, a module has one pair).
+    of b, unless `state.scalars` says otherwise), and the `per_channel` variant (in the paper, a
+    module has one pair).
 
     Args:
         a: initial slope.
@@ -146,6 +152,8 @@ class SALU(Activation):
     Raises:
         ValueError: a or b is not positive.
     """
+
+    logarithms = ("log_a", "log_b")
 
     def __init__(self, a: float, b: float, channels: int = 1, per_channel: bool = False):
         super().__init__(channels, per_channel)
@@ -204,6 +212,16 @@ def scalars(module: nn.Module) -> set[str]:
         for prefix, part in module.named_modules()
         if isinstance(part, Activation)
         for name, _ in part.named_parameters(prefix, recurse=False)
+    }
+
+
+def logarithms(module: nn.Module) -> set[str]:
+    """Return the names of the parameters of activations that are logarithms of positive scalars."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules()
+        if isinstance(part, Activation)
+        for name in part.logarithms
     }
 
 

@@ -1,0 +1,116 @@
+"""The mean of positive scalars: what it is of, and where it is refused."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fl.config.parsing import ConfigError
+from fl.server.journal import Journal
+from fl.simulation import run
+from strategies.serving.scalars import FORMS
+from strategies.serving.server import Mean
+
+VALUES = st.lists(st.tuples(st.floats(-20, 20), st.integers(1, 500)), min_size=1, max_size=6)
+"""Logarithms of clients' scalars, with how many images each holds."""
+
+
+def mean(kind: str, told) -> float:
+    """Return the logarithm of the server's value."""
+    found = Mean(forms={"log_a": FORMS[kind]} if kind != "log" else {})
+    for log, images in told:
+        found.add({"log_a": np.array(log)}, images)
+    return float(found.result()["log_a"])
+
+
+@given(VALUES)
+def test_log_is_the_geometric_mean_and_raw_the_arithmetic_one(told):
+    total = sum(images for _, images in told)
+    geometric = math.prod(math.exp(log) ** (images / total) for log, images in told)
+    arithmetic = sum(math.exp(log) * images for log, images in told) / total
+    assert math.exp(mean("log", told)) == pytest.approx(geometric, rel=1e-9)
+    assert math.exp(mean("raw", told)) == pytest.approx(arithmetic, rel=1e-9)
+
+
+@given(VALUES)
+def test_softplus_is_between_and_all_are_between_the_clients(told):
+    found = [mean(kind, told) for kind in ("log", "softplus", "raw")]
+    ordered = [min(log for log, _ in told), *found, max(log for log, _ in told)]
+    assert all(low <= high + 1e-9 for low, high in pairwise(ordered))
+
+
+def test_softplus_by_pencil():
+    """softplus(0) = log 2 and softplus(2) = log(1 + e²); their mean is softplus(1)."""
+    a, b, middle = (math.log(1 + math.exp(u)) for u in (0, 2, 1))
+    found = mean("softplus", [(math.log(a), 3), (math.log(b), 3)])
+    assert math.exp(found) == pytest.approx(middle, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["log", "raw", "softplus"])
+@given(st.floats(-300, 300), st.lists(st.integers(1, 500), min_size=1, max_size=5))
+def test_equal_values_give_that_value(kind, log, images):
+    assert mean(kind, [(log, n) for n in images]) == pytest.approx(log, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("log", [-1e30, -745.0, 745.0, 1e30])
+def test_a_mean_of_finite_logarithms_is_finite(kind, log):
+    assert math.isfinite(mean(kind, [(log, 1), (0.0, 1)]))
+    assert math.isfinite(mean(kind, [(log, 1)]))
+
+
+def models(tiny, folder, **flat) -> dict[str, dict[str, np.ndarray]]:
+    """Return the network after a round under each form."""
+    found = {}
+    for kind in ("log", "raw", "softplus"):
+        apart = {"rounds": 1, "client.steps": 4, "client.activation-lr": 20.0}
+        apart |= {"recipe": "salunet", "engine": "sequential", "state.scalars": kind, **flat}
+        journal = Journal(folder / kind)
+        run(tiny(apart), journal)
+        found[kind] = journal.checkpoint().model
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fedavg", "fedavgm"])
+def test_a_round_differs_in_these_scalars_only(tiny, tmp_path, strategy):
+    found = models(tiny, tmp_path, **{"strategy.kind": strategy})
+    names = {name for name in found["log"] if name.rpartition(".")[2].startswith("log_")}
+    assert len(names) == 8
+    for name in found["log"]:
+        log, softplus, raw = (found[kind][name] for kind in ("log", "softplus", "raw"))
+        if name in names:
+            assert log <= softplus <= raw
+            assert log < raw
+        else:
+            assert np.array_equal(log, raw)
+            assert np.array_equal(log, softplus)
+
+
+@pytest.mark.parametrize(
+    ("flat", "told"),
+    [
+        ({"strategy.kind": "scaffold"}, "strategy.kind=scaffold"),
+        ({"strategy.kind": "fedmedian"}, "strategy.kind=fedmedian"),
+        ({"privacy.kind": "server", "privacy.clip": 1.0}, "privacy.kind=server"),
+    ],
+)
+def test_what_sees_more_than_the_mean_is_refused(tiny, tmp_path, flat, told):
+    knobs = tiny({"recipe": "salunet", "state.scalars": "raw", **flat})
+    with pytest.raises(ConfigError) as error:
+        run(knobs, Journal(tmp_path / "run"))
+    expected = (
+        "state.scalars=raw is for strategies of ours that see the clients' mean only, without "
+        f"noise, found {told}; leave state.scalars out"
+    )
+    assert str(error.value) == expected
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_default_leaves_the_identity_as_it_was(tiny):
+    knobs = tiny({"recipe": "salunet"})
+    assert knobs.replace({"state.scalars": "log"}).identity == knobs.identity
+    assert knobs.replace({"state.scalars": "raw"}).identity != knobs.identity
