@@ -135,7 +135,10 @@ def test_every_network_trains_in_lanes_as_alone(kind, recipe):
     network = flat_network(kind, recipe, side=side(kind, recipe))
     tasks = clients(network, [3, 1, 5], 2, side=side(kind, recipe))
     how = Training(Client(lr=0.01, momentum=0.5))
-    assert_same(*both_ways(network, tasks, how, 2))
+    # Two values of a channel that are nearly equal: a last digit of the weights moves what clients
+    # end with, trained alone, by 6e-8.
+    tolerance = 1e-7 if (kind, recipe) == ("efficientnet", "batch-renorm") else 1e-9
+    assert_same(*both_ways(network, tasks, how, 2), tolerance)
 
 
 @settings(max_examples=15, deadline=None)
