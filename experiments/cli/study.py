@@ -154,10 +154,10 @@ def studies() -> None:
     show(table)
 
 
-def _begin(chosen: Study, out: Path) -> None:
+def _begin(chosen: Study, out: Path, comparisons: int) -> None:
     """Open a study's folder, and say what is not as it was there."""
     try:
-        told = chosen.begin(out, typed())
+        told = chosen.begin(out, typed(), comparisons)
     except studies_of.ChangedStudy as error:
         for line in error.changes[: studies_of.MOST_TOLD]:
             say(line, Console(stderr=True))
@@ -196,7 +196,7 @@ def _work(chosen: Study, out: Path, how: _How) -> list[Job]:
 def _study(chosen: Study, out: Path, how: _How) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
-    _begin(chosen, out)
+    _begin(chosen, out, plots.comparisons(chosen) if chosen.contrasts else 0)
     work = _work(chosen, out, how)
     display, ray = Display(work, console, how.quiet), how.ray
     jobs = 1 if ray else how.jobs or cores()

@@ -7,3 +7,4 @@ from experiments.report.labels import partition as partition
 from experiments.report.page import data_read as data_read
 from experiments.report.page import write as write
 from experiments.report.sections import propagation as propagation
+from experiments.report.verdicts import comparisons as comparisons

@@ -26,12 +26,19 @@ def runs(results: Results) -> str:
             **_run(run),
             "finished": ledger.cell(run.result is not None),
             "rounds_done": run.rounds_done,
+            **_late(run),
             **{k: ledger.cell(v) for k, v in (run.result or {}).items() if k not in _WITHOUT},
             **ledger.of_knobs(run.knobs, _engine(run)),
             **ledger.of_header(run.header, results.said),
         }
         for run in results.runs
     )
+
+
+def _late(run: Run) -> Row:
+    """Return what a finished run is compared by, where no other endpoint is declared."""
+    name = f"{ledger.LATE}{run.measure.name}"
+    return {name: ledger.cell(run.late if run.result else None)}
 
 
 def _engine(run: Run) -> object:

@@ -1,19 +1,23 @@
 """What comparisons come to: each contender with one reference, seed by seed, in one word."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
+from experiments.report import labels
 from experiments.report.labels import Group
 from experiments.report.measure import Measure
 from experiments.report.results import Cell, Results
 from experiments.statistics.endpoints import FEWEST
 from fl.config.components import spelt_out
 from fl.config.parsing import Value
-from fl.config.parts.contrasts import AFTER, MARGIN, chosen
+from fl.config.parts.contrasts import AFTER, COMPARED, MARGIN, chosen
+from fl.simulation.study import Study
 
 Key = TypeVar("Key", bound=Hashable)
+Knobs = Sequence[Mapping[str, Value]]
+"""Those of each run of a cell."""
 
 if TYPE_CHECKING:
     from experiments.statistics.verdicts import Judgement
@@ -39,12 +43,19 @@ def margin(results: Results) -> float | None:
 
 def reference(results: Results, condition: Group) -> Cell | None:
     """Return the cell that the others of a condition are compared with; None without others."""
-    cells = sorted(results.column(condition), key=lambda cell: cell.series)
-    if len(cells) < 2:
+    cells = {cell.series: _knobs(cell) for cell in results.column(condition)}
+    other = _reference(cells, results.contrasts.get("reference"))
+    return results.cells[other, condition] if other else None
+
+
+def _reference(cells: Mapping[Group, Knobs], declared: Mapping[str, Value] | None) -> Group | None:
+    """Return which contender of a condition the others are compared with, by their runs' knobs."""
+    series = sorted(cells)
+    if len(series) < 2:
         return None
-    if declared := results.contrasts.get("reference"):
-        return next((cell for cell in cells if _has(cell, declared)), None)
-    return next((cell for cell in cells if str(cell.series) == BASELINE), cells[0])
+    if declared:
+        return next((one for one in series if _has(cells[one], declared)), None)
+    return next((one for one in series if str(one) == BASELINE), series[0])
 
 
 def confirmatory(results: Results, cell: Cell) -> bool:
@@ -52,34 +63,77 @@ def confirmatory(results: Results, cell: Cell) -> bool:
 
     Everything else is exploratory.
     """
-    family = results.contrasts.get("family")
+    return _declared(results, _knobs(cell))
+
+
+def _declared(results: Results, cell: Knobs) -> bool:
     if results.contrasts.get(AFTER):
         return False
-    return any(_has(cell, knobs) for knobs in family) if family else bool(results.contrasts)
+    return bool(results.contrasts) and _asked(cell, results.contrasts.get("family"))
 
 
-def _has(cell: Cell, knobs: Mapping[str, Value]) -> bool:
-    return all(chosen({**run.knobs, **spelt_out(run.knobs)}, knobs) for run in cell.runs)
+def _asked(cell: Knobs, family: Iterable[Mapping[str, Value]] | None) -> bool:
+    """Say whether a cell is of a family; where none was named, all are."""
+    return any(_has(cell, knobs) for knobs in family) if family else True
+
+
+def _knobs(cell: Cell) -> Knobs:
+    return [run.knobs for run in cell.runs]
+
+
+def _has(cell: Knobs, knobs: Mapping[str, Value]) -> bool:
+    return all(chosen({**flat, **spelt_out(flat)}, knobs) for flat in cell)
+
+
+def comparisons(study: Study) -> int:
+    """Return how many comparisons a study declares, those of runs that are still to come, too.
+
+    They are the cells of its family, but for the reference of each condition.
+    """
+    if not study.contrasts:
+        return 0
+    flats = [experiment.to_flat() for experiment in study.experiments]
+    conditions: dict[Group, dict[Group, list[Mapping[str, Value]]]] = {}
+    for (series, condition), flat in zip(labels.group(flats), flats, strict=True):
+        conditions.setdefault(condition, {}).setdefault(series, []).append(flat)
+    found = 0
+    for cells in conditions.values():
+        if other := _reference(cells, study.contrasts.reference):
+            rest = [cell for series, cell in cells.items() if series != other]
+            found += sum(_asked(cell, study.contrasts.family) for cell in rest)
+    return found
 
 
 @lru_cache(maxsize=64)
-def _judged(contrasts: tuple[tuple[float, ...], ...], margin: float | None) -> "list[Judgement]":
+def _judged(
+    contrasts: tuple[tuple[float, ...], ...], margin: float | None, size: int
+) -> "list[Judgement]":
     from experiments.statistics.verdicts import judge
 
-    return list(judge(dict(enumerate(contrasts)), margin).values())
+    return list(judge(dict(enumerate(contrasts)), margin, family=size).values())
 
 
 def judge_family(
-    contrasts: Mapping[Key, tuple[float, ...]], margin: float | None
+    contrasts: Mapping[Key, tuple[float, ...]], margin: float | None, size: int = 0
 ) -> "dict[Key, Judgement]":
-    """Judge differences that are one family, by what they are of."""
-    return dict(zip(contrasts, _judged(tuple(contrasts.values()), margin), strict=True))
+    """Judge differences that are one family, by what they are of.
+
+    Args:
+        contrasts: the differences.
+        margin: the smallest one that matters.
+        size: of the family, where some of it is still to come.
+    """
+    values = tuple(contrasts.values())
+    judged = _judged(values, margin, max(size, len(values)))
+    return dict(zip(contrasts, judged, strict=True))
 
 
 def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
     """Judge the contenders of a condition; none where SciPy is missing.
 
     What a study declared is one family over all conditions; the others of a condition are one, too.
+    What is still to come counts, so that no verdict is easier to have before a study is done: all
+    comparisons that were declared, and contenders whose runs are begun.
 
     Returns:
         Judgements by contender, in order; differences are such that more is better.
@@ -93,8 +147,20 @@ def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
             if confirmatory(results, results.cells[key])
         }  # fmt: skip
     rest = {key: d for key, d in here.items() if key not in family}
-    found = judge_family(family, margin(results)) | judge_family(rest, margin(results))
+    found = judge_family(family, margin(results), int(results.contrasts.get(COMPARED, 0)))
+    found |= judge_family(rest, margin(results), _explored(results, condition))
     return {series: found[series, condition] for series, _ in here}
+
+
+def _explored(results: Results, condition: Group) -> int:
+    """Return how many contenders of a condition, done or begun, have no declared comparison."""
+    begun: dict[Group, list[Mapping[str, Value]]] = {}
+    for run in results.runs:
+        if run.condition == condition:
+            begun.setdefault(run.series, []).append(run.knobs)
+    other = reference(results, condition)
+    rest = [cell for series, cell in begun.items() if other and series != other.series]
+    return sum(not _declared(results, cell) for cell in rest)
 
 
 def _contrasts(results: Results, condition: Group) -> dict[tuple[Group, Group], tuple[float, ...]]:

@@ -27,6 +27,8 @@ FOLDER = "ledger"
 """Where a study's folder has the tables of runs that were done elsewhere."""
 NAMES = ("series", "condition", "run", "finished", "rounds_done")
 """Columns that say whose a row is, and what follows from others."""
+LATE = "late_"
+"""Begins the column that follows from a run's rounds: its mean over the last of them."""
 ABOUT = "about."
 """Begins the columns with what `experiment.json` says besides knobs."""
 STUDY = f"{ABOUT}study"
@@ -178,7 +180,7 @@ def _run(row: dict) -> tuple[str, Kept, dict]:
             header[key.removeprefix(ABOUT)] = value
         elif key in known or "." in key:
             knobs[key] = value
-        elif key not in NAMES:
+        elif key not in NAMES and not key.startswith(LATE):
             result[key] = value
     header["knobs"] = knobs
     done = {**result, "rounds": rounds_done} if finished else None

@@ -111,8 +111,13 @@ class Study:
             experiments.append(experiment.replace(rows[number]["knobs"]))
         return replace(self, name=f"{self.name}_tuned", experiments=tuple(experiments))
 
-    def begin(self, folder: Path, command: str) -> list[str]:
+    def begin(self, folder: Path, command: str, comparisons: int = 0) -> list[str]:
         """Check that every experiment can be written below a folder, then write the question there.
+
+        Args:
+            folder: the study's.
+            command: that repeats it.
+            comparisons: how many its contrasts declare.
 
         Returns:
             What a reader should know of the runs that are there, a line each.
@@ -143,7 +148,8 @@ class Study:
         if self.contrasts:
             there = read_json(folder / STUDY) if (folder / STUDY).exists() else {}
             done = len(list(folder.glob(f"*/{RESULT}")))
-            about["contrasts"] = self.contrasts.declared(there.get("contrasts") or {}, done)
+            before = there.get("contrasts") or {}
+            about["contrasts"] = self.contrasts.declared(before, done, comparisons)
         write_json(folder / STUDY, about)
         return told
 

@@ -12,6 +12,8 @@ MARGIN = 1.5
 """Percentage points, where nobody said another."""
 AFTER = "runs_done_before"
 """In `study.json`: how many runs were done when the contrasts became what they are."""
+COMPARED = "comparisons"
+"""In `study.json`: how many comparisons were declared, those of runs to come, too."""
 ENDPOINTS = ("late-mean", "last-round", "validated")
 
 
@@ -62,15 +64,22 @@ class Contrasts:
                 "contrasts: endpoint='validated' needs validation images; set data.validation"
             )
 
-    def declared(self, before: Mapping[str, object], done: int) -> dict[str, object]:
+    def declared(
+        self, before: Mapping[str, object], done: int, comparisons: int
+    ) -> dict[str, object]:
         """Return what a study's file says of them, and how many runs they came after.
 
         Args:
             before: what it said until now; empty: nothing.
             done: runs of the study that are done.
+            comparisons: how many there are. A study that is cut down keeps those that it had, since
+                its runs are looked at in the light of all that were asked for.
         """
         here = {**asdict(self), "family": list(self.family)}
-        return dict(before) if {**before, AFTER: 0} == {**here, AFTER: 0} else {**here, AFTER: done}
+        counted = {AFTER: 0, COMPARED: 0}
+        if {**before, **counted} != {**here, **counted}:
+            return {**here, AFTER: done, COMPARED: comparisons}
+        return {**before, COMPARED: max(comparisons, int(before.get(COMPARED, 0)))}  # pyrefly: ignore
 
 
 def chosen(flat: Flat, knobs: Knobs) -> bool:

@@ -51,15 +51,31 @@ def test_a_validated_endpoint_is_taken_where_there_are_such_images():
 def test_a_declaration_that_comes_after_runs_says_so(tmp_path):
     first, second = fl.Contrasts(margin=1), fl.Contrasts(margin=2)
 
-    def told(contrasts):
-        study(contrasts).begin(tmp_path / "s", "fednf study s")
+    def told(contrasts, comparisons=4):
+        study(contrasts).begin(tmp_path / "s", "fednf study s", comparisons)
         return json.loads((tmp_path / "s" / "study.json").read_text())["contrasts"]
 
     assert told(first) == {
-        "reference": {}, "family": [], "margin": 1, "endpoint": "late-mean", "runs_done_before": 0
+        "reference": {}, "family": [], "margin": 1, "endpoint": "late-mean", "runs_done_before": 0,
+        "comparisons": 4,
     }  # fmt: skip
     (tmp_path / "s" / "a-run").mkdir()
     (tmp_path / "s" / "a-run" / "result.json").write_text("{}")
-    assert told(first)["runs_done_before"] == 0
+    assert told(first, 6) == told(first, 2), "a study that is cut down keeps what it asked"
+    assert (told(first)["runs_done_before"], told(first)["comparisons"]) == (0, 6)
     assert told(second)["runs_done_before"] == 1
-    assert told(second)["runs_done_before"] == 1
+    assert told(second) == {**told(second), "runs_done_before": 1, "comparisons": 4}
+
+
+def test_what_an_earlier_version_wrote_of_a_declaration_is_the_same_declaration(tmp_path):
+    asked = study(fl.Contrasts(margin=1))
+    asked.begin(tmp_path, "fednf study s", 4)
+    path = tmp_path / "study.json"
+    about = json.loads(path.read_text())
+    del about["contrasts"]["comparisons"], about["file_sha256"]
+    path.write_text(json.dumps(about))
+    (tmp_path / "a-run").mkdir()
+    (tmp_path / "a-run" / "result.json").write_text("{}")
+    asked.begin(tmp_path, "fednf study s", 4)
+    now = json.loads(path.read_text())["contrasts"]
+    assert (now["runs_done_before"], now["comparisons"]) == (0, 4)

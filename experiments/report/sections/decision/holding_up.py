@@ -73,7 +73,7 @@ def held(results: Results) -> dict[tuple[Group, Group], list[Held]]:
     judged: dict[tuple, Judgement] = {}
     for pair in shares:
         one = {key: d for key, d in contrasts.items() if d and key[0] == pair}
-        judged |= verdicts.judge_family(one, None)
+        judged |= verdicts.judge_family(one, None, len(one) + _to_come(results, pair))
     return {
         pair: [
             Held(cell, kept, interval, judged.get((pair, series)))
@@ -81,6 +81,13 @@ def held(results: Results) -> dict[tuple[Group, Group], list[Held]]:
         ]
         for pair, found in shares.items()
     }
+
+
+def _to_come(results: Results, pair: tuple[Group, Group]) -> int:
+    """Return how many networks have runs under both conditions that are begun, and none done."""
+    begun = {(run.series, run.condition) for run in results.runs}
+    both = [s for s in results.series if all((s, c) in begun for c in pair)]
+    return sum(any((s, c) not in results.cells for c in pair) for s in both)
 
 
 def _by_block(cell: Cell) -> dict[tuple[int, ...], float]:

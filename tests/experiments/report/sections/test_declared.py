@@ -1,10 +1,15 @@
 """Verdicts keep to what a study declared: reference, family, margin, endpoint."""
 
+import csv
+import io
 import json
+import shutil
+from math import fsum
 
 import pytest
 
-from experiments.report import verdicts
+import fl
+from experiments.report import csv_files, verdicts
 from experiments.report.results import read
 from experiments.statistics.verdicts import judge
 
@@ -118,3 +123,78 @@ def test_what_was_declared_after_runs_is_exploratory(declare):
     )
     assert "declared when 7 runs were done, so all are exploratory" in verdicts.declared(results)
     assert not any(verdicts.confirmatory(results, cell) for cell in results.cells.values())
+
+
+def asked(**contrasts):
+    """Return the study whose runs the folder has."""
+    recipes = [{"recipe": name} for name in GAINS]
+    skews = [{"partition.kind": kind} for kind in ("iid", "dirichlet")]
+    seeds = [{"seed": seed} for seed in SEEDS]
+    base = fl.Experiment.from_flat({"rounds": 3})
+    return fl.Study(
+        "s", "?", fl.grid(base, recipes, skews, seeds), contrasts=fl.Contrasts(**contrasts)
+    )
+
+
+BN, ZC, RELU = ({"recipe": name} for name in ("batchnorm", "zc-swish", "none"))
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "expected"),
+    [
+        ({}, 6),
+        ({"reference": RELU}, 6),
+        ({"reference": BN, "family": (ZC, RELU)}, 4),
+        ({"reference": BN, "family": ({**ZC, "partition.kind": "iid"},)}, 1),
+        ({"reference": {**BN, "partition.kind": "iid"}}, 3),
+    ],
+)
+def test_as_many_comparisons_are_declared_as_a_done_study_judges(declare, contrasts, expected):
+    results = declare(**{**contrasts, "family": list(contrasts.get("family", ()))})
+    found = [
+        one
+        for condition in results.conditions
+        for series, one in verdicts.judged(results, condition).items()
+        if verdicts.confirmatory(results, results.cells[series, condition])
+    ]
+    assert len(found) == verdicts.comparisons(asked(**contrasts)) == expected
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_study_half_done_is_no_less_strict_than_when_it_is_done(tmp_path, folder, begun):
+    """Each verdict of a part of the cells has the p values of the whole, or larger ones."""
+    contrasts = {"reference": BN, "family": [ZC, RELU], "margin": 1.5, "endpoint": "late-mean"}
+    part = tmp_path / "part"
+    shutil.copytree(folder, part)
+    about = {"name": "s", "contrasts": {**contrasts, "comparisons": 4}}
+    (part / "study.json").write_text(json.dumps(about))
+    whole = named(read(part))
+    later = ("none-*", "groupnorm-iid-*", "*-dirichlet-*")
+    for run in (run for pattern in later for run in part.glob(pattern)):
+        if begun and run.exists():
+            (run / "result.json").unlink(missing_ok=True)
+        elif run.exists():
+            shutil.rmtree(run)
+    half = named(read(part))
+    assert half.keys() == {("ZC-Swish", "iid")}
+    (one,), all_done = half.values(), whole["ZC-Swish", "iid"]
+    assert one.alpha == all_done.alpha == 0.05 / 4
+    assert one.p >= all_done.p
+    assert one.p_equivalent >= all_done.p_equivalent
+
+
+def test_contenders_that_are_begun_count_before_they_are_done(tmp_path, folder):
+    part = tmp_path / "part"
+    shutil.copytree(folder, part)
+    for run in part.glob("groupnorm-iid-*"):
+        (run / "result.json").unlink()
+    half = named(read(part))
+    assert half.keys() == named(read(folder)).keys() - {("GroupNorm", "iid")}
+    assert {one.alpha for one in half.values()} == {0.05 / 3}
+
+
+def test_runs_csv_has_what_is_compared(folder):
+    (row, *_) = csv.DictReader(io.StringIO(csv_files.runs(read(folder))))
+    with (folder / row["run"] / "rounds.jsonl").open() as file:
+        after = [json.loads(line)["test_accuracy"] for line in file][1:]
+    assert float(row["late_accuracy"]) == pytest.approx(fsum(after) / 3, abs=1e-15)
