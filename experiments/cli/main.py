@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
@@ -32,7 +31,6 @@ from experiments.cli.terminal import (
     written,
 )
 from experiments.cli.terminal import flat as read_flat
-from experiments.cli.terminal import plots as load_plots
 from experiments.studies.workers import Job
 from experiments.trackers import watchers
 from fl.config import Experiment, components
@@ -218,34 +216,6 @@ def _named(part: str, name: str) -> tuple[str, Any]:
     return part or components.part_of(thing), thing
 
 
-def report(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Where the runs are, and where the report goes.")
-    ] = None,
-    tables: study.From = None,
-    run_code: Annotated[
-        bool,
-        typer.Option(
-            "--run-code",
-            help="Run the code that runs have in components/, to draw who held what where data or "
-            "deal are by it. Without it a report runs no code of a folder.",
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Turn the runs below a folder into tables, figures and one HTML page."""
-    if not folder and not tables:
-        raise ConfigError("report: give a folder of runs, or --from a folder of tables")
-    plots = load_plots()
-    folder = folder or Path("runs") / tables.resolve().name  # pyrefly: ignore
-    page = plots.write(folder, run_code=run_code, tables=tables)
-    for line in plots.data_read(folder, tables):
-        say(line)
-    say(f"report: {page}")
-    if as_json:
-        say(json.dumps({"report": str(page)}))
-
-
 for command in (
     study.demo,
     new.new,
@@ -255,7 +225,7 @@ for command in (
     tune.tune,
     watch.watch,
     watch.verify,
-    report,
+    study.report,
     probe.probe,
     predict.predict,
     bench.bench,

@@ -1,4 +1,4 @@
-"""The commands about studies: ``fednf demo | study | studies``."""
+"""The commands about studies: ``fednf demo | study | studies | report``."""
 
 import json
 import time
@@ -46,15 +46,11 @@ Jobs = Annotated[
 ]
 
 
-From = Annotated[
-    Path | None,
-    typer.Option(
-        "--from",
-        metavar="TABLES",
-        help="A folder with runs.csv and rounds.csv, as a report writes them, whose runs count as "
-        "those below the folder do.",
-    ),
-]
+TABLES = (
+    "A folder with runs.csv and rounds.csv, as a report writes them, whose runs count as those "
+    "below the folder do."
+)
+From = Annotated[Path | None, typer.Option("--from", metavar="TABLES", help=TABLES)]
 
 
 @dataclass(frozen=True)
@@ -152,6 +148,46 @@ def studies() -> None:
             made = make()
             table.add_row(name, scale, str(len(made.experiments)), made.question)
     show(table)
+
+
+def report(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Where the runs are; those of several folders are one table."),
+    ] = None,
+    tables: Annotated[
+        list[Path] | None, typer.Option("--from", metavar="TABLES", help=TABLES)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Where the report goes. Default: into the folder; of several, runs/A+B.",
+        ),
+    ] = None,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code",
+            help="Run the code that runs have in components/, to draw who held what where data or "
+            "deal are by it. Without it a report runs no code of a folder.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the runs below folders into tables, figures and one HTML page."""
+    if not folders and not tables:
+        raise ConfigError("report: give a folder of runs, or --from a folder of tables")
+    plots = load_plots()
+    there, tables = folders or [], tables or []
+    names = "+".join(dict.fromkeys(path.resolve().name for path in there or tables))
+    out = out or (there[0] if len(there) == 1 else Path("runs") / names)
+    page = plots.write(out, folders=there, tables=tables, run_code=run_code)
+    for line in plots.data_read(out, there, tables):
+        say(line)
+    say(f"report: {page}")
+    if as_json:
+        say(json.dumps({"report": str(page)}))
 
 
 def _begin(chosen: Study, out: Path, comparisons: int) -> None:

@@ -29,7 +29,7 @@ def runs(results: Results) -> str:
             **_late(run),
             **{k: ledger.cell(v) for k, v in (run.result or {}).items() if k not in _WITHOUT},
             **ledger.of_knobs(run.knobs, _engine(run)),
-            **ledger.of_header(run.header, results.said),
+            **ledger.of_header(run.header, results.studies[run.name]),
         }
         for run in results.runs
     )
@@ -112,7 +112,8 @@ def _held_out(cell: Cell) -> Row:
 
 def _run(run: Run) -> Row:
     """Return the columns that say whose a row of a run is."""
-    return {**_whose(run.series, run.condition), "seed": run.seed, "run": run.name}
+    folder = {"folder": run.folder} if run.folder else {}
+    return {**_whose(run.series, run.condition), "seed": run.seed, **folder, "run": run.name}
 
 
 def _whose(series: Group, condition: Group) -> Row:

@@ -1,7 +1,7 @@
 """The report of a folder of runs: one page that opens anywhere, its figures, its numbers as CSV."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from experiments.report import csv_files
 from experiments.report.drawing import figures
-from experiments.report.markup import Html, element, inline_svg, join
-from experiments.report.results import Results, read
+from experiments.report.markup import Html, element, inline_svg
+from experiments.report.markup import join as joined
+from experiments.report.results import Results, join
 from experiments.report.sections import (
     accuracy,
     answers,
@@ -23,8 +24,8 @@ from experiments.report.sections import (
     personal,
     signals,
 )
-from experiments.report.sections.decision import dose, forest, heat, holding_up
-from experiments.studies import ledger
+from experiments.report.sections.decision import dose, forest, heat, holding_up, studies
+from experiments.studies.joining import gather
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.reproducibility.errors import in_words
@@ -36,59 +37,71 @@ from fl.server.journal import Journal
 _CSS = Path(__file__).with_name("page.css")
 
 
-def write(folder: Path, *, run_code: bool = False, tables: Path | None = None) -> Path:
-    """Write the report of all runs below a folder into that folder, and return the page's path.
+def write(
+    out: Path,
+    *,
+    folders: Sequence[Path] | None = None,
+    tables: Sequence[Path] = (),
+    run_code: bool = False,
+) -> Path:
+    """Write one report of all runs below some folders, and return the page's path.
 
     Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv``,
     ``clients.csv`` and ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each
     whole or not at all, and the same bytes for the same runs.
 
     Args:
-        folder: where the runs are, and where the report goes.
+        out: where the report goes.
+        folders: where the runs are; None: there.
+        tables: folders with `runs.csv` and `rounds.csv`, whose runs are reported, too.
         run_code: whether to run the code that runs of a user's own data or deal have in their
             folders, to draw who held what. Without it only what this process has run before.
-        tables: a folder with `runs.csv` and `rounds.csv`, whose runs are reported, too.
 
     Raises:
-        ConfigError: there is no run, or a run can't be read; nothing was written.
+        ConfigError: there is no run, a run can't be read, or two folders have a run otherwise;
+            nothing was written.
     """
-    for place in (folder, folder / "figures"):
+    folders = [out] if folders is None else folders
+    for place in (out, out / "figures"):
         remove_leftovers(place)
-    with _damage_told(folder):
-        results = read(folder, tables)
+    with _damage_told(folders):
+        results = join(folders, tables, out)
         if run_code:
             for run in results.runs:
                 Experiment.from_flat(run.knobs)
         measured = signals.read(results)
-        page = _page(results, _body(results, measured, folder / "figures"))
+        page = _page(results, _body(results, measured, out / "figures"))
         sheets = {
             f.__name__: f(results)
             for f in (csv_files.runs, csv_files.rounds, csv_files.clients, csv_files.summary)
         }
     for name, rows in sheets.items():
-        write_whole(folder / f"{name}.csv", rows)
+        write_whole(out / f"{name}.csv", rows)
     for sheet in (signals.signals, signals.divergence):
-        path = folder / f"{sheet.__name__}.csv"
+        path = out / f"{sheet.__name__}.csv"
         if measured:
             write_whole(path, sheet(measured))
         else:
             path.unlink(missing_ok=True)
-    write_whole(folder / "report.html", page)
-    return folder / "report.html"
+    write_whole(out / "report.html", page)
+    return out / "report.html"
 
 
-def data_read(folder: Path, tables: Path | None = None) -> list[str]:
+def data_read(
+    out: Path, folders: Sequence[Path] | None = None, tables: Sequence[Path] = ()
+) -> list[str]:
     """Say what data the runs of `write` read, a line a distinct reading.
 
     Raises:
         ConfigError: the `experiment.json` of a run can't be read.
     """
-    runs, _ = ledger.gather(folder, tables)
+    sources = gather([out] if folders is None else folders, tables, out)
+    runs = [run for source in sources for run in source.runs]
     return circumstances.data_read(run.header for run in runs)
 
 
 @contextmanager
-def _damage_told(folder: Path) -> Iterator[None]:
+def _damage_told(folders: Sequence[Path]) -> Iterator[None]:
     """Tell an exception in one line, if a run is there whose files can't say that they are whole.
 
     Raises:
@@ -99,18 +112,21 @@ def _damage_told(folder: Path) -> Iterator[None]:
     except (ConfigError, OSError):
         raise
     except Exception as error:
-        old = [path for path in sorted(folder.rglob(EXPERIMENT)) if not Journal(path.parent).run]
+        paths = [path for folder in folders for path in sorted(folder.rglob(EXPERIMENT))]
+        old = [path for path in paths if not Journal(path.parent).run]
         if not old:
             raise
+        told = ", ".join(map(str, folders))
         raise ConfigError(
-            f"can't report {folder}: {in_words(error)}; {old[0].parent} has no checksums, as an "
+            f"can't report {told}: {in_words(error)}; {old[0].parent} has no checksums, as an "
             "earlier version wrote it, and a file there may be damaged"
         ) from error
 
 
 def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Html:
     """Make all sections; their figures are also written as files."""
-    parts = [introduction.heading(results), answers.answer(results), answers.notices(results)]
+    parts = [introduction.heading(results), answers.answer(results)]
+    parts += [_listed(studies.origins(results)), answers.notices(results)]
     if results.finished:
         measure = results.measure
         title = f"{measure.heading} {results.when}"
@@ -147,7 +163,7 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
         cost,
         appendix.privacy(results),
     ]
-    return join(*parts, *end, appendix.conditions(results))
+    return joined(*parts, *end, appendix.conditions(results))
 
 
 def _at_a_glance(results: Results, folder: Path) -> list[Html]:

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ RUNS, ROUNDS, CLIENTS = "runs.csv", "rounds.csv", "clients.csv"
 TABLES = (RUNS, ROUNDS, CLIENTS)
 FOLDER = "ledger"
 """Where a study's folder has the tables of runs that were done elsewhere."""
-NAMES = ("series", "condition", "run", "finished", "rounds_done")
+NAMES = ("series", "condition", "folder", "run", "finished", "rounds_done")
 """Columns that say whose a row is, and what follows from others."""
 LATE = "late_"
 """Begins the column that follows from a run's rounds: its mean over the last of them."""
@@ -52,11 +52,15 @@ class Kept:
     clients: list[dict] = field(default_factory=list)
     journal: Journal | None = None
     """Its folder, if it has one here."""
+    folder: str = ""
+    """Which of several folders it is from, in a report of them."""
+    studies: list[dict] = field(default_factory=list)
+    """What its studies say of themselves, where a row has it."""
 
     def answers(self, experiment: Experiment) -> bool:
         """Say whether this is that experiment, done to its end."""
-        asked = experiment.rounds, experiment.identity
-        return self.result is not None and asked == _asked(self)
+        wanted = experiment.rounds, experiment.identity
+        return self.result is not None and wanted == asked(self)
 
 
 def cell(value: object) -> object:
@@ -72,10 +76,13 @@ def of_knobs(knobs: Row, taken: object) -> Row:
     return {**cells, TAKEN: cell(taken), ASKED: cell(knobs.get(TAKEN))}
 
 
-def of_header(header: Row, study: Row) -> Row:
-    """Return the cells of what a run's `experiment.json` says besides knobs, and of its study."""
+def of_header(header: Row, studies: Sequence[Row]) -> Row:
+    """Return the cells of what a run's `experiment.json` says besides knobs, and of its studies.
+
+    A study is an object. Several of them, in a table of several folders, are a list.
+    """
     about = {f"{ABOUT}{key}": cell(value) for key, value in header.items() if key != "knobs"}
-    return {**about, STUDY: cell(study)}
+    return {**about, STUDY: cell(studies[0] if len(studies) == 1 else list(studies))}
 
 
 def of_round(line: Row) -> Row:
@@ -86,8 +93,8 @@ def of_round(line: Row) -> Row:
     return {**cells, REFUSALS: cell(refused)} if refused else cells
 
 
-def read(folder: Path) -> tuple[list[Kept], dict[str, str]]:
-    """Read the runs of a folder's tables, and what their study says of itself.
+def read(folder: Path) -> list[Kept]:
+    """Read the runs of a folder's tables, and what their studies say of themselves.
 
     Without `clients.csv` the runs have no figures of clients.
 
@@ -95,12 +102,11 @@ def read(folder: Path) -> tuple[list[Kept], dict[str, str]]:
         ConfigError: a table is not there, or not one that a report wrote.
     """
     kept: dict[str, Kept] = {}
-    study: dict = {}
     texts = {key for key, value in Experiment().to_flat().items() if value == ""}
     for number, row in rows(folder / RUNS, texts):
         with _told(folder / RUNS, number):
-            name, run, study = _run(row)
-            kept[name] = run
+            run = _run(row)
+            kept[run.name] = run
     for path in (folder / ROUNDS, folder / CLIENTS):
         if path.name == CLIENTS and not path.exists():
             continue
@@ -111,28 +117,22 @@ def read(folder: Path) -> tuple[list[Kept], dict[str, str]]:
                 if path.name == ROUNDS:
                     line["refused"] = line.pop(REFUSALS, [])
                 (run.rounds if path.name == ROUNDS else run.clients).append(line)
-    return list(kept.values()), study
+    return list(kept.values())
 
 
-def gather(folder: Path, tables: Path | None) -> tuple[list[Kept], dict[str, str]]:
-    """Return the runs below a folder and those of its ledger, and what the ledger's study says.
+def below(folder: Path) -> list[Kept]:
+    """Return the runs below a folder, which may itself be one, and those of its own ledger.
 
     A run that is finished below the folder is not taken from the ledger, too.
-
-    Args:
-        folder: where the runs are; it may itself be one.
-        tables: a folder with a ledger; None: that which the folder has, if any.
 
     Raises:
         ConfigError: a file can't be read.
     """
-    if not tables and (folder / FOLDER / RUNS).exists():
-        tables = folder / FOLDER
     journals = [Journal(path.parent) for path in sorted(folder.rglob(EXPERIMENT))]
     found = [_of(journal, folder) for journal in journals]
-    kept, said = read(tables) if tables else ([], {})
-    here = {_asked(one) for one in found if one.result}
-    return [*found, *(one for one in kept if _asked(one) not in here)], said
+    kept = read(folder / FOLDER) if (folder / FOLDER / RUNS).exists() else []
+    here = {asked(one) for one in found if one.result}
+    return [*found, *(one for one in kept if asked(one) not in here)]
 
 
 def _of(journal: Journal, folder: Path) -> Kept:
@@ -142,7 +142,7 @@ def _of(journal: Journal, folder: Path) -> Kept:
     return Kept(name, journal.header(), journal.result(), *lines, journal)
 
 
-def _asked(run: Kept) -> tuple[object, object]:
+def asked(run: Kept) -> tuple[object, object]:
     """Return of how many rounds a run was to be, and which experiment it is."""
     return run.header["knobs"].get("rounds"), run.header["identity"]
 
@@ -163,14 +163,15 @@ def done(study: Study, out: Path) -> set[str]:
     """Return which of a study's runs its ledger has, by the names of their folders."""
     if not (out / FOLDER / RUNS).exists():
         return set()
-    kept, _ = read(out / FOLDER)
+    kept = read(out / FOLDER)
     pairs = zip(study.folders(), study.experiments, strict=True)
-    return {name for name, asked in pairs if any(run.answers(asked) for run in kept)}
+    return {name for name, one in pairs if any(run.answers(one) for run in kept)}
 
 
-def _run(row: dict) -> tuple[str, Kept, dict]:
-    """Take a row of `runs.csv` apart: its name, what was asked and came out, and its study."""
+def _run(row: dict) -> Kept:
+    """Take a row of `runs.csv` apart: its name, what was asked and came out, and its studies."""
     study, name = row.pop(STUDY), str(row["run"])
+    studies = study if isinstance(study, list) else [study]
     finished, rounds_done = row["finished"], row["rounds_done"]
     known = Experiment().to_flat()
     knobs, header, result = {}, {}, {}
@@ -184,7 +185,8 @@ def _run(row: dict) -> tuple[str, Kept, dict]:
             result[key] = value
     header["knobs"] = knobs
     done = {**result, "rounds": rounds_done} if finished else None
-    return name, Kept(name, header, done), study
+    folder = str(row.get("folder", ""))
+    return Kept(name, header, done, folder=folder, studies=[dict(one) for one in studies])
 
 
 def rows(path: Path, texts: Collection[str] = ()) -> Iterator[tuple[int, dict]]:

@@ -1,6 +1,6 @@
 """What came out: the runs below a folder, grouped into cells, with their statistics over seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,9 @@ from experiments.report.measure import Measure
 from experiments.report.results.runs import WHEN
 from experiments.report.results.runs import Cell as Cell
 from experiments.report.results.runs import Run as Run
-from experiments.studies import ledger
+from experiments.studies.joining import Said, gather
+from experiments.studies.ledger import Kept
 from fl.config.parsing import ConfigError
-from fl.reproducibility.checking import read_json
-from fl.server.contents import EXPERIMENT, readable
-from fl.simulation.study import STUDY
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,17 @@ class Results:
     """Runs left out, since another in the folder answers the same with the same seed."""
     contrasts: Mapping[str, Any]
     """What the study declared, as `study.json` has it; empty where it declared nothing."""
+    parts: tuple["Results", ...] = ()
+    """In a report of several studies or folders, each alone; what they declared is of them."""
+
+    @cached_property
+    def studies(self) -> Mapping[str, list[dict[str, object]]]:
+        """What the studies of each run say of themselves, by its name."""
+        found: dict[str, list[dict[str, object]]] = {}
+        for part in self.parts or (self,):
+            for run in (*part.runs, *part.repeats):
+                found.setdefault(run.name, []).append(part.said)
+        return found
 
     @property
     def said(self) -> dict[str, object]:
@@ -137,27 +146,52 @@ class Results:
 
 
 def read(folder: Path, tables: Path | None = None) -> Results:
-    """Read all runs below a folder, which may itself be a run, and those of its ledger.
+    """Read all runs below a folder, which may itself be a run, and those of some tables."""
+    return join([folder], [tables] if tables else [], folder)
+
+
+def join(folders: Sequence[Path], tables: Sequence[Path], out: Path) -> Results:
+    """Read all runs below some folders, and those of tables, as one table.
 
     Args:
-        folder: where the runs are.
-        tables: a folder with a ledger; None: that which the folder has, if any.
+        folders: where the runs are.
+        tables: folders with ledgers.
+        out: where the report goes.
 
     Raises:
-        ConfigError: there is no run, or a file can't be read.
+        ConfigError: as `gather`, or runs have other metrics.
     """
-    found, said = ledger.gather(folder, tables)
-    if not found:
-        raise ConfigError(f"{folder} holds no run to report (no {EXPERIMENT} in it or below)")
-    headers = [one.header for one in found]
-    if len(names := {Measure.of(header).title for header in headers}) > 1:
+    sources = gather(folders, tables, out)
+    _check_metrics({run.name: run for source in sources for run in source.runs}, out)
+    parts = tuple(_results(source.said, source.runs) for source in sources)
+    if len(parts) == 1:
+        return parts[0]
+    names = " + ".join(dict.fromkeys(part.name for part in parts))
+    questions = {part.question for part in parts}
+    said = {
+        "name": names,
+        "question": questions.pop() if len(questions) == 1 else f"What came out of {names}?",
+        "command": "",
+        "published": " ".join(dict.fromkeys(part.published for part in parts if part.published)),
+        "contrasts": {},
+    }
+    found = {run.name: run for source in sources for run in source.runs}
+    return replace(_results(said, list(found.values())), parts=parts)
+
+
+def _check_metrics(runs: Mapping[str, Kept], out: Path) -> None:
+    names = {Measure.of(run.header).title for run in runs.values()}
+    if len(names) > 1:
         raise ConfigError(
-            f"{folder} holds runs with other primary metrics ({', '.join(sorted(names))}); report "
+            f"{out} holds runs with other primary metrics ({', '.join(sorted(names))}); report "
             "on each alone"
         )
-    groups = group([header["knobs"] for header in headers])
-    about = _study(folder, said)
-    end = about["contrasts"].get("endpoint", "late-mean")
+
+
+def _results(said: Said, found: Sequence[Kept]) -> Results:
+    """Group the runs of a study, or of several, into cells."""
+    groups = group([one.header["knobs"] for one in found])
+    end = said["contrasts"].get("endpoint", "late-mean")
     runs = [
         replace(_run(one, *pair), endpoint=end) for one, pair in zip(found, groups, strict=True)
     ]
@@ -167,11 +201,11 @@ def read(folder: Path, tables: Path | None = None) -> Results:
         kept.setdefault((run.series, run.condition, run.block), run)
     chosen = tuple(kept.values())
     repeats = tuple(run for run in runs if run not in chosen)
-    told: dict[str, Any] = {"question": _asked(chosen), **about}
+    told: dict[str, Any] = {"question": _asked(chosen), **said}
     return Results(**told, runs=chosen, repeats=repeats)
 
 
-def _run(found: ledger.Kept, series: Group, condition: Group) -> Run:
+def _run(found: Kept, series: Group, condition: Group) -> Run:
     """Return a run, if it has what a report needs.
 
     Raises:
@@ -185,7 +219,7 @@ def _run(found: ledger.Kept, series: Group, condition: Group) -> Run:
         word = "accuracies" if measure.is_accuracy else measure.title
         raise ConfigError(f"{name} has no test {word} to report; see docs/guide/devices.md")
     lines = tuple(rounds), tuple(found.clients), found.result
-    return Run(found.name, found.header, *lines, series, condition, found.journal)
+    return Run(found.name, found.header, *lines, series, condition, found.journal, found.folder)
 
 
 def _asked(runs: tuple[Run, ...]) -> str:
@@ -196,17 +230,3 @@ def _asked(runs: tuple[Run, ...]) -> str:
     if measure.is_accuracy:
         return f"How accurate does {run.series} get under “{run.condition}”?"
     return f"Which {measure.title} does {run.series} reach under “{run.condition}”?"
-
-
-def _study(folder: Path, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a study says of itself, there or in its ledger."""
-    known: dict[str, Any] = {"name": folder.resolve().name, "command": "", "published": ""}
-    known |= {"contrasts": {}, **said}
-    path = folder / STUDY
-    if path.exists():
-        with readable(path):
-            study = read_json(path)
-            texts = [key for key in ("name", "question", "command", "published") if key in study]
-            known |= {key: str(study[key]) for key in texts}
-            known["contrasts"] = dict(study.get("contrasts") or {})
-    return known

@@ -36,6 +36,8 @@ class Run:
     condition: Group
     journal: Journal | None
     """Its folder, for what is read only where it is shown; None where a ledger has the run."""
+    folder: str = ""
+    """Which of several folders it is from; empty in a report of one."""
     endpoint: str = "late-mean"
     """What its outcome is, see `fl.config.parts.contrasts`."""
 

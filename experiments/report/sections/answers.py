@@ -8,7 +8,7 @@ from experiments.report.markup import Html, element, prose
 from experiments.report.results import Results
 from experiments.report.sections import circumstances
 from experiments.report.sections.circumstances import Deal
-from experiments.report.sections.decision import brief
+from experiments.report.sections.decision import brief, studies
 from experiments.statistics.endpoints import window
 from partitions import measure
 
@@ -31,6 +31,7 @@ def answer(results: Results) -> Html:
     return element(
         "section",
         element("h2", "The short answer"),
+        studies.asked(results),
         [_listed(told), element("p", verdicts.declared(results))] if told else _shown(results),
         [element("p", prose(text), class_="caution") for text in cautions if text],
         class_="answer",

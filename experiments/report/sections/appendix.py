@@ -150,8 +150,7 @@ def _data(results: Results) -> list[tuple[str, str]]:
 
 
 def _command(results: Results) -> Html:
-    typed = dict.fromkeys(str(run.header.get("command") or "") for run in results.runs)
-    commands = [results.command] if results.command else [command for command in typed if command]
+    commands = list(dict.fromkeys(c for part in results.parts or (results,) for c in _typed(part)))
     if not commands:
         return element("p", "The command was not recorded; runs.csv has all knobs of each run.")
     again = (
@@ -159,6 +158,13 @@ def _command(results: Results) -> Html:
         "runs.csv has the SHA-256 of each."
     )
     return join(element("pre", element("code", "\n".join(commands))), element("p", again))
+
+
+def _typed(results: Results) -> list[str]:
+    """Return the command of a study, or those of its runs, as far as they are known."""
+    if results.command:
+        return [results.command]
+    return [str(c) for run in results.runs if (c := run.header.get("command"))]
 
 
 def _policy(run: Run) -> object:

@@ -209,12 +209,13 @@ def no_workers(monkeypatch):
             raise seen.failed
         return seen.failed
 
-    def write(folder: Path, *, run_code: bool = False, tables: Path | None = None) -> Path:
-        seen.reports.append(folder)
-        return folder / "report.html"
+    def write(out: Path, **_: object) -> Path:
+        seen.reports.append(out)
+        return out / "report.html"
 
     monkeypatch.setattr(study, "work_through", work_through)
     monkeypatch.setattr(report, "write", write)
+    monkeypatch.setattr(report, "data_read", lambda *_: [])
     return seen
 
 

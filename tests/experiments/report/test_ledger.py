@@ -73,12 +73,12 @@ def test_a_report_from_tables_is_the_report_from_folders(tmp_path, write_study, 
         write_run(folder, [0.1, 0.5])
     write(folder)
     out = tmp_path / "out"
-    write(out, tables=folder)
+    write(out, tables=[folder])
     assert written(out) == written(folder)
     assert [run.header for run in read(out, folder).runs] == [
         run.header for run in read(folder).runs
     ]
-    write(out, tables=out)
+    write(out, tables=[out])
     assert written(out) == written(folder), "and from its own tables"
 
 
@@ -88,7 +88,7 @@ def test_one_number_that_is_changed_changes_the_report(study, tmp_path):
     text = (study / "rounds.csv").read_text(encoding="utf-8")
     assert text.count(",0.72,") == 1
     (study / "rounds.csv").write_text(text.replace(",0.72,", ",0.62,"), encoding="utf-8")
-    write(tmp_path / "out", tables=study)
+    write(tmp_path / "out", tables=[study])
     assert written(tmp_path / "out")["report.html"] != written(study)["report.html"]
 
 
@@ -114,7 +114,7 @@ def test_tables_that_are_none_are_told_in_one_line(study, tmp_path, name, change
     else:
         path.unlink()
     with pytest.raises(ConfigError, match=told):
-        write(tmp_path / "out", tables=study)
+        write(tmp_path / "out", tables=[study])
     assert not (tmp_path / "out").exists()
 
 
