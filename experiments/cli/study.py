@@ -173,6 +173,7 @@ def report(
             "deal are by it. Without it a report runs no code of a folder.",
         ),
     ] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write each figure as a PDF, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Turn the runs below folders into tables, figures and one HTML page."""
@@ -182,7 +183,7 @@ def report(
     there, tables = folders or [], tables or []
     names = "+".join(dict.fromkeys(path.resolve().name for path in there or tables))
     out = out or (there[0] if len(there) == 1 else Path("runs") / names)
-    page = plots.write(out, folders=there, tables=tables, run_code=run_code)
+    page = plots.write(out, folders=there, tables=tables, run_code=run_code, pdf=pdf)
     for line in plots.data_read(out, there, tables):
         say(line)
     say(f"report: {page}")

@@ -8,6 +8,9 @@ from experiments.report.drawing.figures import BAR, GRID, INK, MUTED
 
 _THEMED = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)", BAR: "var(--bar)"}
 
+TABLE = "table-"
+"""Begins the id of a table."""
+
 
 class Html(str):
     """Text that is HTML already; any other string is escaped where an element takes it."""
@@ -68,17 +71,20 @@ def inline_svg(svg: str, key: str, description: str) -> Html:
     return Html(body.replace("<svg", attributes, 1))
 
 
-def table(head: list[list[Html]], bodies: list[list[list[Html]]], **attributes: str) -> Html:
+def table(
+    head: list[list[Html]], bodies: list[list[list[Html]]], name: str, **attributes: str
+) -> Html:
     """Make a table of rows of cells, inside of a box that scrolls where the screen is narrow.
 
     Args:
         head: rows of `th`.
         bodies: groups of rows; a line is drawn between groups.
+        name: of its files; no other table of the page has it.
         attributes: of the table.
     """
     rows = [[element("tr", row) for row in body] for body in bodies]
     inner = element(
         "table", element("thead", [element("tr", row) for row in head]),
-        [element("tbody", body) for body in rows], **attributes,
+        [element("tbody", body) for body in rows], id=f"{TABLE}{name}", **attributes,
     )  # fmt: skip
     return element("div", inner, class_="scroll", role="region", tabindex="0")

@@ -1,15 +1,13 @@
 """The report of a folder of runs: one page that opens anywhere, its figures, its numbers as CSV."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from experiments.report import csv_files
 from experiments.report.drawing import figures
-from experiments.report.markup import Html, element, inline_svg
+from experiments.report.drawing.gallery import Gallery, slug
+from experiments.report.markup import Html
 from experiments.report.markup import join as joined
 from experiments.report.results import Results, join
 from experiments.report.sections import (
@@ -25,6 +23,9 @@ from experiments.report.sections import (
     signals,
 )
 from experiments.report.sections.decision import dose, forest, heat, holding_up, studies
+from experiments.report.tables import sheets
+from experiments.report.tables.runs import every_run
+from experiments.report.web.document import document
 from experiments.studies.joining import gather
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
@@ -34,8 +35,6 @@ from fl.reproducibility.temporary import remove_leftovers
 from fl.server.contents import EXPERIMENT
 from fl.server.journal import Journal
 
-_CSS = Path(__file__).with_name("page.css")
-
 
 def write(
     out: Path,
@@ -43,12 +42,14 @@ def write(
     folders: Sequence[Path] | None = None,
     tables: Sequence[Path] = (),
     run_code: bool = False,
+    pdf: bool = False,
 ) -> Path:
     """Write one report of all runs below some folders, and return the page's path.
 
-    Writes ``report.html``, ``figures/*.png`` and ``*.svg``, ``runs.csv``, ``rounds.csv``,
-    ``clients.csv`` and ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each
-    whole or not at all, and the same bytes for the same runs.
+    Writes ``report.html``, ``figures/*.png`` and ``*.svg``, each table of the page as
+    ``tables/*.csv`` and ``*.tex``, ``runs.csv``, ``rounds.csv``, ``clients.csv`` and
+    ``summary.csv``, with signals ``signals.csv`` and ``divergence.csv``, each whole or not at all,
+    and the same bytes for the same runs.
 
     Args:
         out: where the report goes.
@@ -56,13 +57,14 @@ def write(
         tables: folders with `runs.csv` and `rounds.csv`, whose runs are reported, too.
         run_code: whether to run the code that runs of a user's own data or deal have in their
             folders, to draw who held what. Without it only what this process has run before.
+        pdf: whether figures are written as PDF, too.
 
     Raises:
         ConfigError: there is no run, a run can't be read, or two folders have a run otherwise;
             nothing was written.
     """
     folders = [out] if folders is None else folders
-    for place in (out, out / "figures"):
+    for place in (out, out / "figures", out / "tables"):
         remove_leftovers(place)
     with _damage_told(folders):
         results = join(folders, tables, out)
@@ -70,12 +72,12 @@ def write(
             for run in results.runs:
                 Experiment.from_flat(run.knobs)
         measured = signals.read(results)
-        page = _page(results, _body(results, measured, out / "figures"))
-        sheets = {
+        page = _page(results, _body(results, measured, Gallery(out / "figures", pdf), out))
+        ledger = {
             f.__name__: f(results)
             for f in (csv_files.runs, csv_files.rounds, csv_files.clients, csv_files.summary)
         }
-    for name, rows in sheets.items():
+    for name, rows in ledger.items():
         write_whole(out / f"{name}.csv", rows)
     for sheet in (signals.signals, signals.divergence):
         path = out / f"{sheet.__name__}.csv"
@@ -83,6 +85,7 @@ def write(
             write_whole(path, sheet(measured))
         else:
             path.unlink(missing_ok=True)
+    sheets.write(page, out / "tables")
     write_whole(out / "report.html", page)
     return out / "report.html"
 
@@ -123,38 +126,28 @@ def _damage_told(folders: Sequence[Path]) -> Iterator[None]:
         ) from error
 
 
-def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Html:
+def _body(results: Results, measured: list[signals.Signals], gallery: Gallery, out: Path) -> Html:
     """Make all sections; their figures are also written as files."""
     parts = [introduction.heading(results), answers.answer(results)]
     parts += [_listed(studies.origins(results)), answers.notices(results)]
     if results.finished:
         measure = results.measure
         title = f"{measure.heading} {results.when}"
-        parts.append(_at_a_glance(results, folder))
-        dots = _picture(folder / measure.name, accuracy.dots(results), title)
+        parts.append(_at_a_glance(results, gallery))
+        dots = gallery.picture(measure.name, accuracy.dots(results), title)
         title = f"{measure.heading} by skew, or another ordered factor"
-        trend = _optional(folder / "skew", dose.figure(results), title)
+        trend = gallery.optional("skew", dose.figure(results), title)
         parts.append(answers.accuracy(results, dots, trend))
         parts.append(_listed(holding_up.section(results)))
-        gradients = _optional(folder / "gradients", collapse.figure(results), "Gradient norms")
+        gradients = gallery.optional("gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))
     title = f"{results.measure.heading} over rounds"
-    curves = _picture(folder / "rounds", accuracy.curves(results), title)
+    curves = gallery.picture("rounds", accuracy.curves(results), title)
     parts.append(answers.over_rounds(results, curves))
-    parts.append(_signals(results, measured, folder))
-    deals, faults = circumstances.deals(results.runs)
-    for old in folder.glob("deal-*"):
-        old.unlink()
-    drawn = [figures.deal(deal.counts, deal.classes, deal.title) for deal in deals]
-    pictures = [
-        _picture(
-            folder / f"deal-{_slug(deal.title)}", figure, f"Who holds which classes: {deal.title}"
-        )
-        for deal, figure in zip(deals, drawn, strict=True)
-    ]
-    parts.append(answers.holders(list(zip(deals, pictures, strict=True)), faults))
+    parts.append(_signals(results, measured, gallery))
+    parts.append(_deals(results, gallery))
     cost = appendix.cost(results) if results.finished else None
-    gains = _optional(folder / "gains", personal.figure(results), "Each client's gain")
+    gains = gallery.optional("gains", personal.figure(results), "Each client's gain")
     end = [
         personal.section(results, gains),
         held_out.every_client(results),
@@ -162,15 +155,16 @@ def _body(results: Results, measured: list[signals.Signals], folder: Path) -> Ht
         appendix.contenders(results),
         cost,
         appendix.privacy(results),
+        every_run(results, out),
     ]
     return joined(*parts, *end, appendix.conditions(results))
 
 
-def _at_a_glance(results: Results, folder: Path) -> list[Html]:
+def _at_a_glance(results: Results, gallery: Gallery) -> list[Html]:
     """Make the pictures that a decision is made by, where there is anything to compare."""
     title = f"{results.measure.heading} {results.when}, a row a contender"
-    heights = _optional(folder / "heat", heat.figure(results), title)
-    differences = _optional(folder / "forest", forest.figure(results), "Differences, and verdicts")
+    heights = gallery.optional("heat", heat.figure(results), title)
+    differences = gallery.optional("forest", forest.figure(results), "Differences, and verdicts")
     return _listed(answers.pictures(heights, differences))
 
 
@@ -179,57 +173,33 @@ def _listed(part: Html | None) -> list[Html]:
     return [] if part is None else [part]
 
 
-def _signals(results: Results, measured: list[signals.Signals], folder: Path) -> list[Html]:
+def _signals(results: Results, measured: list[signals.Signals], gallery: Gallery) -> list[Html]:
     """Make the section on signals, where they were measured."""
     drawn = {key: signals.figure(measured, results, key) for key in signals.FIGURES}
     drawn |= {key: signals.divergence_figure(measured, results, key) for key in signals.DIVERGENCES}
     pictures = {
-        key: _optional(folder / f"signals-{_slug(key)}", figure, signals.CAPTIONS[key])
+        key: gallery.optional(f"signals-{slug(key)}", figure, signals.CAPTIONS[key])
         for key, figure in drawn.items()
     }
     return [signals.section(measured, results, pictures)] if measured else []
 
 
-def _picture(path: Path, figure: Figure, description: str) -> Html:
-    """Write a figure beside the page, and return it as a part of the page."""
-    return inline_svg(figures.save(figure, path), path.name, description)
-
-
-def _optional(path: Path, figure: Figure | None, description: str) -> Html | None:
-    """Write a figure that only some reports have; without one, a file of an older report goes."""
-    if figure is not None:
-        return _picture(path, figure, description)
-    for old in path.parent.glob(f"{path.name}.*"):
-        old.unlink()
-    return None
+def _deals(results: Results, gallery: Gallery) -> Html:
+    """Make the section on who holds what, as far as the deals can be repeated here."""
+    deals, faults = circumstances.deals(results.runs)
+    gallery.remove("deal-*")
+    drawn = []
+    for deal in deals:
+        figure = figures.deal(deal.counts, deal.classes, deal.title)
+        title = f"Who holds which classes: {deal.title}"
+        drawn.append((deal, gallery.picture(f"deal-{slug(deal.title)}", figure, title)))
+    return answers.holders(drawn, faults)
 
 
 def _page(results: Results, body: Html) -> str:
     beside = (
-        "Beside this page: runs.csv, rounds.csv, clients.csv and summary.csv, and all figures as "
-        "PNG and SVG. `fednf report DIR --from` this folder draws it again from the first three."
+        "Beside this page: each figure as PNG and SVG (with --pdf also as PDF), each table as CSV "
+        "and LaTeX in tables/, and runs.csv, rounds.csv, clients.csv and summary.csv. `fednf "
+        "report DIR --from` this folder draws it again from the first three of these."
     )
     return document(f"fednf: {results.question}", body, beside)
-
-
-def document(title: str, body: Html, beside: str) -> str:
-    """Return a whole page, which needs no other file.
-
-    Args:
-        title: of the window.
-        body: its sections.
-        beside: what other files there are; stands at its foot.
-    """
-    head = element(
-        "head",
-        Html('<meta charset="utf-8">'),
-        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        element("title", title),
-        element("style", Html(_CSS.read_text(encoding="utf-8"))),
-    )
-    inner = element("body", body, element("footer", beside))
-    return "<!doctype html>\n" + element("html", head, inner, lang="en") + "\n"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower().replace("α", "alpha")).strip("-")

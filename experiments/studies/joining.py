@@ -62,8 +62,9 @@ def gather(folders: Sequence[Path], tables: Sequence[Path], out: Path) -> list[S
     told = _once(run for source in sources for run in source.runs)
     merged: dict[tuple, Source] = {}
     for source in sources:
-        here = merged.setdefault(_key(source.said), Source(source.said, []))
-        runs = {key: told[key] for key in map(_experiment, (*here.runs, *source.runs))}
+        key = _key(source.said)
+        here = merged[key] = _with_all(merged.get(key, Source(source.said, [])), source.said)
+        runs = {one: told[one] for one in map(_experiment, (*here.runs, *source.runs))}
         here.runs[:] = runs.values()
     return list(merged.values())
 
@@ -80,6 +81,15 @@ def _said(folder: Path, runs: Sequence[Kept]) -> Said:
             known |= {key: str(study[key]) for key in texts}
             known["contrasts"] = dict(study.get("contrasts") or {})
     return known
+
+
+def _with_all(source: Source, said: Said) -> Source:
+    """Return a study of which another folder says how many comparisons it declared: the more."""
+    counts = [one["contrasts"].get(COMPARED, 0) for one in (source.said, said)]
+    if not any(counts):
+        return source
+    contrasts = {**source.said["contrasts"], COMPARED: max(counts)}
+    return replace(source, said={**source.said, "contrasts": contrasts})
 
 
 def _by_study(kept: Iterable[Kept]) -> list[Source]:

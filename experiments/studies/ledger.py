@@ -29,6 +29,8 @@ NAMES = ("series", "condition", "folder", "run", "finished", "rounds_done")
 """Columns that say whose a row is, and what follows from others."""
 LATE = "late_"
 """Begins the column that follows from a run's rounds: its mean over the last of them."""
+_WHOSE = ("series", "condition", "seed", "folder")
+"""Columns of rounds and clients that their run has, too."""
 ABOUT = "about."
 """Begins the columns with what `experiment.json` says besides knobs."""
 STUDY = f"{ABOUT}study"
@@ -112,7 +114,7 @@ def read(folder: Path) -> list[Kept]:
             continue
         for number, row in rows(path):
             with _told(path, number):
-                line = {k: v for k, v in row.items() if k not in ("series", "condition", "seed")}
+                line = {key: value for key, value in row.items() if key not in _WHOSE}
                 run = kept[str(line.pop("run"))]
                 if path.name == ROUNDS:
                     line["refused"] = line.pop(REFUSALS, [])

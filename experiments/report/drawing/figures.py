@@ -58,6 +58,8 @@ RC = {
     "legend.frameon": False,
     "figure.dpi": 100,
     "svg.hashsalt": "fednf",  # ids inside of an SVG are random without it
+    "svg.fonttype": "none",  # text stays text, in SVG
+    "pdf.fonttype": 42,  # and in PDF
 }
 
 
@@ -114,8 +116,12 @@ def deal(
 
 
 def svg(figure: Figure) -> str:
-    """Return a figure as SVG text, the same bytes every time."""
-    return _bytes(figure, "svg", {"Date": None, "Creator": None}).decode()
+    """Return a figure as SVG, the same bytes every time. Its text is text.
+
+    Verdana is as wide as DejaVu Sans, where a reader has not that.
+    """
+    text = _bytes(figure, "svg", {"Date": None, "Creator": None}).decode()
+    return text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
 
 
 def png(figure: Figure) -> bytes:
@@ -123,23 +129,34 @@ def png(figure: Figure) -> bytes:
     return _bytes(figure, "png", {"Software": None})
 
 
-def save(figure: Figure, path: Path) -> str:
+def pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF, the same bytes every time, with the font that its text is in."""
+    return _bytes(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def save(figure: Figure, path: Path, as_pdf: bool = False) -> str:
     """Write a figure as PNG and as SVG, each whole or not at all, and return the SVG.
 
     Args:
         figure: what to write.
         path: without an ending.
+        as_pdf: whether to write a PDF, too; without it, an older one goes.
     """
     text = svg(figure)
     write_whole(path.with_name(f"{path.name}.svg"), text)
     write_whole(path.with_name(f"{path.name}.png"), png(figure))
+    beside = path.with_name(f"{path.name}.pdf")
+    if as_pdf:
+        write_whole(beside, pdf(figure))
+    else:
+        beside.unlink(missing_ok=True)
     return text
 
 
 def _bytes(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
     buffer = io.BytesIO()
     with mpl.rc_context(RC):
-        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, transparent=kind == "svg")
+        figure.savefig(buffer, format=kind, dpi=200, metadata=metadata, transparent=kind != "png")
     return buffer.getvalue()
 
 

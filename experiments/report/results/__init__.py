@@ -162,30 +162,27 @@ def join(folders: Sequence[Path], tables: Sequence[Path], out: Path) -> Results:
         ConfigError: as `gather`, or runs have other metrics.
     """
     sources = gather(folders, tables, out)
-    _check_metrics({run.name: run for source in sources for run in source.runs}, out)
+    found = {run.name: run for source in sources for run in source.runs}
+    if len(names := {Measure.of(run.header).title for run in found.values()}) > 1:
+        told = ", ".join(map(str, [*folders, *tables]))
+        raise ConfigError(
+            f"{told} holds runs with other primary metrics ({', '.join(sorted(names))}); report "
+            "on each alone"
+        )
     parts = tuple(_results(source.said, source.runs) for source in sources)
     if len(parts) == 1:
         return parts[0]
-    names = " + ".join(dict.fromkeys(part.name for part in parts))
+    names = list(dict.fromkeys(part.name for part in parts))
     questions = {part.question for part in parts}
+    one, several = questions.pop(), bool(questions)
     said = {
-        "name": names,
-        "question": questions.pop() if len(questions) == 1 else f"What came out of {names}?",
+        "name": " + ".join(names),
+        "question": f"What came out of {' and '.join(names)}?" if several else one,
         "command": "",
         "published": " ".join(dict.fromkeys(part.published for part in parts if part.published)),
         "contrasts": {},
     }
-    found = {run.name: run for source in sources for run in source.runs}
     return replace(_results(said, list(found.values())), parts=parts)
-
-
-def _check_metrics(runs: Mapping[str, Kept], out: Path) -> None:
-    names = {Measure.of(run.header).title for run in runs.values()}
-    if len(names) > 1:
-        raise ConfigError(
-            f"{out} holds runs with other primary metrics ({', '.join(sorted(names))}); report "
-            "on each alone"
-        )
 
 
 def _results(said: Said, found: Sequence[Kept]) -> Results:

@@ -52,7 +52,7 @@ def _shown(results: Results) -> list[Html]:
 
 def pictures(heat: Html | None, forest: Html | None) -> Html | None:
     """Make the two pictures that a decision is made by: heights, and differences."""
-    marks = "▲ BETTER, △ BETTER-SMALL, = EQUIVALENT, ▼ WORSE, ? UNDECIDED"
+    marks = "▲\u00a0BETTER, △\u00a0BETTER-SMALL, =\u00a0EQUIVALENT, ▼\u00a0WORSE, ?\u00a0UNDECIDED"
     captions = (
         (heat, f"Means over seeds. Against the reference: {marks}."),
         (
@@ -69,10 +69,9 @@ def pictures(heat: Html | None, forest: Html | None) -> Html | None:
     return element("section", element("h2", "At a glance"), drawn) if drawn else None
 
 
-def _folded(title: str, text: str | None) -> Html | None:
-    return (
-        element("details", element("summary", title), element("p", prose(text))) if text else None
-    )
+def _folded(title: str, texts: Iterable[str | None]) -> Html:
+    told = [element("p", prose(text)) for text in texts if text]
+    return element("details", element("summary", title), told)
 
 
 def _listed(lines: Iterable[str | None]) -> Html:
@@ -118,7 +117,10 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
         element("details", element("summary", "Every seed"), seeds) if trend else seeds,
         element("h3", f"{measure.heading} {results.when}"),
         tables.verdict(results),
-        _folded("How to read it, and how verdicts are made", _explained(results)),
+        _folded(
+            "How to read it, and how verdicts are made",
+            (_how_to_read(results), verdicts.method(results)),
+        ),
         element(
             "details",
             element("summary", "What each change of condition does"),
@@ -128,10 +130,6 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
         if changes
         else None,
     )
-
-
-def _explained(results: Results) -> str:
-    return " ".join(text for text in (_how_to_read(results), verdicts.method(results)) if text)
 
 
 def over_rounds(results: Results, curves: Html) -> Html:

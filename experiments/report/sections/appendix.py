@@ -190,7 +190,7 @@ def _batchnorm(runs: tuple[Run, ...]) -> list[str]:
     ]
     single = sum(int(line["single_value_steps"]) for run in concerned for line in run.clients)
     steps = sum(int(line["steps"]) for run in concerned for line in run.clients)
-    if steps:
+    if single:
         notes.append(
             f"In {single:,} of BatchNorm's {steps:,} training steps a layer saw a single value per "
             "channel, which has no variance; in these steps it used its running statistics, or "

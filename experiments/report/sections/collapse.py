@@ -177,7 +177,7 @@ def _table(results: Results, collapsed: list[Fall]) -> Html:
         tables.part(str(condition), len(head), [_row(fall, results) for fall in found])
         for condition, found in by_condition.items()
     ]
-    return table([head], bodies)
+    return table([head], bodies, "collapsed")
 
 
 def _row(fall: Fall, results: Results) -> list[Html]:

@@ -36,7 +36,10 @@ def fleet(results: Results) -> Html | None:
         if (cells := sorted(results.column(condition), key=lambda cell: cell.series))
     ]
     return element(
-        "section", element("h2", "Unequal devices"), element("p", about), table([head], bodies)
+        "section",
+        element("h2", "Unequal devices"),
+        element("p", about),
+        table([head], bodies, "devices"),
     )
 
 

@@ -222,12 +222,12 @@ def every_client(results: Results) -> Html | None:
         head = [element("th", words.series_noun(results), scope="col"), *map(_head, domains)]
         cells = _rows(results, len(domains), lambda runs: [_of_domain(runs, d) for d in domains])
         text = "Means over the clients of a domain that trained and hold examples of no other:"
-        by_domain = [element("p", text), table([head], cells)]
+        by_domain = [element("p", text), table([head], cells, "every-client-by-domain")]
     return element(
         "section",
         element("h2", "How the last network serves every client"),
         element("p", prose(_TEXT)),
-        table([top, second], served),
+        table([top, second], served, "every-client"),
         by_domain,
     )
 

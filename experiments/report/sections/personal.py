@@ -236,7 +236,7 @@ def _table(results: Results, found: All) -> Html:
         ]
         if rows:
             bodies.append(tables.part(str(condition), len(names) + 1, rows))
-    return table([top, second], bodies)
+    return table([top, second], bodies, "personal")
 
 
 def _figures(own: Served) -> list[Html]:

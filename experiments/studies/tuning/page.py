@@ -8,7 +8,7 @@ from experiments.report.drawing import figures, responses
 from experiments.report.drawing.responses import Point
 from experiments.report.markup import Html, element, inline_svg, join, prose, table
 from experiments.report.measure import Measure
-from experiments.report.page import document
+from experiments.report.web.document import document
 from experiments.studies.tuning.plan import FIRST_SEED, Plan, named
 from experiments.studies.tuning.rungs import Candidate, Race
 from experiments.studies.tuning.space import Knobs, as_number
@@ -91,7 +91,7 @@ def _answer(plan: Plan, races: Sequence[Race], measure: Measure) -> Html:
     return element(
         "section",
         element("h2", "Winners"),
-        table([head], [body]),
+        table([head], [body], "winners"),
         [element("p", prose(text)) for text in cautions(races)],
         element("p", took, class_="caution"),
         class_="answer",
@@ -161,7 +161,8 @@ def _rungs(plan: Plan, race: Race, measure: Measure) -> Html:
             leads = "number leads" if row and row.kept else "number"
             cells.append(element("td", said if row else "", class_=leads))
         body.append(cells)
-    return join(element("h3", named(race.contender)), table([head], [body]))
+    name = f"rungs-{_slug(named(race.contender))}"
+    return join(element("h3", named(race.contender)), table([head], [body], name))
 
 
 def _conditions(plan: Plan, command: str) -> Html:

@@ -93,7 +93,9 @@ def test_an_empty_client_has_no_square():
     assert [bar.get_width() for bar in figure.axes[1].patches] == [0, 3]
 
 
-@pytest.mark.parametrize("write", [figures.svg, figures.png])
+@pytest.mark.parametrize(
+    "write", [figures.svg, figures.png, pytest.param(figures.pdf, marks=pytest.mark.slow)]
+)
 def test_the_same_figure_has_the_same_bytes(study, write):
     results = read(study)
     assert write(accuracy.dots(results)) == write(accuracy.dots(results))
@@ -102,7 +104,24 @@ def test_the_same_figure_has_the_same_bytes(study, write):
 def test_svg_says_no_date_and_parses(study):
     svg = figures.svg(accuracy.curves(read(study)))
     assert "dc:date" not in svg
-    assert ET.fromstring(svg).tag.endswith("svg")
+    root = ET.fromstring(svg)
+    assert root.tag.endswith("svg")
+    words = {"".join(one.itertext()).strip() for one in root.iter() if one.tag.endswith("}text")}
+    assert {"ZC-Swish", "iid", "Dirichlet α = 0.1", "round"} <= words, "text is text"
+
+
+@pytest.mark.slow
+def test_a_pdf_is_asked_for_and_goes_with_the_next_report(study):
+    folder = study / "figures"
+    figure = accuracy.dots(read(study))
+    figures.save(figure, folder / "a", as_pdf=True)
+    written = (folder / "a.pdf").read_bytes()
+    assert written.startswith(b"%PDF")
+    assert b"CreationDate" not in written
+    assert b"/FontFile2" in written, "a font whose letters are text, and no outlines"
+    assert b"/Type3" not in written
+    figures.save(figure, folder / "a")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "a.svg"]
 
 
 @pytest.mark.parametrize("space", [(30,), (9, 9), (5, 6, 7)])

@@ -212,7 +212,7 @@ def section(results: Results) -> Html | None:
         lines.append(
             f"**Variance between runs** that network and condition leave: {listed} (mixed model)."
         )
-    else:
+    elif any(set(labels.seeds(run.knobs)) != {run.seed} for run in results.finished):
         lines.append(
             "**Variance by draw:** not told; it takes ten runs in which two of the seeds vary on "
             "their own, and statsmodels."
@@ -238,7 +238,7 @@ def _table(results: Results, found: dict[tuple[Group, Group], list[Held]]) -> Ht
         tables.part(f"{before} → {after}", len(head), [_row(one, results) for one in rows])
         for (before, after), rows in found.items()
     ]
-    return table([head], bodies)
+    return table([head], bodies, "holding-up")
 
 
 def _row(one: Held, results: Results) -> list[Html]:
@@ -253,6 +253,6 @@ def _row(one: Held, results: Results) -> list[Html]:
         ends = "{:+.2f} to {:+.2f}".format(*judged.interval) if judged.interval else ""
         small = element("small", ends.replace("-", "−")) if ends else None
         cells.append(element("td", odds, small, class_="number"))
-        word = _WORDS.get(str(judged.verdict), str(judged.verdict or "–"))
-        cells.append(element("td", f"{word}, n = {judged.n}"))
+        word = _WORDS.get(str(judged.verdict), str(judged.verdict or ""))
+        cells.append(element("td", f"{word}, n = {judged.n}" if word else f"n = {judged.n}"))
     return [tables.contender(one.cell.series, results), *cells]

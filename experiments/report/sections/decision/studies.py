@@ -46,12 +46,12 @@ def origins(results: Results) -> Html | None:
         for (folder, name), runs in found.items()
     ]
     about = (
-        "Their runs are one table. A run that several folders have is told once; of a study's "
-        "comparisons those are confirmatory that its own runs give."
+        "Their runs are one table. A run that several folders have is told once, in one of them, "
+        "and counts in each study that asked for it. What a study declared is judged on its runs."
     )
     return element(
         "section",
         element("h2", "Where the runs are from"),
         element("p", about),
-        table([head], [rows]),
+        table([head], [rows], "folders"),
     )

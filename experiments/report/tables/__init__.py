@@ -21,7 +21,7 @@ def verdict(results: Results) -> Html:
         row = [element("th", str(condition), scope="row")]
         row += [_reached(results, series, condition) for series in results.series]
         rows.append([*row, element("td", results.measure.value(chance), class_="number muted")])
-    return table([head], [rows], class_="verdict")
+    return table([head], [rows], "outcome", class_="verdict")
 
 
 def differences(results: Results) -> Html | None:
@@ -33,7 +33,7 @@ def differences(results: Results) -> Html | None:
     rows = [_gains(results, name, gains) for name, gains in found if gains]
     head = [element("th", "from → to", scope="col")]
     head += [contender(series, results, scope="col") for series in results.series]
-    return table([head], [rows], class_="verdict") if rows else None
+    return table([head], [rows], "changes", class_="verdict") if rows else None
 
 
 def cost(results: Results) -> Html:
@@ -46,7 +46,7 @@ def cost(results: Results) -> Html:
         cells = sorted(results.column(condition), key=lambda cell: cell.series)
         if cells:
             bodies.append(part(str(condition), len(titles), [_cost(c, results) for c in cells]))
-    return table([titles], bodies)
+    return table([titles], bodies, "cost")
 
 
 def part(title: str, columns: int, rows: list[list[Html]]) -> list[list[Html]]:
@@ -66,7 +66,7 @@ def unfinished(results: Results) -> Html:
         ]
         for run in results.unfinished
     ]
-    return table([head], [rows])
+    return table([head], [rows], "unfinished")
 
 
 def refusals(results: Results) -> Html | None:

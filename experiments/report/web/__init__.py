@@ -1,0 +1,1 @@
+"""A page that needs no other file: its frame, its looks, and tables that sort and filter."""
