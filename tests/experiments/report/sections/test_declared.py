@@ -169,6 +169,7 @@ def test_a_study_half_done_is_no_less_strict_than_when_it_is_done(tmp_path, fold
     about = {"name": "s", "contrasts": {**contrasts, "comparisons": 4}}
     (part / "study.json").write_text(json.dumps(about))
     whole = named(read(part))
+    assert "so far" not in verdicts.declared(read(part))
     later = ("none-*", "groupnorm-iid-*", "*-dirichlet-*")
     for run in (run for pattern in later for run in part.glob(pattern)):
         if begun and run.exists():
@@ -177,6 +178,7 @@ def test_a_study_half_done_is_no_less_strict_than_when_it_is_done(tmp_path, fold
             shutil.rmtree(run)
     half = named(read(part))
     assert half.keys() == {("ZC-Swish", "iid")}
+    assert "1 of 4 have runs so far" in verdicts.declared(read(part))
     (one,), all_done = half.values(), whole["ZC-Swish", "iid"]
     assert one.alpha == all_done.alpha == 0.05 / 4
     assert one.p >= all_done.p
