@@ -162,4 +162,4 @@ def _cost(cell: Cell, results: Results) -> list[Html]:
 
 
 def _megabytes(size: float) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e6:.2g} MB"

@@ -28,7 +28,7 @@ def origins(results: Results) -> Html | None:
     found: dict[tuple[str, str], list[Run]] = {}
     questions = {}
     for part in results.parts or (results,):
-        questions[part.name] = part.question
+        questions[part.name] = part.question if part.command else "–"
         for run in part.runs:
             found.setdefault((run.folder, part.name), []).append(run)
     if len({folder for folder, _ in found}) < 2:
@@ -39,7 +39,7 @@ def origins(results: Results) -> Html | None:
         [
             element("th", folder, scope="row"),
             element("td", name),
-            element("td", questions[name]),
+            element("td", questions[name], class_="sentence"),
             element("td", len(runs), class_="number"),
             element("td", sum(run.result is not None for run in runs), class_="number"),
         ]
