@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fl.config import Experiment as Experiment
     from fl.config.parsing import ConfigError as ConfigError
     from fl.config.parts.contrasts import Contrasts as Contrasts
+    from fl.config.parts.published import Published as Published
     from fl.data.own import Dataset as Dataset
     from fl.nn.convert import convert as convert
     from fl.nn.recipe import Place as Place
@@ -40,6 +41,7 @@ _HOMES = {
     "Experiment": "fl.config",
     "Metric": "fl.tasks.metrics",
     "Place": "fl.nn.recipe",
+    "Published": "fl.config.parts.published",
     "Recipe": "fl.nn.recipe",
     "Strategy": "strategies.strategy",
     "Study": "fl.simulation.study",

@@ -139,27 +139,45 @@ def varying(experiments: Sequence[Mapping[str, object]]) -> list[str]:
     return [key for key in keys if len(values(experiments, key)) > 1]
 
 
-def group(experiments: Sequence[Knobs]) -> list[tuple[Group, Group]]:
+def group(experiments: Sequence[Knobs], compared: Iterable[str] = ()) -> list[tuple[Group, Group]]:
     """Say for each experiment to which series and to which condition it belongs.
 
-    The series is the recipe, with what only some recipes have (`state.*`), or where all have the
+    The series is what a study compares, as the knobs of its declared reference say. Where these
+    don't vary it is the recipe, with what only some recipes have (`state.*`), or where all have the
     same the first aspect that varies. The condition is every other aspect that varies, but for a
     learning rate if recipes have their own; where none is left, the partition (or the recipe)
     names it.
+
+    Args:
+        experiments: their knobs.
+        compared: knobs of the reference that the study declared.
     """
     described = [settings(knobs) for knobs in experiments]
     aspects = varying(described)
-    series = ["recipe"] if "recipe" in aspects or not aspects else aspects[:1]
+    asked = {_aspect(key) for key in compared}
+    series = [aspect for aspect in aspects if aspect in asked or _option(aspect) in asked]
+    series = series or (["recipe"] if "recipe" in aspects or not aspects else aspects[:1])
     if series == ["recipe"]:
         series += [aspect for aspect in aspects if aspect.startswith("state.")]
     rest = [a for a in aspects if a not in series]
     others = [aspect for aspect in rest if aspect != "client.lr"]
     own = _decided(described, "client.lr", [*series, *others])
-    if series[0] == "recipe" and own and not _decided(described, "client.lr", others):
+    if (asked or series[0] == "recipe") and own and not _decided(described, "client.lr", others):
         rest = others
     if not rest:
         rest = ["partition", "strategy"] if series[0] == "recipe" else ["recipe"]
     return [(_pick(found, series), _pick(found, rest)) for found in described]
+
+
+def _aspect(key: str) -> str:
+    """Return the aspect that a knob belongs to."""
+    part = key.partition(".")[0]
+    return part if part in ("partition", "strategy") and key in _GROUPED else key
+
+
+def _option(aspect: str) -> str:
+    """Return the aspect that a method's own option goes with."""
+    return "strategy" if aspect.startswith("strategy.options.") else aspect
 
 
 def _decided(described: Sequence[Mapping[str, Setting]], aspect: str, by: Iterable[str]) -> bool:

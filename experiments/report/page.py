@@ -22,7 +22,7 @@ from experiments.report.sections import (
     personal,
     signals,
 )
-from experiments.report.sections.decision import dose, forest, heat, holding_up, studies
+from experiments.report.sections.decision import dose, forest, heat, holding_up, published, studies
 from experiments.report.tables import sheets
 from experiments.report.tables.runs import every_run
 from experiments.report.web.document import document
@@ -138,6 +138,7 @@ def _body(results: Results, measured: list[signals.Signals], gallery: Gallery, o
         title = f"{measure.heading} by skew, or another ordered factor"
         trend = gallery.optional("skew", dose.figure(results), title)
         parts.append(answers.accuracy(results, dots, trend))
+        parts.append(_listed(published.section(results)))
         parts.append(_listed(holding_up.section(results)))
         gradients = gallery.optional("gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))

@@ -77,6 +77,11 @@ def _asked(cell: Knobs, family: Iterable[Mapping[str, Value]] | None) -> bool:
     return any(_has(cell, knobs) for knobs in family) if family else True
 
 
+def has(cell: Cell, knobs: Mapping[str, Value]) -> bool:
+    """Say whether all runs of a cell have some knobs at some values."""
+    return _has(_knobs(cell), knobs)
+
+
 def _knobs(cell: Cell) -> Knobs:
     return [run.knobs for run in cell.runs]
 
@@ -94,7 +99,9 @@ def comparisons(study: Study) -> int:
         return 0
     flats = [experiment.to_flat() for experiment in study.experiments]
     conditions: dict[Group, dict[Group, list[Mapping[str, Value]]]] = {}
-    for (series, condition), flat in zip(labels.group(flats), flats, strict=True):
+    for (series, condition), flat in zip(
+        labels.group(flats, study.contrasts.reference), flats, strict=True
+    ):
         conditions.setdefault(condition, {}).setdefault(series, []).append(flat)
     found = 0
     for cells in conditions.values():
@@ -140,21 +147,16 @@ def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
     """
     if missing():
         return {}
-    here, family = _contrasts(results, condition), _family(results)
+    here, family = _contrasts(results, condition), {}
+    for where in results.conditions if results.contrasts else ():
+        family |= {
+            key: d for key, d in _contrasts(results, where).items()
+            if confirmatory(results, results.cells[key])
+        }  # fmt: skip
     rest = {key: d for key, d in here.items() if key not in family}
     found = judge_family(family, margin(results), int(results.contrasts.get(COMPARED, 0)))
     found |= judge_family(rest, margin(results), _explored(results, condition))
     return {series: found[series, condition] for series, _ in here}
-
-
-def _family(results: Results) -> dict[tuple[Group, Group], tuple[float, ...]]:
-    """Return the differences that the study declared, over all conditions."""
-    return {
-        key: d
-        for where in (results.conditions if results.contrasts else ())
-        for key, d in _contrasts(results, where).items()
-        if confirmatory(results, results.cells[key])
-    }
 
 
 def _explored(results: Results, condition: Group) -> int:
@@ -243,15 +245,7 @@ def declared(results: Results) -> str:
     if size := margin(results):
         text += f", margin {results.measure.distance(size)}"
     text += f", {results.measure.title} {results.when}. "
-    return f"{text}{_to_come(results)}All other comparisons are exploratory."
-
-
-def _to_come(results: Results) -> str:
-    """Say how many declared comparisons have no runs yet; empty where all have."""
-    asked, done = int(results.contrasts.get(COMPARED, 0)), len(_family(results))
-    if done >= asked:
-        return ""
-    return f"{done} of {asked} have runs so far; Holm's adjustment counts them all. "
+    return f"{text}All other comparisons are exploratory."
 
 
 def _references(results: Results) -> list[Group]:

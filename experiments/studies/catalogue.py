@@ -1,13 +1,13 @@
 """The studies that `fednf study NAME` knows, by scale; `fednf demo` is the first of them."""
 
 from collections.abc import Callable
-from functools import cache, partial
 
 from experiments.studies.answer import ANSWER
 from experiments.studies.faults import FAULTS
 from experiments.studies.papers import PAPERS
 from experiments.studies.rates import LEARNING_RATES
-from experiments.studies.scale import Scale
+from experiments.studies.scale import Scale, by_scale
+from experiments.studies.tables import TABLES
 from fl.config import Experiment
 from fl.simulation.study import Study, each, grid
 
@@ -112,17 +112,14 @@ def _at_their_rates() -> list[dict]:
     return [{"recipe": recipe, "client.lr": rate} for recipe, rate in LEARNING_RATES.items()]
 
 
-def _scaled(make: Callable[[Scale], Study]) -> dict[str, Callable[[], Study]]:
-    return {"small": cache(partial(make, SMALL)), "full": cache(partial(make, FULL))}
-
-
 STUDIES: dict[str, dict[str, Callable[[], Study]]] = {
     "demo": {"small": demo},
-    "heterogeneity": _scaled(heterogeneity),
-    "memory-tiers": _scaled(memory_tiers),
-    "learning-rates": _scaled(learning_rates),
+    "heterogeneity": by_scale(heterogeneity, SMALL, FULL),
+    "memory-tiers": by_scale(memory_tiers, SMALL, FULL),
+    "learning-rates": by_scale(learning_rates, SMALL, FULL),
     "faults": FAULTS,
     **PAPERS,
+    **TABLES,
     **ANSWER,
 }
 """Study -> scale -> how it is made; the first scale is the one that runs if none is asked for."""

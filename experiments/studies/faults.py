@@ -1,9 +1,8 @@
 """A study of bad clients: which networks bear them, and by which rules of aggregation."""
 
 from collections.abc import Callable
-from functools import cache, partial
 
-from experiments.studies.scale import Scale
+from experiments.studies.scale import Scale, by_scale
 from fl.config import Experiment
 from fl.config.parsing import Value
 from fl.simulation.study import Study, each, grid
@@ -82,8 +81,7 @@ _SMALL: dict[str, Value] = {
 _FULL: dict[str, Value] = {"data.name": "cifar10", "client.batch-size": 16, "rounds": 50}
 _SEEDS = (1, 2, 3, 5, 6)
 
-FAULTS: dict[str, Callable[[], Study]] = {
-    "small": cache(partial(faults, Scale(_BASE.replace(_SMALL), _SEEDS))),
-    "full": cache(partial(faults, Scale(_BASE.replace(_FULL), _SEEDS, "-full"))),
-}
+FAULTS: dict[str, Callable[[], Study]] = by_scale(
+    faults, Scale(_BASE.replace(_SMALL), _SEEDS), Scale(_BASE.replace(_FULL), _SEEDS, "-full")
+)
 """Scale -> how the study is made. Small: 8 rounds of 10 clients, seconds a run on one core."""

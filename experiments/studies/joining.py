@@ -17,6 +17,8 @@ from fl.server.contents import EXPERIMENT, readable
 from fl.simulation.study import STUDY
 
 Said = Mapping[str, Any]
+_NOTHING: Said = {"contrasts": {}, "tables": []}
+"""What a study declared that declared nothing."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def gather(folders: Sequence[Path], tables: Sequence[Path], out: Path) -> list[S
 def _said(folder: Path, runs: Sequence[Kept]) -> Said:
     """Return what a folder says of itself: its study's words, those of its ledger, or its name."""
     known: dict[str, Any] = {"name": folder.resolve().name, "command": "", "published": ""}
-    known |= {"contrasts": {}, **next((run.studies[-1] for run in runs if run.studies), {})}
+    known |= {**_NOTHING, **next((run.studies[-1] for run in runs if run.studies), {})}
     path = folder / STUDY
     if path.exists():
         with readable(path):
@@ -80,6 +82,7 @@ def _said(folder: Path, runs: Sequence[Kept]) -> Said:
             texts = [key for key in ("name", "question", "command", "published") if key in study]
             known |= {key: str(study[key]) for key in texts}
             known["contrasts"] = dict(study.get("contrasts") or {})
+            known["tables"] = list(study.get("tables") or [])
     return known
 
 
@@ -97,7 +100,7 @@ def _by_study(kept: Iterable[Kept]) -> list[Source]:
     found: dict[tuple, Source] = {}
     for run in kept:
         for study in run.studies:
-            said = {"name": "", "command": "", "published": "", "contrasts": {}, **study}
+            said = {"name": "", "command": "", "published": "", **_NOTHING, **study}
             found.setdefault(_key(said), Source(said)).runs.append(run)
     return list(found.values())
 

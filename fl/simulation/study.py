@@ -11,6 +11,7 @@ from fl.config.components import sources
 from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value, read_toml
 from fl.config.parts.contrasts import Contrasts
+from fl.config.parts.published import Published
 from fl.config.renamed import modernize
 from fl.data.catalogue import data_beside
 from fl.nn import relevant
@@ -40,6 +41,8 @@ class Study:
     """What others published on the question, under their conditions; empty where nothing is."""
     contrasts: Contrasts | None = None
     """What is compared with what; None: nothing was declared, so all is exploratory."""
+    tables: tuple[Published, ...] = ()
+    """Tables that others published, whose numbers the report puts beside ours."""
 
     def __post_init__(self) -> None:
         if not self.experiments:
@@ -48,8 +51,9 @@ class Study:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigError(f"study {self.name} has the experiment {twice} twice")
-        if self.contrasts:
-            self.contrasts.check([relevant(one.to_flat()) for one in self.experiments])
+        flats = [relevant(one.to_flat()) for one in self.experiments]
+        for declared in (*filter(None, [self.contrasts]), *self.tables):
+            declared.check(flats)
 
     def folders(self) -> list[str]:
         """Name every experiment by the knobs in which it differs from others, seed last."""
@@ -131,8 +135,9 @@ class Study:
             raise ConfigError(f"{folder} is a file; choose another folder")
         if (folder / EXPERIMENT).exists():
             raise ConfigError(f"{folder} holds a single run; choose another folder")
-        if (there := _name_in(folder / STUDY)) not in (None, self.name):
-            raise ConfigError(f"{folder} holds the study {there}; choose another folder")
+        there = _study_in(folder)
+        if there["name"] not in (None, self.name):
+            raise ConfigError(f"{folder} holds the study {there['name']}; choose another folder")
         told = self._told(folder)
         remove_leftovers(folder)
         for name, experiment in zip(self.folders(), self.experiments, strict=True):
@@ -146,10 +151,9 @@ class Study:
             "runs": {n: e.rounds for n, e in zip(self.folders(), self.experiments, strict=True)},
         }
         if self.contrasts:
-            there = read_json(folder / STUDY) if (folder / STUDY).exists() else {}
-            done = len(list(folder.glob(f"*/{RESULT}")))
-            before = there.get("contrasts") or {}
+            done, before = len(list(folder.glob(f"*/{RESULT}"))), there.get("contrasts") or {}
             about["contrasts"] = self.contrasts.declared(before, done, comparisons)
+        about |= {"tables": [table.told() for table in self.tables]} if self.tables else {}
         write_json(folder / STUDY, about)
         return told
 
@@ -214,12 +218,11 @@ def fresh(folder: Path) -> Path:
     return next(path for path in itertools.chain([folder], later) if not path.exists())
 
 
-def _name_in(path: Path) -> str | None:
-    """Return the name in a `study.json`, None where there is no such file."""
-    if not path.exists():
-        return None
-    with readable(path):
-        return str(read_json(path)["name"])
+def _study_in(folder: Path) -> dict:
+    """Return what a folder's `study.json` says, which has a name; it is None without a file."""
+    with readable(path := folder / STUDY):
+        found = read_json(path) if path.exists() else {"name": None}
+        return {**found, "name": found["name"]}
 
 
 def _winners(path: Path) -> tuple[dict[str, dict[str, dict[str, Value]]], set[int]]:

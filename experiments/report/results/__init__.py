@@ -32,6 +32,8 @@ class Results:
     """Runs left out, since another in the folder answers the same with the same seed."""
     contrasts: Mapping[str, Any]
     """What the study declared, as `study.json` has it; empty where it declared nothing."""
+    tables: Sequence[Mapping[str, Any]]
+    """Tables that others published, as `study.json` has them."""
     parts: tuple["Results", ...] = ()
     """In a report of several studies or folders, each alone; what they declared is of them."""
 
@@ -47,8 +49,9 @@ class Results:
     @property
     def said(self) -> dict[str, object]:
         """What the study says of itself."""
-        keys = ("name", "question", "command", "published", "contrasts")
-        return {key: found for key in keys if (found := getattr(self, key)) or key != "contrasts"}
+        keys = ("name", "question", "command", "published", "contrasts", "tables")
+        seldom = ("contrasts", "tables")
+        return {key: found for key in keys if (found := getattr(self, key)) or key not in seldom}
 
     @property
     def when(self) -> str:
@@ -173,21 +176,23 @@ def join(folders: Sequence[Path], tables: Sequence[Path], out: Path) -> Results:
     if len(parts) == 1:
         return parts[0]
     names = list(dict.fromkeys(part.name for part in parts))
-    questions = {part.question if part.command else "" for part in parts}
-    one = questions.pop() if len(questions) == 1 else ""
+    questions = {part.question for part in parts}
+    one, several = questions.pop(), bool(questions)
     said = {
         "name": " + ".join(names),
-        "question": one or f"What came out of {' and '.join(names)}?",
+        "question": f"What came out of {' and '.join(names)}?" if several else one,
         "command": "",
         "published": " ".join(dict.fromkeys(part.published for part in parts if part.published)),
         "contrasts": {},
+        "tables": [table for part in parts for table in part.tables],
     }
     return replace(_results(said, list(found.values())), parts=parts)
 
 
 def _results(said: Said, found: Sequence[Kept]) -> Results:
     """Group the runs of a study, or of several, into cells."""
-    groups = group([one.header["knobs"] for one in found])
+    compared = said["contrasts"].get("reference", {})
+    groups = group([one.header["knobs"] for one in found], compared)
     end = said["contrasts"].get("endpoint", "late-mean")
     runs = [
         replace(_run(one, *pair), endpoint=end) for one, pair in zip(found, groups, strict=True)

@@ -16,6 +16,8 @@ WHEN = {
     "late-mean": "over the last rounds",
     "last-round": "after the last round",
     "validated": "after the round that is best on validation images",
+    "clients": "of clients on their held-out images, each with what stays with it, after the last "
+    "round",
 }
 """Endpoints in words."""
 
@@ -75,8 +77,11 @@ class Run:
 
     @cached_property
     def outcome(self) -> float:
-        """What is compared: the primary metric on the test split, at the study's endpoint."""
+        """What is compared: the primary metric at the study's endpoint."""
         name = self.measure.name
+        own = (self.result or {}).get(f"trained_{name}_mean")
+        if self.endpoint == "clients" and own is not None:
+            return own
         rounds = [line for line in self.rounds if line["round"]]
         tested = [line for line in rounds if line[f"test_{name}"] is not None]
         if self.endpoint == "late-mean" or not tested:

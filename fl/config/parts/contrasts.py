@@ -14,7 +14,7 @@ AFTER = "runs_done_before"
 """In `study.json`: how many runs were done when the contrasts became what they are."""
 COMPARED = "comparisons"
 """In `study.json`: how many comparisons were declared, those of runs to come, too."""
-ENDPOINTS = ("late-mean", "last-round", "validated")
+ENDPOINTS = ("late-mean", "last-round", "validated", "clients")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class Contrasts:
     """The smallest difference that matters, in percentage points, or in units of the metric. None:
     1.5 points; of a metric that is no fraction nobody says what matters."""
     endpoint: str = ENDPOINTS[0]
-    """The figure of a run: the mean over its last tenth of rounds (three at least), the last round,
-    or the round that is best on validation images; always of the test images."""
+    """The figure of a run. Of the test images: `late-mean`, the mean over the last tenth of rounds
+    (three at least); `last-round`; `validated`, the round that is best on validation images. Of the
+    clients' held-out images: `clients`, the mean over clients of what each gets with the last
+    network and what stays with it, see `evaluation.clients`."""
 
     def check(self, flats: Sequence[Flat]) -> None:
         """Check that they fit a study.
@@ -48,12 +50,12 @@ class Contrasts:
         """
         for knobs in (self.reference, *self.family):
             if not any(chosen(flat, knobs) for flat in flats):
-                raise ConfigError(f"contrasts: no experiment of the study has {_spelled(knobs)}")
+                raise ConfigError(f"contrasts: no experiment of the study has {spelled(knobs)}")
         for knobs in self.family:
             if self.reference and not any(
                 chosen(flat, knobs) and not chosen(flat, self.reference) for flat in flats
             ):
-                raise ConfigError(f"contrasts: {_spelled(knobs)} is the reference itself")
+                raise ConfigError(f"contrasts: {spelled(knobs)} is the reference itself")
         if self.margin is not None and not 0 < self.margin < math.inf:
             raise ConfigError(f"contrasts: margin={self.margin}, expected a number above 0")
         if self.endpoint not in ENDPOINTS:
@@ -62,6 +64,11 @@ class Contrasts:
         if self.endpoint == "validated" and not all(flat["data.validation"] for flat in flats):
             raise ConfigError(
                 "contrasts: endpoint='validated' needs validation images; set data.validation"
+            )
+        if self.endpoint == "clients" and not all(_scored(flat) for flat in flats):
+            raise ConfigError(
+                "contrasts: endpoint='clients' needs clients that score the last network; set "
+                "partition.held-out and evaluation.clients"
             )
 
     def declared(
@@ -82,10 +89,16 @@ class Contrasts:
         return {**before, COMPARED: max(comparisons, int(before.get(COMPARED, 0)))}  # pyrefly: ignore
 
 
+def _scored(flat: Flat) -> bool:
+    """Say whether an experiment's clients score the last network on held-out images."""
+    return bool(flat["partition.held-out"] and flat["evaluation.clients"])
+
+
 def chosen(flat: Flat, knobs: Knobs) -> bool:
     """Say whether an experiment, or a run, has some knobs at some values."""
     return all(flat.get(key) == value for key, value in knobs.items())
 
 
-def _spelled(knobs: Knobs) -> str:
+def spelled(knobs: Knobs) -> str:
+    """Spell knobs in one line, as errors do."""
     return ", ".join(f"{key}={value}" for key, value in knobs.items()) or "no knob"

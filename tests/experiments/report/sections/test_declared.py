@@ -146,7 +146,7 @@ BN, ZC, RELU = ({"recipe": name} for name in ("batchnorm", "zc-swish", "none"))
         ({"reference": RELU}, 6),
         ({"reference": BN, "family": (ZC, RELU)}, 4),
         ({"reference": BN, "family": ({**ZC, "partition.kind": "iid"},)}, 1),
-        ({"reference": {**BN, "partition.kind": "iid"}}, 3),
+        ({"reference": {**BN, "partition.kind": "iid"}}, 7),  # who differ in the deal, too
     ],
 )
 def test_as_many_comparisons_are_declared_as_a_done_study_judges(declare, contrasts, expected):
