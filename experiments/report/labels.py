@@ -165,7 +165,8 @@ def group(experiments: Sequence[Knobs], compared: Iterable[str] = ()) -> list[tu
     if (asked or series[0] == "recipe") and own and not _decided(described, "client.lr", others):
         rest = others
     if not rest:
-        rest = ["partition", "strategy"] if series[0] == "recipe" else ["recipe"]
+        named = ("partition", "strategy") if series[0] == "recipe" else ("recipe",)
+        rest = [aspect for aspect in named if aspect not in series]
     return [(_pick(found, series), _pick(found, rest)) for found in described]
 
 

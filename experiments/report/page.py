@@ -22,7 +22,15 @@ from experiments.report.sections import (
     personal,
     signals,
 )
-from experiments.report.sections.decision import dose, forest, heat, holding_up, published, studies
+from experiments.report.sections.decision import (
+    dose,
+    forest,
+    heat,
+    holding_up,
+    images,
+    published,
+    studies,
+)
 from experiments.report.tables import sheets
 from experiments.report.tables.runs import every_run
 from experiments.report.web.document import document

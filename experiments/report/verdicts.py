@@ -147,16 +147,21 @@ def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
     """
     if missing():
         return {}
-    here, family = _contrasts(results, condition), {}
-    for where in results.conditions if results.contrasts else ():
-        family |= {
-            key: d for key, d in _contrasts(results, where).items()
-            if confirmatory(results, results.cells[key])
-        }  # fmt: skip
+    here, family = _contrasts(results, condition), _family(results)
     rest = {key: d for key, d in here.items() if key not in family}
     found = judge_family(family, margin(results), int(results.contrasts.get(COMPARED, 0)))
     found |= judge_family(rest, margin(results), _explored(results, condition))
     return {series: found[series, condition] for series, _ in here}
+
+
+def _family(results: Results) -> dict[tuple[Group, Group], tuple[float, ...]]:
+    """Return the differences that the study declared, over all conditions."""
+    return {
+        key: d
+        for where in (results.conditions if results.contrasts else ())
+        for key, d in _contrasts(results, where).items()
+        if confirmatory(results, results.cells[key])
+    }
 
 
 def _explored(results: Results, condition: Group) -> int:
@@ -245,7 +250,15 @@ def declared(results: Results) -> str:
     if size := margin(results):
         text += f", margin {results.measure.distance(size)}"
     text += f", {results.measure.title} {results.when}. "
-    return f"{text}All other comparisons are exploratory."
+    return f"{text}{_to_come(results)}All other comparisons are exploratory."
+
+
+def _to_come(results: Results) -> str:
+    """Say how many declared comparisons have no runs yet; empty where all have."""
+    asked, done = int(results.contrasts.get(COMPARED, 0)), len(_family(results))
+    if done >= asked:
+        return ""
+    return f"{done} of {asked} have runs so far; Holm's adjustment counts them all. "
 
 
 def _references(results: Results) -> list[Group]:

@@ -176,11 +176,11 @@ def join(folders: Sequence[Path], tables: Sequence[Path], out: Path) -> Results:
     if len(parts) == 1:
         return parts[0]
     names = list(dict.fromkeys(part.name for part in parts))
-    questions = {part.question for part in parts}
-    one, several = questions.pop(), bool(questions)
+    questions = {part.question if part.command else "" for part in parts}
+    one = questions.pop() if len(questions) == 1 else ""
     said = {
         "name": " + ".join(names),
-        "question": f"What came out of {' and '.join(names)}?" if several else one,
+        "question": one or f"What came out of {' and '.join(names)}?",
         "command": "",
         "published": " ".join(dict.fromkeys(part.published for part in parts if part.published)),
         "contrasts": {},

@@ -50,7 +50,7 @@ _JOB: dict[str, Value] = {
     "client.carry-momentum": True,
     "client.lr": 0.02,
 }
-_SMALL = Scale(FASHION.replace({**_JOB, "rounds": 20}), SEEDS[:7])
+_SMALL = Scale(FASHION.replace({**_JOB, "client.batch-size": 16, "rounds": 12}), SEEDS[:3])
 _FULL = Scale(
     Experiment().replace(
         {

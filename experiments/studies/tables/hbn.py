@@ -11,11 +11,13 @@ from fl.simulation.study import Study, each, grid
 
 
 def hbn(scale: Scale) -> Study:
-    """Compare HBN's opponents; HBN itself is no recipe here."""
+    """Compare HBN with its opponents, and with FBN, whose statistics are shared alone."""
     half = scale.base.rounds // 2 + 1
     networks: list[dict[str, Value]] = [
-        {"recipe": "batchnorm", "state.fixed-from": 0, "client.lr": 0.01},
-        {"recipe": "batchnorm", "state.fixed-from": half, "client.lr": 0.002},
+        {**_PLAIN, "client.lr": 0.01},
+        {**_PLAIN, "state.fixed-from": half, "client.lr": 0.002},
+        {**_MEASURED, "recipe": "hbn", "client.lr": 0.01, "state.local": "*.mixture"},
+        {**_MEASURED, "recipe": "fbn", "client.lr": 0.01},
         {"recipe": "groupnorm-2", "client.lr": 0.005},
         {"recipe": "layernorm", "client.lr": 0.005},
         {"recipe": "none", "client.lr": 0.005},
@@ -27,13 +29,22 @@ def hbn(scale: Scale) -> Study:
             "arXiv 2505.21877, abstract: HBN, which mixes statistics of the batch with global "
             "ones, does well across a wide range of settings, especially with small batches and "
             "heterogeneous data. Its tables could not be read, so there are no numbers here. Rates "
-            "by normalizer are those of its code; that of the network without one is ours."
+            "by normalizer are those of its code; those of FBN and of the network without one are "
+            "ours."
         ),
         experiments=grid(scale.base, networks, each("seed", scale.seeds)),
-        contrasts=Contrasts(reference={"recipe": "batchnorm", "state.fixed-from": 0}),
+        contrasts=Contrasts(reference=_PLAIN),
     )
 
 
+_PLAIN: dict[str, Value] = {
+    "recipe": "batchnorm",
+    "state.bn": "average",
+    "state.fixed-from": 0,
+    "state.local": "none",
+}
+_MEASURED: dict[str, Value] = {**_PLAIN, "state.bn": "recalibrate"}
+"""Clients measure statistics in a pass of their own."""
 _JOB: dict[str, Value] = {
     "partition.kind": "dirichlet-equal",
     "partition.alpha": 0.6,
@@ -43,7 +54,8 @@ _JOB: dict[str, Value] = {
     "client.clip": "norm:10",
 }
 _SMALL = Scale(
-    FASHION.replace({**_JOB, "partition.clients": 20, "sampling.clients": 5, "rounds": 10}), SEEDS
+    FASHION.replace({**_JOB, "partition.clients": 20, "sampling.clients": 5, "rounds": 6}),
+    SEEDS[:3],
 )
 _FULL = Scale(
     Experiment().replace(

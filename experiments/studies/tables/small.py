@@ -3,8 +3,10 @@
 from fl.config import Experiment
 
 SEEDS = (1, 2, 3, 5, 6, 7, 8, 9)
-"""4 is that of the study `learning-rates`. How many a table takes is what its verdicts need: n
-seeds have p ≥ 2 / 2ⁿ, so seven for three comparisons, and eight for six."""
+"""4 is that of the study `learning-rates`. n seeds have p ≥ 2 / 2ⁿ, so that verdicts on three
+comparisons take seven, and on six eight. Where those took too long a table has the first three,
+which carry no verdict; with more, `fednf study NAME --from docs/studies/tables/NAME` does what is
+missing."""
 FASHION = Experiment().replace(
     {
         "network.kind": "cnn",

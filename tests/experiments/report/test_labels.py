@@ -155,3 +155,17 @@ def test_faults_and_rules_of_others_in_words():
         ("FedAvg", "fault sign, 0.3 of clients"),
         ("FedMedian", "fault sign, 0.1 of clients"),
     ]
+
+
+def test_what_a_study_compares_are_its_contenders_and_nothing_is_told_twice():
+    changes = [
+        {"recipe": "groupnorm", "strategy.kind": "fedavg"},
+        {"recipe": "groupnorm", "strategy.kind": "fedadam", "strategy.options.eta": 0.1},
+        {"recipe": "nf", "strategy.kind": "fedavg"},
+    ]
+    found = group([Experiment().replace(one).to_flat() for one in changes], changes[0])
+    assert len({series for series, _ in found}) == 3
+    assert {str(condition) for _, condition in found} == {"Dirichlet α = 0.3"}
+    methods = group([Experiment().replace(one).to_flat() for one in changes], ["strategy.kind"])
+    assert len({series for series, _ in methods}) == 2
+    assert {str(condition) for _, condition in methods} == {"GroupNorm", "NF"}

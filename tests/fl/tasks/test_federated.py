@@ -109,7 +109,7 @@ def test_what_is_asked_by_default_is_told_as_ever(tiny, tmp_path):
     result = run(tiny({"rounds": 1, "partition.held-out": 0.2}), journal)
     told = ("test", "validation", "global", "personal")
     assert [key for key in journal.rounds()[0] if key.startswith(told)] == [
-        "test_loss", "test_accuracy", "validation_accuracy",
+        "test_loss", "test_accuracy", "test_right", "validation_accuracy",
         "global_accuracy_held_out", "personal_accuracy_held_out", "personal_accuracy_mean",
         "personal_accuracy_worst_tenth", "personal_accuracy_spread",
     ]  # fmt: skip

@@ -54,7 +54,8 @@ def over_normal(layer: nn.Module) -> tuple[float, float, float]:
     return mean, square - mean**2, steep
 
 
-@pytest.mark.parametrize("name", LAYERS)
+# Through the corrections of BatchRenorm no gradient flows, so its own are no slopes.
+@pytest.mark.parametrize("name", [name for name in LAYERS if "batch-renorm" not in name])
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     layer = LAYERS[name].double()
     parameters = {key: p.detach().clone().requires_grad_() for key, p in layer.named_parameters()}
