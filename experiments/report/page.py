@@ -148,6 +148,7 @@ def _body(results: Results, measured: list[signals.Signals], gallery: Gallery, o
         parts.append(answers.accuracy(results, dots, trend))
         parts.append(_listed(published.section(results)))
         parts.append(_listed(holding_up.section(results)))
+        parts.append(_listed(images.section(results)))
         gradients = gallery.optional("gradients", collapse.figure(results), "Gradient norms")
         parts.append(collapse.section(results, gradients))
     title = f"{results.measure.heading} over rounds"
