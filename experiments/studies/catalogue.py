@@ -5,7 +5,7 @@ from collections.abc import Callable
 from experiments.studies.answer import ANSWER
 from experiments.studies.faults import FAULTS
 from experiments.studies.papers import PAPERS
-from experiments.studies.rates import LEARNING_RATES
+from experiments.studies.rates import DEMO_RATES, LEARNING_RATES
 from experiments.studies.scale import Scale, by_scale
 from experiments.studies.tables import TABLES
 from fl.config import Experiment
@@ -30,9 +30,14 @@ FULL = Scale(
 def demo() -> Study:
     """Six recipes on even and on skewed clients: the question of this project, in minutes."""
     base = Experiment().replace(
-        {"rounds": 5, "sampling.clients": 5, "network.depth": 6, "network.width": 8}
+        {
+            "rounds": 5,
+            "sampling.clients": 5,
+            "network.depth": 6,
+            "network.width": 8,
+            "network.init": "critical",  # so that none learns faster for its first weights alone
+        }
     )
-    recipes = ("batchnorm", "groupnorm", "none", "swish", "zc-swish", "salunet")
     return Study(
         name="demo",
         question=(
@@ -41,7 +46,7 @@ def demo() -> Study:
         ),
         experiments=grid(
             base,
-            each("recipe", recipes),
+            [{"recipe": recipe, "client.lr": rate} for recipe, rate in DEMO_RATES.items()],
             [
                 {"partition.kind": "iid"},
                 {"partition.kind": "dirichlet", "partition.alpha": 0.1},
