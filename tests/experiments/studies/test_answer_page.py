@@ -4,6 +4,8 @@ import csv
 from pathlib import Path
 
 import fl
+from experiments.studies import ledger
+from experiments.studies.answer import ANSWER
 from experiments.studies.answer.conditions import EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.hypotheses import best_normalizer
 from fl.simulation.study import Study, each, grid
@@ -76,3 +78,13 @@ def test_a_study_of_these_contenders_takes_these_winners():
             one = grid(FULL.base, [rows[name]], [knobs], each("seed", (1001,)))
             (tuned,) = Study("s", "?", one).tuned(TUNED).experiments
             assert tuned.client.lr == float(won[skew][name]["client.lr"]), (name, skew)
+
+
+def test_the_runs_of_the_first_block_that_are_done_are_those_that_the_page_counts():
+    study = ANSWER["answer-noise"]["full"]()
+    kept = ledger.read(DOCS / "studies/answer/noise")
+    asked = {one.identity: one for one in study.experiments}
+    done = [run for run in kept if run.answers(asked[run.header["identity"]])]
+    assert len(done) == len(kept)
+    said = f"Of block B0, {len(done)} of {len(asked)} runs are done"
+    assert any(line.startswith(said) for line in PAGE), said
