@@ -110,7 +110,7 @@ def study(
     as_json: Json = False,
 ) -> None:
     """Do all runs that a question needs, skip those that are done, and write a report."""
-    chosen = known(name, scale)
+    chosen = find_study(name, scale)
     if settings:
         chosen = chosen.fixing(flat_knobs(None, settings))
     if tuned:
@@ -122,7 +122,7 @@ def study(
     _study(chosen, studies_of.fresh(folder) if fresh else folder, how)
 
 
-def known(name: str, scale: str | None) -> Study:
+def find_study(name: str, scale: str | None) -> Study:
     """Return a study by its name, or by the Python file that has it.
 
     Raises:

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from experiments.cli.progress import shortened
-from experiments.cli.study import Jobs, Scaled, known
+from experiments.cli.study import Jobs, Scaled, find_study
 from experiments.cli.terminal import (
     Config,
     Json,
@@ -35,7 +35,7 @@ from experiments.studies.tuning import table as tables
 from experiments.studies.tuning.contenders import as_read, of_study
 from experiments.studies.tuning.plan import Plan, check_seeds, named
 from experiments.studies.tuning.rungs import Race, TuningFailed
-from experiments.studies.tuning.space import Axis, axis, check_apart, combined, drawn
+from experiments.studies.tuning.space import Axis, axis, check_not_set, combined, drawn
 from experiments.studies.workers import HeldBy, Job, work_beside, work_through
 from fl.config import Experiment
 from fl.config.parsing import ConfigError, cut
@@ -171,7 +171,7 @@ def _plan(asked: Asked) -> Plan:
         for name in ("recipes", "contenders", "config"):
             if getattr(asked, name):
                 raise ConfigError(f"--{name}: study {asked.study} has contenders; leave it out")
-        study = known(asked.study, asked.scale).fixing(knobs)
+        study = find_study(asked.study, asked.scale).fixing(knobs)
         keys = {text.partition("=")[0].strip() for text in asked.over}
         base, contenders = of_study(study, keys)
     else:
@@ -181,11 +181,11 @@ def _plan(asked: Asked) -> Plan:
         apart = [axis(text) for text in asked.contenders or []]
         if asked.recipes:
             apart.insert(0, axis(f"recipe={asked.recipes}"))
-        check_apart(apart, knobs)
+        check_not_set(apart, knobs)
         contenders = as_read(base, combined(apart or [Axis("recipe", (base.recipe,))]))
     whole = {key for key, value in base.to_flat().items() if type(value) is int}
     over = [axis(text, text.partition("=")[0].strip() in whole) for text in asked.over]
-    check_apart(over, knobs)
+    check_not_set(over, knobs)
     flags = [one.key in whole for one in over]
     tried = drawn(over, asked.random, flags) if asked.random else combined(over)
     return Plan(

@@ -5,20 +5,15 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 """
 
 from collections.abc import Callable
-from functools import cache, partial
 
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
 from experiments.studies.answer.tuning import tuning
-from experiments.studies.scale import Scale
+from experiments.studies.scale import Scale, by_scale
 from fl.simulation.study import Study
 
 BLOCKS: tuple[Callable[[Scale], Study], ...] = (noise, tuning)
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
-    f"answer-{block.__name__}": {
-        "small": cache(partial(block, SMALL)),
-        "full": cache(partial(block, FULL)),
-    }
-    for block in BLOCKS
+    f"answer-{block.__name__}": by_scale(block, SMALL, FULL) for block in BLOCKS
 }
 """Study -> scale -> how it is made."""

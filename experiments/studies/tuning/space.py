@@ -105,7 +105,7 @@ def _value(key: str, one: object) -> Value:
     return parse_settings([f"{key}={text}"])[key]
 
 
-def check_apart(axes: Sequence[Axis], knobs: Knobs) -> None:
+def check_not_set(axes: Sequence[Axis], knobs: Knobs) -> None:
     """Refuse a knob that is compared and set.
 
     Raises:

@@ -9,6 +9,7 @@ import pytest
 import fl
 from experiments.report import csv_files
 from experiments.report.results import read
+from experiments.studies.rates import DEMO_RATES
 
 DOCS = Path(fl.__file__).parents[1] / "docs"
 TABLES = [("measurements/results.md", "studies/demo")]
@@ -36,3 +37,9 @@ def test_a_table_is_what_its_committed_rows_come_to(page, ledger, tmp_path):
         rows.setdefault(row["series"], []).append(as_printed(row))
     assert len(rows) == 6
     assert {(name, *cells) for name, cells in rows.items()} <= printed(DOCS / page)
+
+
+def test_the_rates_of_the_demo_are_those_that_won():
+    rows = csv.DictReader((DOCS / "studies/demo/tuning.csv").read_text().splitlines())
+    won = {row["recipe"]: float(row["client.lr"]) for row in rows if row["kept"] == "True"}
+    assert won == DEMO_RATES
