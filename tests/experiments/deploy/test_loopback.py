@@ -57,7 +57,8 @@ def site(tmp_path, monkeypatch):
 
 
 def test_devices_end_with_the_simulation_s_model(site, tmp_path):
-    here = site({"partition.held-out": 0.2, "state.local": "activations"})
+    kept = {"partition.held-out": 0.2, "state.local": "activations", "strategy.kind": "scaffold"}
+    here = site({**kept, "recipe": "salunet", "state.scalars": "log"})
     inline = run(here.knobs, Journal(tmp_path / "inline"))
     here.begin()
     here.check()

@@ -5,16 +5,11 @@ import pytest
 import torch
 
 from fl.config import Client
-from fl.server.journal import Journal
-from fl.server.watching.callback import CallbackFailed
-from fl.simulation import run
 from fl.training.loop import Training
 from strategies import find
 from strategies.making import made
 from strategies.strategy import Done, Gathered, Reply, Strategy
-from tests.callbacks import EachRound
 from tests.fl.vectorized import test_scheduler as lanes
-from tests.strategies.methods.test_optimizers import QUICK, stop
 
 SLOW = pytest.mark.slow
 CLIENTS, SIZE, STEPS, RATE = 4, 3, 5, 0.05
@@ -121,17 +116,3 @@ def test_lanes_train_as_clients_alone(kind):
         task.start = network.weights.clone()
     how = Training(Client(lr=0.01), made(find(kind), OWN[kind]).correct)
     lanes.assert_same(*lanes.both_ways(network, tasks, how, 2))
-
-
-@SLOW
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_is_resumed_to_the_byte_on_two_workers(tiny, tmp_path, kind):
-    own = {f"strategy.options.{name}": value for name, value in OWN[kind].items()}
-    knobs = tiny({**QUICK, "sampling.clients": 5, "partition.clients": 100, "strategy.kind": kind})
-    knobs = knobs.replace(own)
-    whole = run(knobs, Journal(tmp_path / "whole"))
-    with pytest.raises(CallbackFailed):
-        run(knobs, Journal(tmp_path / "part"), callbacks=[EachRound(stop)])
-    part = run(knobs, Journal(tmp_path / "part"), workers=2, resume=True)
-    assert part["model_sha256"] == whole["model_sha256"]
-    assert whole["refused"] == 0

@@ -8,7 +8,6 @@ from fl.config import Client
 from fl.config.parsing import ConfigError
 from fl.messages.strategy import clients_of, strategy_of
 from fl.server.journal import Journal
-from fl.server.watching.callback import CallbackFailed
 from fl.simulation import run
 from fl.training.loop import Training
 from fl.training.step import Update, with_vectors
@@ -16,10 +15,9 @@ from strategies import find
 from strategies.fednova import FedNova, normalizer
 from strategies.making import made
 from strategies.strategy import Clients
-from tests.callbacks import EachRound
 from tests.fl.vectorized import test_scheduler as lanes
 from tests.strategies.methods.test_corrections import CLIENTS, SIZE, Quadratics
-from tests.strategies.methods.test_optimizers import QUICK, played, replies, stop
+from tests.strategies.methods.test_optimizers import QUICK, played, replies
 
 SLOW = pytest.mark.slow
 UNEQUAL = {**QUICK, "partition.kind": "dirichlet", "sampling.clients": 5, "client.batch-size": 4}
@@ -165,16 +163,6 @@ def test_lanes_tell_the_same_steps_as_clients_alone(tiny, tmp_path):
     found = run(tiny({**flat, **together}), Journal(tmp_path / "lanes"))
     assert found["refused"] == 0
     assert found["final_loss"] == pytest.approx(alone["final_loss"], rel=1e-4)
-
-
-@SLOW
-def test_a_run_is_resumed_to_the_byte_on_two_workers(tiny, tmp_path):
-    knobs = tiny({**UNEQUAL, **PULLED})
-    whole = run(knobs, Journal(tmp_path / "whole"))
-    with pytest.raises(CallbackFailed):
-        run(knobs, Journal(tmp_path / "part"), callbacks=[EachRound(stop)])
-    part = run(knobs, Journal(tmp_path / "part"), workers=2, resume=True)
-    assert part["model_sha256"] == whole["model_sha256"]
 
 
 @pytest.mark.parametrize(

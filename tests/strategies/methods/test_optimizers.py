@@ -149,13 +149,6 @@ def test_a_run_is_resumed_to_the_byte_and_leaves_statistics_to_the_mean(of, tiny
     assert any(not np.array_equal(mine[name], plain[name]) for name in plain.keys() - set(kept))
 
 
-@SLOW
-def test_two_workers_give_the_same_bytes(of, tmp_path):
-    knobs = of("fedexp", OWN["fedexp"])
-    found = [run(knobs, Journal(tmp_path / str(n)), workers=n)["model_sha256"] for n in (1, 2)]
-    assert found[0] == found[1]
-
-
 THEIRS = {
     "FedYogi": ({"eta": 0.02}, {"eta": 0.02}, 2),
     "FedAdagrad": ({"eta": 0.02}, {"eta": 0.02}, 2),

@@ -11,14 +11,12 @@ from fl.messages.flower_internals import act_as_server
 from fl.reproducibility.determinism import hidden_from_gc
 from fl.reproducibility.seeds import stream
 from fl.server.journal import Journal
-from fl.server.watching.callback import CallbackFailed
 from fl.simulation import InlineGrid, run
 from strategies import find
 from strategies.flower import Facade, flowers
 from strategies.serving.server import Sampler
 from strategies.strategy import Clients
-from tests.callbacks import EachRound
-from tests.strategies.methods.test_optimizers import QUICK, stop
+from tests.strategies.methods.test_optimizers import QUICK
 
 SLOW = pytest.mark.slow
 N, SHAPES = 11, {"conv": (3, 2), "bias": (4,), "running": (2,)}
@@ -156,18 +154,6 @@ def test_the_name_gives_the_bytes_of_flower_s_class(tiny, tmp_path, kind):
         found.append(run(tiny({**flat, "strategy.kind": name, **options}), journal))
     assert found[0]["model_sha256"] == found[1]["model_sha256"]
     assert found[0]["refused"] == 0
-
-
-@SLOW
-def test_a_run_is_resumed_to_the_byte_in_the_middle_of_a_schedule(tiny, tmp_path):
-    flat = {"strategy.kind": "qfedavg", "client.lr-schedule": "exp:0.5"}
-    whole, part = Journal(tmp_path / "whole"), Journal(tmp_path / "part")
-    expected = run(tiny({**QUICK, **flat}), whole)
-    with pytest.raises(CallbackFailed):
-        run(tiny({**QUICK, **flat}), part, callbacks=[EachRound(stop)])
-    assert (
-        run(tiny({**QUICK, **flat}), part, resume=True)["model_sha256"] == expected["model_sha256"]
-    )
 
 
 @pytest.mark.parametrize(
