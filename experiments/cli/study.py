@@ -191,10 +191,11 @@ def report(
         say(json.dumps({"report": str(page)}))
 
 
-def _begin(chosen: Study, out: Path, comparisons: int) -> None:
+def _begin(chosen: Study, out: Path, comparisons: int, kept: Mapping[str, ledger.Kept]) -> None:
     """Open a study's folder, and say what is not as it was there."""
+    elsewhere = len(kept), ledger.declared(chosen, kept.values())
     try:
-        told = chosen.begin(out, typed(), comparisons)
+        told = chosen.begin(out, typed(), comparisons, elsewhere)
     except studies_of.ChangedStudy as error:
         for line in error.changes[: studies_of.MOST_TOLD]:
             say(line, Console(stderr=True))
@@ -215,10 +216,13 @@ def _tell_waiting(busy: Mapping[str, HeldBy]) -> None:
 
 
 def _work(chosen: Study, out: Path, how: _How) -> list[Job]:
-    """Return the runs that no ledger has; a ledger of the command is taken into the folder."""
+    """Open a study's folder, and return the runs that no ledger has."""
+    tables = how.tables or out / ledger.FOLDER
+    known = how.tables or (tables / ledger.RUNS).exists()
+    kept = ledger.done(chosen, tables) if known else {}
+    _begin(chosen, out, load_plots().comparisons(chosen) if chosen.contrasts else 0, kept)
     if how.tables:
         ledger.take(how.tables, out)
-    kept = ledger.done(chosen, out)
     if kept:
         say(
             f"{len(kept)} of {len(chosen.experiments)} runs are in the ledger {out / ledger.FOLDER}"
@@ -233,7 +237,6 @@ def _work(chosen: Study, out: Path, how: _How) -> list[Job]:
 def _study(chosen: Study, out: Path, how: _How) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
-    _begin(chosen, out, plots.comparisons(chosen) if chosen.contrasts else 0)
     work = _work(chosen, out, how)
     display, ray = Display(work, console, how.quiet), how.ray
     jobs = 1 if ray else how.jobs or cores()

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,13 +161,22 @@ def take(source: Path, out: Path) -> None:
             write_whole(out / FOLDER / name, (source / name).read_text(encoding="utf-8"))
 
 
-def done(study: Study, out: Path) -> set[str]:
-    """Return which of a study's runs its ledger has, by the names of their folders."""
-    if not (out / FOLDER / RUNS).exists():
-        return set()
-    kept = read(out / FOLDER)
+def done(study: Study, tables: Path) -> dict[str, Kept]:
+    """Return which of a study's runs a folder's tables have, by the names of their folders.
+
+    Raises:
+        ConfigError: they can't be read.
+    """
+    kept = read(tables)
     pairs = zip(study.folders(), study.experiments, strict=True)
-    return {name for name, one in pairs if any(run.answers(one) for run in kept)}
+    found = ((name, next((k for k in kept if k.answers(one)), None)) for name, one in pairs)
+    return {name: run for name, run in found if run}
+
+
+def declared(study: Study, runs: Iterable[Kept]) -> Mapping[str, object]:
+    """Return what runs say that their study's contrasts were; empty where none does."""
+    told = (about for run in runs for about in run.studies if about.get("name") == study.name)
+    return next((about["contrasts"] for about in told if about.get("contrasts")), {})
 
 
 def _run(row: dict) -> Kept:

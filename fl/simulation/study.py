@@ -115,13 +115,20 @@ class Study:
             experiments.append(experiment.replace(rows[number]["knobs"]))
         return replace(self, name=f"{self.name}_tuned", experiments=tuple(experiments))
 
-    def begin(self, folder: Path, command: str, comparisons: int = 0) -> list[str]:
+    def begin(
+        self,
+        folder: Path,
+        command: str,
+        comparisons: int = 0,
+        elsewhere: tuple[int, Mapping[str, object]] = (0, {}),
+    ) -> list[str]:
         """Check that every experiment can be written below a folder, then write the question there.
 
         Args:
             folder: the study's.
             command: that repeats it.
             comparisons: how many its contrasts declare.
+            elsewhere: how many of its runs a ledger has, and what that says its contrasts were.
 
         Returns:
             What a reader should know of the runs that are there, a line each.
@@ -151,7 +158,8 @@ class Study:
             "runs": {n: e.rounds for n, e in zip(self.folders(), self.experiments, strict=True)},
         }
         if self.contrasts:
-            done, before = len(list(folder.glob(f"*/{RESULT}"))), there.get("contrasts") or {}
+            done = len(list(folder.glob(f"*/{RESULT}"))) + elsewhere[0]
+            before = there.get("contrasts") or elsewhere[1]
             about["contrasts"] = self.contrasts.declared(before, done, comparisons)
         about |= {"tables": [table.told() for table in self.tables]} if self.tables else {}
         write_json(folder / STUDY, about)

@@ -144,6 +144,27 @@ STUDY = fl.Study("small", "Which?", fl.grid(
 
 
 @pytest.mark.slow
+def test_a_declaration_counts_what_a_ledger_has(fednf):
+    """What was declared before any run stays so elsewhere; another declaration comes after them."""
+
+    def declared(margin, *words):
+        file = STUDY_FILE.replace("SEEDS", "(1, 2)").replace('[{"recipe": "none"}]', TWO)
+        Path("small.py").write_text(file[: file.rindex(")")] + f", {DECLARED}margin={margin}))\n")
+        done = fednf("study", "small.py", "--jobs", "1", *words)
+        assert done.status == 0, done.err
+        out = Path(words[words.index("--out") + 1])
+        return json.loads((out / "study.json").read_text())["contrasts"]
+
+    assert declared(1, "--out", "here")["runs_done_before"] == 0
+    assert declared(1, "--out", "there", "--from", "here")["runs_done_before"] == 0
+    assert declared(2, "--out", "other", "--from", "here")["runs_done_before"] == 4
+
+
+TWO = '[{"recipe": "none"}, {"recipe": "zc-swish"}]'
+DECLARED = 'contrasts=fl.Contrasts({"recipe": "none"}, ({"recipe": "zc-swish"},), '
+
+
+@pytest.mark.slow
 def test_a_study_goes_on_elsewhere_without_repeating_what_a_ledger_has(fednf):
     Path("small.py").write_text(STUDY_FILE.replace("SEEDS", "(1,)"))
     assert fednf("study", "small.py", "--out", "here", "--jobs", "1").status == 0
@@ -171,4 +192,4 @@ def test_other_knobs_and_other_rounds_are_not_taken_for_done(tmp_path, write_run
     ledger.take(tmp_path, tmp_path / "out")
     for other, found in (({}, 1), ({"rounds": 2}, 0), ({"client.lr": 0.07}, 0), ({"seed": 2}, 0)):
         asked = Study("s", "?", grid(base.replace(other), each("device", ["auto"])))
-        assert len(ledger.done(asked, tmp_path / "out")) == found
+        assert len(ledger.done(asked, tmp_path / "out" / ledger.FOLDER)) == found
