@@ -6,14 +6,23 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 
 from collections.abc import Callable
 
+from experiments.studies.answer.cause import cause
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
-from experiments.studies.answer.tuning import tuning
+from experiments.studies.answer.primary import primary
+from experiments.studies.answer.tuning import tuning, tuning_between, tuning_cause
 from experiments.studies.scale import Scale, by_scale
 from fl.simulation.study import Study
 
-BLOCKS: tuple[Callable[[Scale], Study], ...] = (noise, tuning)
+BLOCKS: tuple[Callable[[Scale], Study], ...] = (
+    noise,
+    tuning,
+    tuning_between,
+    tuning_cause,
+    cause,
+    primary,
+)
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
-    f"answer-{block.__name__}": by_scale(block, SMALL, FULL) for block in BLOCKS
+    f"answer-{block.__name__.replace('_', '-')}": by_scale(block, SMALL, FULL) for block in BLOCKS
 }
 """Study -> scale -> how it is made."""

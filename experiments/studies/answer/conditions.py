@@ -45,9 +45,11 @@ SMALL = Scale(
 """The shipped images and seconds a run: to see what the study is, not to answer."""
 
 EVEN: dict[str, Value] = {"partition.kind": "iid"}
-SKEWED: dict[str, Value] = {"partition.alpha": 1.0}
+BETWEEN: dict[str, Value] = {"partition.alpha": 3.0}
 """Of `dirichlet-equal`, whose alpha is divided among ten classes."""
-SKEWS: Axis = [EVEN, {"partition.alpha": 3.0}, SKEWED]
+SKEWED: dict[str, Value] = {"partition.alpha": 1.0}
+SKEWS = {"even": EVEN, "α 3": BETWEEN, "α 1": SKEWED}
+"""By the names that tables have."""
 
 _CRITICAL: dict[str, Value] = {"network.init": "critical"}
 """For networks without normalizer: weights of variance 1 / (fan_in E[f²]) for their activation f,
@@ -68,4 +70,21 @@ def contenders(rounds: int) -> dict[str, dict[str, Value]]:
         "none": {"recipe": "none", **_CRITICAL},
         "zc-swish": {"recipe": "zc-swish", **_CRITICAL},
         "salunet": {"recipe": "salunet", **_CRITICAL},
+    }
+
+
+def controls() -> dict[str, dict[str, Value]]:
+    """Return ZC-Swish by name, and what is like it but for one thing.
+
+    At critical weights signals keep their size in all of them, so none has another's gain.
+    """
+    zc_swish: dict[str, Value] = {"recipe": "zc-swish", **_CRITICAL}
+    return {
+        "zc-swish": zc_swish,
+        "leaky-relu": {"recipe": "leaky-relu", **_CRITICAL},
+        "swish": {"recipe": "swish", **_CRITICAL},
+        "none": {"recipe": "none", **_CRITICAL},
+        "frozen": {**zc_swish, "client.activation-lr": 0.0},
+        "gated": {"recipe": "zc-swish-gated", **_CRITICAL},
+        "shifted": {"recipe": "zc-swish-shifted", **_CRITICAL},
     }

@@ -1,6 +1,13 @@
 """Block B1: which learning rate suits each contender, judged by validation images alone."""
 
-from experiments.studies.answer.conditions import EVEN, SKEWED, contenders
+from experiments.studies.answer.conditions import (
+    BETWEEN,
+    EVEN,
+    SKEWED,
+    Axis,
+    contenders,
+    controls,
+)
 from experiments.studies.scale import Scale
 from fl.simulation.study import Study, each, grid
 
@@ -15,13 +22,22 @@ def tuning(scale: Scale) -> Study:
     """
     rows = contenders(scale.base.rounds)
     del rows["bn-fixbn"]
-    return Study(
-        name=f"answer-tuning{scale.suffix}",
-        question="Which learning rate suits each contender, judged by validation images?",
-        experiments=grid(
-            scale.base,
-            list(rows.values()),
-            [EVEN, SKEWED],
-            each("seed", (_SEED,)),
-        ),
-    )
+    return _study(f"answer-tuning{scale.suffix}", scale, list(rows.values()), [EVEN, SKEWED])
+
+
+def tuning_between(scale: Scale) -> Study:
+    """The two contenders of B2 whose best rates on even clients and at alpha 1 are not the same."""
+    rows = contenders(scale.base.rounds)
+    both = [rows["bn-average"], rows["salunet"]]
+    return _study(f"answer-tuning-between{scale.suffix}", scale, both, [BETWEEN])
+
+
+def tuning_cause(scale: Scale) -> Study:
+    """The contenders of B3 that are not in `tuning`, at alpha 1."""
+    rows = [row for name, row in controls().items() if name not in contenders(scale.base.rounds)]
+    return _study(f"answer-tuning-cause{scale.suffix}", scale, rows, [SKEWED])
+
+
+def _study(name: str, scale: Scale, rows: Axis, skews: Axis) -> Study:
+    question = "Which learning rate suits each contender, judged by validation images?"
+    return Study(name, question, grid(scale.base, rows, skews, each("seed", (_SEED,))))

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from experiments.studies.answer import ANSWER
-from experiments.studies.answer.conditions import FULL, SKEWS, contenders
+from experiments.studies.answer.conditions import BETWEEN, EVEN, FULL, SKEWED, contenders
+from experiments.studies.answer.primary import RATES
 from experiments.studies.catalogue import STUDIES
 from experiments.studies.tuning.contenders import of_study
 from experiments.studies.tuning.plan import Plan
@@ -13,6 +14,7 @@ from fl.config import Experiment
 from fl.data import deal
 
 SEEDS = ("deal", "init", "sampling", "order")
+SKEWS = [EVEN, BETWEEN, SKEWED]
 
 
 def seeds(study) -> set[int]:
@@ -26,7 +28,8 @@ def test_no_seed_is_used_by_another_study(name, scale):
     elsewhere = {seed for of in others for make in of.values() for seed in seeds(make())}
     here = seeds(ANSWER[name][scale]())
     assert not here & elsewhere
-    assert not here & set(FULL.seeds)  # those of the confirmatory block
+    if name != "answer-primary":
+        assert not here & set(FULL.seeds)  # those of the confirmatory block
 
 
 def test_each_contender_is_tuned_on_even_and_on_skewed_clients():
@@ -54,6 +57,17 @@ def test_noise_crosses_deals_initial_weights_and_orders():
         )
         assert set(drawn.values()) == {1}
         assert len({knobs.seeds["sampling"] for knobs in study.experiments}) == 1
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_blocks_are_whole_before_the_next_begins(scale):
+    study = ANSWER["answer-primary"][scale]()
+    played = [knobs.seed for knobs in study.experiments]
+    assert played == sorted(played)
+    assert set(Counter(played).values()) == {len(RATES) * len(SKEWS)} == {24}
+    block = [k.replace({"seed": 0}).identity for k in study.experiments if k.seed == played[0]]
+    last = [k.replace({"seed": 0}).identity for k in study.experiments if k.seed == played[-1]]
+    assert block == last
 
 
 def test_every_contender_trains_as_much_at_every_skew():

@@ -1,0 +1,48 @@
+"""Block B3: is zero-centring the cause of ZC-Swish's lead, and what do its other parts do?"""
+
+from experiments.studies.answer.conditions import SKEWED, controls
+from experiments.studies.scale import Scale
+from fl.config.parsing import Value
+from fl.config.parts.contrasts import Contrasts
+from fl.simulation.study import Study, each, grid
+
+SEEDS = tuple(range(1101, 1109))
+RATES = {
+    "zc-swish": 0.04,
+    "leaky-relu": 0.04,
+    "swish": 0.04,
+    "none": 0.04,
+    "frozen": 0.04,
+    "gated": 0.04,
+    "shifted": 0.04,
+}
+"""Contender -> its rate at alpha 1. Block B1, and tuning of the same kind for this block."""
+CLIPS = {"not clipped": "none", "clipped at 1": "norm:1", "clipped at 20": "norm:20"}
+"""Beside ZC-Swish's own, which is norm:5."""
+
+
+def compared() -> dict[str, dict[str, Value]]:
+    """Return who is compared, by name: the controls, and ZC-Swish clipped otherwise."""
+    own: dict[str, Value] = {"client.activation-lr": 1.0, "client.clip": "auto"}
+    rows = {name: {**own, **row, "client.lr": RATES[name]} for name, row in controls().items()}
+    clipped = {name: {**rows["zc-swish"], "client.clip": clip} for name, clip in CLIPS.items()}
+    return rows | clipped
+
+
+def cause(scale: Scale) -> Study:
+    """ZC-Swish beside what is like it but for one thing, and clipped otherwise, at alpha 1."""
+    rows = compared()
+    return Study(
+        name=f"answer-cause{scale.suffix}",
+        question="Is zero-centring the cause of ZC-Swish's lead over activations of its gain?",
+        experiments=grid(
+            scale.base,
+            list(rows.values()),
+            [SKEWED],
+            each("seed", SEEDS[: len(scale.seeds)]),
+        ),
+        contrasts=Contrasts(
+            reference=rows["zc-swish"],
+            family=({"recipe": "leaky-relu"}, {"recipe": "swish"}),
+        ),
+    )

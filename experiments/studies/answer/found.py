@@ -1,0 +1,263 @@
+"""What committed rows say: the tables of `docs/answer.md`, as lines of Markdown.
+
+``python -m experiments.studies.answer docs/studies/answer`` prints them.
+"""
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from experiments.statistics.endpoints import late_mean
+from experiments.statistics.paired import sign_flip
+from experiments.statistics.power import blocks_for_difference
+from experiments.statistics.variance import variance_shares
+from experiments.statistics.verdicts import judge
+from experiments.studies import ledger
+from experiments.studies.answer.cause import compared as in_cause
+from experiments.studies.answer.conditions import FULL, SKEWS, contenders, controls
+from experiments.studies.answer.hypotheses import (
+    ALPHA,
+    LOOKS,
+    MARGIN,
+    Claim,
+    better,
+    closes_the_gap,
+    holds_up,
+)
+from experiments.studies.answer.hypotheses import cause as cause_of_the_lead
+from experiments.studies.answer.primary import RATES
+from experiments.studies.answer.primary import compared as in_primary
+from fl.config.parsing import Value
+
+Name = TypeVar("Name", bound=Hashable)
+ASKED = ("leaky-relu", "swish")
+"""Whom H5 compares ZC-Swish with."""
+DRAWN = ("seed.deal", "seed.init", "seed.order")
+NAMES = {
+    "nf": "NF (scaled weight standardization)",
+    "bn-average": "BatchNorm",
+    "bn-recalibrate": "BatchNorm, recalibrated",
+    "bn-fixbn": "BatchNorm, fixed from half of the rounds on",
+    "ws-groupnorm": "weight standardization with GroupNorm",
+    "zc-swish": "ZC-Swish",
+    "salunet": "SaluNet",
+    "none": "ReLU",
+    "groupnorm": "GroupNorm, 4 groups",
+    "layernorm": "LayerNorm",
+    "groupnorm-2": "GroupNorm, 2 groups",
+    "leaky-relu": "leaky ReLU",
+    "swish": "Swish",
+    "frozen": "ZC-Swish, scalars frozen",
+    "gated": "ZC-Swish, gated",
+    "shifted": "ZC-Swish, shifted",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is done, and its endpoint."""
+
+    knobs: Mapping[str, Value]
+    y: float
+    """Mean test accuracy over the last evaluations, a fraction."""
+
+
+def ended(tables: Path) -> list[Ended]:
+    """Return the finished runs of a folder's tables.
+
+    Raises:
+        ConfigError: they can't be read.
+    """
+    found = list[Ended]()
+    for run in ledger.read(tables):
+        told = (line.get("test_accuracy") for line in run.rounds if line["round"])
+        scores = [accuracy for accuracy in told if accuracy is not None]
+        if run.result:
+            found.append(Ended(run.header["knobs"], late_mean(scores)))
+    return found
+
+
+def scores(
+    runs: Iterable[Ended], rows: Mapping[Name, Mapping[str, Value]]
+) -> dict[Name, dict[int, float]]:
+    """Return endpoints by name and block, of the runs that have the knobs of a row."""
+    found: dict[Name, dict[int, float]] = {name: {} for name in rows}
+    for run in runs:
+        if name := _which(run.knobs, rows):
+            found[name][int(run.knobs["seed"])] = run.y
+    return {name: of for name, of in found.items() if of}
+
+
+def won(tables: Iterable[Path]) -> dict[tuple[str, str], dict]:
+    """Return the row of each winner of tuning, by contender and skew, as its tables have it."""
+    rows = {**controls(), **contenders(FULL.base.rounds)}
+    best = dict[tuple[str, str], dict]()
+    for path in tables:
+        played = [row for _, row in ledger.rows(path)]
+        last = max(row["rung"] for row in played)
+        for row in played:
+            name, skew = _which(row, rows), _which(row, SKEWS)
+            if row["rung"] == last and row["kept"] == "True" and name and skew:
+                best[name, skew] = row
+    return best
+
+
+def best_validated(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the winners' accuracy on validation images, by skew and contender.
+
+    Few were tuned at α 3, so there those of α 1 say who is best.
+    """
+    found: dict[str, dict[str, float]] = {skew: {} for skew in SKEWS}
+    for (name, skew), row in won([folder / "tuning.csv"]).items():
+        found[skew][name] = row["score"]
+    return {**found, "α 3": found["α 1"]}
+
+
+def noise(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield the table of block B0: how far results spread, and what by."""
+    yield "| network | clients | runs | accuracy | deviation | deal | weights | order | rest |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for (name, skew), of in _cells(runs).items():
+        rows = [{**run.knobs, "y": 100 * run.y} for run in of]
+        y = np.array([run.y for run in of]) * 100
+        shares = variance_shares(rows, "y", (), DRAWN)
+        parts = " | ".join(f"{100 * shares[key]:.0f} %" for key in (*DRAWN, "rest"))
+        cells = f"{NAMES[name]} | {skew} | {len(of)} | {y.mean():.1f} | {y.std(ddof=1):.2f}"
+        yield f"| {cells} | {parts} |"
+
+
+def pairs(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield how far differences of the two networks of B0 spread, paired and with pairs broken."""
+    yield "| clients | pairs | deviation of differences | with pairs broken | blocks |"
+    yield "|---|---|---|---|---|"
+    cells = _cells(runs)
+    for skew in SKEWS:
+        if not {("bn-recalibrate", skew), ("none", skew)} <= cells.keys():
+            continue
+        one, other = (_by_draw(cells[name, skew]) for name in ("bn-recalibrate", "none"))
+        paired = np.array([one[draw] - other[draw] for draw in one if draw in other]) * 100
+        crossed = itertools.product(one.items(), other.items())
+        broken = [
+            a - b for (d, a), (e, b) in crossed if all(x != y for x, y in zip(d, e, strict=True))
+        ]
+        sd = float(paired.std(ddof=1))
+        needed = blocks_for_difference(sd, 100 * MARGIN, ALPHA / 6)
+        yield (
+            f"| {skew} | {len(paired)} | {sd:.2f} | {100 * np.std(broken, ddof=1):.2f} | {needed} |"
+        )
+
+
+def orders(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield the control of one contender with two orders, judged as if they were two contenders."""
+    yield "| network | clients | pairs | difference | p | verdict |"
+    yield "|---|---|---|---|---|---|"
+    for (name, skew), of in _cells(runs).items():
+        drawn = _by_draw(of)
+        first, second = sorted({order for _, _, order in drawn})
+        d = [
+            drawn[deal, init, second] - y
+            for (deal, init, order), y in drawn.items()
+            if order == first and (deal, init, second) in drawn
+        ]
+        found = judge({name: d}, MARGIN)[name]
+        yield (
+            f"| {NAMES[name]} | {skew} | {len(d)} | {_points(found.mean)} | {sign_flip(d):.2f} | "
+            f"{found.verdict} |"
+        )
+
+
+def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield the table of block B3: ZC-Swish less what is like it but for one thing, at α 1."""
+    found = scores(runs, in_cause())
+    own = found.pop("zc-swish")
+    contrasts = {
+        name: [own[block] - y for block, y in of.items() if block in own]
+        for name, of in found.items()
+    }
+    families = [name for name in ASKED if name in found], [n for n in found if n not in ASKED]
+    told = {
+        name: verdict
+        for family in families
+        for name, verdict in judge({name: contrasts[name] for name in family}, MARGIN).items()
+    }
+    yield "| | blocks | accuracy | ZC-Swish less this | 95 % | verdict |"
+    yield "|---|---|---|---|---|---|"
+    yield f"| ZC-Swish | {len(own)} | {100 * np.mean(list(own.values())):.1f} | | | |"
+    for name, verdict in told.items():
+        cells = [NAMES.get(name, f"ZC-Swish, {name}"), str(verdict.n)]
+        cells += [f"{100 * np.mean(list(found[name].values())):.1f}", _points(verdict.mean)]
+        yield f"| {' | '.join(cells)} | {_points(*(verdict.interval or ()))} | {verdict} |"
+
+
+def claims(folder: Path) -> Iterator[Claim]:
+    """Yield H1 to H6 as far as there are runs; those of block B2 at its looks alone.
+
+    Args:
+        folder: has a folder of tables a block, and the winners of tuning.
+    """
+    if (folder / "primary").exists():
+        cells = scores(ended(folder / "primary"), in_primary(FULL.base.rounds))
+        blocks = set.intersection(*(set(of) for of in cells.values()))
+        if len(cells) == len(RATES) * len(SKEWS) and len(blocks) in LOOKS:
+            by_skew = {
+                skew: {
+                    name: {block: cells[name, skew][block] for block in blocks} for name in RATES
+                }
+                for skew in SKEWS
+            }
+            yield from better(by_skew, best_validated(folder))
+            yield from holds_up(by_skew, "even")
+            yield from closes_the_gap(by_skew["α 1"])
+    if (folder / "cause").exists():
+        yield from cause_of_the_lead(scores(ended(folder / "cause"), in_cause()))
+
+
+def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
+    """Yield claims as a table."""
+    yield "| hypothesis | where | against | value | interval | blocks | verdict | holds |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for claim in found:
+        holds = {True: "yes", False: "no", None: "undecided"}[claim.holds]
+        of_points = claim.name not in ("H3", "H6")
+        spelled = _points if of_points else _plain
+        values = f"{spelled(claim.value)} | {spelled(*(claim.interval or ()))}"
+        cells = f"{claim.where} | {claim.against} | {values} | {claim.n} | {claim.word} | {holds}"
+        yield f"| {claim.name} | {cells} |"
+
+
+def _which(knobs: Mapping[str, object], rows: Mapping[Name, Mapping[str, Value]]) -> Name | None:
+    """Return the row whose knobs these have; of several, the one that says most."""
+    fits = [name for name, row in rows.items() if row.items() <= knobs.items()]
+    return max(fits, key=lambda name: len(rows[name]), default=None)
+
+
+def _cells(runs: Sequence[Ended]) -> dict[tuple[str, str], list[Ended]]:
+    """Return runs by contender and skew."""
+    rows, found = contenders(FULL.base.rounds), dict[tuple[str, str], list[Ended]]()
+    for run in runs:
+        name, skew = _which(run.knobs, rows), _which(run.knobs, SKEWS)
+        if name and skew:
+            found.setdefault((name, skew), []).append(run)
+    return found
+
+
+def _by_draw(runs: Iterable[Ended]) -> dict[tuple[Value, ...], float]:
+    return {tuple(run.knobs[key] for key in DRAWN): run.y for run in runs}
+
+
+def _points(*fractions: float) -> str:
+    """Write differences of accuracies in points; two are an interval, none a dash."""
+    return _spelled([f"{100 * value:+.1f}" for value in fractions])
+
+
+def _plain(*values: float) -> str:
+    return _spelled([f"{value:+.2f}" for value in values])
+
+
+def _spelled(values: Sequence[str]) -> str:
+    text = ", ".join(values).replace("-", "−") or "–"
+    return f"[{text}]" if len(values) > 1 else text

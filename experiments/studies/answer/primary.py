@@ -1,0 +1,48 @@
+"""Block B2: do ZC-Swish and SaluNet hold up under skew, beside normalizers at their own rates?"""
+
+from experiments.studies.answer.conditions import SKEWS, contenders
+from experiments.studies.scale import Scale
+from fl.config.parsing import Value
+from fl.config.parts.contrasts import Contrasts
+from fl.simulation.study import Study, each, grid
+
+RATES = {
+    "bn-average": (0.16, 0.16, 0.08),
+    "bn-recalibrate": (0.16, 0.16, 0.16),
+    "bn-fixbn": (0.16, 0.16, 0.08),
+    "ws-groupnorm": (0.08, 0.08, 0.08),
+    "nf": (0.04, 0.04, 0.04),
+    "none": (0.04, 0.04, 0.04),
+    "zc-swish": (0.04, 0.04, 0.04),
+    "salunet": (0.08, 0.08, 0.04),
+}
+"""Contender -> its rate on even clients, at alpha 3 and at alpha 1. Block B1 found them."""
+
+
+def compared(rounds: int) -> dict[tuple[str, str], dict[str, Value]]:
+    """Return who is compared at which skew, by both names, for runs of so many rounds."""
+    rows = contenders(rounds)
+    return {
+        (name, skew): {**rows[name], **SKEWS[skew], "client.lr": rate}
+        for name, rates in RATES.items()
+        for skew, rate in zip(SKEWS, rates, strict=True)
+    }
+
+
+def primary(scale: Scale) -> Study:
+    """Eight contenders at three skews, block by block: all runs of a seed come before the next."""
+    return Study(
+        name=f"answer-primary{scale.suffix}",
+        question=(
+            "Do ZC-Swish and SALU hold up under non-IID federated data, or only on homogeneous "
+            "micro-batches?"
+        ),
+        experiments=grid(
+            scale.base,
+            list(compared(scale.base.rounds).values()),
+            each("seed", scale.seeds),
+        ),
+        contrasts=Contrasts(
+            reference={"recipe": "nf"}, family=({"recipe": "zc-swish"}, {"recipe": "salunet"})
+        ),
+    )
