@@ -9,7 +9,8 @@ from pathlib import Path
 from fl.config import Experiment
 from fl.config.components import sources
 from fl.config.components.modules import modules
-from fl.config.parsing import ConfigError, Value, read_toml
+from fl.config.parsing import ConfigError, Value
+from fl.config.parts import winners as tuning
 from fl.config.parts.contrasts import Contrasts
 from fl.config.parts.published import Published
 from fl.config.renamed import modernize
@@ -95,7 +96,7 @@ class Study:
             ConfigError: an experiment is none of the contenders, or has a seed that tuning used;
                 or the study compares values of a knob that was tuned.
         """
-        rows, seeds = _winners(Path(winners))
+        rows, seeds = tuning.found(Path(winners), Experiment().to_flat())
         experiments, before = list[Experiment](), dict[tuple[str, str], Value]()
         for experiment in self.experiments:
             flat, used = experiment.to_flat(), {experiment.seed, *experiment.seeds.values()}
@@ -231,26 +232,6 @@ def _study_in(folder: Path) -> dict:
     with readable(path := folder / STUDY):
         found = read_json(path) if path.exists() else {"name": None}
         return {**found, "name": found["name"]}
-
-
-def _winners(path: Path) -> tuple[dict[str, dict[str, dict[str, Value]]], set[int]]:
-    """Return what tuning wrote: for each winner its contender and its knobs, and the seeds.
-
-    Raises:
-        ConfigError: it is no such file.
-    """
-    rows: dict[str, dict[str, dict[str, Value]]] = {}
-    seeds, known = set[int](), Experiment().to_flat()
-    for key, value in read_toml(path).items():
-        kind, number, part, *knob = [*key.split(".", 3), "", "", ""][:4]
-        if kind == "seeds":
-            seeds |= {value} if isinstance(value, int) else set()
-        elif kind == "winner" and part in ("contender", "knobs") and knob[0] in known:
-            row = rows.setdefault(number, {"contender": {}, "knobs": {}})
-            row[part][knob[0]] = value
-    if not (rows and seeds):
-        raise ConfigError(f"{path} holds no winners; give the winners.toml of fednf tune")
-    return rows, seeds
 
 
 def spelt(key: str, value: object) -> str:

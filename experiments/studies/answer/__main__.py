@@ -4,12 +4,16 @@ import sys
 from pathlib import Path
 
 from experiments.studies.answer import found
+from experiments.studies.answer.rows import ended
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    noise = found.ended(folder / "noise")
+    noise = ended(folder / "noise")
     tables = [found.noise(noise), found.pairs(noise), found.orders(noise)]
-    if (folder / "cause").exists():
-        tables += [found.parts_of_zc_swish(found.ended(folder / "cause"))]
-    tables += [found.hypotheses(found.claims(folder))]
+    tables += [found.at_another_s_rate(folder / "tuning.csv")]
+    for name, table in (("permuted", found.permuted), ("cause", found.parts_of_zc_swish)):
+        if (folder / name).exists():
+            tables += [table(ended(folder / name))]
+    claims = list(found.claims(folder))
+    tables += [found.hypotheses(claims)] if claims else []
     sys.stdout.write("\n\n".join("\n".join(lines) for lines in tables) + "\n")

@@ -1,5 +1,7 @@
 """Block B3: is zero-centring the cause of ZC-Swish's lead, and what do its other parts do?"""
 
+import itertools
+
 from experiments.studies.answer.conditions import SKEWED, controls
 from experiments.studies.scale import Scale
 from fl.config.parsing import Value
@@ -30,19 +32,18 @@ def compared() -> dict[str, dict[str, Value]]:
 
 
 def cause(scale: Scale) -> Study:
-    """ZC-Swish beside what is like it but for one thing, and clipped otherwise, at alpha 1."""
-    rows = compared()
+    """ZC-Swish beside what is like it but for one thing, and clipped otherwise, at alpha 1.
+
+    The three that H5 is about come first.
+    """
+    rows = list(compared().values())
+    seeds = each("seed", SEEDS[: len(scale.seeds)])
+    parts = (grid(scale.base, part, [SKEWED], seeds) for part in (rows[:3], rows[3:]))
     return Study(
         name=f"answer-cause{scale.suffix}",
         question="Is zero-centring the cause of ZC-Swish's lead over activations of its gain?",
-        experiments=grid(
-            scale.base,
-            list(rows.values()),
-            [SKEWED],
-            each("seed", SEEDS[: len(scale.seeds)]),
-        ),
+        experiments=tuple(itertools.chain(*parts)),
         contrasts=Contrasts(
-            reference=rows["zc-swish"],
-            family=({"recipe": "leaky-relu"}, {"recipe": "swish"}),
+            reference=rows[0], family=({"recipe": "leaky-relu"}, {"recipe": "swish"})
         ),
     )

@@ -4,21 +4,17 @@
 """
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from experiments.statistics.endpoints import late_mean
 from experiments.statistics.paired import sign_flip
 from experiments.statistics.power import blocks_for_difference
 from experiments.statistics.variance import variance_shares
 from experiments.statistics.verdicts import judge
-from experiments.studies import ledger
 from experiments.studies.answer.cause import compared as in_cause
-from experiments.studies.answer.conditions import FULL, SKEWS, contenders, controls
+from experiments.studies.answer.conditions import FULL, SKEWS
 from experiments.studies.answer.hypotheses import (
     ALPHA,
     LOOKS,
@@ -31,9 +27,9 @@ from experiments.studies.answer.hypotheses import (
 from experiments.studies.answer.hypotheses import cause as cause_of_the_lead
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.primary import compared as in_primary
+from experiments.studies.answer.rows import Ended, best_validated, by_cell, ended, played, scores
 from fl.config.parsing import Value
 
-Name = TypeVar("Name", bound=Hashable)
 ASKED = ("leaky-relu", "swish")
 """Whom H5 compares ZC-Swish with."""
 DRAWN = ("seed.deal", "seed.init", "seed.order")
@@ -57,71 +53,11 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A run that is done, and its endpoint."""
-
-    knobs: Mapping[str, Value]
-    y: float
-    """Mean test accuracy over the last evaluations, a fraction."""
-
-
-def ended(tables: Path) -> list[Ended]:
-    """Return the finished runs of a folder's tables.
-
-    Raises:
-        ConfigError: they can't be read.
-    """
-    found = list[Ended]()
-    for run in ledger.read(tables):
-        told = (line.get("test_accuracy") for line in run.rounds if line["round"])
-        scores = [accuracy for accuracy in told if accuracy is not None]
-        if run.result:
-            found.append(Ended(run.header["knobs"], late_mean(scores)))
-    return found
-
-
-def scores(
-    runs: Iterable[Ended], rows: Mapping[Name, Mapping[str, Value]]
-) -> dict[Name, dict[int, float]]:
-    """Return endpoints by name and block, of the runs that have the knobs of a row."""
-    found: dict[Name, dict[int, float]] = {name: {} for name in rows}
-    for run in runs:
-        if name := _which(run.knobs, rows):
-            found[name][int(run.knobs["seed"])] = run.y
-    return {name: of for name, of in found.items() if of}
-
-
-def won(tables: Iterable[Path]) -> dict[tuple[str, str], dict]:
-    """Return the row of each winner of tuning, by contender and skew, as its tables have it."""
-    rows = {**controls(), **contenders(FULL.base.rounds)}
-    best = dict[tuple[str, str], dict]()
-    for path in tables:
-        played = [row for _, row in ledger.rows(path)]
-        last = max(row["rung"] for row in played)
-        for row in played:
-            name, skew = _which(row, rows), _which(row, SKEWS)
-            if row["rung"] == last and row["kept"] == "True" and name and skew:
-                best[name, skew] = row
-    return best
-
-
-def best_validated(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the winners' accuracy on validation images, by skew and contender.
-
-    Few were tuned at α 3, so there those of α 1 say who is best.
-    """
-    found: dict[str, dict[str, float]] = {skew: {} for skew in SKEWS}
-    for (name, skew), row in won([folder / "tuning.csv"]).items():
-        found[skew][name] = row["score"]
-    return {**found, "α 3": found["α 1"]}
-
-
 def noise(runs: Sequence[Ended]) -> Iterator[str]:
     """Yield the table of block B0: how far results spread, and what by."""
     yield "| network | clients | runs | accuracy | deviation | deal | weights | order | rest |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for (name, skew), of in _cells(runs).items():
+    for (name, skew), of in by_cell(runs).items():
         rows = [{**run.knobs, "y": 100 * run.y} for run in of]
         y = np.array([run.y for run in of]) * 100
         shares = variance_shares(rows, "y", (), DRAWN)
@@ -134,11 +70,11 @@ def pairs(runs: Sequence[Ended]) -> Iterator[str]:
     """Yield how far differences of the two networks of B0 spread, paired and with pairs broken."""
     yield "| clients | pairs | deviation of differences | with pairs broken | blocks |"
     yield "|---|---|---|---|---|"
-    cells = _cells(runs)
+    of_cell = by_cell(runs)
     for skew in SKEWS:
-        if not {("bn-recalibrate", skew), ("none", skew)} <= cells.keys():
+        if not {("bn-recalibrate", skew), ("none", skew)} <= of_cell.keys():
             continue
-        one, other = (_by_draw(cells[name, skew]) for name in ("bn-recalibrate", "none"))
+        one, other = (_by_draw(of_cell[name, skew]) for name in ("bn-recalibrate", "none"))
         paired = np.array([one[draw] - other[draw] for draw in one if draw in other]) * 100
         crossed = itertools.product(one.items(), other.items())
         broken = [
@@ -155,7 +91,7 @@ def orders(runs: Sequence[Ended]) -> Iterator[str]:
     """Yield the control of one contender with two orders, judged as if they were two contenders."""
     yield "| network | clients | pairs | difference | p | verdict |"
     yield "|---|---|---|---|---|---|"
-    for (name, skew), of in _cells(runs).items():
+    for (name, skew), of in by_cell(runs).items():
         drawn = _by_draw(of)
         first, second = sorted({order for _, _, order in drawn})
         d = [
@@ -168,6 +104,32 @@ def orders(runs: Sequence[Ended]) -> Iterator[str]:
             f"| {NAMES[name]} | {skew} | {len(d)} | {_points(found.mean)} | {sign_flip(d):.2f} | "
             f"{found.verdict} |"
         )
+
+
+def permuted(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield the control of training labels that say nothing."""
+    yield "| contender | accuracy | from guessing |"
+    yield "|---|---|---|"
+    for (name, _), of in scores(runs, in_primary(FULL.base.rounds)).items():
+        y = float(np.mean(list(of.values())))
+        yield f"| {NAMES[name]} | {100 * y:.1f} | {_points(y - 0.1)} |"
+
+
+def at_another_s_rate(tables: Path) -> Iterator[str]:
+    """Yield the control of rates: what each contender scores early at rates of others."""
+    rates = sorted({rate for of in RATES.values() for rate in of})
+    early = played(tables)
+    first = min(row["rung"] for row, _, _ in early)
+    cells: dict[tuple[str, str], dict[float, float]] = {}
+    for row, name, skew in early:
+        if row["rung"] == first:
+            cells.setdefault((name, skew), {})[row["client.lr"]] = row["score"]
+    yield f"| contender | clients | best | {' | '.join(f'{rate:g}' for rate in rates)} |"
+    yield f"|---|---|---|{'---|' * len(rates)}"
+    for (name, skew), of in cells.items():
+        if name in RATES:
+            told = " | ".join(f"{100 * of[rate]:.1f}" for rate in rates)
+            yield f"| {NAMES[name]} | {skew} | {100 * max(of.values()):.1f} | {told} |"
 
 
 def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
@@ -227,22 +189,6 @@ def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
         values = f"{spelled(claim.value)} | {spelled(*(claim.interval or ()))}"
         cells = f"{claim.where} | {claim.against} | {values} | {claim.n} | {claim.word} | {holds}"
         yield f"| {claim.name} | {cells} |"
-
-
-def _which(knobs: Mapping[str, object], rows: Mapping[Name, Mapping[str, Value]]) -> Name | None:
-    """Return the row whose knobs these have; of several, the one that says most."""
-    fits = [name for name, row in rows.items() if row.items() <= knobs.items()]
-    return max(fits, key=lambda name: len(rows[name]), default=None)
-
-
-def _cells(runs: Sequence[Ended]) -> dict[tuple[str, str], list[Ended]]:
-    """Return runs by contender and skew."""
-    rows, found = contenders(FULL.base.rounds), dict[tuple[str, str], list[Ended]]()
-    for run in runs:
-        name, skew = _which(run.knobs, rows), _which(run.knobs, SKEWS)
-        if name and skew:
-            found.setdefault((name, skew), []).append(run)
-    return found
 
 
 def _by_draw(runs: Iterable[Ended]) -> dict[tuple[Value, ...], float]:

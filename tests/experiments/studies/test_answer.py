@@ -12,6 +12,8 @@ from experiments.studies.tuning.contenders import of_study
 from experiments.studies.tuning.plan import Plan
 from fl.config import Experiment
 from fl.data import deal
+from fl.server.journal import Journal
+from fl.simulation import run
 
 SEEDS = ("deal", "init", "sampling", "order")
 SKEWS = [EVEN, BETWEEN, SKEWED]
@@ -82,3 +84,13 @@ def test_the_eleven_contenders_are_experiments_of_one_network():
     assert {Experiment.from_flat(one.to_flat()).network.kind for one in found} == {"plainnet"}
     free = {one.recipe for one in found if one.network.init == "critical"}
     assert free == {"none", "zc-swish", "salunet"}
+
+
+def test_one_recipe_under_two_names_ends_with_equal_bytes(tiny, tmp_path):
+    """The second control of the plan."""
+    names = {"recipe": "groupnorm-2"}, {"recipe": "groupnorm", "network.groups": 2}
+    ended = [
+        run(tiny({**name, "network.width": 8}), Journal(tmp_path / name["recipe"]))
+        for name in names
+    ]
+    assert ended[0]["model_sha256"] == ended[1]["model_sha256"]

@@ -1,0 +1,94 @@
+"""What blocks left behind: their runs with their endpoints, and what tuning found."""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from experiments.statistics.endpoints import late_mean
+from experiments.studies import ledger
+from experiments.studies.answer.conditions import FULL, SKEWS, contenders, controls
+from fl.config.parsing import Value
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is done, and its endpoint."""
+
+    knobs: Mapping[str, Value]
+    y: float
+    """Mean test accuracy over the last evaluations, a fraction."""
+
+
+def ended(tables: Path) -> list[Ended]:
+    """Return the finished runs of a folder's tables.
+
+    Raises:
+        ConfigError: they can't be read.
+    """
+    found = list[Ended]()
+    for run in ledger.read(tables):
+        told = (line.get("test_accuracy") for line in run.rounds if line["round"])
+        scores = [accuracy for accuracy in told if accuracy is not None]
+        if run.result:
+            found.append(Ended(run.header["knobs"], late_mean(scores)))
+    return found
+
+
+def scores(
+    runs: Iterable[Ended], rows: Mapping[Name, Mapping[str, Value]]
+) -> dict[Name, dict[int, float]]:
+    """Return endpoints by name and block, of the runs that have the knobs of a row."""
+    found: dict[Name, dict[int, float]] = {name: {} for name in rows}
+    for run in runs:
+        if name := which(run.knobs, rows):
+            found[name][int(run.knobs["seed"])] = run.y
+    return {name: of for name, of in found.items() if of}
+
+
+def won(tables: Iterable[Path]) -> dict[tuple[str, str], dict]:
+    """Return the row of each winner of tuning, by contender and skew, as its tables have it."""
+    best = dict[tuple[str, str], dict]()
+    for path in tables:
+        tried = played(path)
+        last = max(row["rung"] for row, _, _ in tried)
+        for row, name, skew in tried:
+            if row["rung"] == last and row["kept"] == "True":
+                best[name, skew] = row
+    return best
+
+
+def best_validated(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the winners' accuracy on validation images, by skew and contender.
+
+    Few were tuned at α 3, so there those of α 1 say who is best.
+    """
+    found: dict[str, dict[str, float]] = {skew: {} for skew in SKEWS}
+    for (name, skew), row in won([folder / "tuning.csv"]).items():
+        found[skew][name] = row["score"]
+    return {**found, "α 3": found["α 1"]}
+
+
+def played(tables: Path) -> list[tuple[dict, str, str]]:
+    """Return the rows of a table of tuning, each with its contender and its skew."""
+    rows = {**controls(), **contenders(FULL.base.rounds)}
+    played = ((row, which(row, rows), which(row, SKEWS)) for _, row in ledger.rows(tables))
+    return [(row, name, skew) for row, name, skew in played if name and skew]
+
+
+def which(knobs: Mapping[str, object], rows: Mapping[Name, Mapping[str, Value]]) -> Name | None:
+    """Return the row whose knobs these have; of several, the one that says most."""
+    fits = [name for name, row in rows.items() if row.items() <= knobs.items()]
+    return max(fits, key=lambda name: len(rows[name]), default=None)
+
+
+def by_cell(runs: Sequence[Ended]) -> dict[tuple[str, str], list[Ended]]:
+    """Return runs by contender and skew."""
+    rows, found = contenders(FULL.base.rounds), dict[tuple[str, str], list[Ended]]()
+    for run in runs:
+        name, skew = which(run.knobs, rows), which(run.knobs, SKEWS)
+        if name and skew:
+            found.setdefault((name, skew), []).append(run)
+    return found
