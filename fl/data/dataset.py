@@ -75,7 +75,7 @@ class Split:
         return Split(self.images[places], self.labels[places], domains)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A training and a test split in memory, bytes as bytes; all simulated clients share it."""
 
@@ -103,6 +103,10 @@ class Dataset:
                     "is written out and blanks at the ends do not count; rename one"
                 )
             object.__setattr__(self, key, told)
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train):,} to train and {len(self.test):,} to test"
+        return f"<Dataset {self.name}: {in_words(self.shape)}, {sizes}>"
 
     @classmethod
     def nothing(cls, name: str, form: Form) -> "Dataset":

@@ -39,6 +39,11 @@ def test_floats_become_float32(kind):
     assert data.train.images.dtype == torch.float32
 
 
+def test_in_a_notebook_it_says_what_it_holds_and_not_its_numbers():
+    data = both(np.zeros((12, 1, 8, 6), np.uint8), name="mine")
+    assert repr(data) == "<Dataset mine: grey images of 8 × 6, 12 to train and 12 to test>"
+
+
 def test_whole_numbers_that_are_bytes_become_bytes():
     data = both(torch.from_numpy(PIXELS).long())
     assert torch.equal(data.train.images, torch.from_numpy(PIXELS))
