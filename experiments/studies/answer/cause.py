@@ -12,11 +12,11 @@ SEEDS = tuple(range(1101, 1109))
 RATES = {
     "zc-swish": 0.04,
     "leaky-relu": 0.04,
-    "swish": 0.04,
+    "swish": 0.08,
     "none": 0.04,
-    "frozen": 0.04,
+    "frozen": 0.08,
     "gated": 0.04,
-    "shifted": 0.04,
+    "shifted": 0.08,
 }
 """Contender -> its rate at alpha 1. Block B1, and tuning of the same kind for this block."""
 CLIPS = {"not clipped": "none", "clipped at 1": "norm:1", "clipped at 20": "norm:20"}
