@@ -8,9 +8,16 @@ from typing import TypeVar
 from experiments.statistics.endpoints import late_mean
 from experiments.studies import ledger
 from experiments.studies.answer.conditions import FULL, SKEWS, contenders, controls
+from experiments.studies.answer.tuning import tuning, tuning_between, tuning_cause
 from fl.config.parsing import Value
 
 Name = TypeVar("Name", bound=Hashable)
+TUNING = {
+    "tuning.csv": tuning,
+    "tuning-between.csv": tuning_between,
+    "tuning-cause.csv": tuning_cause,
+}
+"""Tables of tuning, and the studies whose contenders they are about."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +55,20 @@ def scores(
     return {name: of for name, of in found.items() if of}
 
 
-def won(tables: Iterable[Path]) -> dict[tuple[str, str], dict]:
-    """Return the row of each winner of tuning, by contender and skew, as its tables have it."""
+def won(folder: Path, names: Iterable[str] = TUNING) -> dict[tuple[str, str], dict]:
+    """Return the row of each winner of tuning, by contender and skew.
+
+    Args:
+        folder: has tables of tuning.
+        names: of those tables that are looked at, if they are there.
+    """
     best = dict[tuple[str, str], dict]()
-    for path in tables:
-        tried = played(path)
-        last = max(row["rung"] for row, _, _ in tried)
-        for row, name, skew in tried:
+    for name in names:
+        tried = played(folder / name) if (folder / name).exists() else []
+        last = max((row["rung"] for row, _, _ in tried), default=0)
+        for row, who, skew in tried:
             if row["rung"] == last and row["kept"] == "True":
-                best[name, skew] = row
+                best[who, skew] = row
     return best
 
 
@@ -66,16 +78,21 @@ def best_validated(folder: Path) -> dict[str, dict[str, float]]:
     Few were tuned at α 3, so there those of α 1 say who is best.
     """
     found: dict[str, dict[str, float]] = {skew: {} for skew in SKEWS}
-    for (name, skew), row in won([folder / "tuning.csv"]).items():
+    for (name, skew), row in won(folder, ["tuning.csv"]).items():
         found[skew][name] = row["score"]
     return {**found, "α 3": found["α 1"]}
 
 
 def played(tables: Path) -> list[tuple[dict, str, str]]:
-    """Return the rows of a table of tuning, each with its contender and its skew."""
+    """Return the rows of one of `TUNING`'s tables, each with its contender and its skew.
+
+    Knobs that all contenders of a table share are in no column, but in its study.
+    """
     rows = {**controls(), **contenders(FULL.base.rounds)}
-    played = ((row, which(row, rows), which(row, SKEWS)) for _, row in ledger.rows(tables))
-    return [(row, name, skew) for row, name, skew in played if name and skew]
+    shared = TUNING[tables.name](FULL).experiments[0].to_flat()
+    told = ({**shared, **row} for _, row in ledger.rows(tables))
+    tried = ((row, which(row, rows), which(row, SKEWS)) for row in told)
+    return [(row, name, skew) for row, name, skew in tried if name and skew]
 
 
 def which(knobs: Mapping[str, object], rows: Mapping[Name, Mapping[str, Value]]) -> Name | None:

@@ -8,8 +8,10 @@ import pytest
 import fl
 from experiments.studies import ledger
 from experiments.studies.answer import ANSWER, found
+from experiments.studies.answer.cause import RATES as CAUSE_RATES
 from experiments.studies.answer.conditions import EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.hypotheses import best_normalizer
+from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.rows import best_validated, ended, won
 from fl.simulation.study import Study, each, grid
 
@@ -39,7 +41,7 @@ def printed(lines: Iterable[str]) -> bool:
 
 
 def test_the_table_of_rates_is_what_tuning_found():
-    best = won([ROWS / "tuning.csv"])
+    best = won(ROWS, ["tuning.csv"])
     expected = []
     for name in NAMES:
         rows = [best[name, skew] for skew in SKEWS]
@@ -58,12 +60,26 @@ def test_the_best_tuned_normalizer_of_the_page_is_that_of_the_rule():
 
 def test_a_study_of_these_contenders_takes_these_winners():
     """`fednf study … --tuned` finds each contender's row, also where one is a part of another."""
-    rows, best = contenders(FULL.base.rounds), won([ROWS / "tuning.csv"])
+    rows, best = contenders(FULL.base.rounds), won(ROWS, ["tuning.csv"])
     for name in NAMES:
         for skew, knobs in SKEWS.items():
             one = grid(FULL.base, [rows[name]], [knobs], each("seed", (1001,)))
             (tuned,) = Study("s", "?", one).tuned(ROWS / "winners.toml").experiments
             assert tuned.client.lr == best[name, skew]["client.lr"], (name, skew)
+
+
+def test_blocks_have_the_rates_that_tuning_found():
+    best = won(ROWS)
+    tuned = {key: row["client.lr"] for key, row in best.items()}
+    for name, rates in RATES.items():
+        like = "bn-average" if name == "bn-fixbn" else name  # which it is until half of the rounds
+        even, between, skewed = rates
+        assert (tuned[like, "even"], tuned[like, "α 1"]) == (even, skewed), name
+        assert tuned.get((like, "α 3"), even) == between, name
+        told = even == skewed or (like, "α 3") in tuned
+        assert told or not (ROWS / "primary").exists(), name
+    for name, rate in CAUSE_RATES.items():
+        assert tuned[name, "α 1"] == rate, name
 
 
 @pytest.mark.parametrize("table", [found.noise, found.pairs, found.orders])
