@@ -161,21 +161,25 @@ def claims(folder: Path) -> Iterator[Claim]:
     Args:
         folder: has a folder of tables a block, and the winners of tuning.
     """
-    if (folder / "primary").exists():
-        cells = scores(ended(folder / "primary"), in_primary(FULL.base.rounds))
-        blocks = set.intersection(*(set(of) for of in cells.values()))
-        if len(cells) == len(RATES) * len(SKEWS) and len(blocks) in LOOKS:
-            by_skew = {
-                skew: {
-                    name: {block: cells[name, skew][block] for block in blocks} for name in RATES
-                }
-                for skew in SKEWS
-            }
-            yield from better(by_skew, best_validated(folder))
-            yield from holds_up(by_skew, "even")
-            yield from closes_the_gap(by_skew["α 1"])
+    if (folder / "primary").exists() and (looked_at := _looked_at(ended(folder / "primary"))):
+        yield from better(looked_at, best_validated(folder))
+        yield from holds_up(looked_at, "even")
+        yield from closes_the_gap(looked_at["α 1"])
     if (folder / "cause").exists():
         yield from cause_of_the_lead(scores(ended(folder / "cause"), in_cause()))
+
+
+def _looked_at(runs: Sequence[Ended]) -> dict[str, dict[str, dict[int, float]]]:
+    """Return endpoints by skew, contender and block, of the blocks of the last look of B2."""
+    cells = scores(runs, in_primary(FULL.base.rounds))
+    if len(cells) < len(RATES) * len(SKEWS):
+        return {}
+    whole = sorted(set.intersection(*(set(of) for of in cells.values())))
+    blocks = whole[: max((look for look in LOOKS if look <= len(whole)), default=0)]
+    return {
+        skew: {name: {block: cells[name, skew][block] for block in blocks} for name in RATES}
+        for skew in (SKEWS if blocks else ())
+    }
 
 
 def hypotheses(found: Iterable[Claim]) -> Iterator[str]:

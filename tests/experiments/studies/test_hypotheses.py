@@ -1,12 +1,17 @@
 """The plan's hypotheses, on tables whose answers are known."""
 
+import shutil
 from dataclasses import astuple
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fl
+from experiments.studies.answer import ANSWER, found
+from experiments.studies.answer.conditions import FULL
 from experiments.studies.answer.hypotheses import (
     ALPHA,
     best_normalizer,
@@ -16,7 +21,9 @@ from experiments.studies.answer.hypotheses import (
     holds_up,
     micro_batches,
 )
+from experiments.studies.answer.rows import Ended
 
+TUNED = Path(fl.__file__).parents[1] / "docs/studies/answer/tuning.csv"
 BLOCKS = range(1001, 1013)
 SKEWS = ("even", "3", "1")
 LEVELS = {
@@ -121,3 +128,21 @@ def test_what_a_block_gives_to_all_changes_no_difference(moves):
         assert (one.holds, one.word) == (other.holds, other.word)
         assert one.value == pytest.approx(other.value, abs=1e-9)
         assert np.allclose(astuple(one)[6], astuple(other)[6])
+
+
+@pytest.mark.parametrize(("blocks", "seen"), [(9, 0), (10, 10), (11, 10), (12, 12)])
+def test_the_primary_block_is_judged_at_its_looks_alone(monkeypatch, tmp_path, blocks, seen):
+    """A run that a block lacks keeps that block out."""
+    (tmp_path / "primary").mkdir()
+    shutil.copy(TUNED, tmp_path)
+    last = FULL.seeds[blocks - 1]
+    knobs = [one.to_flat() for one in ANSWER["answer-primary"]["full"]().experiments]
+    draws = np.random.default_rng(0).normal(0, 0.01, len(knobs))
+    runs = [Ended(k, 0.4 + y) for k, y in zip(knobs, draws, strict=True) if k["seed"] <= last]
+    more = [Ended(k, 0.4) for k in knobs if k["seed"] == last + 1][1:]
+    monkeypatch.setattr(found, "ended", lambda tables: runs + more)
+    claims = list(found.claims(tmp_path))
+    assert {claim.n for claim in claims} == ({seen} if seen else set())
+    names = [claim.name for claim in claims]
+    assert names == (["H1"] * 3 + ["H2"] * 3 + ["H3"] * 4 + ["H6"] * 2 if seen else [])
+    assert all(claim.against == "nf" for claim in claims[:6])
