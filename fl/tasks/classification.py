@@ -78,12 +78,12 @@ class Classification(Task):
         """Return scale, shift and weight of each class: (3, classes); None where all are plain."""
         if not self.needs_counts:
             return None
-        counts = labels.bincount(minlength=classes).float()
-        scale, shift, weight = torch.ones(3, classes)
+        counts = labels.bincount(minlength=classes).double()
+        scale, shift, weight = torch.ones(3, classes, dtype=torch.float64)
         if self.adjustment == "fedrs":
             scale[counts == 0] = self.strength
         elif self.adjustment == "fedlc":
-            shift = -self.strength * counts**-0.25 if self.strength else torch.zeros(classes)
+            shift = -self.strength * counts**-0.25 if self.strength else 0 * counts
         if self.balanced:
             weight = torch.where(counts > 0, len(labels) / (classes * counts), 0.0)
         return torch.stack([scale, shift, weight])

@@ -162,8 +162,8 @@ def test_gradients_are_those_of_the_textbook(case):
         more = () if own is None else (own,)
         mean = objective.mean(network.module(inputs), labels, *more)
         mean.backward()
-        assert float(mean.detach()) == pytest.approx(losses[-1], rel=1e-6)
-        torch.testing.assert_close(network.gradient, wanted[-1], rtol=1e-6, atol=1e-9)
+        assert float(mean.detach()) == pytest.approx(losses[-1], rel=1e-10)
+        torch.testing.assert_close(network.gradient, wanted[-1], rtol=1e-10, atol=1e-12)
     owns = [objective.own(labels, CLASSES) for _, labels in data] if objective.own else [None]
     examples = Examples(
         torch.stack([inputs for inputs, _ in data]),
@@ -174,8 +174,8 @@ def test_gradients_are_those_of_the_textbook(case):
     )
     rows = network.weights.expand(3, -1).clone()
     in_lanes, gradients = Gradients(network, loss=objective.loss)(rows, {}, examples)
-    torch.testing.assert_close(gradients, torch.stack(wanted), rtol=1e-6, atol=1e-9)
-    assert in_lanes.tolist() == pytest.approx(losses, rel=1e-6)
+    torch.testing.assert_close(gradients, torch.stack(wanted), rtol=1e-10, atol=1e-12)
+    assert in_lanes.tolist() == pytest.approx(losses, rel=1e-10)
 
 
 class Begun:
@@ -232,7 +232,7 @@ def test_lanes_train_as_one_client_after_another(case, traced):
     if traced:
         assert all(program.passes.values())
     for place, (weights, loss) in enumerate(alone):
-        torch.testing.assert_close(found[place][0], weights, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(found[place][0], weights, rtol=1e-10, atol=1e-10)
         assert found[place][1] == pytest.approx(loss, rel=1e-6)
 
 
