@@ -36,12 +36,12 @@ class Round:
 
     def __init__(self, seed: int, lie: float = 100.0):
         rng = np.random.default_rng(seed)
-        self.start = {n: rng.normal(size=shape).astype("f") for n, shape in SHAPES.items()}
+        self.start = {n: rng.normal(size=shape) for n, shape in SHAPES.items()}
         self.networks = [
-            {n: (a + 0.1 * rng.normal(size=a.shape)).astype("f") for n, a in self.start.items()}
+            {n: a + 0.1 * rng.normal(size=a.shape) for n, a in self.start.items()}
             for _ in range(N)
         ]
-        self.networks[-1] = {n: a + np.float32(lie) for n, a in self.start.items()}
+        self.networks[-1] = {n: a + lie for n, a in self.start.items()}
         self.examples = rng.integers(1, 50, N).tolist()
         self.losses = rng.uniform(0.1, 3, N).tolist()
 
@@ -118,9 +118,9 @@ def test_a_rule_is_what_plain_numpy_makes_of_the_replies(kind, number):
     given = Round(number)
     found = given.played(kind, OWN[kind], number)
     expected = by_numpy(kind, given, 0.2 / number)
-    np.testing.assert_allclose(given.vector(found), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(given.vector(found), expected, rtol=1e-10, atol=1e-12)
     mean = np.average([n["running"] for n in given.networks], axis=0, weights=given.examples)
-    np.testing.assert_allclose(found["running"], mean, rtol=1e-6)
+    np.testing.assert_allclose(found["running"], mean, rtol=1e-10)
     if kind != "qfedavg":  # which is for fairness, and not against liars
         assert np.abs(given.vector(found) - given.vector(given.start)).max() < 1
 
@@ -134,7 +134,7 @@ def test_krum_s_network_is_one_of_the_clients_bit_for_bit():
 def test_with_q_of_0_all_clients_count_the_same():
     given = Round(6, lie=0.1)
     found = given.vector(given.played("qfedavg", {"q": 0.0}))
-    np.testing.assert_allclose(found, given.vectors.mean(axis=0), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(found, given.vectors.mean(axis=0), rtol=1e-10, atol=1e-12)
 
 
 LONG = {kind: dict(own) for kind, own in OWN.items()}
