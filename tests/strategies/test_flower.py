@@ -11,8 +11,15 @@ from fl.server.journal import Journal
 from fl.server.watching.callback import CallbackFailed
 from fl.simulation import run
 from strategies import arrays as npy
+from strategies import find
+from strategies.flower import Facade, flowers
+from strategies.making import made
 from strategies.serving.attributes import Attributes
+from strategies.serving.server import Sampler
+from strategies.strategy import Clients, Gathered
 from tests.callbacks import EachRound
+from tests.strategies.methods.test_optimizers import replies
+from tests.strategies.rules.test_rules import Round, made_by
 
 QUICK = {
     "partition.kind": "iid",
@@ -74,6 +81,40 @@ def test_flower_s_fedprox_is_ours(of_flower, tiny, tmp_path):
     ours = run(knobs, Journal(tmp_path / "ours"))
     found = run(of_flower("FedProx", {"proximal_mu": 0.1}), Journal(tmp_path / "flower"))
     assert found["model_sha256"] == ours["model_sha256"]
+
+
+ADAPTIVE = {"eta": 0.2, "beta_1": 0.8, "beta_2": 0.9, "tau": 0.01}
+SAME = {
+    "FedAvg": ({}, {}),
+    "FedAvgM": ({"server_learning_rate": 0.5, "server_momentum": 0.7}, {"eta": 0.5, "beta": 0.7}),
+    "FedAdagrad": ({"eta": 0.2, "tau": 0.01}, {"eta": 0.2, "tau": 0.01}),
+    "FedAdam": (ADAPTIVE, ADAPTIVE),
+    "FedYogi": (ADAPTIVE, ADAPTIVE),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_three_rounds_of_flower_s_are_ours_up_to_rounding(name):
+    """Flower's FedAdam has a rate of its own in each round, and ours gets it."""
+    theirs, own = SAME[name]
+    sampler = Sampler(3, {k: k + 1 for k in range(3)}, lambda _: range(3), Round.stream)
+    strategy = flowers(getattr(flower, name), theirs, Clients(3, 3, float))
+    facade = Facade(strategy, sampler, Round.stream, ["w"], {})
+    rng, state = np.random.default_rng(1), {}
+    start = rng.normal(size=4)
+    for number, spread in enumerate((0.1, 10.0, 1.0), 1):
+        given, rates = replies(rng, spread), {}
+        if name == "FedAdam":
+            root = (1 - own["beta_2"] ** (number + 1)) ** 0.5
+            rates = {"eta": own["eta"] * root / (1 - own["beta_1"] ** (number + 1))}
+        networks, examples = [{"w": r.weights} for r in given], [r.examples for r in given]
+        found = made_by(facade, number, {"w": start}, networks, examples, [0.0] * 3)["w"]
+        gathered = Gathered(number, 3, start, state)
+        gathered.mean = np.average([r.weights for r in given], axis=0, weights=examples)
+        expected = made(find(name.lower()), {**own, **rates}).aggregate(gathered)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+        assert np.abs(expected - start).max() > 1e-3
+        start = expected
 
 
 @pytest.mark.slow

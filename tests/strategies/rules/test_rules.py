@@ -31,6 +31,24 @@ OWN = {
 }
 
 
+def made_by(facade, number: int, start, networks, examples, losses) -> dict[str, np.ndarray]:
+    """Return the network that a facade makes of one round's networks."""
+    act_as_server(1)
+    grid = InlineGrid(Experiment())
+    arrays = records.pack_arrays(start)
+    asked = list(facade.configure_train(number, arrays, ConfigRecord(), grid))
+    assert len(asked) == len(networks)
+    fold = facade.fold(number, start)
+    for k, network in enumerate(networks):
+        told = {records.PARTITION: k, records.WEIGHT: examples[k], "loss": losses[k]}
+        content = {records.ARRAYS: records.pack_arrays(network)}
+        fold.add(Message(RecordDict({**content, records.METRICS: MetricRecord(told)}), 1, "train"))
+    with hidden_from_gc():  # as in a run: Flower's classes call the collector for each reply
+        found, _ = fold.result()
+    assert isinstance(found, ArrayRecord)
+    return records.unpack_arrays(found)
+
+
 class Round:
     """Clients' networks near a start, the last of them a liar's, who is far off."""
 
@@ -38,8 +56,7 @@ class Round:
         rng = np.random.default_rng(seed)
         self.start = {n: rng.normal(size=shape) for n, shape in SHAPES.items()}
         self.networks = [
-            {n: a + 0.1 * rng.normal(size=a.shape) for n, a in self.start.items()}
-            for _ in range(N)
+            {n: a + 0.1 * rng.normal(size=a.shape) for n, a in self.start.items()} for _ in range(N)
         ]
         self.networks[-1] = {n: a + lie for n, a in self.start.items()}
         self.examples = rng.integers(1, 50, N).tolist()
@@ -55,24 +72,10 @@ class Round:
 
     def played(self, kind: str, own: dict, number: int = 1) -> dict[str, np.ndarray]:
         """Return the network that the strategy makes, asked as the server asks it."""
-        act_as_server(1)
         clients = Clients(N, 3, lambda number: 0.2 / number)
         sampler = Sampler(N, {k: k + 1 for k in range(N)}, lambda _: range(N), self.stream)
         facade = Facade(flowers(find(kind), own, clients), sampler, self.stream, PARAMETERS, {})
-        arrays = records.pack_arrays(self.start)
-        grid = InlineGrid(Experiment())
-        assert len(list(facade.configure_train(number, arrays, ConfigRecord(), grid))) == N
-        fold = facade.fold(number, self.start)
-        for k, network in enumerate(self.networks):
-            told = {records.PARTITION: k, records.WEIGHT: self.examples[k], "loss": self.losses[k]}
-            content = {records.ARRAYS: records.pack_arrays(network)}
-            fold.add(
-                Message(RecordDict({**content, records.METRICS: MetricRecord(told)}), 1, "train")
-            )
-        with hidden_from_gc():  # as in a run: Flower's classes call the collector for each reply
-            found, _ = fold.result()
-        assert isinstance(found, ArrayRecord)
-        return records.unpack_arrays(found)
+        return made_by(facade, number, self.start, self.networks, self.examples, self.losses)
 
     @staticmethod
     def stream(*path) -> np.random.Generator:
