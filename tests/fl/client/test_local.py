@@ -139,7 +139,8 @@ def test_lanes_correct_shared_weights_as_alone(kind):
         task.start = network.weights.clone()
     kept = frozenset(name for name in network.state() if name.startswith("layers.0"))
     correct = Ownership(network, kept).only_shared(made(find(kind), OWN[kind]).correct)
-    lanes.assert_same(*lanes.both_ways(network, tasks, Training(Client(lr=0.01), correct), 2))
+    how = Training(Client(lr=0.01), correct)
+    lanes.assert_same(*lanes.both_ways(network, tasks, how, 2), tolerance=1e-10)
 
 
 @SLOW

@@ -36,7 +36,7 @@ def test_training_is_torch_s(knobs, make):
     train(network, data, knobs, None)
     reference(twin, data, make(twin.parameters()), clip=5.0)
     for name, tensor in twin.state_dict().items():
-        torch.testing.assert_close(network.state()[name], tensor, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(network.state()[name], tensor, rtol=1e-10, atol=1e-10)
 
 
 def test_nesterov_s_first_two_steps_by_hand():
@@ -80,7 +80,7 @@ def test_lanes_step_as_clients_alone(recipe, knobs):
     size = knobs.batch_size * knobs.accumulate
     tasks = clients(network, [7, 1, 13, 6], size)
     padded = (1, 2, 4)[: {1: 1, 2: 2, 4: 3}[knobs.batch_size]]
-    assert_same(*both_ways(network, tasks, Training(knobs), 2, padded_sizes=padded))
+    assert_same(*both_ways(network, tasks, Training(knobs), 2, padded_sizes=padded), 1e-10)
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_momentum_is_carried_on_alike_alone_and_in_lanes():
     )
     for mine, theirs in zip(alone, lanes, strict=True):
         assert float(mine.abs().max()) > 0
-        torch.testing.assert_close(theirs, mine, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(theirs, mine, rtol=1e-10, atol=1e-12)
 
 
 def test_momentum_that_is_carried_on_is_one_long_round():

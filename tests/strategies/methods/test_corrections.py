@@ -235,7 +235,7 @@ class Remembering(lanes.Local):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lanestrain_as_clients_alone(kind):
+def test_lanes_train_as_clients_alone(kind):
     network = lanes.flat_network("plainnet", "zc-swish")
     tasks = [Remembering(k, size, 2) for k, size in enumerate([3, 1, 5])]
     for task in tasks:

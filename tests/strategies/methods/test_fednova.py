@@ -152,7 +152,7 @@ def test_lanes_train_as_clients_alone():
     network = lanes.flat_network("plainnet", "zc-swish")
     tasks = lanes.clients(network, [3, 1, 5], 2)
     how = Training(Client(lr=0.01), made(FedNova, {"mu": 0.5}).correct)
-    lanes.assert_same(*lanes.both_ways(network, tasks, how, 2))
+    lanes.assert_same(*lanes.both_ways(network, tasks, how, 2), tolerance=1e-10)
 
 
 @SLOW

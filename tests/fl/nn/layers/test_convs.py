@@ -71,7 +71,7 @@ def test_standardized_weights_have_mean_0_and_the_variance_that_is_asked_for(k: 
     _, variance = by_hand(conv)
     shrunk = variance / (variance + 1e-5)
     expected = (k.gain * conv.gain.detach().flatten()) ** 2 / fan_in * shrunk
-    assert torch.allclose(flat.var(1, correction=0), expected, rtol=1e-9)
+    assert torch.allclose(flat.var(1, correction=0), expected, rtol=1e-10)
 
 
 @few
@@ -80,11 +80,11 @@ def test_weight_standardization_is_its_formula(kernel: Kernel) -> None:
     conv = filled(kernel, scaled=False)
     assert conv.gain is None
     weights, _ = by_hand(conv)
-    assert torch.allclose(conv.standardized().flatten(1), weights, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(conv.standardized().flatten(1), weights, rtol=1e-10, atol=1e-12)
     scaled = filled(kernel)
     weights, _ = by_hand(scaled)
     weights = weights * kernel.gain * weights.shape[1] ** -0.5 * scaled.gain.flatten(1)
-    assert torch.allclose(scaled.standardized().flatten(1), weights, rtol=1e-9, atol=1e-12)
+    assert torch.allclose(scaled.standardized().flatten(1), weights, rtol=1e-10, atol=1e-12)
 
 
 @few
@@ -111,7 +111,7 @@ def test_it_is_a_convolution_by_its_standardized_weights(kernel: Kernel, scaled:
         state["bias"] = conv.bias.detach()
     reference.load_state_dict(state)
     x = images(kernel)
-    assert torch.allclose(conv(x), reference(x), rtol=1e-9, atol=1e-12)
+    assert torch.allclose(conv(x), reference(x), rtol=1e-10, atol=1e-12)
 
 
 ACTIVATIONS = [nn.Identity(), nn.ReLU(), nn.SiLU(), ZCSwish(1), SWALU(0.5, 0.5)]
