@@ -77,6 +77,12 @@ TINY: dict[str, Value] = {
     "rounds": 2,
 }
 
+ENGINES: dict[str, dict[str, Value]] = {
+    "sequential": {"engine": "sequential"},
+    "vectorized": {"engine": "vectorized", "vectorized.lanes": 2, "vectorized.level": "eager"},
+}
+"""One client after another, and lanes that need no compiler."""
+
 
 @pytest.fixture
 def tiny():

@@ -1,14 +1,17 @@
 import numpy as np
+import pytest
 
 from fl.server.journal import Journal
 from fl.simulation import run
+from tests.conftest import ENGINES
 
 QUICK = {"partition.kind": "iid", "partition.clients": 50, "client.batch-size": 8}
 """100 images a client: enough steps to drift from the global network."""
 
 
-def test_without_mu_fedprox_is_fedavg_bit_for_bit(tiny, tmp_path):
-    flat = {**QUICK, "recipe": "batchnorm", "strategy.kind": "fedprox"}
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_mu_fedprox_is_fedavg_bit_for_bit(tiny, tmp_path, engine):
+    flat = {**QUICK, **ENGINES[engine], "recipe": "batchnorm", "strategy.kind": "fedprox"}
     prox = run(tiny({**flat, "strategy.mu": 0.0}), Journal(tmp_path / "prox"))
     mean = run(tiny({**flat, "strategy.kind": "fedavg"}), Journal(tmp_path / "mean"))
     pulled = run(tiny({**flat, "strategy.mu": 0.1}), Journal(tmp_path / "pulled"))

@@ -18,6 +18,7 @@ from strategies.serving.attributes import Attributes
 from strategies.serving.server import Sampler
 from strategies.strategy import Clients, Gathered
 from tests.callbacks import EachRound
+from tests.conftest import ENGINES
 from tests.strategies.methods.test_optimizers import replies
 from tests.strategies.rules.test_rules import Round, made_by
 
@@ -69,10 +70,12 @@ def test_a_strategy_gives_the_same_bytes_twice_and_resumed(of_flower, tmp_path, 
     assert first["refused"] == 0
 
 
-@pytest.mark.parametrize("bn", ["average", "pooled"])
-def test_flower_s_fedavg_is_ours(of_flower, tiny, tmp_path, bn):
-    ours = run(tiny({**QUICK, "state.bn": bn}), Journal(tmp_path / "ours"))
-    knobs = of_flower("FedAvg", flat={"state.bn": bn})
+@pytest.mark.parametrize(
+    "flat", [{"state.bn": "average"}, {"state.bn": "pooled"}, ENGINES["vectorized"]]
+)
+def test_flower_s_fedavg_is_ours(of_flower, tiny, tmp_path, flat):
+    ours = run(tiny({**QUICK, **flat}), Journal(tmp_path / "ours"))
+    knobs = of_flower("FedAvg", flat=flat)
     assert run(knobs, Journal(tmp_path / "flower"))["model_sha256"] == ours["model_sha256"]
 
 

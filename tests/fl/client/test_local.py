@@ -24,6 +24,7 @@ from fl.training.loop import Training
 from strategies import find
 from strategies.making import made
 from tests.callbacks import EachRound
+from tests.conftest import ENGINES
 from tests.fl.client.conftest import SHORT
 from tests.fl.vectorized import test_scheduler as lanes
 from tests.strategies.methods.test_optimizers import stop
@@ -94,8 +95,10 @@ def test_one_client_has_what_fedavg_makes_of_it_in_two_places(short, tmp_path, l
 
 
 @pytest.mark.parametrize("local", ["norm", pytest.param("activations", marks=SLOW)])
-def test_without_what_would_stay_it_is_fedavg_to_the_byte(short, tmp_path, local):
-    plain, kept = (short(how, {"recipe": "none", "rounds": 1}) for how in ("none", local))
+@pytest.mark.parametrize("engine", ENGINES)
+def test_without_what_would_stay_it_is_fedavg_to_the_byte(short, tmp_path, local, engine):
+    flat = {**ENGINES[engine], "recipe": "none", "rounds": 1}
+    plain, kept = (short(how, flat) for how in ("none", local))
     results = [run(knobs, Journal(tmp_path / knobs.state.local)) for knobs in (plain, kept)]
     assert results[0]["model_sha256"] == results[1]["model_sha256"]
     assert plain.identity != kept.identity

@@ -13,6 +13,7 @@ from fl.vectorized.scheduler import train_in_lanes
 from strategies import find
 from strategies.making import made
 from strategies.strategy import Done, Gathered, Reply, Strategy
+from tests.conftest import ENGINES
 from tests.fl.vectorized import test_scheduler as lanes
 
 SLOW = pytest.mark.slow
@@ -22,7 +23,6 @@ ROUNDS = {"fedavg": 100, "scaffold": 200, "feddyn": 700}
 KINDS = ["scaffold", "feddyn"]
 OWN = {"fedavg": {}, "scaffold": {"eta": 0.8}, "feddyn": {"alpha": 0.5}}
 OWN |= {"fedprox": {"mu": 0.7}, "fednova": {}}
-ENGINES = pytest.mark.parametrize("engine", ["sequential", "vectorized"])
 
 
 class Quadratics:
@@ -163,7 +163,7 @@ def by_hand(kind: str, of: Quadratics, rounds: list[list[int]], x: np.ndarray) -
     return found
 
 
-@ENGINES
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", OWN)
 def test_rounds_are_those_by_hand(kind, engine):
     rounds = [[0, 1, 2, 3], [1, 3], [0, 2, 3], [1, 3], [0, 1, 2]]
@@ -196,13 +196,13 @@ def test_corrections_reach_the_optimum_of_quadratics_and_fedavg_does_not(kind, s
 
 
 @SLOW
-@ENGINES
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engines_reach_it_too(kind, engine):
     assert gap(Regressions(engine, made(find(kind), OWN[kind])), kind) < 1e-10
 
 
-@ENGINES
+@pytest.mark.parametrize("engine", ENGINES)
 def test_scaffold_s_first_round_is_fedavg_s_with_equal_weights(engine):
     both = [
         Regressions(engine, made(find(kind), {}), [5, 1, 3, 8]) for kind in ("fedavg", "scaffold")

@@ -15,6 +15,7 @@ from strategies import find
 from strategies.fednova import FedNova, normalizer
 from strategies.making import made
 from strategies.strategy import Clients
+from tests.conftest import ENGINES
 from tests.fl.vectorized import test_scheduler as lanes
 from tests.strategies.methods.test_corrections import CLIENTS, SIZE, Quadratics
 from tests.strategies.methods.test_optimizers import QUICK, played, replies
@@ -124,6 +125,7 @@ def test_on_quadratics_with_unequal_steps_it_goes_to_the_optimum_and_fedavg_else
     ("flat", "other"),
     [
         ({}, {"strategy.kind": "fedavg"}),
+        (ENGINES["vectorized"], {"strategy.kind": "fedavg"}),
         pytest.param({"client.momentum": 0.9}, {"strategy.kind": "fedavg"}, marks=SLOW),
         pytest.param({"strategy.mu": 0.5}, {"strategy.kind": "fedprox"}, marks=SLOW),
     ],

@@ -13,6 +13,7 @@ from strategies.flower import flowers
 from strategies.making import is_flowers, made
 from strategies.strategy import Clients, Gathered, Reply
 from tests.callbacks import EachRound
+from tests.conftest import ENGINES
 
 SLOW = pytest.mark.slow
 QUICK = {
@@ -106,6 +107,16 @@ def test_with_a_rate_of_1_and_no_momentum_it_is_the_mean_bit_for_bit(kind, own):
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_fedexp_s_rate_is_the_paper_s_where_all_hold_as_much():
+    moves = np.random.default_rng(3).normal(size=(3, 4))
+    given = [Reply(k, 7, 1, 0.0, {}, lambda k=k: 1 + moves[k]) for k in range(3)]
+    mean = moves.mean(0)
+    eta = (moves**2).sum() / (2 * 3 * ((mean**2).sum() + 0.01))
+    assert eta > 1
+    found = played("fedexp", {"epsilon": 0.01}, [given], np.ones(4))[0]
+    np.testing.assert_allclose(found, 1 + eta * mean, rtol=1e-12)
+
+
 def test_fedexp_is_fedavg_where_clients_agree():
     start, there = np.zeros(4), np.array([3.0, -1.0, 2.0, 5.0])
     given = [Reply(k, n, 1, 0.0, {}, lambda: there) for k, n in enumerate((10, 90))]
@@ -122,10 +133,21 @@ def of(tiny):
 
 
 @SLOW
-def test_the_rate_of_1_is_fedavg_s_run(of, tiny, tmp_path):
-    plain = run(tiny(QUICK), Journal(tmp_path / "plain"))["model_sha256"]
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_rate_of_1_is_fedavg_s_run(of, tiny, tmp_path, engine):
+    flat = ENGINES[engine]
+    plain = run(tiny({**QUICK, **flat}), Journal(tmp_path / "plain"))["model_sha256"]
     for kind, own in (("fedavg", {"eta": 1.0}), ("fedavgm", {"beta": 0.0})):
-        assert run(of(kind, own), Journal(tmp_path / kind))["model_sha256"] == plain
+        assert run(of(kind, own, flat), Journal(tmp_path / kind))["model_sha256"] == plain
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_first_round_of_scaffold_is_fedavg_s_where_all_hold_as_much(of, tmp_path, engine):
+    found = [
+        run(of(kind, {}, {**ENGINES[engine], "rounds": 1}), Journal(tmp_path / kind))
+        for kind in ("scaffold", "fedavg")
+    ]
+    assert found[0]["model_sha256"] == found[1]["model_sha256"]
 
 
 def stop(line) -> None:
