@@ -19,6 +19,7 @@ from fl.simulation import run
 from strategies import STRATEGIES
 from tests import flower
 from tests.callbacks import EachRound
+from tests.conftest import ENGINES
 
 pytestmark = pytest.mark.slow
 
@@ -79,12 +80,16 @@ def test_no_strategy_is_left_out():
 
 
 @pytest.mark.parametrize("kind", METHODS)
-def test_stopped_and_resumed_on_two_workers_it_ends_with_the_same_bytes(method, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("engine", "workers"), [("sequential", 2), ("vectorized", 1)], ids=["two workers", "lanes"]
+)
+def test_stopped_and_resumed_it_ends_with_the_same_bytes(method, tmp_path, kind, engine, workers):
+    knobs = method(kind, ENGINES[engine])
     whole, part = Journal(tmp_path / "whole"), Journal(tmp_path / "part")
-    expected = run(method(kind), whole)
+    expected = run(knobs, whole)
     with pytest.raises(CallbackFailed):
-        run(method(kind), part, callbacks=[EachRound(stop)])
-    found = run(method(kind), part, workers=2, resume=True)
+        run(knobs, part, callbacks=[EachRound(stop)])
+    found = run(knobs, part, workers=workers, resume=True)
     assert found["model_sha256"] == expected["model_sha256"]
     assert [line["loss"] for line in part.clients()] == [line["loss"] for line in whole.clients()]
     assert found["refused"] == 0
