@@ -39,14 +39,24 @@ METHODS = {
     "fedadagrad": {"recipe": "groupnorm", "network.groups": 2, "network.feature-norm": True},
     "fedadam": {"recipe": "hbn", "state.bn": "recalibrate", "state.local": "*.mixture"},
     "fedyogi": {"recipe": "fbn", "state.bn": "pooled", "client.lr-schedule": "exp:0.5"},
-    "fedexp": {"recipe": "salunet", "state.scalars": "log"},
+    "fedexp": {"recipe": "salunet", "state.scalars": "log", "task.logit-adjustment": "fedlc:0.5"},
     "scaffold": {"recipe": "salunet", "state.local": "activations", "partition.held-out": 0.2},
     "feddyn": {"recipe": "batchnorm", "state.local": "norm", "partition.held-out": 0.2},
-    "fedmedian": {"client.momentum": 0.5, "client.carry-momentum": True},
+    "fedmedian": {
+        "client.momentum": 0.5,
+        "client.carry-momentum": True,
+        "recipe": "ws-groupnorm",
+        "network.groups": 2,
+    },
     "fedtrimmedavg": {"strategy.options.beta": 0.34, "recipe": "salunet"},
-    "krum": {"state.local": "head", "sampling.clients": 5},
+    "krum": {"state.local": "head", "sampling.clients": 5, "task.logit-adjustment": "fedrs:0.5"},
     "multikrum": {"state.local": "layers.*", "recipe": "layernorm", "sampling.clients": 5},
-    "bulyan": {"sampling.clients": 7, "strategy.options.num_malicious_nodes": 1},
+    "bulyan": {
+        "sampling.clients": 7,
+        "strategy.options.num_malicious_nodes": 1,
+        "recipe": "batchnorm",
+        "state.fixed-from": 2,
+    },
     "qfedavg": {"client.lr-schedule": "exp:0.5", "network.kind": "resnet", "network.squeeze": 2},
 }
 UNDER_FLOWER = METHODS if os.environ.get("FEDNF_FULL") else ("fednova", "fedadam", "scaffold")
