@@ -1,5 +1,7 @@
 """Opponents with a normalizer end in lanes as they do alone, also where batches are unequal."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -49,6 +51,20 @@ def test_maps_of_a_pixel_end_as_alone(recipe: str, forgets: bool) -> None:
     alone, found = both_ways(network, tasks, HOW, lanes=3, padded_sizes=(2,))
     assert_same(alone, found, tolerance=1e-10)
     assert [outcome.single_value_steps for _, outcome in found] == [1, 0, 1]
+
+
+def test_statistics_that_are_fixed_stay_and_clients_end_as_alone() -> None:
+    network = flat(Network(kind="plainnet", depth=4, width=4), "batchnorm")
+    tasks = clients(network, SIZES, 4)
+    how = replace(HOW, fixed=True)
+    alone, found = both_ways(network, tasks, how, lanes=3, padded_sizes=(4,))
+    assert_same(alone, found, tolerance=1e-10)
+    moving, _ = both_ways(network, tasks, HOW, lanes=3, padded_sizes=(4,))
+    for task, (state, _), (other, _) in zip(tasks, found, moving, strict=True):
+        task.begin(network)
+        for name, began in network.buffers.items():
+            assert torch.equal(state[name], began), name
+            assert not torch.equal(other[name], began), name
 
 
 @pytest.mark.slow

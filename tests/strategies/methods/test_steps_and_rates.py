@@ -1,14 +1,18 @@
 """Rounds whose clients go by steps, by a schedule, and by what their optimizer remembers."""
 
+import numpy as np
 import pytest
 import torch
 
+from fl.client.task import network_of
 from fl.config.parsing import ConfigError
+from fl.data import load
 from fl.fleet import rate
 from fl.server.journal import Journal
 from fl.server.watching.callback import CallbackFailed
 from fl.simulation import run
 from tests.callbacks import EachRound
+from tests.conftest import ENGINES
 
 SLOW = pytest.mark.slow
 EVERYTHING = {
@@ -60,6 +64,28 @@ def test_each_of_them_matters(tiny, tmp_path, changed):
     found = run(tiny(flat), Journal(tmp_path / "all"))["model_sha256"]
     less = tiny({**flat, f"client.{changed}": plain[changed]})
     assert run(less, Journal(tmp_path / "less"))["model_sha256"] != found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["scaffold", "feddyn"])
+def test_what_a_server_remembers_is_of_the_steps_and_the_rate_of_the_round(
+    tiny, tmp_path, kind, engine
+):
+    """After one round from 0, c and h are a multiple of the mean's move, up to float32."""
+    flat = {"strategy.kind": kind, "client.steps": 3, "client.warmup": 1, "rounds": 1}
+    few = {"partition.kind": "iid", "partition.clients": 200, "client.batch-size": 4}
+    knobs, journal = tiny({**few, **ENGINES[engine], **flat}), Journal(tmp_path)
+    run(knobs, journal)
+    network, before = network_of(knobs, load(knobs).form)
+    (remembered,) = journal.checkpoint().strategy.values()
+    names = [part.name for part in network.segments]
+    after = journal.checkpoint().model
+    moved = np.concatenate([(after[n] - before[n].numpy()).ravel() for n in names])
+    part, rate_of_1 = 2 / 200, knobs.client.lr / 2
+    factors = {"scaffold": part / (3 * rate_of_1), "feddyn": 0.1 * part / (1 + part)}
+    expected = -factors[kind] * moved
+    assert np.abs(expected).max() > 1e-5
+    np.testing.assert_allclose(remembered, expected, atol=1e-4 * np.abs(expected).max())
 
 
 @SLOW
