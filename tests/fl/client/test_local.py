@@ -105,6 +105,31 @@ def test_without_what_would_stay_it_is_fedavg_to_the_byte(short, tmp_path, local
     assert plain.identity == plain.replace({"state.local": "none"}).identity
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "local", [p if p == "head" else pytest.param(p, marks=SLOW) for p in KINDS]
+)
+def test_after_one_round_the_rest_is_fedavg_s_and_so_is_the_mean_of_what_stayed(
+    short, tmp_path, local, engine
+):
+    """All begin with the same weights and hold as many examples."""
+    flat = {**ENGINES[engine], "rounds": 1}
+    shared = {**flat, "state.local": "none", "recipe": KINDS[local]}
+    journals = [Journal(tmp_path / "shared"), Journal(tmp_path / "local")]
+    for journal, knobs in zip(journals, (short(local, shared), short(local, flat)), strict=True):
+        run(knobs, journal)
+    (plain, found), kept = map(model, journals), own(journals[1])
+    assert len(kept) == 4
+    for name, array in plain.items():
+        if "running" in name:  # which a client measures before it first trains
+            assert name in kept[0]
+        elif name in kept[0]:
+            mean = np.mean([state[name] for state in kept], axis=0, dtype=np.float64)
+            np.testing.assert_allclose(mean, array, rtol=1e-6, atol=1e-7)
+        else:
+            assert np.array_equal(found[name], array), name
+
+
 def test_a_pattern_of_nothing_writes_nothing(short, tmp_path):
     with pytest.raises(ConfigError, match="no parameter's name matches boddy"):
         run(short("boddy"), Journal(tmp_path / "run"))
