@@ -2,7 +2,7 @@
 
 from fl.nn.convert import convert
 from fl.nn.layers.activations import logarithms, scalars
-from fl.nn.layers.convs import breaks_onednn, has_groups
+from fl.nn.layers.convs import breaks_onednn, has_groups, standardized_weights
 from fl.nn.layers.noise import Noise, seed_noise, train_without_noise
 from fl.nn.layers.normalizers.batch_norm import BatchNorm, padded
 from fl.nn.layers.normalizers.statistics import (
@@ -39,6 +39,7 @@ __all__ = [
     "resolve_auto",
     "scalars",
     "seed_noise",
+    "standardized_weights",
     "statistics",
     "train_without_noise",
 ]

@@ -10,14 +10,14 @@ from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.messages.local import staying
 from fl.messages.strategy import clients_of, kind_of, strategy_of
-from fl.nn import logarithms, moments
+from fl.nn import logarithms, moments, standardized_weights
 from fl.reproducibility.seeds import stream
 from fl.server.nodes import Nodes
 from fl.training.parameters import FlatNetwork, Segment
 from strategies.flower import Facade, flowers
+from strategies.serving.forms import SCALARS, Form, standardized
 from strategies.serving.gathering import Gathering, Layout, looks_at_replies
 from strategies.serving.private import Noise, Private
-from strategies.serving.scalars import FORMS
 from strategies.serving.server import Averaging, Sampler, Server
 
 
@@ -45,9 +45,13 @@ def server_of(knobs: Experiment, nodes: Nodes, network: FlatNetwork) -> Server:
     if strategy is None:
         names = [part.name for part in _shared(knobs, nodes, network)]
         return _facade(knobs, sampler, names, pooled)
-    forms = {}
+    forms = dict[str, Form]()
     if knobs.state.scalars != "log":
-        forms = dict.fromkeys(logarithms(network.module), FORMS[knobs.state.scalars])
+        forms |= dict.fromkeys(logarithms(network.module), SCALARS[knobs.state.scalars])
+    if knobs.state.weights == "standardized":
+        forms |= {
+            name: standardized(eps) for name, eps in standardized_weights(network.module).items()
+        }
     average = Averaging(sampler, pooled, privacy.kind != "none", forms)
     mean = _private(knobs, network, average) if average.uniform else average
     if strategy.is_mean:
@@ -74,11 +78,13 @@ def flower_of(knobs: Experiment) -> flower.Strategy | None:
 
     Raises:
         ConfigError: the strategy is none, or not private, or not for clients that train so, or not
-            for scalars that are averaged so.
+            for what is averaged so.
     """
     strategy, kind = strategy_of(knobs), knobs.strategy.kind
-    if knobs.state.scalars != "log":
-        _check_scalars(knobs, strategy is None or bool(looks_at_replies(strategy)))
+    for key, value in (("scalars", "log"), ("weights", "raw")):
+        if (asked := getattr(knobs.state, key)) != value:
+            more = strategy is None or bool(looks_at_replies(strategy))
+            _check_form(knobs, f"state.{key}", asked, more)
     if strategy is not None:
         return None
     if knobs.privacy.kind != "none":
@@ -92,7 +98,7 @@ def flower_of(knobs: Experiment) -> flower.Strategy | None:
         raise ConfigError(f"strategy.kind={kind}: {error}") from None
 
 
-def _check_scalars(knobs: Experiment, more: bool) -> None:
+def _check_form(knobs: Experiment, key: str, value: str, more: bool) -> None:
     """Refuse what does not go by the mean alone, `more` of a strategy, or adds noise for it."""
     if more:
         found = f"strategy.kind={knobs.strategy.kind}"
@@ -101,8 +107,8 @@ def _check_scalars(knobs: Experiment, more: bool) -> None:
     else:
         return
     raise ConfigError(
-        f"state.scalars={knobs.state.scalars} is for strategies of ours that see the clients' mean "
-        f"only, without noise, found {found}; leave state.scalars out"
+        f"{key}={value} is for strategies of ours that see the clients' mean only, without noise, "
+        f"found {found}; leave {key} out"
     )
 
 

@@ -12,7 +12,7 @@ from flwr.serverapp import strategy as flower
 
 from strategies import arrays as npy
 from strategies.arrays import Arrays
-from strategies.serving.scalars import Form
+from strategies.serving.forms import Form
 
 ARRAYS, CONFIG, METRICS, VECTORS = "arrays", "config", "metrics", "vectors"
 ROUND, WEIGHT, PARTITION = "server-round", "num-examples", "partition-id"
@@ -134,7 +134,7 @@ class Averaging(Server):
         sampler: draws the clients of a round.
         moments: variances to be pooled -> their means (see `Mean`); all others are averaged.
         uniform: whether all clients count the same, n_k = 1, as noise for privacy presumes.
-        forms: logarithms of scalars that are averaged in another form (see `Mean`).
+        forms: what is averaged in another form (see `Mean`).
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Mean:
 
     Args:
         moments: the names of the variances to be pooled -> those of their means.
-        forms: the names of logarithms of positive scalars -> what their mean is taken of.
+        forms: names -> what their mean is taken of, where it is not they themselves.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Mean:
                 self.sums[name] = np.zeros(array.shape, np.float64)
                 self.dtypes[name] = array.dtype
             if name in self.forms:
-                array = self.forms[name].of_log(array)
+                array = self.forms[name].of(array)
             if name in self.moments:
                 array = array + arrays[self.moments[name]].astype(np.float64) ** 2
             self._add_weighted(self.sums[name].reshape(-1), array.reshape(-1), weight)
@@ -270,7 +270,7 @@ class Mean:
             if name in pooled:
                 mean = np.maximum(pooled[name], 0)
             if name in self.forms:
-                mean = self.forms[name].to_log(mean)
+                mean = self.forms[name].back(mean)
             cast = _cast(mean, self.dtypes[name])
             del mean  # it would stay in memory while the caller does something with its copy
             yield name, cast

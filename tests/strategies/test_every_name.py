@@ -32,14 +32,20 @@ QUICK = {
     "rounds": 3,
 }
 METHODS = {
-    "fedavg": {"strategy.options.eta": 0.7, "client.optimizer": "adamw", "client.warmup": 1},
+    "fedavg": {
+        "strategy.options.eta": 0.7,
+        "client.optimizer": "adamw",
+        "client.warmup": 1,
+        "recipe": "salunet",
+        "state.scalars": "softplus",
+    },
     "fedprox": {"strategy.mu": 0.1, "client.accumulate": 2, "privacy.kind": "server"},
     "fednova": {"client.momentum": 0.9, "client.nesterov": True, "client.steps": 5},
     "fedavgm": {"recipe": "batch-renorm", "state.bn": "recalibrate"},
-    "fedadagrad": {"recipe": "groupnorm", "network.groups": 2, "network.feature-norm": True},
+    "fedadagrad": {"recipe": "nf", "state.weights": "standardized", "network.feature-norm": True},
     "fedadam": {"recipe": "hbn", "state.bn": "recalibrate", "state.local": "*.mixture"},
     "fedyogi": {"recipe": "fbn", "state.bn": "pooled", "client.lr-schedule": "exp:0.5"},
-    "fedexp": {"recipe": "salunet", "state.scalars": "log", "task.logit-adjustment": "fedlc:0.5"},
+    "fedexp": {"recipe": "salunet", "task.logit-adjustment": "fedlc:0.5"},
     "scaffold": {"recipe": "salunet", "state.local": "activations", "partition.held-out": 0.2},
     "feddyn": {"recipe": "batchnorm", "state.local": "norm", "partition.held-out": 0.2},
     "fedmedian": {

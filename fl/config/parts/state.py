@@ -36,6 +36,11 @@ class State(Knobs):
     as SALU's two and ZC-Swish's β: `log`, of log a, which is the geometric mean of a; `raw`, of a;
     `softplus`, of softplus⁻¹(a), which is between the two."""
 
+    weights: Literal["raw", "standardized"] = "raw"
+    """What the server takes the mean of, of weights that their layers standardize in every pass, as
+    those of the recipes `nf` and `ws-groupnorm`: the `raw` weights that clients learn, or these
+    `standardized`, so that all clients' count alike, however long theirs have grown."""
+
     @property
     def keeps_statistics(self) -> bool:
         """Whether BatchNorm's statistics stay with each client."""
@@ -60,5 +65,5 @@ class State(Knobs):
         return self
 
 
-ADDED: dict[str, Value] = {"state.local": "none", "state.scalars": "log"}
+ADDED: dict[str, Value] = {"state.local": "none", "state.scalars": "log", "state.weights": "raw"}
 """Knobs that the first experiments did not have, and the values that stand for what those did."""

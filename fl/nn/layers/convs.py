@@ -173,3 +173,12 @@ def _kernel(layer: nn.Module) -> Kernel | None:
 def has_groups(network: nn.Module) -> bool:
     """Return whether a convolution of a network has groups, as depthwise ones do."""
     return any(kernel.groups > 1 for kernel in map(_kernel, network.modules()) if kernel)
+
+
+def standardized_weights(network: nn.Module) -> dict[str, float]:
+    """Return the names of weights that their layers standardize in every pass, with the eps."""
+    return {
+        f"{name}.weight" if name else "weight": layer.EPS
+        for name, layer in network.named_modules()
+        if isinstance(layer, StandardizedConv)
+    }

@@ -1,17 +1,21 @@
-"""The mean of positive scalars: what it is of, and where it is refused."""
+"""What means are taken of: positive scalars, standardized weights; and where it is refused."""
 
 import math
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fl import load_model
 from fl.config.parsing import ConfigError
+from fl.nn import standardized_weights
+from fl.nn.layers.convs import Kernel, StandardizedConv
 from fl.server.journal import Journal
 from fl.simulation import run
-from strategies.serving.scalars import FORMS
+from strategies.serving.forms import SCALARS, standardized
 from strategies.serving.server import Mean
 
 VALUES = st.lists(st.tuples(st.floats(-20, 20), st.integers(1, 500)), min_size=1, max_size=6)
@@ -20,7 +24,7 @@ VALUES = st.lists(st.tuples(st.floats(-20, 20), st.integers(1, 500)), min_size=1
 
 def mean(kind: str, told) -> float:
     """Return the logarithm of the server's value."""
-    found = Mean(forms={"log_a": FORMS[kind]} if kind != "log" else {})
+    found = Mean(forms={"log_a": SCALARS[kind]} if kind != "log" else {})
     for log, images in told:
         found.add({"log_a": np.array(log)}, images)
     return float(found.result()["log_a"])
@@ -55,7 +59,7 @@ def test_equal_values_give_that_value(kind, log, images):
     assert mean(kind, [(log, n) for n in images]) == pytest.approx(log, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", SCALARS)
 @pytest.mark.parametrize("log", [-1e30, -745.0, 745.0, 1e30])
 def test_a_mean_of_finite_logarithms_is_finite(kind, log):
     assert math.isfinite(mean(kind, [(log, 1), (0.0, 1)]))
@@ -90,6 +94,65 @@ def test_a_round_differs_in_these_scalars_only(tiny, tmp_path, strategy):
             assert np.array_equal(log, softplus)
 
 
+ROWS = st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(0, 99))
+"""Outputs, weights that make one, and a seed."""
+
+
+@given(ROWS, st.floats(0.01, 100), st.floats(-10, 10))
+def test_standardized_rows_have_no_mean_and_one_length_whatever_theirs_was(shape, scale, shift):
+    outputs, inputs, seed = shape
+    weights = np.random.default_rng(seed).normal(size=(outputs, inputs, 3, 3))
+    found = standardized(0.0).of(weights).reshape(outputs, -1)
+    np.testing.assert_allclose(found.sum(1), 0, atol=1e-12)
+    np.testing.assert_allclose(np.square(found).sum(1), 1, rtol=1e-12)
+    moved = standardized(0.0).of(scale * weights + shift).reshape(outputs, -1)
+    np.testing.assert_allclose(moved, found, atol=1e-10)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_layer_does_with_standardized_weights_what_it_did_with_its_own(scaled):
+    layer = StandardizedConv(Kernel(2, 3, 4, 3), scaled).double()
+    layer.EPS = 1e-12
+    layer.weight.data = 5 + 2 * torch.randn(layer.weight.shape).double()
+    x = torch.randn(2, 3, 6, 6).double()
+    before = layer(x)
+    ((name, eps),) = standardized_weights(layer).items()
+    assert name == "weight"
+    layer.weight.data = torch.from_numpy(standardized(eps).of(layer.weight.detach().numpy()))
+    torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-9)
+
+
+def test_longer_weights_count_no_more():
+    """Two clients whose weights differ in length alone have one mean, whoever is the longer."""
+    weights = np.random.default_rng(0).normal(size=(2, 3, 4, 4))
+    other = np.random.default_rng(1).normal(size=(2, 3, 4, 4))
+    found = []
+    for scale in (1.0, 50.0):
+        mean = Mean(forms={"w": standardized(0.0)})
+        mean.add({"w": scale * weights}, 30)
+        mean.add({"w": other}, 10)
+        found.append(mean.result()["w"])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-12)
+    by_hand = 0.75 * standardized(0.0).of(weights) + 0.25 * standardized(0.0).of(other)
+    np.testing.assert_allclose(found[0], by_hand, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["sequential", "vectorized"])
+@pytest.mark.parametrize("recipe", ["nf", "ws-groupnorm", "groupnorm"])
+def test_a_round_differs_in_standardized_weights_only(tiny, tmp_path, recipe, engine):
+    found, names = {}, set()
+    for kind in ("raw", "standardized"):
+        knobs = tiny({"recipe": recipe, "rounds": 1, "engine": engine, "state.weights": kind})
+        journal = Journal(tmp_path / kind)
+        run(knobs, journal)
+        found[kind] = journal.checkpoint().model
+        names = set(standardized_weights(load_model(tmp_path / kind).network))
+    assert bool(names) == (recipe != "groupnorm")
+    for name, raw in found["raw"].items():
+        assert np.array_equal(raw, found["standardized"][name]) == (name not in names)
+
+
 @pytest.mark.parametrize(
     ("flat", "told"),
     [
@@ -98,13 +161,15 @@ def test_a_round_differs_in_these_scalars_only(tiny, tmp_path, strategy):
         ({"privacy.kind": "server", "privacy.clip": 1.0}, "privacy.kind=server"),
     ],
 )
-def test_what_sees_more_than_the_mean_is_refused(tiny, tmp_path, flat, told):
-    knobs = tiny({"recipe": "salunet", "state.scalars": "raw", **flat})
+@pytest.mark.parametrize("asked", ["state.scalars=raw", "state.weights=standardized"])
+def test_what_sees_more_than_the_mean_is_refused(tiny, tmp_path, flat, told, asked):
+    key, _, value = asked.partition("=")
+    knobs = tiny({"recipe": "salunet", key: value, **flat})
     with pytest.raises(ConfigError) as error:
         run(knobs, Journal(tmp_path / "run"))
     expected = (
-        "state.scalars=raw is for strategies of ours that see the clients' mean only, without "
-        f"noise, found {told}; leave state.scalars out"
+        f"{asked} is for strategies of ours that see the clients' mean only, without "
+        f"noise, found {told}; leave {key} out"
     )
     assert str(error.value) == expected
     assert not (tmp_path / "run").exists()
@@ -114,3 +179,5 @@ def test_the_default_leaves_the_identity_as_it_was(tiny):
     knobs = tiny({"recipe": "salunet"})
     assert knobs.replace({"state.scalars": "log"}).identity == knobs.identity
     assert knobs.replace({"state.scalars": "raw"}).identity != knobs.identity
+    assert knobs.replace({"state.weights": "raw"}).identity == knobs.identity
+    assert knobs.replace({"state.weights": "standardized"}).identity != knobs.identity
