@@ -187,7 +187,8 @@ def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
     yield "| hypothesis | where | against | value | interval | blocks | verdict | holds |"
     yield "|---|---|---|---|---|---|---|---|"
     for claim in found:
-        holds = {True: "yes", False: "no", None: "undecided"}[claim.holds]
+        yes = "not refuted" if claim.name == "H5" else "yes"
+        holds = {True: yes, False: "no", None: "undecided"}[claim.holds]
         of_points = claim.name not in ("H3", "H6")
         spelled = _points if of_points else _plain
         values = f"{spelled(claim.value)} | {spelled(*(claim.interval or ()))}"

@@ -91,10 +91,20 @@ def test_the_control_of_rates_is_what_tuning_found():
     assert printed(found.at_another_s_rate(ROWS / "tuning.csv"))
 
 
-@pytest.mark.parametrize(("block", "rows"), [("answer-noise", "noise")])
-def test_a_block_s_committed_runs_are_those_that_its_study_asks_for(block, rows):
+def test_tables_of_the_cause_are_what_its_rows_say():
+    assert printed(found.parts_of_zc_swish(ended(ROWS / "cause")))
+    assert printed(found.hypotheses(found.claims(ROWS)))
+
+
+@pytest.mark.parametrize(
+    ("block", "rows", "of"), [("answer-noise", "noise", ""), ("answer-cause", "cause", "B3")]
+)
+def test_a_block_s_committed_runs_are_those_that_its_study_asks_for(block, rows, of):
+    """All of them, or as many as the page says."""
     study = ANSWER[block]["full"]()
     kept = ledger.read(ROWS / rows)
     asked = {one.identity: one for one in study.experiments}
     done = [run for run in kept if run.answers(asked[run.header["identity"]])]
-    assert len(done) == len(kept) == len(asked)
+    assert len(done) == len(kept)
+    told = f"Of block {of}, {len(done)} of {len(asked)} runs are done"
+    assert len(done) == len(asked) or printed([told])
