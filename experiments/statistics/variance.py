@@ -12,6 +12,21 @@ def variance_shares(
 ) -> dict[str, float]:
     """Return the share of each random effect in the variance that fixed effects leave.
 
+    See `variance_parts`; shares sum to 1.
+    """
+    parts = variance_parts(rows, outcome, fixed, random)
+    total = sum(parts.values())
+    return {name: part / total for name, part in parts.items()}
+
+
+def variance_parts(
+    rows: Sequence[Mapping[str, object]],
+    outcome: str,
+    fixed: Sequence[str],
+    random: Sequence[str],
+) -> dict[str, float]:
+    """Return the variance of each random effect, in squared units of the outcome.
+
     The model is Y = Σ fixed (with all their interactions) + Σ random + ε, with independent normal
     random effects of one variance each, fitted by restricted maximum likelihood.
 
@@ -24,7 +39,8 @@ def variance_shares(
         random: keys of what was drawn, such as the deal; ``a:b`` is the interaction of two keys.
 
     Returns:
-        Share by random effect, and the rest as ``rest``; they sum to 1.
+        Variance by random effect, and the rest as ``rest``. Their sum is the variance of an outcome
+        of which all is drawn anew.
 
     Raises:
         ModuleNotFoundError: the extra `stats` is not installed.
@@ -56,6 +72,4 @@ def variance_shares(
         warnings.simplefilter("ignore", RuntimeWarning)
         fitted = model.fit(reml=True)
     found = dict(zip(model.exog_vc.names, fitted.vcomp, strict=True))
-    parts = {name: float(found[name]) for name in random} | {"rest": float(fitted.scale)}
-    total = sum(parts.values())
-    return {name: part / total for name, part in parts.items()}
+    return {name: float(found[name]) for name in random} | {"rest": float(fitted.scale)}

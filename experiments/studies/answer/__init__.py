@@ -6,7 +6,7 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 
 from collections.abc import Callable
 
-from experiments.studies.answer.cause import cause
+from experiments.studies.answer.cause import cause, cause_rate
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
 from experiments.studies.answer.primary import primary
@@ -20,6 +20,7 @@ BLOCKS: tuple[Callable[[Scale], Study], ...] = (
     tuning_between,
     tuning_cause,
     cause,
+    cause_rate,
     primary,
 )
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {

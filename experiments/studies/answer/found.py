@@ -4,15 +4,16 @@
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.statistics.paired import sign_flip
 from experiments.statistics.power import blocks_for_difference
-from experiments.statistics.variance import variance_shares
+from experiments.statistics.variance import variance_parts, variance_shares
 from experiments.statistics.verdicts import judge
+from experiments.studies.answer.cause import AT_ITS_RATE
 from experiments.studies.answer.cause import compared as in_cause
 from experiments.studies.answer.conditions import FULL, SKEWS
 from experiments.studies.answer.hypotheses import (
@@ -27,11 +28,21 @@ from experiments.studies.answer.hypotheses import (
 from experiments.studies.answer.hypotheses import cause as cause_of_the_lead
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.primary import compared as in_primary
-from experiments.studies.answer.rows import Ended, best_validated, by_cell, ended, played, scores
+from experiments.studies.answer.rows import (
+    TUNING,
+    Ended,
+    best_validated,
+    by_cell,
+    ended,
+    played,
+    scores,
+)
 from fl.config.parsing import Value
 
 ASKED = ("leaky-relu", "swish")
 """Whom H5 compares ZC-Swish with."""
+Draw = tuple[Value, ...]
+"""Seeds of deal, initial weights and order."""
 DRAWN = ("seed.deal", "seed.init", "seed.order")
 NAMES = {
     "nf": "NF (scaled weight standardization)",
@@ -47,6 +58,7 @@ NAMES = {
     "groupnorm-2": "GroupNorm, 2 groups",
     "leaky-relu": "leaky ReLU",
     "swish": "Swish",
+    AT_ITS_RATE: AT_ITS_RATE,
     "frozen": "ZC-Swish, scalars frozen",
     "gated": "ZC-Swish, gated",
     "shifted": "ZC-Swish, shifted",
@@ -68,23 +80,26 @@ def noise(runs: Sequence[Ended]) -> Iterator[str]:
 
 def pairs(runs: Sequence[Ended]) -> Iterator[str]:
     """Yield how far differences of the two networks of B0 spread, paired and with pairs broken."""
-    yield "| clients | pairs | deviation of differences | with pairs broken | blocks |"
-    yield "|---|---|---|---|---|"
+    yield "| clients | pairs | deviation | with pairs broken | of a fresh draw | blocks |"
+    yield "|---|---|---|---|---|---|"
     of_cell = by_cell(runs)
     for skew in SKEWS:
         if not {("bn-recalibrate", skew), ("none", skew)} <= of_cell.keys():
             continue
         one, other = (_by_draw(of_cell[name, skew]) for name in ("bn-recalibrate", "none"))
-        paired = np.array([one[draw] - other[draw] for draw in one if draw in other]) * 100
-        crossed = itertools.product(one.items(), other.items())
-        broken = [
-            a - b for (d, a), (e, b) in crossed if all(x != y for x, y in zip(d, e, strict=True))
-        ]
-        sd = float(paired.std(ddof=1))
-        needed = blocks_for_difference(sd, 100 * MARGIN, ALPHA / 6)
-        yield (
-            f"| {skew} | {len(paired)} | {sd:.2f} | {100 * np.std(broken, ddof=1):.2f} | {needed} |"
-        )
+        paired = {draw: 100 * (one[draw] - other[draw]) for draw in one if draw in other}
+        rows = [{**dict(zip(DRAWN, draw, strict=True)), "d": d} for draw, d in paired.items()]
+        fresh = sum(variance_parts(rows, "d", (), DRAWN).values()) ** 0.5
+        cells = [skew, str(len(paired)), f"{np.std(list(paired.values()), ddof=1):.2f}"]
+        cells += [f"{_broken(one, other):.2f}", f"{fresh:.2f}"]
+        yield f"| {' | '.join(cells)} | {blocks_for_difference(fresh, 100 * MARGIN, ALPHA / 6)} |"
+
+
+def _broken(one: Mapping[tuple, float], other: Mapping[tuple, float]) -> float:
+    """Return the deviation, in points, of differences of runs that share no draw."""
+    crossed = itertools.product(one.items(), other.items())
+    apart = [a - b for (d, a), (e, b) in crossed if all(x != y for x, y in zip(d, e, strict=True))]
+    return 100 * float(np.std(apart, ddof=1))
 
 
 def orders(runs: Sequence[Ended]) -> Iterator[str]:
@@ -106,6 +121,19 @@ def orders(runs: Sequence[Ended]) -> Iterator[str]:
         )
 
 
+def pairs_of_cause(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield the same of the three contenders of H5, whose blocks share all draws."""
+    yield "| ZC-Swish less | blocks | deviation | with pairs broken |"
+    yield "|---|---|---|---|"
+    found = scores(runs, in_cause())
+    own = {(block,): y for block, y in found["zc-swish"].items()}
+    for name in ASKED:
+        other = {(block,): y for block, y in found[name].items()}
+        paired = [100 * (y - other[block]) for block, y in own.items()]
+        cells = f"{len(paired)} | {np.std(paired, ddof=1):.2f} | {_broken(own, other):.2f}"
+        yield f"| {NAMES[name]} | {cells} |"
+
+
 def permuted(runs: Sequence[Ended]) -> Iterator[str]:
     """Yield the control of training labels that say nothing."""
     yield "| contender | accuracy | from guessing |"
@@ -115,10 +143,10 @@ def permuted(runs: Sequence[Ended]) -> Iterator[str]:
         yield f"| {NAMES[name]} | {100 * y:.1f} | {_points(y - 0.1)} |"
 
 
-def at_another_s_rate(tables: Path) -> Iterator[str]:
+def at_another_s_rate(folder: Path) -> Iterator[str]:
     """Yield the control of rates: what each contender scores early at rates of others."""
     rates = sorted({rate for of in RATES.values() for rate in of})
-    early = played(tables)
+    early = [row for name in TUNING if (folder / name).exists() for row in played(folder / name)]
     first = min(row["rung"] for row, _, _ in early)
     cells: dict[tuple[str, str], dict[float, float]] = {}
     for row, name, skew in early:
@@ -127,9 +155,15 @@ def at_another_s_rate(tables: Path) -> Iterator[str]:
     yield f"| contender | clients | best | {' | '.join(f'{rate:g}' for rate in rates)} |"
     yield f"|---|---|---|{'---|' * len(rates)}"
     for (name, skew), of in cells.items():
-        if name in RATES:
+        if name in (*RATES, *ASKED):
             told = " | ".join(f"{100 * of[rate]:.1f}" for rate in rates)
             yield f"| {NAMES[name]} | {skew} | {100 * max(of.values()):.1f} | {told} |"
+
+
+def runs_of_cause(folder: Path) -> list[Ended]:
+    """Return the runs of block B3, and of what was asked for after it."""
+    tables = [folder / name for name in ("cause", "cause-rate")]
+    return [run for path in tables if path.exists() for run in ended(path)]
 
 
 def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
@@ -196,7 +230,7 @@ def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
         yield f"| {claim.name} | {cells} |"
 
 
-def _by_draw(runs: Iterable[Ended]) -> dict[tuple[Value, ...], float]:
+def _by_draw(runs: Iterable[Ended]) -> dict[Draw, float]:
     return {tuple(run.knobs[key] for key in DRAWN): run.y for run in runs}
 
 

@@ -88,11 +88,13 @@ def test_tables_of_the_first_block_are_what_its_rows_say(table):
 
 
 def test_the_control_of_rates_is_what_tuning_found():
-    assert printed(found.at_another_s_rate(ROWS / "tuning.csv"))
+    assert printed(found.at_another_s_rate(ROWS))
 
 
 def test_tables_of_the_cause_are_what_its_rows_say():
-    assert printed(found.parts_of_zc_swish(ended(ROWS / "cause")))
+    runs = found.runs_of_cause(ROWS)
+    assert printed(found.parts_of_zc_swish(runs))
+    assert printed(found.pairs_of_cause(runs))
     assert printed(found.hypotheses(found.claims(ROWS)))
 
 
