@@ -41,7 +41,9 @@ def main() -> None:
     """Print the rate of each method, and what it is beside the first's in the same turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "kinds", nargs="+", help="of strategy.kind, or knobs; the first is compared with"
+        "kinds",
+        nargs="+",
+        help="of strategy.kind, or knobs whose values are words; the first is compared with",
     )
     parser.add_argument("--recipe", default="zc-swish")
     parser.add_argument("--batch", type=int, default=4)

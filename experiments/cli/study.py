@@ -193,9 +193,9 @@ def report(
 
 def _begin(chosen: Study, out: Path, comparisons: int, kept: Mapping[str, ledger.Kept]) -> None:
     """Open a study's folder, and say what is not as it was there."""
-    elsewhere = len(kept), ledger.declared(chosen, kept.values())
+    declared = ledger.declared(chosen, kept.values())
     try:
-        told = chosen.begin(out, typed(), comparisons, elsewhere)
+        told = chosen.begin(out, typed(), comparisons, kept, declared)
     except studies_of.ChangedStudy as error:
         for line in error.changes[: studies_of.MOST_TOLD]:
             say(line, Console(stderr=True))
@@ -218,8 +218,8 @@ def _tell_waiting(busy: Mapping[str, HeldBy]) -> None:
 def _work(chosen: Study, out: Path, how: _How) -> list[Job]:
     """Open a study's folder, and return the runs that no ledger has."""
     tables = how.tables or out / ledger.FOLDER
-    known = how.tables or (tables / ledger.RUNS).exists()
-    kept = ledger.done(chosen, tables) if known else {}
+    there = how.tables or (tables / ledger.RUNS).exists()
+    kept = ledger.done(chosen, tables) if there else {}
     _begin(chosen, out, load_plots().comparisons(chosen) if chosen.contrasts else 0, kept)
     if how.tables:
         ledger.take(how.tables, out)

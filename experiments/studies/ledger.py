@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
+from fl.config.parts.contrasts import AFTER
 from fl.reproducibility.errors import in_words
 from fl.reproducibility.files import write_whole
 from fl.server.contents import EXPERIMENT
@@ -174,9 +175,13 @@ def done(study: Study, tables: Path) -> dict[str, Kept]:
 
 
 def declared(study: Study, runs: Iterable[Kept]) -> Mapping[str, object]:
-    """Return what runs say that their study's contrasts were; empty where none does."""
+    """Return what runs say that their study's contrasts were; empty where none does.
+
+    Of several declarations it is the one that came after the most runs.
+    """
     told = (about for run in runs for about in run.studies if about.get("name") == study.name)
-    return next((about["contrasts"] for about in told if about.get("contrasts")), {})
+    found = [about["contrasts"] for about in told if about.get("contrasts")]
+    return max(found, key=lambda contrasts: contrasts.get(AFTER, 0), default={})
 
 
 def _run(row: dict) -> Kept:

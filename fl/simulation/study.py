@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from fl.config import Experiment
 from fl.config.components import sources
 from fl.config.components.modules import modules
 from fl.config.parsing import ConfigError, Value
-from fl.config.parts import winners as tuning
 from fl.config.parts.contrasts import Contrasts
 from fl.config.parts.published import Published
+from fl.config.parts.winners import read_winners
 from fl.config.renamed import modernize
 from fl.data.catalogue import data_beside
 from fl.nn import relevant
@@ -96,7 +96,7 @@ class Study:
             ConfigError: an experiment is none of the contenders, or has a seed that tuning used;
                 or the study compares values of a knob that was tuned.
         """
-        rows, seeds = tuning.found(Path(winners), Experiment().to_flat())
+        rows, seeds = read_winners(Path(winners), Experiment().to_flat())
         experiments, before = list[Experiment](), dict[tuple[str, str], Value]()
         for experiment in self.experiments:
             flat, used = experiment.to_flat(), {experiment.seed, *experiment.seeds.values()}
@@ -121,7 +121,8 @@ class Study:
         folder: Path,
         command: str,
         comparisons: int = 0,
-        elsewhere: tuple[int, Mapping[str, object]] = (0, {}),
+        kept: Collection[str] = (),
+        declared: Mapping[str, object] | None = None,
     ) -> list[str]:
         """Check that every experiment can be written below a folder, then write the question there.
 
@@ -129,7 +130,8 @@ class Study:
             folder: the study's.
             command: that repeats it.
             comparisons: how many its contrasts declare.
-            elsewhere: how many of its runs a ledger has, and what that says its contrasts were.
+            kept: its runs that a ledger has, by the names of their folders.
+            declared: what the ledger says its contrasts were.
 
         Returns:
             What a reader should know of the runs that are there, a line each.
@@ -159,8 +161,9 @@ class Study:
             "runs": {n: e.rounds for n, e in zip(self.folders(), self.experiments, strict=True)},
         }
         if self.contrasts:
-            done = len(list(folder.glob(f"*/{RESULT}"))) + elsewhere[0]
-            before = there.get("contrasts") or elsewhere[1]
+            here = {path.parent.name for path in folder.glob(f"*/{RESULT}")}
+            before = there.get("contrasts") or (not here and declared) or {}
+            done = len(here.union(kept))
             about["contrasts"] = self.contrasts.declared(before, done, comparisons)
         about |= {"tables": [table.told() for table in self.tables]} if self.tables else {}
         write_json(folder / STUDY, about)

@@ -75,7 +75,10 @@ class Classification(Task):
         return losses
 
     def own(self, labels: Labels, classes: int) -> Tensor | None:
-        """Return scale, shift and weight of each class: (3, classes); None where all are plain."""
+        """Return scale, shift and weight of each class, in float64; None where all are plain.
+
+        Shapes: (3, classes).
+        """
         if not self.needs_counts:
             return None
         counts = labels.bincount(minlength=classes).double()
@@ -83,7 +86,7 @@ class Classification(Task):
         if self.adjustment == "fedrs":
             scale[counts == 0] = self.strength
         elif self.adjustment == "fedlc":
-            shift = -self.strength * counts**-0.25 if self.strength else 0 * counts
+            shift = -self.strength * counts**-0.25 if self.strength else torch.zeros_like(counts)
         if self.balanced:
             weight = torch.where(counts > 0, len(labels) / (classes * counts), 0.0)
         return torch.stack([scale, shift, weight])

@@ -47,11 +47,13 @@ def standardized(eps: float) -> Form:
 
     ``(W_i - μ_i) / √(σ²_i + eps) / √N``, with mean μ_i and biased variance σ²_i over the N weights
     that make output i: rows of mean 0 and of length 1, which is about what they begin with. Up to
-    eps the layer does with them what it did with W. The mean is sent as it is: its rows are the
-    shorter, the more clients differ.
+    eps the layer does with them what it did with W; a row of equal weights becomes zeros. The mean
+    is sent as it is: its rows are the shorter, the more clients differ.
+
+    Shapes: W (outputs, ...), as it is returned.
 
     Args:
-        eps: the layer's own.
+        eps: the layer's own, above 0.
     """
 
     def of(weights: np.ndarray) -> np.ndarray:

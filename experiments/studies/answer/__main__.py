@@ -1,20 +1,40 @@
 """``python -m experiments.studies.answer FOLDER`` prints what the tables in a folder say."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.studies.answer import found
 from experiments.studies.answer.rows import ended
+from fl.config.parsing import ConfigError
+
+
+def main() -> int:
+    """Print all tables whose rows are there, and return the program's status."""
+    if len(sys.argv) != 2:
+        sys.stderr.write("give one folder, such as docs/studies/answer\n")
+        return 2
+    try:
+        text = "\n\n".join("\n".join(lines) for lines in _tables(Path(sys.argv[1])))
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def _tables(folder: Path) -> Iterable[Iterable[str]]:
+    noise = ended(folder / "noise")
+    yield from (found.noise(noise), found.pairs(noise), found.orders(noise))
+    yield found.at_another_s_rate(folder)
+    for name, table in (("permuted", found.permuted), ("permuted/again", found.permuted_again)):
+        if (folder / name / "runs.csv").exists():
+            yield table(ended(folder / name))
+    if cause := found.runs_of_cause(folder):
+        yield from (found.parts_of_zc_swish(cause), found.pairs_of_cause(cause))
+    if claims := list(found.claims(folder)):
+        yield found.hypotheses(claims)
+
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    noise = ended(folder / "noise")
-    tables = [found.noise(noise), found.pairs(noise), found.orders(noise)]
-    tables += [found.at_another_s_rate(folder)]
-    if (folder / "permuted").exists():
-        tables += [found.permuted(ended(folder / "permuted"))]
-    if cause := found.runs_of_cause(folder):
-        tables += [found.parts_of_zc_swish(cause), found.pairs_of_cause(cause)]
-    claims = list(found.claims(folder))
-    tables += [found.hypotheses(claims)] if claims else []
-    sys.stdout.write("\n\n".join("\n".join(lines) for lines in tables) + "\n")
+    sys.exit(main())

@@ -21,6 +21,8 @@ ALPHA = 0.05 / len(LOOKS)
 """Error of a family at a look."""
 MARGIN, LARGER = 0.015, 0.03
 """The smallest difference that matters, and that of H4, as fractions."""
+NO_GAP = "no gap"
+"""H6 where BatchNorm may be no worse, so that there is nothing to close."""
 NEW = ("zc-swish", "salunet")
 BASELINE = "bn-average"
 REMEDIES = ("bn-recalibrate", "bn-fixbn")
@@ -42,7 +44,8 @@ class Claim:
     word: str
     """The verdict, or what was looked at."""
     value: float
-    """A difference of accuracies (H1, H2, H4, H5) or of log odds (H3), or a share (H6)."""
+    """A difference of accuracies (H1, H2, H4, H5) or of log odds (H3), or a share (H6; where
+    there is no gap, the gap as a difference)."""
     interval: tuple[float, float] | None
     n: int
     """Blocks."""
@@ -134,7 +137,7 @@ def cause(runs: Scores, controls: Sequence[str] = ("leaky-relu", "swish")) -> It
 
     Args:
         runs: of one skew; controls have the gain of ZC-Swish.
-        controls: activations that are not centred.
+        controls: activations whose mean output is further from 0.
     """
     contrasts = {name: _differences(runs, "zc-swish", name) for name in controls}
     for name, found in judge(contrasts, MARGIN).items():
@@ -158,7 +161,7 @@ def closes_the_gap(runs: Scores) -> Iterator[Claim]:
         closed = [runs[name][k] - runs[BASELINE][k] for k in blocks]
         whole = [runs["zc-swish"][k] - runs[BASELINE][k] for k in blocks]
         if not there:
-            yield Claim("H6", name, "zc-swish", None, "no gap", float(np.mean(whole)), None,
+            yield Claim("H6", name, "zc-swish", None, NO_GAP, float(np.mean(whole)), None,
                         len(blocks))  # fmt: skip
             continue
         interval = retained_interval(closed, whole, 0, 1 - ALPHA / len(REMEDIES))

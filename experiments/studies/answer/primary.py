@@ -16,7 +16,8 @@ RATES = {
     "zc-swish": (0.04, 0.04, 0.04),
     "salunet": (0.08, 0.08, 0.04),
 }
-"""Contender -> its rate on even clients, at alpha 3 and at alpha 1. Block B1 found them."""
+"""Contender -> its rate on even clients, at alpha 3 and at alpha 1. Block B1 found them; at alpha 3
+those of BatchNorm, FixBN and SaluNet are of even clients until `answer-tuning-between` is done."""
 
 
 def compared(rounds: int) -> dict[tuple[str, str], dict[str, Value]]:

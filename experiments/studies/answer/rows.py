@@ -37,10 +37,10 @@ def ended(tables: Path) -> list[Ended]:
     """
     found = list[Ended]()
     for run in ledger.read(tables):
-        told = (line.get("test_accuracy") for line in run.rounds if line["round"])
-        scores = [accuracy for accuracy in told if accuracy is not None]
         if run.result:
-            found.append(Ended(run.header["knobs"], late_mean(scores)))
+            told = (line.get("test_accuracy") for line in run.rounds if line["round"])
+            known = [accuracy for accuracy in told if accuracy is not None]
+            found.append(Ended(run.header["knobs"], late_mean(known)))
     return found
 
 
@@ -50,7 +50,7 @@ def scores(
     """Return endpoints by name and block, of the runs that have the knobs of a row."""
     found: dict[Name, dict[int, float]] = {name: {} for name in rows}
     for run in runs:
-        if name := which(run.knobs, rows):
+        if (name := which(run.knobs, rows)) is not None:
             found[name][int(run.knobs["seed"])] = run.y
     return {name: of for name, of in found.items() if of}
 
@@ -68,6 +68,7 @@ def won(folder: Path, names: Iterable[str] = TUNING) -> dict[tuple[str, str], di
         last = max((row["rung"] for row, _, _ in tried), default=0)
         for row, who, skew in tried:
             if row["rung"] == last and row["kept"] == "True":
+                assert (who, skew) not in best, f"{folder / name}: two winners of {who}, {skew}"
                 best[who, skew] = row
     return best
 
@@ -89,7 +90,8 @@ def played(tables: Path) -> list[tuple[dict, str, str]]:
     Knobs that all contenders of a table share are in no column, but in its study.
     """
     rows = {**controls(), **contenders(FULL.base.rounds)}
-    shared = TUNING[tables.name](FULL).experiments[0].to_flat()
+    flats = [one.to_flat() for one in TUNING[tables.name](FULL).experiments]
+    shared = {k: v for k, v in flats[0].items() if all(flat[k] == v for flat in flats)}
     told = ({**shared, **row} for _, row in ledger.rows(tables))
     tried = ((row, which(row, rows), which(row, SKEWS)) for row in told)
     return [(row, name, skew) for row, name, skew in tried if name and skew]

@@ -9,7 +9,7 @@ Winner = dict[str, dict[str, Value]]
 """``contender``: the knobs that tell who it is; ``knobs``: those that won."""
 
 
-def found(path: Path, known: Collection[str]) -> tuple[dict[str, Winner], set[int]]:
+def read_winners(path: Path, known: Collection[str]) -> tuple[dict[str, Winner], set[int]]:
     """Return the winners by their numbers, and the seeds that tuning used.
 
     Args:

@@ -74,7 +74,8 @@ class StandardizedConv(nn.Module):
 
     Ŵ_ij = s·g_i·(W_ij - μ_i)/√(σ²_i + 1e-5), with mean μ and biased variance σ² over the N weights
     that make output i, and s = γ/√N, so that outputs have the variance of inputs that come from
-    an activation with gain γ. The raw weights W are what learns and what clients average.
+    an activation with gain γ. The raw weights W are what learns, and what clients average unless
+    `state.weights` says otherwise.
 
     Source: scaled weight standardization, arXiv 2101.08692, section 4, with γ folded into the
     weights and a learnable gain g_i (initially 1) as in its authors' and timm's code. With

@@ -1,6 +1,7 @@
 """The study that answers: its experiments are what its plan says they are."""
 
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -23,13 +24,18 @@ def seeds(study) -> set[int]:
     return {knobs.seeds[part] for knobs in study.experiments for part in SEEDS}
 
 
+@cache
+def seeds_elsewhere() -> set[int]:
+    """Return all seeds of studies that do not answer."""
+    others = [of for known, of in STUDIES.items() if known not in ANSWER]
+    return {seed for of in others for make in of.values() for seed in seeds(make())}
+
+
 @pytest.mark.parametrize("name", ANSWER)
 @pytest.mark.parametrize("scale", ["small", "full"])
 def test_no_seed_is_used_by_another_study(name, scale):
-    others = [of for known, of in STUDIES.items() if known not in ANSWER]
-    elsewhere = {seed for of in others for make in of.values() for seed in seeds(make())}
     here = seeds(ANSWER[name][scale]())
-    assert not here & elsewhere
+    assert not here & seeds_elsewhere()
     if name != "answer-primary":
         assert not here & set(FULL.seeds)  # those of the confirmatory block
 

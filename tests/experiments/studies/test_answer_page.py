@@ -8,12 +8,13 @@ import pytest
 import fl
 from experiments.studies import ledger
 from experiments.studies.answer import ANSWER, found
+from experiments.studies.answer.__main__ import main
 from experiments.studies.answer.cause import RATES as CAUSE_RATES
 from experiments.studies.answer.conditions import EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.hypotheses import best_normalizer
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.rows import best_validated, ended, won
-from fl.simulation.study import Study, each, grid
+from fl.simulation.study import Study, each, from_file, grid
 
 DOCS = Path(fl.__file__).parents[1] / "docs"
 PAGES = [DOCS / "answer.md", DOCS / "studies/answer/controls.md"]
@@ -35,21 +36,24 @@ SKEWS = {"even": EVEN, "α 1": SKEWED}
 
 
 def printed(lines: Iterable[str]) -> bool:
-    """Say whether a page has the lines of a table, one after another."""
-    table = "\n".join(lines)
-    return any(table in path.read_text(encoding="utf-8") for path in PAGES)
+    """Say whether a page has these lines as a whole table, which has rows."""
+    table = list(lines)
+    assert len(table) > 2
+    text = "\n".join(["", "", *table, "", ""])
+    return any(text in path.read_text(encoding="utf-8") for path in PAGES)
 
 
 def test_the_table_of_rates_is_what_tuning_found():
     best = won(ROWS, ["tuning.csv"])
-    expected = []
+    expected = ["| contender | rate, even | accuracy | rate, α 1 | accuracy | kept |"]
+    expected += ["|---|---|---|---|---|---|"]
     for name in NAMES:
         rows = [best[name, skew] for skew in SKEWS]
         y = [row["score"] for row in rows]
         cells = [f"{row['client.lr']:g} | {100 * row['score']:.1f}" for row in rows]
         kept = (y[1] - 0.1) / (y[0] - 0.1)
         expected.append(f"| {found.NAMES[name]} | {' | '.join(cells)} | {100 * kept:.0f} % |")
-    assert len(best) == len(expected) * len(SKEWS)
+    assert len(best) == len(NAMES) * len(SKEWS)
     assert printed(expected)
 
 
@@ -98,15 +102,39 @@ def test_tables_of_the_cause_are_what_its_rows_say():
     assert printed(found.hypotheses(found.claims(ROWS)))
 
 
-@pytest.mark.parametrize(
-    ("block", "rows", "of"), [("answer-noise", "noise", ""), ("answer-cause", "cause", "B3")]
-)
-def test_a_block_s_committed_runs_are_those_that_its_study_asks_for(block, rows, of):
-    """All of them, or as many as the page says."""
+def test_controls_of_labels_are_what_their_rows_say():
+    study = from_file(ROWS / "permuted.py")
+    assert {(one.partition.kind, one.seed) for one in study.experiments} == {("iid", 1401)}
+    runs = ended(ROWS / "permuted")
+    assert len(runs) == len(study.experiments) == len(RATES)
+    assert printed(found.permuted(runs))
+    assert printed(found.permuted_again(ended(ROWS / "permuted/again")))
+
+
+BLOCKS = {"answer-noise": "noise", "answer-cause": "cause", "answer-cause-rate": "cause-rate"}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_s_committed_runs_are_those_that_its_study_asks_for(block):
+    """All of them, or as many of block B3 as the page says."""
     study = ANSWER[block]["full"]()
-    kept = ledger.read(ROWS / rows)
+    kept = ledger.read(ROWS / BLOCKS[block])
     asked = {one.identity: one for one in study.experiments}
     done = [run for run in kept if run.answers(asked[run.header["identity"]])]
     assert len(done) == len(kept)
-    told = f"Of block {of}, {len(done)} of {len(asked)} runs are done"
-    assert len(done) == len(asked) or printed([told])
+    told = f"Of block B3, {len(done)} of {len(asked)} runs are done"
+    page = " ".join(PAGES[0].read_text(encoding="utf-8").split())
+    assert len(done) == len(asked) or (block == "answer-cause" and told in page)
+
+
+def test_the_tables_are_printed_and_bad_input_is_one_line(monkeypatch, capsys, tmp_path):
+    def said(*words):
+        monkeypatch.setattr("sys.argv", ["answer", *map(str, words)])
+        return main(), *capsys.readouterr()
+
+    status, out, err = said(ROWS)
+    assert (status, err) == (0, "")
+    assert all(printed(table.splitlines()) for table in out.rstrip("\n").split("\n\n"))
+    for words in ((), (tmp_path / "none",), (ROWS, ROWS)):
+        status, out, err = said(*words)
+        assert (status, out, err.count("\n")) == (2, "", 1)

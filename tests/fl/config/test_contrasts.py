@@ -1,6 +1,7 @@
 """What a study declares of its comparisons fits its experiments, or is refused in one line."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -65,6 +66,23 @@ def test_a_declaration_that_comes_after_runs_says_so(tmp_path):
     assert (told(first)["runs_done_before"], told(first)["comparisons"]) == (0, 6)
     assert told(second)["runs_done_before"] == 1
     assert told(second) == {**told(second), "runs_done_before": 1, "comparisons": 4}
+
+
+def test_a_declaration_counts_a_ledger_s_runs_once(tmp_path):
+    """What the ledger declared stands where nothing is done yet; else it would come too late."""
+    asked, other = fl.Contrasts(margin=1), {"margin": 2, "runs_done_before": 0}
+    same = {**asdict(asked), "family": [], "runs_done_before": 0, "comparisons": 4}
+    (tmp_path / "here" / "a-run").mkdir(parents=True)
+    (tmp_path / "here" / "a-run" / "result.json").write_text("{}")
+
+    def after(folder, declared):
+        kept = ("a-run", "b-run")
+        study(asked).begin(tmp_path / folder, "fednf study s", 4, kept, declared)
+        told = json.loads((tmp_path / folder / "study.json").read_text())
+        return told["contrasts"]["runs_done_before"]
+
+    assert after("here", same) == 2
+    assert (after("there", same), after("elsewhere", other)) == (0, 2)
 
 
 def test_what_an_earlier_version_wrote_of_a_declaration_is_the_same_declaration(tmp_path):

@@ -102,10 +102,10 @@ ROWS = st.tuples(st.integers(1, 4), st.integers(2, 9), st.integers(0, 99))
 def test_standardized_rows_have_no_mean_and_one_length_whatever_theirs_was(shape, scale, shift):
     outputs, inputs, seed = shape
     weights = np.random.default_rng(seed).normal(size=(outputs, inputs, 3, 3))
-    found = standardized(0.0).of(weights).reshape(outputs, -1)
+    found = standardized(1e-30).of(weights).reshape(outputs, -1)
     np.testing.assert_allclose(found.sum(1), 0, atol=1e-12)
     np.testing.assert_allclose(np.square(found).sum(1), 1, rtol=1e-12)
-    moved = standardized(0.0).of(scale * weights + shift).reshape(outputs, -1)
+    moved = standardized(1e-30).of(scale * weights + shift).reshape(outputs, -1)
     np.testing.assert_allclose(moved, found, atol=1e-10)
 
 
@@ -113,13 +113,22 @@ def test_standardized_rows_have_no_mean_and_one_length_whatever_theirs_was(shape
 def test_a_layer_does_with_standardized_weights_what_it_did_with_its_own(scaled):
     layer = StandardizedConv(Kernel(2, 3, 4, 3), scaled).double()
     layer.EPS = 1e-12
-    layer.weight.data = 5 + 2 * torch.randn(layer.weight.shape).double()
-    x = torch.randn(2, 3, 6, 6).double()
+    rng = np.random.default_rng(0)
+    layer.weight.data = torch.from_numpy(rng.normal(5, 2, layer.weight.shape))
+    x = torch.from_numpy(rng.normal(size=(2, 3, 6, 6)))
     before = layer(x)
     ((name, eps),) = standardized_weights(layer).items()
     assert name == "weight"
     layer.weight.data = torch.from_numpy(standardized(eps).of(layer.weight.detach().numpy()))
     torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-9)
+
+
+def test_equal_weights_become_zeros_and_a_mean_has_its_type():
+    mean = Mean(forms={"w": standardized(1e-5)})
+    mean.add({"w": np.full((2, 3, 3, 3), 0.7, np.float32)}, 3)
+    found = mean.result()["w"]
+    assert found.dtype == np.float32
+    assert not found.any()
 
 
 def test_longer_weights_count_no_more():
@@ -128,12 +137,12 @@ def test_longer_weights_count_no_more():
     other = np.random.default_rng(1).normal(size=(2, 3, 4, 4))
     found = []
     for scale in (1.0, 50.0):
-        mean = Mean(forms={"w": standardized(0.0)})
+        mean = Mean(forms={"w": standardized(1e-30)})
         mean.add({"w": scale * weights}, 30)
         mean.add({"w": other}, 10)
         found.append(mean.result()["w"])
     np.testing.assert_allclose(found[0], found[1], atol=1e-12)
-    by_hand = 0.75 * standardized(0.0).of(weights) + 0.25 * standardized(0.0).of(other)
+    by_hand = 0.75 * standardized(1e-30).of(weights) + 0.25 * standardized(1e-30).of(other)
     np.testing.assert_allclose(found[0], by_hand, atol=1e-12)
 
 
