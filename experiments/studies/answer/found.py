@@ -161,7 +161,8 @@ def permuted_again(runs: Sequence[Ended]) -> Iterator[str]:
 def at_another_s_rate(folder: Path) -> Iterator[str]:
     """Yield the control of rates: what each contender scores early at rates of others."""
     rates = sorted({rate for of in RATES.values() for rate in of})
-    early = [row for name in TUNING if (folder / name).exists() for row in played(folder / name)]
+    tables = (folder / "tuning" / name for name in TUNING)
+    early = [row for path in tables if path.exists() for row in played(path)]
     first = min(row["rung"] for row, _, _ in early)
     cells: dict[tuple[str, str], dict[float, float]] = {}
     for row, name, skew in early:

@@ -13,11 +13,11 @@ from fl.config.parsing import Value
 
 Name = TypeVar("Name", bound=Hashable)
 TUNING = {
-    "tuning.csv": tuning,
-    "tuning-between.csv": tuning_between,
-    "tuning-cause.csv": tuning_cause,
+    "primary.csv": tuning,
+    "between.csv": tuning_between,
+    "cause.csv": tuning_cause,
 }
-"""Tables of tuning, and the studies whose contenders they are about."""
+"""Tables in the folder `tuning`, and the studies whose contenders they are about."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ def won(folder: Path, names: Iterable[str] = TUNING) -> dict[tuple[str, str], di
     """Return the row of each winner of tuning, by contender and skew.
 
     Args:
-        folder: has tables of tuning.
+        folder: of the blocks.
         names: of those tables that are looked at, if they are there.
     """
     best = dict[tuple[str, str], dict]()
-    for name in names:
-        tried = played(folder / name) if (folder / name).exists() else []
+    for path in (folder / "tuning" / name for name in names):
+        tried = played(path) if path.exists() else []
         last = max((row["rung"] for row, _, _ in tried), default=0)
         for row, who, skew in tried:
             if row["rung"] == last and row["kept"] == "True":
-                assert (who, skew) not in best, f"{folder / name}: two winners of {who}, {skew}"
+                assert (who, skew) not in best, f"{path}: two winners of {who}, {skew}"
                 best[who, skew] = row
     return best
 
@@ -79,7 +79,7 @@ def best_validated(folder: Path) -> dict[str, dict[str, float]]:
     Few were tuned at α 3, so there those of α 1 say who is best.
     """
     found: dict[str, dict[str, float]] = {skew: {} for skew in SKEWS}
-    for (name, skew), row in won(folder, ["tuning.csv"]).items():
+    for (name, skew), row in won(folder, ["primary.csv"]).items():
         found[skew][name] = row["score"]
     return {**found, "α 3": found["α 1"]}
 

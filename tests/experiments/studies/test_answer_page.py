@@ -44,7 +44,7 @@ def printed(lines: Iterable[str]) -> bool:
 
 
 def test_the_table_of_rates_is_what_tuning_found():
-    best = won(ROWS, ["tuning.csv"])
+    best = won(ROWS, ["primary.csv"])
     expected = ["| contender | rate, even | accuracy | rate, α 1 | accuracy | kept |"]
     expected += ["|---|---|---|---|---|---|"]
     for name in NAMES:
@@ -64,11 +64,11 @@ def test_the_best_tuned_normalizer_of_the_page_is_that_of_the_rule():
 
 def test_a_study_of_these_contenders_takes_these_winners():
     """`fednf study … --tuned` finds each contender's row, also where one is a part of another."""
-    rows, best = contenders(FULL.base.rounds), won(ROWS, ["tuning.csv"])
+    rows, best = contenders(FULL.base.rounds), won(ROWS, ["primary.csv"])
     for name in NAMES:
         for skew, knobs in SKEWS.items():
             one = grid(FULL.base, [rows[name]], [knobs], each("seed", (1001,)))
-            (tuned,) = Study("s", "?", one).tuned(ROWS / "winners.toml").experiments
+            (tuned,) = Study("s", "?", one).tuned(ROWS / "tuning/primary.toml").experiments
             assert tuned.client.lr == best[name, skew]["client.lr"], (name, skew)
 
 
