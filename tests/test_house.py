@@ -159,6 +159,7 @@ def test_lanes_are_differentiated_without_that_algebra():
     assert not loaded_by(passed) & {"sympy"}
 
 
+@pytest.mark.slow
 def test_the_bundle_holds_what_a_device_runs_and_is_small():
     from flwr.cli.build import build_fab_from_disk
 

@@ -47,11 +47,11 @@ def flatten(tables: Mapping[str, object], prefix: str = "") -> dict[str, Value]:
     """Turn nested tables into flat dotted keys: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     flat: dict[str, Value] = {}
     for key, value in tables.items():
-        if isinstance(value, Mapping) and prefix.count(".") < _DEEPEST:
-            flat |= flatten(value, f"{prefix}{key}.")
-        elif isinstance(value, Value):
+        if isinstance(value, Value):
             _check_value(prefix + key, value)
             flat[prefix + key] = value
+        elif isinstance(value, Mapping) and prefix.count(".") < _DEEPEST:
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             kind = "a table" if isinstance(value, Mapping) else cut(value)
             raise ConfigError(

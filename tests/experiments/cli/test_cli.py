@@ -246,6 +246,7 @@ def test_the_demo_is_the_study_of_that_name(fednf, no_workers):
     assert no_workers.reports == [Path("d")]
 
 
+@pytest.mark.slow
 def test_failed_runs_are_told_as_they_are_and_fail_the_study(fednf, no_workers):
     no_workers.failed = {"zc-swish_seed-1": "ValueError: [bold]no[/] luck :100:"}
     answer = fednf("demo")
@@ -404,12 +405,14 @@ def test_a_deal_is_shown_client_by_client_on_whole_lines(fednf):
     assert fednf("data", "show", *words, "--set", "seed=2").lines[2:] != [*rows, summary]
 
 
+@pytest.mark.slow
 def test_the_studies_are_listed_with_their_questions(fednf):
     lines = fednf("studies").lines
     assert lines[1].split()[:3] == ["demo", "small", "36"]
     assert STUDIES["demo"]["small"]().question in lines[1]
 
 
+@pytest.mark.slow
 def test_a_study_takes_a_scale_and_knobs(fednf, no_workers):
     small = ["--set", "data.name=fashion-mnist-small", "--set", "rounds=1"]
     assert fednf("study", "memory-tiers", *small).status == 0

@@ -70,7 +70,7 @@ def fednf(folder: Path, bug: str, *words: str, typed: str = "") -> SimpleNamespa
     "engine",
     [
         "sequential",
-        "lanes of workers",
+        pytest.param("lanes of workers", marks=pytest.mark.slow),
         pytest.param("lanes", marks=pytest.mark.slow),
         pytest.param("workers", marks=pytest.mark.slow),
     ],

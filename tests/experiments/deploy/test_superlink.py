@@ -54,6 +54,7 @@ def test_devices_come_from_everywhere():
     assert answer(f"{FOR_DEVICES}pull-messages", ("10.0.0.9", 5)) == 200
 
 
+@pytest.mark.slow
 def test_the_guard_stands_in_front_of_flower_s_own_app(monkeypatch):
     """Of all of Flower's routes, a stranger reaches those for devices only."""
     from flwr.superlink import extensions, main

@@ -101,7 +101,7 @@ def test_plain_text_needs_no_quotes():
         ({"network.stem-stride": 3}, "network.stem-stride=3"),
         ({"seed": -1}, "seed=-1"),
         ({"seed.order": -1}, "seed.order=-1"),
-        ({"seed.weights": 1}, "unknown knob seed.weights; did you mean seed.init"),
+        ({"seed.weights": 1}, "unknown knob seed.weights; did you mean state.weights?"),
         ({"state.fixed-from": -1}, "state.fixed-from=-1"),
         (
             {"state.fixed-from": 3, "state.bn": "drop"},

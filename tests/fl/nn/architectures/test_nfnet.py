@@ -82,7 +82,10 @@ def timm_s(stages: list[int]):
 
 @pytest.mark.parametrize(
     ("golden", "depth", "width"),
-    [("dm_nfnet_f1_narrow", "F1", 16), ("dm_nfnet_f0", "F0", 128)],
+    [
+        ("dm_nfnet_f1_narrow", "F1", 16),
+        pytest.param("dm_nfnet_f0", "F0", 128, marks=pytest.mark.slow),
+    ],
 )
 def test_logits_and_gradients_are_timm_s(golden: str, depth: str, width: int) -> None:
     expected = Fingerprint.load(golden)

@@ -115,12 +115,10 @@ def test_recipes_share_the_weights_of_its_layers(mine, name) -> None:
             assert all(torch.equal(*pair) for pair in zip(found[0], other, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [
-        {"network.options.drop": 0.5, "recipe": "salunet"},
-        *(pytest.param(each, marks=pytest.mark.slow) for each in ({}, {"recipe": "salunet"})),
-    ],
+    [{"network.options.drop": 0.5, "recipe": "salunet"}, {}, {"recipe": "salunet"}],
 )
 def test_workers_train_the_same_bytes(mine, tmp_path, options) -> None:
     knobs = mine(engine="sequential", **options)
