@@ -26,13 +26,13 @@ class Form(NamedTuple):
 
 
 def _exp(log: np.ndarray) -> np.ndarray:
-    return np.exp(np.clip(log.astype(np.float64), -_LARGEST, _LARGEST))
+    return np.asarray(np.exp(np.clip(log.astype(np.float64), -_LARGEST, _LARGEST)))
 
 
 def _inverse_softplus(log: np.ndarray) -> np.ndarray:
     """Return u with softplus(u) = log(1 + exp u) = a: ``u = a + log(1 - exp(-a))``."""
     a = _exp(log)
-    return a + np.log(-np.expm1(-a))
+    return np.asarray(a + np.log(-np.expm1(-a)))
 
 
 SCALARS = {

@@ -270,7 +270,7 @@ class Mean:
             if name in pooled:
                 mean = np.maximum(pooled[name], 0)
             if name in self.forms:
-                mean = self.forms[name].back(mean)
+                mean = np.asarray(self.forms[name].back(mean))
             cast = _cast(mean, self.dtypes[name])
             del mean  # it would stay in memory while the caller does something with its copy
             yield name, cast

@@ -26,7 +26,7 @@ def mean(kind: str, told) -> float:
     """Return the logarithm of the server's value."""
     found = Mean(forms={"log_a": SCALARS[kind]} if kind != "log" else {})
     for log, images in told:
-        found.add({"log_a": np.array(log)}, images)
+        found.add({"log_a": np.array(log)}, float(images))
     return float(found.result()["log_a"])
 
 
@@ -125,7 +125,7 @@ def test_a_layer_does_with_standardized_weights_what_it_did_with_its_own(scaled)
 
 def test_equal_weights_become_zeros_and_a_mean_has_its_type():
     mean = Mean(forms={"w": standardized(1e-5)})
-    mean.add({"w": np.full((2, 3, 3, 3), 0.7, np.float32)}, 3)
+    mean.add({"w": np.full((2, 3, 3, 3), 0.7, np.float32)}, 3.0)
     found = mean.result()["w"]
     assert found.dtype == np.float32
     assert not found.any()
@@ -138,8 +138,8 @@ def test_longer_weights_count_no_more():
     found = []
     for scale in (1.0, 50.0):
         mean = Mean(forms={"w": standardized(1e-30)})
-        mean.add({"w": scale * weights}, 30)
-        mean.add({"w": other}, 10)
+        mean.add({"w": scale * weights}, 30.0)
+        mean.add({"w": other}, 10.0)
         found.append(mean.result()["w"])
     np.testing.assert_allclose(found[0], found[1], atol=1e-12)
     by_hand = 0.75 * standardized(1e-30).of(weights) + 0.25 * standardized(1e-30).of(other)
