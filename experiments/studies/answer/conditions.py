@@ -76,7 +76,7 @@ def contenders(rounds: int) -> dict[str, dict[str, Value]]:
 def controls() -> dict[str, dict[str, Value]]:
     """Return ZC-Swish by name, and what is like it but for one thing.
 
-    At critical weights signals keep their size in all of them, so none has another's gain.
+    At critical weights signals keep their size in all of them, so none begins with another's gain.
     """
     zc_swish: dict[str, Value] = {"recipe": "zc-swish", **_CRITICAL}
     return {
