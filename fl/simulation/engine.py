@@ -12,13 +12,13 @@ from fl.data import deal, load
 from fl.fleet import batch_size
 from fl.reproducibility.provenance import cores
 from fl.server.app import Prepared
-from fl.simulation.schedule import longest_first, passes
+from fl.simulation.schedule import cost, longest_first
 from fl.tasks import objective
 from fl.training import parameters
 from fl.training.checks.estimate import check_lanes, check_states
 from fl.vectorized import gpu_memory, operators, verification
 from fl.vectorized.gradients import Examples
-from fl.vectorized.padding import padded_sizes
+from fl.vectorized.padding import fewest_rows, padded_sizes
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,21 @@ class _Limits:
     """Images in a run from which tracing pays, for each size of pass."""
     overhead: int
     """Of a pass, in steps of one client."""
+    fewer_pays: bool
+    """Whether a pass over fewer lanes takes less time."""
 
 
-_CPU = _Limits(values=2e6, images=32.0, run=25_000, overhead=1)
+_CPU = _Limits(values=2e6, images=32.0, run=25_000, overhead=1, fewer_pays=True)
 """Tracing takes, once a machine, one to four seconds a size of pass and six for our operators, for
 about half a millisecond less an image. A pass's overhead is about the arithmetic of a step in the
 networks that lanes are for."""
-_GPU = _Limits(values=12e6, images=32.0, run=1_000, overhead=100)
+_GPU = _Limits(values=12e6, images=32.0, run=1_000, overhead=100, fewer_pays=False)
 """A step waits for the processor to launch its operators, 6 to 9 ms on an H100, and a recorded pass
 over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
 weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
 _MOST_LANES = 16
 """In a process on a CPU; up to here every number of lanes is looked at."""
-_FEWEST_LANES = 3
+_FEWEST_LANES = 2
 """Lanes from which what they share outweighs what they cost."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
@@ -160,7 +162,7 @@ def _why_sequential(
     if (values := len(network.weights)) > limits.values:
         return f"{values:,} weights keep a core busy at any batch size"
     if lanes < _FEWEST_LANES:
-        return "few clients train at a time, or few have as much to do as the largest"
+        return "one client trains at a time in each process"
     if (images := _images(knobs)) < limits.run * _sizes(knobs):
         return f"about {images:,.0f} images are a short run"
     return None
@@ -179,7 +181,7 @@ def _asked_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: in
     if knobs.vectorized.lanes != "auto":
         return knobs.vectorized.lanes
     most = _most_lanes(knobs, network, workers)
-    return _lanes(_typical_round(knobs), workers, most, _limits(network).overhead)
+    return _lanes(_typical_round(knobs), workers, most, _limits(network))
 
 
 def _most_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int) -> int:
@@ -252,7 +254,7 @@ def _typical_round(knobs: Experiment) -> list[int]:
     return [steps[(2 * n + 1) * len(steps) // (2 * sampled)] for n in range(sampled)]
 
 
-def _lanes(steps: Sequence[int], workers: int, most: int, overhead: int) -> int:
+def _lanes(steps: Sequence[int], workers: int, most: int, limits: _Limits) -> int:
     """Return with how many lanes a worker these clients are done first.
 
     A pass over K lanes is taken to cost as much as K + overhead steps of one client. Of many, only
@@ -265,7 +267,10 @@ def _lanes(steps: Sequence[int], workers: int, most: int, overhead: int) -> int:
     evenly = {-(-clients // turn) for turn in range(1, clients + 1)}
     few = range(1, min(most, _MOST_LANES) + 1)
 
-    def cost(lanes: int) -> int:
-        return (lanes + overhead) * max(passes(part, lanes) for part in parts)
+    def longest(lanes: int) -> int:
+        def of_pass(busy: int) -> int:
+            return (fewest_rows(lanes, busy) if limits.fewer_pays else lanes) + limits.overhead
 
-    return min(sorted({*few, most, *(n for n in evenly if n <= most)}), key=cost)
+        return max(cost(part, lanes, of_pass) for part in parts)
+
+    return min(sorted({*few, most, *(n for n in evenly if n <= most)}), key=longest)

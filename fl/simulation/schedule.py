@@ -1,13 +1,26 @@
 """How clients are shared between workers, and between the lanes of one."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
-def passes(steps: Sequence[int], lanes: int) -> int:
-    """Return how many passes clients need in lanes, where whoever has most steps is begun first."""
-    parts = longest_first(steps, lanes)
-    return max(sum(steps[place] for place in part) for part in parts)
+def cost(steps: Sequence[int], lanes: int, of_pass: Callable[[int], int]) -> int:
+    """Return what it costs to train clients in lanes, where whoever has most steps begins first.
+
+    Args:
+        steps: of each client.
+        lanes: a lane whose client is done takes the next one.
+        of_pass: what a pass costs in which so many lanes are busy.
+    """
+    waiting, ends = sorted(steps), list[int]()
+    now = found = 0
+    while waiting or ends:
+        while waiting and len(ends) < lanes:
+            heapq.heappush(ends, now + waiting.pop())
+        busy, before = len(ends), now
+        now = heapq.heappop(ends)
+        found += (now - before) * of_pass(busy)
+    return found
 
 
 def longest_first(steps: Sequence[int], hands: int) -> list[list[int]]:

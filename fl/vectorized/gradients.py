@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -43,8 +43,9 @@ class Examples(NamedTuple):
 class LaneGradients(Protocol):
     """Differentiates the losses of lanes by their weights: `Gradients` and `TracedGradients`."""
 
-    prefers_all_lanes: ClassVar[bool]
-    """Whether a pass over all lanes is faster than one over some of them."""
+    def rows(self, busy: int) -> int:
+        """Return over how many lanes a pass is made where so many of them are busy."""
+        ...
 
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
@@ -69,8 +70,6 @@ class Gradients:
         RuntimeError: our operators can't be built here.
     """
 
-    prefers_all_lanes: ClassVar[bool] = False
-
     def __init__(self, network: FlatNetwork, native: bool = False, loss: Loss = PLAIN.loss) -> None:
         self.loss = loss
         self.module, self.segments = network.module, network.segments
@@ -78,6 +77,10 @@ class Gradients:
         if native and (reason := unavailable_reason()):
             raise RuntimeError(reason)
         self.operators = Operators if native else nullcontext
+
+    def rows(self, busy: int) -> int:
+        """Return the number of busy lanes: any number can be passed over."""
+        return busy
 
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
@@ -139,10 +142,12 @@ class ClippedGradients:
         clip: C.
     """
 
-    prefers_all_lanes: ClassVar[bool] = False
-
     def __init__(self, gradients: Gradients, clip: float) -> None:
         self.gradients, self.clip = gradients, clip
+
+    def rows(self, busy: int) -> int:
+        """Return the number of busy lanes, as `Gradients` does."""
+        return self.gradients.rows(busy)
 
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples

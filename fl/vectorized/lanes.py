@@ -185,15 +185,16 @@ class Lanes:
     def _differentiate_some(self, lanes: list[int], batches: Sequence[Batch]) -> Tensor:
         """Pass over some lanes: move their buffers, add to their losses, and return gradients.
 
-        A traced pass is for all lanes, so it is faster to let idle lanes take part. Buffers of the
-        pass are copies, because those of idle lanes must not move; those of `lanes` are copied
+        A traced pass is for a number of lanes, so some idle ones may have to take part. Buffers of
+        the pass are copies, because those of idle lanes must not move; those of `lanes` are copied
         back. Weights are copied where the pass has fewer rows than there are lanes. Gradients of
         `lanes` are copied to their rows of `collected`, because the update takes the rows of all
         lanes at once; those of idle lanes are 0, so only weight decay moves these.
         """
         sizes = _sizes(batches)
         padded_size = self._padded_size(sizes)
-        rows = self.everyone if self.gradients.prefers_all_lanes else lanes
+        idle = [lane for lane in self.everyone if lane not in lanes]
+        rows = sorted(lanes + idle[: self.gradients.rows(len(lanes)) - len(lanes)])
         given = dict(zip(lanes, batches, strict=True))
         # An idle lane is given the batch of a busy one, and its results are dropped.
         filled = [given.get(lane, batches[0]) for lane in rows]

@@ -1,7 +1,8 @@
-"""Padded batch sizes: lanes step together, so their batches are brought to one size.
+"""Padded sizes: lanes step together, so their batches are brought to one size, as lanes are.
 
 A batch that is shorter than others in its step is padded with copies of its last example that have
-weight 0 in the loss. Every padded size is traced and compiled by itself, so there are few of them.
+weight 0 in the loss, and a pass over fewer lanes than it has room for with idle ones. Every padded
+size is traced and compiled by itself, so there are few of them.
 """
 
 from functools import lru_cache
@@ -17,6 +18,16 @@ _MULTIPLE = 8
 def multiples_of_eight(size: int) -> tuple[int, ...]:
     """Return the multiples of eight below a batch size, and the size itself."""
     return *range(_MULTIPLE, size, _MULTIPLE), size
+
+
+def halves(lanes: int) -> tuple[int, ...]:
+    """Return all lanes, half of them, rounded down, and so on to one lane."""
+    return (lanes, *halves(lanes // 2)) if lanes > 1 else (lanes,)
+
+
+def fewest_rows(lanes: int, busy: int) -> int:
+    """Return the least of these numbers that has room for the busy lanes."""
+    return min(rows for rows in halves(lanes) if rows >= busy)
 
 
 @lru_cache(maxsize=8)

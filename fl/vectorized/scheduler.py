@@ -99,7 +99,7 @@ def train_in_lanes(
     """
     waiting = sorted(range(len(tasks)), key=lambda index: -tasks[index].steps)
     # More lanes than clients are of use only to a program that was traced for so many.
-    lanes = lanes if gradients.prefers_all_lanes else min(lanes, len(tasks))
+    lanes = gradients.rows(min(lanes, len(tasks)))
     rows = _make_lanes(network, how, gradients, lanes, padded_sizes)
     occupied = _OccupiedLanes[Result](network, how.fixed, rows)
     while waiting or occupied.seats:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +24,7 @@ from fl.vectorized.aot import compile_ahead_of_time
 from fl.vectorized.cuda_graphs import record
 from fl.vectorized.gradients import Examples, Gradients, PerLane, Rows, without_side_effects
 from fl.vectorized.graph_cache import Graph, Program
+from fl.vectorized.padding import fewest_rows
 from fl.vectorized.verification import difference
 
 _HASHED_PACKAGES = "fl.", "torch.", PREFIX
@@ -44,12 +44,15 @@ class _Pass:
 
 
 class TracedGradients:
-    """Gradients by graphs that are traced when they are first needed, one for each batch size.
+    """Gradients by graphs that are traced when they are first needed, by lanes and batch size.
 
-    Only a pass over all lanes is traced; a pass over some of them is left to `Gradients`. A graph
-    holds the operators of the forward and of the backward pass. The compiler is given both, and
-    needs none of autograd's rules, because it has dropped hand-written ones. A graph whose first
-    results differ from those of `Gradients` is not used, with a warning. One that can't be
+    On a CPU there are graphs for all lanes, for half of them, and so on to one lane, since clients
+    that are left at the end of a round would else pay for idle lanes. On a GPU a pass over
+    few lanes takes as long as one over many.
+
+    A graph holds the operators of the forward and of the backward pass. The compiler is given both,
+    and needs none of autograd's rules, because it has dropped hand-written ones. A graph whose
+    first results differ from those of `Gradients` is not used, with a warning. One that can't be
     compiled, or on a GPU recorded, is run operator by operator, with another warning.
 
     Args:
@@ -62,8 +65,6 @@ class TracedGradients:
         loss: as `Gradients`.
     """
 
-    prefers_all_lanes: ClassVar[bool] = True
-
     def __init__(
         self,
         network: FlatNetwork,
@@ -75,6 +76,7 @@ class TracedGradients:
     ) -> None:
         self.eager = Gradients(network, native, loss)
         self.lanes, self.compiled = lanes, compiled
+        self.on_gpu = network.weights.device.type == "cuda"
         layers = network.module.modules()
         hashed = all(type(layer).__module__.startswith(_HASHED_PACKAGES) for layer in layers)
         self.name = f"{name}, native={native}, compiled={compiled}" if name and hashed else ""
@@ -82,11 +84,15 @@ class TracedGradients:
         self.passes: dict[torch.Size, _Pass | None] = {}
         """The pass for each shape of inputs; None where the traced pass is not used."""
 
+    def rows(self, busy: int) -> int:
+        """Return the lanes of the smallest graph that has room for so many."""
+        return self.lanes if self.on_gpu else fewest_rows(self.lanes, busy)
+
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
     ) -> tuple[PerLane, Rows]:
         """Return what `Gradients` returns, and move the buffers as it does."""
-        if len(weights) != self.lanes:
+        if len(weights) > self.lanes or len(weights) != self.rows(len(weights)):
             return self.eager(weights, buffers, examples)
         shape = examples.inputs.shape
         if shape not in self.passes:
@@ -148,8 +154,8 @@ class TracedGradients:
 
     def _program(self, graph: Graph, arguments: tuple[Tensor, ...], problems: list[str]) -> Program:
         """Return what runs a graph fastest; its own list of operators where that fails."""
-        run, on_gpu = graph.module(), arguments[0].device.type == "cuda"
-        if not self.compiled and not on_gpu:
+        run = graph.module()
+        if not self.compiled and not self.on_gpu:
             return run
         try:
             return (

@@ -13,7 +13,8 @@ from fl.server.journal import Journal
 from fl.server.opening import check
 from fl.simulation import engine as engines
 from fl.simulation import run
-from fl.simulation.schedule import passes
+from fl.simulation.schedule import cost
+from fl.vectorized.padding import fewest_rows
 from tests.callbacks import EachRound
 
 pytestmark = pytest.mark.checked
@@ -29,6 +30,10 @@ SMALL_STEPS = {"client.lr": 0.001, "sampling.clients": 5, "vectorized.level": "e
 STEPS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
 
 
+def passes(steps, lanes):
+    return cost(steps, lanes, lambda busy: 1)
+
+
 @given(STEPS, st.integers(1, 20))
 def test_passes_are_at_least_the_longest_and_a_fair_share(steps, lanes):
     found = passes(steps, lanes)
@@ -42,6 +47,13 @@ def test_passes_are_at_least_the_longest_and_a_fair_share(steps, lanes):
 def test_one_lane_does_all_steps_and_a_lane_each_waits_for_the_longest(steps):
     assert passes(steps, 1) == sum(steps)
     assert passes(steps, len(steps)) == max(steps)
+
+
+@given(STEPS, st.integers(1, 20))
+def test_passes_over_busy_lanes_alone_cost_all_steps_and_halves_less_than_all_lanes(steps, lanes):
+    assert cost(steps, lanes, lambda busy: busy) == sum(steps)
+    halved = cost(steps, lanes, lambda busy: fewest_rows(lanes, busy))
+    assert sum(steps) <= halved <= min(2 * sum(steps), lanes * passes(steps, lanes))
 
 
 @pytest.mark.parametrize(
@@ -76,9 +88,10 @@ def test_one_lane_does_all_steps_and_a_lane_each_waits_for_the_longest(steps):
         ({"network.dropout": 0.1}, "sequential", "dropout"),
         ({"network.dropout": 0.1, "engine": "vectorized"}, "sequential", "dropout"),
         ({"sampling.clients": 1, "rounds": 99}, "sequential", "one client a round"),
-        ({"sampling.clients": 2, "rounds": 99}, "sequential", "few clients"),
+        ({"sampling.clients": 2, "rounds": 99}, "vectorized", "2 lanes"),
+        ({"vectorized.lanes": 1}, "sequential", "one client trains at a time"),
         ({"network.depth": 8, "network.width": 200}, "sequential", "weights keep a core busy"),
-        ({"partition.kind": "quantity", "partition.alpha": 0.01}, "sequential", "as the largest"),
+        ({"partition.kind": "quantity", "partition.alpha": 0.01}, "vectorized", "2 lanes"),
     ],
 )
 def test_the_engine_follows_from_the_experiment(tiny, monkeypatch, knobs, engine, why):

@@ -4,7 +4,7 @@ import pytest
 
 from fl.data import load
 from fl.reproducibility.seeds import torch_stream
-from fl.simulation.engine import _lanes
+from fl.simulation.engine import _CPU, _GPU, _lanes
 from fl.training import parameters
 from fl.vectorized import gpu_memory
 
@@ -34,8 +34,14 @@ def test_every_padded_size_takes_its_own(tiny):
 
 
 @pytest.mark.parametrize(
-    ("clients", "most", "overhead", "lanes"),
-    [(10, 16, 1, 10), (50, 16, 1, 10), (50, 1000, 100, 50), (100, 64, 100, 50), (100, 40, 100, 34)],
+    ("clients", "most", "limits", "lanes"),
+    [
+        (10, 16, _CPU, 10),
+        (50, 16, _CPU, 16),  # three full passes, and one over two lanes
+        (50, 1000, _GPU, 50),
+        (100, 64, _GPU, 50),
+        (100, 40, _GPU, 34),
+    ],
 )
-def test_lanes_are_filled_evenly_by_equal_clients(clients, most, overhead, lanes):
-    assert _lanes([7] * clients, 1, most, overhead) == lanes
+def test_lanes_are_filled_evenly_by_equal_clients(clients, most, limits, lanes):
+    assert _lanes([7] * clients, 1, most, limits) == lanes

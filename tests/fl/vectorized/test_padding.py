@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from fl.config import Experiment
 from fl.data import deal, share
 from fl.fleet import batch_size
-from fl.vectorized.padding import multiples_of_eight, padded_sizes
+from fl.vectorized.padding import fewest_rows, halves, multiples_of_eight, padded_sizes
 
 
 def tiny(**knobs) -> Experiment:
@@ -20,6 +20,13 @@ def test_multiples_are_near_each_size_and_few(size):
     assert found[-1] == size
     assert len(found) == -(-size // 8)
     assert all(min(s for s in found if s >= images) - images < 8 for images in range(1, size + 1))
+
+
+@given(st.integers(1, 1000))
+def test_halves_are_few_and_less_than_half_of_a_pass_is_idle(lanes):
+    found = halves(lanes)
+    assert (found[0], found[-1], len(found)) == (lanes, 1, lanes.bit_length())
+    assert all(busy <= fewest_rows(lanes, busy) < 2 * busy for busy in range(1, lanes + 1))
 
 
 @pytest.mark.parametrize(
