@@ -24,6 +24,7 @@ from fl.vectorized.aot import compile_ahead_of_time
 from fl.vectorized.cuda_graphs import record
 from fl.vectorized.gradients import Examples, Gradients, PerLane, Rows, without_side_effects
 from fl.vectorized.graph_cache import Graph, Program
+from fl.vectorized.operators.norms import rectify
 from fl.vectorized.padding import fewest_rows
 from fl.vectorized.verification import difference
 
@@ -211,7 +212,7 @@ def _simplify(graph: GraphModule) -> None:
     """Remove what changes nothing: views, views of views, and operators whose results go unused.
 
     vmap and our operators add and drop lanes' dimensions by turns. A row of such views is one view,
-    or none.
+    or none. Norms of ours do the ReLU behind them.
     """
     for node in graph.graph.nodes:
         if node.target in _RESHAPES:
@@ -229,6 +230,8 @@ def _simplify(graph: GraphModule) -> None:
             # A kernel may return another memory layout than was predicted when the graph was
             # traced. Of such a tensor there may be no view, and `reshape` then copies it.
             node.target = torch.ops.aten.reshape.default
+    graph.graph.eliminate_dead_code()  # else a norm's result has users that are no more
+    rectify(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
 

@@ -3,12 +3,15 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx import Graph
 
 from fl.nn.layers.normalizers.batch_norm import padded_batch_norm
 from fl.vectorized.operators import registration
 
 BATCH_NORM = padded_batch_norm
 """The function that `batch_norm` replaces."""
+_NORMS = "fednf.group_norm.default", "fednf.batch_norm.default"
+_GRADIENTS = "fednf.group_norm_backward.default", "fednf.batch_norm_backward.default"
 REPLACED = (F.group_norm, torch.group_norm)
 """The functions of PyTorch that `group_norm` replaces."""
 
@@ -48,7 +51,7 @@ def group_norm(
     Shapes: x (B, C, *S), w and b (C,); the result as x. Source: arXiv 1803.08494, section 3.1.
     """
     lane = x.unsqueeze(0), weight.unsqueeze(0), bias.unsqueeze(0)
-    return torch.ops.fednf.group_norm(*lane, num_groups, eps).squeeze(0)
+    return torch.ops.fednf.group_norm(*lane, num_groups, eps, False).squeeze(0)
 
 
 def takes(x: Tensor, *others: Tensor, eps: float) -> bool:
@@ -73,9 +76,28 @@ def batch_norm(
     )
     with torch.no_grad():
         moments = torch.ops.fednf.batch_moments(x.detach(), mean, variance, real, keeps)
-    y = torch.ops.fednf.batch_norm(x, weight, bias, moments, real, keeps, eps)
+    y = torch.ops.fednf.batch_norm(x, weight, bias, moments, real, keeps, eps, False)
     mean, _, unbiased = moments.squeeze(0)
     return y.squeeze(0), mean, unbiased
+
+
+def rectify(graph: Graph) -> None:
+    """Let the operators of a traced pass do the ReLU right behind them, and its gradient.
+
+    The last argument of these operators says whether they do. ReLU's own operators then go unused.
+    """
+    for node in graph.nodes:
+        if str(node.target) in _NORMS:
+            first, *others = node.users
+            if not others and first.target is torch.ops.aten.relu.default:
+                node.args = *node.args[:-1], True
+                first.replace_all_uses_with(node)
+        elif str(node.target) in _GRADIENTS:
+            grad, *own = node.args
+            if grad.target is torch.ops.aten.threshold_backward.default:
+                of_relu, norm, level = grad.args
+                if level == 0 and str(norm.target) in _NORMS and norm.args == (*own[:-1], True):
+                    node.args = of_relu, *norm.args
 
 
 def _moments(x: Tensor, *others) -> Tensor:

@@ -221,3 +221,27 @@ def test_a_traced_pass_has_no_views_of_views(tmp_path, monkeypatch):
     assert found
     # Those that are left are of tensors that have to be copied first.
     assert 10 * sum(source in found for source in found.values()) <= len(found)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("plainnet", 0), ("resnet", 3)])
+@pytest.mark.parametrize("recipe", ["batchnorm", "groupnorm"])
+def test_in_a_traced_pass_norms_do_the_relu_right_behind_them(
+    kind, left, recipe, tmp_path, monkeypatch
+):
+    """In a resnet, the ReLU behind each of three sums is left."""
+    if operators.unavailable_reason():
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shape = (1, 8, 8)
+    module = build(SMALLEST[kind], recipe, shape, 3, torch.Generator().manual_seed(0))
+    network = FlatNetwork(module, CPU)
+    graphs = TracedGradients(network, True, 2, False, "rectified")
+    alone, found = alone_and_in_lanes(network, [4, 4], 2, 2, shape, gradients=graphs)
+    for (state, _), (other, _) in zip(alone, found, strict=True):
+        for name in state:
+            scale = state[name].abs().max().clamp(min=1e-3)
+            assert (state[name] - other[name]).abs().max() <= 1e-3 * scale, name
+    assert None not in graphs.passes.values()
+    (path,) = tmp_path.rglob("graph-*")
+    code = load(path).code
+    assert [code.count(name) for name in ("aten.relu", "aten.threshold_backward")] == [left, left]

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <utility>
 
 #include "vectors.h"
 
@@ -32,6 +33,38 @@ inline float sum(long n, F f) {
   for (; i + LANES <= n; i += LANES) total[0] += f(i, Vector());
   for (; i < n; ++i) rest += f(i, 0.0f);
   return inside<LANES>((total[0] + total[1]) + (total[2] + total[3])) + rest;
+}
+
+// The two sums of f(i, T()), which returns a pair, in one pass.
+template <class F>
+inline std::pair<float, float> sums(long n, F f) {
+  Vector first[2] = {}, second[2] = {};
+  float rest = 0, other = 0;
+  long i = 0;
+  for (; i + 2 * LANES <= n; i += 2 * LANES)
+    for (int v = 0; v < 2; ++v) {
+      const auto [a, b] = f(i + v * LANES, Vector());
+      first[v] += a, second[v] += b;
+    }
+  for (; i + LANES <= n; i += LANES) {
+    const auto [a, b] = f(i, Vector());
+    first[0] += a, second[0] += b;
+  }
+  for (; i < n; ++i) {
+    const auto [a, b] = f(i, 0.0f);
+    rest += a, other += b;
+  }
+  return {inside<LANES>(first[0] + first[1]) + rest, inside<LANES>(second[0] + second[1]) + other};
+}
+
+// ReLU of y, which is as NaN as y is, and of a gradient where the result was y.
+template <class T>
+inline T rectified(T y) {
+  return y < 0 ? T{} : y;
+}
+template <class T>
+inline T rectified(T grad, T y) {
+  return y <= 0 ? T{} : grad;
 }
 
 struct Sample {

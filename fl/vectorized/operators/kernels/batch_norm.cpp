@@ -5,10 +5,12 @@
 //   y = w x̂ + b      db = sum dy      dw = sum dy x̂      dx = w (dy - db/N - x̂ dw/N)/√(v + ε)
 //
 // for real examples. Those that only pad have no part in μ and v, so their dx = w dy/√(v + ε); so has
-// one number alone, whose μ and v are the running statistics. All sums are over all examples.
+// one number alone, whose μ and v are the running statistics. All sums are over all examples. With
+// `rectified`, y is max(0, the above), and dy is 0 where that is 0: a ReLU behind the norm.
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "rows.h"
@@ -101,8 +103,9 @@ std::vector<float> slopes(const float* moments, long channels, double eps, const
   return found;
 }
 
-Tensor batch_norm(const Tensor& x_, const Tensor& w_, const Tensor& b_, const Tensor& moments_,
-                  const Tensor& real, bool, double eps) {
+template <bool RECTIFIED>
+Tensor forward(const Tensor& x_, const Tensor& w_, const Tensor& b_, const Tensor& moments_,
+               const Tensor& real, double eps) {
   const Tensor x = by_lane(x_), w = by_lane(w_), b = by_lane(b_), moments = contiguous(moments_);
   check(x, w, b, real);
   check_moments(moments, x);
@@ -113,17 +116,26 @@ Tensor batch_norm(const Tensor& x_, const Tensor& w_, const Tensor& b_, const Te
     float* to = to_write(y) + k * lane.images * lane.channels * lane.pixels;
     lane.maps(0, lane.images, [&](long c, long at) {
       each(lane.pixels, [&](long i, auto some) {
-        write(to + at + i, (read(lane.x + at + i, some) - m[c]) * slope[c] + shift[c]);
+        const auto found = (read(lane.x + at + i, some) - m[c]) * slope[c] + shift[c];
+        write(to + at + i, RECTIFIED ? rectified(found) : found);
       });
     });
   });
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> batch_norm_backward(
-    const Tensor& dy_, const Tensor& x_, const Tensor& w_, const Tensor& b, const Tensor& moments_,
-    const Tensor& real, bool keeps, double eps) {
-  const Tensor dy = contiguous(dy_), x = by_lane(x_), w = by_lane(w_);
+Tensor batch_norm(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& moments,
+                  const Tensor& real, bool, double eps, bool rectified) {
+  return rectified ? forward<true>(x, w, b, moments, real, eps)
+                   : forward<false>(x, w, b, moments, real, eps);
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+template <bool RECTIFIED>
+Gradients backward(const Tensor& dy_, const Tensor& x_, const Tensor& w_, const Tensor& b_,
+                   const Tensor& moments_, const Tensor& real, bool keeps, double eps) {
+  const Tensor dy = contiguous(dy_), x = by_lane(x_), w = by_lane(w_), b = by_lane(b_);
   const Tensor moments = contiguous(moments_);
   check(x, w, b, real);
   check_moments(moments, x);
@@ -136,12 +148,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> batch_norm_backward(
     const float* grad = floats(dy) + first;
     float *to = to_write(dx) + first, *shift = to_write(db) + k * channels;
     float* gain = to_write(dw) + k * channels;
-    const auto slope = slopes(m, channels, eps, nullptr);
+    const auto slope = slopes(m, channels, eps, nullptr), factors = slopes(m, channels, eps, scale);
+    const float* levels = floats(b) + k * b.stride(0);
+    // dy behind the ReLU, whose sign is that of y as `forward` computes it.
+    const auto behind = [&](long i, auto apart, long c, auto some) {
+      const auto g = read(grad + i, some);
+      if constexpr (RECTIFIED) return rectified(g, apart * factors[c] + levels[c]);
+      return g;
+    };
     lane.maps(0, lane.images, [&](long c, long at) {
-      shift[c] += sum(lane.pixels, [&](long i, auto some) { return read(grad + at + i, some); });
-      gain[c] += slope[c] * sum(lane.pixels, [&](long i, auto some) {
-        return read(grad + at + i, some) * (read(lane.x + at + i, some) - m[c]);
+      const auto [plain, tilted] = sums(lane.pixels, [&](long i, auto some) {
+        const auto apart = read(lane.x + at + i, some) - m[c], g = behind(at + i, apart, c, some);
+        return std::pair(g, g * apart);
       });
+      shift[c] += plain, gain[c] += slope[c] * tilted;
     });
     const long taking = keeps && lane.numbers() == 1 ? 0 : lane.real;
     const float n = float(lane.numbers());
@@ -149,25 +169,33 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> batch_norm_backward(
       const float factor = scale[c] * slope[c], level = shift[c] / n, tilt = gain[c] * slope[c] / n;
       each(lane.pixels, [&](long i, auto some) {
         const auto apart = read(lane.x + at + i, some) - m[c];
-        write(to + at + i, (read(grad + at + i, some) - level - apart * tilt) * factor);
+        write(to + at + i, (behind(at + i, apart, c, some) - level - apart * tilt) * factor);
       });
     });
     lane.maps(taking, lane.images, [&](long c, long at) {
       const float factor = scale[c] * slope[c];
       each(lane.pixels, [&](long i, auto some) {
-        write(to + at + i, read(grad + at + i, some) * factor);
+        write(to + at + i, behind(at + i, read(lane.x + at + i, some) - m[c], c, some) * factor);
       });
     });
   });
   return {dx, dw, db, new_zeros(moments, moments.sizes()), new_zeros(real, real.sizes())};
 }
 
+Gradients batch_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& w, const Tensor& b,
+                              const Tensor& moments, const Tensor& real, bool keeps, double eps,
+                              bool rectified) {
+  return rectified ? backward<true>(dy, x, w, b, moments, real, keeps, eps)
+                   : backward<false>(dy, x, w, b, moments, real, keeps, eps);
+}
+
 STABLE_TORCH_LIBRARY_FRAGMENT(fednf, m) {
   m.def("batch_moments(Tensor x, Tensor mean, Tensor variance, Tensor real, bool keeps) -> Tensor");
   m.def("batch_norm(Tensor x, Tensor scale, Tensor shift, Tensor moments, Tensor real, bool keeps, "
-        "float eps) -> Tensor");
+        "float eps, bool rectified) -> Tensor");
   m.def("batch_norm_backward(Tensor grad, Tensor x, Tensor scale, Tensor shift, Tensor moments, "
-        "Tensor real, bool keeps, float eps) -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+        "Tensor real, bool keeps, float eps, bool rectified) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {

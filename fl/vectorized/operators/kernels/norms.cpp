@@ -4,8 +4,11 @@
 //
 //   db = sum dy      dw = sum dy x̂      dx = (w dy - (sum w dy)/N - x̂ (sum w dy x̂)/N)/√(σ² + ε)
 //
-// db and dw are summed over a lane's images, the others over a group, by channel. PyTorch's operator
+// With `rectified`, y is max(0, the above) and dy is 0 where that is 0: a ReLU behind the norm, without
+// passes over the map of its own. db and dw are summed over a lane's images, the others over a group, by channel. PyTorch's operator
 // has one scale for all images; with lanes, scale and shift are other operators, each with all of x.
+
+#include <utility>
 
 #include "rows.h"
 #include "tensors.h"
@@ -39,7 +42,8 @@ void groups_of(const Tensor& x, int64_t groups, double eps, F f) {
   }
 }
 
-Tensor group_norm(const Tensor& x_, const Tensor& w_, const Tensor& b_, int64_t groups, double eps) {
+template <bool RECTIFIED>
+Tensor forward(const Tensor& x_, const Tensor& w_, const Tensor& b_, int64_t groups, double eps) {
   const Tensor x = by_lane(x_), w = by_lane(w_), b = by_lane(b_);
   check(x, w, b, groups);
   const Tensor y = empty_dense(x);
@@ -54,24 +58,38 @@ Tensor group_norm(const Tensor& x_, const Tensor& w_, const Tensor& b_, int64_t 
       const float* x = row.x + c * pixels;
       float* y = to + at + c * pixels;
       each(pixels, [&](long i, auto some) {
-        write(y + i, (read(x + i, some) - row.mean) * factor + level);
+        const auto found = (read(x + i, some) - row.mean) * factor + level;
+        write(y + i, RECTIFIED ? rectified(found) : found);
       });
     }
   });
   return y;
 }
 
-// The gradient of a group; `scale` and its gradients are those of its first channel on.
-void backward(const Sample& row, long channels, const float* scale, const float* dy, float* dx,
-              float* dw, float* db) {
+Tensor group_norm(const Tensor& x, const Tensor& w, const Tensor& b, int64_t groups, double eps,
+                  bool rectified) {
+  return rectified ? forward<true>(x, w, b, groups, eps) : forward<false>(x, w, b, groups, eps);
+}
+
+// The gradient of a group; `scale`, `level` and their gradients are those of its first channel on.
+template <bool RECTIFIED>
+void backward(const Sample& row, long channels, const float* scale, const float* levels,
+              const float* dy, float* dx, float* dw, float* db) {
   const long pixels = row.n / channels;
+  // dy behind the ReLU, whose sign is that of y as `forward` computes it.
+  const auto at = [&](const float* grad, auto apart, long c, auto some) {
+    const auto g = read(grad, some);
+    if constexpr (RECTIFIED) return rectified(g, apart * (scale[c] * row.slope) + levels[c]);
+    return g;
+  };
   float of_y = 0, of_x = 0;
   for (long c = 0; c < channels; ++c) {
     const float *x = row.x + c * pixels, *grad = dy + c * pixels;
-    const float shift = sum(pixels, [&](long i, auto some) { return read(grad + i, some); });
-    const float slope = row.slope * sum(pixels, [&](long i, auto some) {
-      return read(grad + i, some) * (read(x + i, some) - row.mean);
+    const auto [shift, tilted] = sums(pixels, [&](long i, auto some) {
+      const auto apart = read(x + i, some) - row.mean, g = at(grad + i, apart, c, some);
+      return std::pair(g, g * apart);
     });
+    const float slope = row.slope * tilted;
     db[c] += shift, dw[c] += slope;
     of_y += scale[c] * shift, of_x += scale[c] * slope;
   }
@@ -81,34 +99,37 @@ void backward(const Sample& row, long channels, const float* scale, const float*
     float* to = dx + c * pixels;
     each(pixels, [&](long i, auto some) {
       const auto apart = read(x + i, some) - row.mean;
-      write(to + i, (read(grad + i, some) * scale[c] - level - apart * tilt) * row.slope);
+      write(to + i, (at(grad + i, apart, c, some) * scale[c] - level - apart * tilt) * row.slope);
     });
   }
 }
 
 std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& dy_, const Tensor& x_,
-                                                       const Tensor& w_, const Tensor& b,
-                                                       int64_t groups, double eps) {
-  const Tensor dy = contiguous(dy_), x = by_lane(x_), w = by_lane(w_);
+                                                       const Tensor& w_, const Tensor& b_,
+                                                       int64_t groups, double eps,
+                                                       bool rectified) {
+  const Tensor dy = contiguous(dy_), x = by_lane(x_), w = by_lane(w_), b = by_lane(b_);
   check(x, w, b, groups);
   STD_TORCH_CHECK(is_float(dy) && dy.numel() == x.numel(),
                   "the gradient is not that of an output; got ", told(dy));
   const Tensor dx = empty_dense(x), dw = new_zeros(w, w.sizes()), db = new_zeros(b, b.sizes());
-  const float *grad = floats(dy), *scale = floats(w);
+  const float *grad = floats(dy), *scale = floats(w), *level = floats(b);
   float *of_x = to_write(dx), *of_w = to_write(dw), *of_b = to_write(db);
   const long channels = x.size(2);
   groups_of(x, groups, eps, [&](const Sample& row, long k, long first, long at) {
     const long place = k * channels + first;
-    backward(row, channels / groups, scale + k * w.stride(0) + first, grad + at, of_x + at,
-             of_w + place, of_b + place);
+    const auto run = rectified ? backward<true> : backward<false>;
+    run(row, channels / groups, scale + k * w.stride(0) + first, level + k * b.stride(0) + first,
+        grad + at, of_x + at, of_w + place, of_b + place);
   });
   return {dx, dw, db};
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fednf, m) {
-  m.def("group_norm(Tensor x, Tensor scale, Tensor shift, int groups, float eps) -> Tensor");
+  m.def("group_norm(Tensor x, Tensor scale, Tensor shift, int groups, float eps, bool rectified) "
+        "-> Tensor");
   m.def("group_norm_backward(Tensor grad, Tensor x, Tensor scale, Tensor shift, int groups, "
-        "float eps) -> (Tensor, Tensor, Tensor)");
+        "float eps, bool rectified) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fednf, CPU, m) {

@@ -101,11 +101,28 @@ def test_a_lane_s_results_are_the_same_bytes_alone_and_among_others(case):
     found = []
     for (up, count, *before), tensors in ((one, alone), (many, crowd)):
         moments = torch.ops.fednf.batch_moments(tensors[0], *before, count, bool(case[-1]))
-        rest = (*tensors, moments, count, bool(case[-1]), 1e-5)
+        rest = (*tensors, moments, count, bool(case[-1]), 1e-5, False)
         y = torch.ops.fednf.batch_norm(*rest)
         found.append((moments, y, *torch.ops.fednf.batch_norm_backward(up, *rest)))
     for single, among in zip(*found, strict=True):
         assert torch.equal(among[[1, 3]], single.expand(2, *single.shape[1:]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_with_a_relu_behind_it_the_norm_gives_what_both_give(case):
+    """The same bytes, and a NaN stays one."""
+    x, scale, shift, grad, real, running = case
+    x[0, 0, 0] = torch.nan
+    before = running or [torch.zeros_like(scale)] * 2
+    moments = torch.ops.fednf.batch_moments(x, *before, real, bool(running))
+    rest = x, scale, shift, moments, real, bool(running), 1e-5
+    forward, backward = torch.ops.fednf.batch_norm, torch.ops.fednf.batch_norm_backward
+    y = torch.relu(forward(*rest, False))
+    both = y, *backward(torch.ops.aten.threshold_backward(grad, y, 0), *rest, False)
+    found = forward(*rest, True), *backward(grad, *rest, True)
+    for one, other in zip(found, both, strict=True):
+        assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
 
 
 MAP, PER_CHANNEL, ONE = torch.zeros(2, 4, 3, 3), torch.ones(4), torch.ones(())
@@ -158,12 +175,14 @@ def test_bad_input_is_refused(x, scale, real):
     moments = torch.zeros(1, 3, 4)
     with pytest.raises(RuntimeError, match=r"moments are \(K, 3, C\); got"):
         torch.ops.fednf.batch_norm(
-            MAP[None], *[PER_CHANNEL[None]] * 2, moments[:, :2], ONE[None], True, 1e-5
+            MAP[None], *[PER_CHANNEL[None]] * 2, moments[:, :2], ONE[None], True, 1e-5, False
         )
     for call in (
         lambda: torch.ops.fednf.batch_moments(x, scale, scale, real, True),
-        lambda: torch.ops.fednf.batch_norm(x, scale, scale, moments, real, True, 1e-5),
-        lambda: torch.ops.fednf.batch_norm_backward(x, x, scale, scale, moments, real, True, 1e-5),
+        lambda: torch.ops.fednf.batch_norm(x, scale, scale, moments, real, True, 1e-5, False),
+        lambda: torch.ops.fednf.batch_norm_backward(
+            x, x, scale, scale, moments, real, True, 1e-5, False
+        ),
     ):
         with pytest.raises(RuntimeError, match=r"\(K, C\).*; got|examples \d are real"):
             call()

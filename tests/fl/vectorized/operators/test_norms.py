@@ -70,11 +70,26 @@ def test_a_lane_s_norms_are_the_same_bytes_alone_and_among_others(case):
     grads = [grad[:1], grad[:1].expand(4, *grad.shape[1:])]
     forward, backward = torch.ops.fednf.group_norm, torch.ops.fednf.group_norm_backward
     one, many = (
-        (forward(*lanes, groups, 1e-5), *backward(grad, *lanes, groups, 1e-5))
+        (forward(*lanes, groups, 1e-5, False), *backward(grad, *lanes, groups, 1e-5, False))
         for grad, lanes in zip(grads, (alone, crowd), strict=True)
     )
     for single, among in zip(one, many, strict=True):
         assert torch.equal(among[[1, 3]], single.expand(2, *single.shape[1:]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_with_a_relu_behind_it_the_norm_gives_what_both_give(case):
+    """The same bytes, and a NaN stays one."""
+    *lanes, grad, groups = case
+    lanes[0][0, 0, 0] = torch.nan
+    forward, backward = torch.ops.fednf.group_norm, torch.ops.fednf.group_norm_backward
+    y = torch.relu(forward(*lanes, groups, 1e-5, False))
+    behind = torch.ops.aten.threshold_backward(grad, y, 0)
+    both = y, *backward(behind, *lanes, groups, 1e-5, False)
+    found = forward(*lanes, groups, 1e-5, True), *backward(grad, *lanes, groups, 1e-5, True)
+    for one, other in zip(found, both, strict=True):
+        assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
 
 
 MAP, PER_CHANNEL = torch.zeros(2, 4, 3, 3), torch.ones(4)
@@ -121,6 +136,6 @@ def test_within_the_mode_a_norm_is_one_operator(layer):
 )
 def test_bad_input_to_a_norm_is_refused(x, scale, groups):
     with pytest.raises(RuntimeError, match=r"scale and shift \(K, C\).*; got"):
-        torch.ops.fednf.group_norm(x, scale, scale, groups, 1e-5)
+        torch.ops.fednf.group_norm(x, scale, scale, groups, 1e-5, False)
     with pytest.raises(RuntimeError, match=r"scale and shift \(K, C\).*; got"):
-        torch.ops.fednf.group_norm_backward(x, x, scale, scale, groups, 1e-5)
+        torch.ops.fednf.group_norm_backward(x, x, scale, scale, groups, 1e-5, False)
