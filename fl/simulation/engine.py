@@ -47,8 +47,6 @@ over 8 lanes takes less, up to where that was looked at: twice as fast in all wi
 weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
 _MOST_LANES = 16
 """In a process on a CPU; up to here every number of lanes is looked at."""
-_FEWEST_LANES = 2
-"""Lanes from which what they share outweighs what they cost."""
 _COMPILED_IMAGES = 100_000
 """Images in a run from which compiling pays: 15 to 120 seconds once a machine for a network and
 size of pass, for half a millisecond to five less an image."""
@@ -161,7 +159,7 @@ def _why_sequential(
         return f"batches of {knobs.client.batch_size} keep a core busy"
     if (values := len(network.weights)) > limits.values:
         return f"{values:,} weights keep a core busy at any batch size"
-    if lanes < _FEWEST_LANES:
+    if lanes == 1:
         return "one client trains at a time in each process"
     if (images := _images(knobs)) < limits.run * _sizes(knobs):
         return f"about {images:,.0f} images are a short run"
@@ -207,7 +205,7 @@ def _most_lanes(knobs: Experiment, network: parameters.FlatNetwork, workers: int
 
 
 def _sizes(knobs: Experiment) -> int:
-    """Return how many sizes of pass there can be, each of which is prepared by itself."""
+    """Return how many padded sizes there can be, each of which is prepared by itself."""
     tiers = {batch_size(knobs, client) for client in range(knobs.partition.clients)}
     return sum(len(padded_sizes(knobs, size)) for size in tiers)
 
@@ -257,15 +255,17 @@ def _typical_round(knobs: Experiment) -> list[int]:
 def _lanes(steps: Sequence[int], workers: int, most: int, limits: _Limits) -> int:
     """Return with how many lanes a worker these clients are done first.
 
-    A pass over K lanes is taken to cost as much as K + overhead steps of one client. Of many, only
-    numbers that clients with equally many steps would fill evenly are looked at.
+    A pass is taken to cost as much as k + overhead steps of one client, where k is the number of
+    lanes that it is over. Of many, only numbers that clients with equally many steps would fill
+    evenly are looked at. One lane is taken only where there can be no more: passes over one of
+    several cost no more than those of a program for one.
     """
     shared = longest_first(steps, workers)
     parts = [[steps[place] for place in part] for part in shared]
     clients = max(map(len, parts))
     most = min(most, clients)
     evenly = {-(-clients // turn) for turn in range(1, clients + 1)}
-    few = range(1, min(most, _MOST_LANES) + 1)
+    few = range(min(2, most), min(most, _MOST_LANES) + 1)
 
     def longest(lanes: int) -> int:
         def of_pass(busy: int) -> int:

@@ -1,8 +1,8 @@
 """Padded sizes: lanes step together, so their batches are brought to one size, as lanes are.
 
 A batch that is shorter than others in its step is padded with copies of its last example that have
-weight 0 in the loss, and a pass over fewer lanes than it has room for with idle ones. Every padded
-size is traced and compiled by itself, so there are few of them.
+weight 0 in the loss. A pass that has room for more lanes than are busy is filled up with idle ones.
+Every padded size is traced by itself, so there are few of them.
 """
 
 from functools import lru_cache

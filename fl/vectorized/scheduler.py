@@ -98,8 +98,6 @@ def train_in_lanes(
         padded_sizes: the sizes to which batches are padded, see `fl.vectorized.padding`.
     """
     waiting = sorted(range(len(tasks)), key=lambda index: -tasks[index].steps)
-    # More lanes than clients are of use only to a program that was traced for so many.
-    lanes = gradients.rows(min(lanes, len(tasks)))
     rows = _make_lanes(network, how, gradients, lanes, padded_sizes)
     occupied = _OccupiedLanes[Result](network, how.fixed, rows)
     while waiting or occupied.seats:

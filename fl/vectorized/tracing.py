@@ -1,4 +1,4 @@
-"""The pass over all lanes, traced: one flat list of operators, run without looking for them.
+"""A pass over lanes, traced: one flat list of operators, run without looking for them.
 
 `Gradients` finds its operators anew in every pass, through modules, vmap and autograd, which at
 micro-batches takes longer than the operators do. `TracedGradients` holds a `Gradients`, records the
@@ -48,8 +48,9 @@ class TracedGradients:
     """Gradients by graphs that are traced when they are first needed, by lanes and batch size.
 
     On a CPU there are graphs for all lanes, for half of them, and so on to one lane, since clients
-    that are left at the end of a round would else pay for idle lanes. On a GPU a pass over
-    few lanes takes as long as one over many.
+    that are left at the end of a round would else pay for idle lanes. Only that for all lanes is
+    compiled, because the others run too seldom. On a GPU a pass over few lanes takes as long as one
+    over many.
 
     A graph holds the operators of the forward and of the backward pass. The compiler is given both,
     and needs none of autograd's rules, because it has dropped hand-written ones. A graph whose
@@ -60,7 +61,7 @@ class TracedGradients:
         network: as `Gradients`.
         native: as `Gradients`.
         lanes: how many lanes there are.
-        compiled: whether PyTorch's compiler fuses the operators of a graph.
+        compiled: whether PyTorch's compiler fuses the operators of the graph for all lanes.
         name: identifies the network and the loss, so that graphs can be kept in the user's cache;
             empty: they are not kept.
         loss: as `Gradients`.
@@ -78,6 +79,8 @@ class TracedGradients:
         self.eager = Gradients(network, native, loss)
         self.lanes, self.compiled = lanes, compiled
         self.on_gpu = network.weights.device.type == "cuda"
+        self.fewest = [lanes if self.on_gpu else fewest_rows(lanes, n) for n in range(lanes + 1)]
+        """Of the smallest graph that has room for so many busy lanes, the lanes."""
         layers = network.module.modules()
         hashed = all(type(layer).__module__.startswith(_HASHED_PACKAGES) for layer in layers)
         self.name = f"{name}, native={native}, compiled={compiled}" if name and hashed else ""
@@ -87,7 +90,7 @@ class TracedGradients:
 
     def rows(self, busy: int) -> int:
         """Return the lanes of the smallest graph that has room for so many."""
-        return self.lanes if self.on_gpu else fewest_rows(self.lanes, busy)
+        return self.fewest[busy]
 
     def __call__(
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
@@ -156,14 +159,13 @@ class TracedGradients:
     def _program(self, graph: Graph, arguments: tuple[Tensor, ...], problems: list[str]) -> Program:
         """Return what runs a graph fastest; its own list of operators where that fails."""
         run = graph.module()
-        if not self.compiled and not self.on_gpu:
+        compiled = self.compiled and len(arguments[0]) == self.lanes
+        if not compiled and not self.on_gpu:
             return run
         try:
-            return (
-                compile_ahead_of_time(graph, arguments) if self.compiled else record(run, arguments)
-            )
+            return compile_ahead_of_time(graph, arguments) if compiled else record(run, arguments)
         except Exception as error:
-            better = "compiled" if self.compiled else "recorded"
+            better = "compiled" if compiled else "recorded"
             problems.append(f"{better}: {_one_line(error)}")
             return run
 

@@ -77,8 +77,9 @@ def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
     into 0, and rounding decides on which side of ReLU's kink that is. All lanes have equal weights
     there, too, so an error that mixes lanes up would not show. Noise on weights and inputs helps
     against both. Still, nearly every second pass of 32 images has an input of ReLU that is close
-    enough to 0, so only one image in every lane has a weight in the loss. In every second lane, the
-    last image only pads the batch, since a program has to be right for batches of all sizes.
+    enough to 0, so only one image in every lane has a weight in the loss. In the first lane, and
+    every second one, the last image only pads the batch, since a program has to be right for
+    batches of all sizes.
     """
     weights, inputs, labels, example_weights, real, *others = arguments
     noise = torch.Generator().manual_seed(number)
@@ -87,11 +88,10 @@ def _near(arguments: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
         for t in (weights, inputs)
     )
     lanes = torch.arange(len(example_weights), device=example_weights.device)
+    counted = (example_weights.shape[1] - (lanes + 1) % 2).clamp_min(1)
     one_each = torch.zeros_like(example_weights)
-    one_each[lanes, (lanes + number) % example_weights.shape[1]] = 1
-    size = example_weights.shape[1]
-    real = (size - (lanes + number) % 2).clamp_min(1).to(real.dtype)
-    return *moved, labels, one_each, real, *others
+    one_each[lanes, (lanes + number) % counted] = 1
+    return *moved, labels, one_each, counted.to(real.dtype), *others
 
 
 def refusal(network: FlatNetwork, objective: Objective, examples: Examples) -> str | None:

@@ -34,6 +34,9 @@ This is right because
 - identity is a sufficient condition, not a necessary one. A pair that is missed (another call of
   the same kind came between) is computed call by call, with the same result up to rounding.
 
+A ReLU right behind a norm is recognised later, in the traced graph (`norms.rectify`), where the
+gradients of both can be seen, too.
+
 The first call of a pair has been made by the time that the second is seen. In a traced graph its
 result is unused, and `fl.vectorized.tracing` removes it; an eager pass computes it in vain.
 """

@@ -91,7 +91,7 @@ def test_passes_over_busy_lanes_alone_cost_all_steps_and_halves_less_than_all_la
         ({"sampling.clients": 2, "rounds": 99}, "vectorized", "2 lanes"),
         ({"vectorized.lanes": 1}, "sequential", "one client trains at a time"),
         ({"network.depth": 8, "network.width": 200}, "sequential", "weights keep a core busy"),
-        ({"partition.kind": "quantity", "partition.alpha": 0.01}, "vectorized", "2 lanes"),
+        ({"partition.kind": "quantity", "partition.alpha": 0.01}, "vectorized", "lanes, native"),
     ],
 )
 def test_the_engine_follows_from_the_experiment(tiny, monkeypatch, knobs, engine, why):

@@ -43,5 +43,5 @@ def test_every_padded_size_takes_its_own(tiny):
         (100, 40, _GPU, 34),
     ],
 )
-def test_lanes_are_filled_evenly_by_equal_clients(clients, most, limits, lanes):
+def test_how_many_lanes_equal_clients_get(clients, most, limits, lanes):
     assert _lanes([7] * clients, 1, most, limits) == lanes

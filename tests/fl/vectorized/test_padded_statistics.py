@@ -170,11 +170,12 @@ def test_what_pads_a_batch_may_be_anything():
     assert all(torch.equal(a, b) for a, b in zip(kept, buffers.values(), strict=True))
 
 
-def test_a_program_that_counts_what_pads_a_batch_is_found_out():
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_program_that_counts_what_pads_a_batch_is_found_out(lanes):
     network = made("plainnet", (1, 4, 4))
-    batch = examples(network, [4, 4], 4, 1, 4, 4)
-    weights = network.weights.expand(2, -1)
-    buffers = {n: b.expand(2, *b.shape).clone() for n, b in network.buffers.items()}
+    batch = examples(network, [4] * lanes, 4, 1, 4, 4)
+    weights = network.weights.expand(lanes, -1)
+    buffers = {n: b.expand(lanes, *b.shape).clone() for n, b in network.buffers.items()}
     network.module.train()
     right = without_side_effects(Gradients(network), list(buffers))
     arguments = weights, *batch.tensors(), *buffers.values()

@@ -4,9 +4,9 @@
 //
 //   db = sum dy      dw = sum dy x̂      dx = (w dy - (sum w dy)/N - x̂ (sum w dy x̂)/N)/√(σ² + ε)
 //
-// With `rectified`, y is max(0, the above) and dy is 0 where that is 0: a ReLU behind the norm, without
-// passes over the map of its own. db and dw are summed over a lane's images, the others over a group, by channel. PyTorch's operator
+// db and dw are summed over a lane's images, the others over a group, by channel. PyTorch's operator
 // has one scale for all images; with lanes, scale and shift are other operators, each with all of x.
+// With `rectified`, y is max(0, the above), and dy is 0 where that is 0: a ReLU behind the norm.
 
 #include <utility>
 

@@ -92,6 +92,33 @@ def test_with_a_relu_behind_it_the_norm_gives_what_both_give(case):
         assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
 
 
+@pytest.mark.parametrize(
+    ("outputs", "level", "left"),
+    [("relu", 0, []), ("both", 0, ["relu", "threshold_backward"]), ("relu", 1, ["threshold"])],
+)
+def test_a_relu_is_left_where_the_norm_has_other_readers_or_the_gradient_another_level(
+    outputs, level, left
+):
+    def passes(x, scale, shift, grad):
+        y = torch.ops.fednf.group_norm(x, scale, shift, 2, 1e-5, False)
+        rectified = torch.relu(y)
+        behind = torch.ops.aten.threshold_backward(grad, rectified, level)
+        found = torch.ops.fednf.group_norm_backward(behind, x, scale, shift, 2, 1e-5, False)
+        return (rectified, y, *found) if outputs == "both" else (rectified, *found)
+
+    x, grad = torch.randn(2, 3, 2, 4, 3, 3)
+    arguments = x, torch.randn(3, 4), torch.randn(3, 4), grad
+    graph = make_fx(passes)(*arguments)
+    expected = graph(*arguments)
+    norms.rectify(graph.graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    assert all(f"aten.{name}" in graph.code for name in left)
+    assert ("aten" in graph.code) == bool(left)
+    for one, other in zip(graph(*arguments), expected, strict=True):
+        assert torch.equal(one, other)
+
+
 MAP, PER_CHANNEL = torch.zeros(2, 4, 3, 3), torch.ones(4)
 
 
