@@ -6,11 +6,17 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 
 from collections.abc import Callable
 
-from experiments.studies.answer.cause import cause, cause_rate
+from experiments.studies.answer.cause import cause, cause_late, cause_rate
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
 from experiments.studies.answer.primary import primary
-from experiments.studies.answer.tuning import tuning, tuning_between, tuning_cause
+from experiments.studies.answer.tuning import (
+    tuning,
+    tuning_batch,
+    tuning_between,
+    tuning_cause,
+    tuning_late,
+)
 from experiments.studies.scale import Scale, by_scale
 from fl.simulation.study import Study
 
@@ -18,9 +24,12 @@ BLOCKS: tuple[Callable[[Scale], Study], ...] = (
     noise,
     tuning,
     tuning_between,
+    tuning_late,
     tuning_cause,
+    tuning_batch,
     cause,
     cause_rate,
+    cause_late,
     primary,
 )
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {

@@ -26,6 +26,8 @@ def main() -> int:
 def _tables(folder: Path) -> Iterable[Iterable[str]]:
     noise = ended(folder / "noise")
     yield from (found.noise(noise), found.pairs(noise), found.orders(noise))
+    if (folder / "tuning/late").exists():
+        yield from (found.halved(folder), found.tried(folder))
     yield found.at_another_s_rate(folder)
     for name, table in (("permuted", found.permuted), ("permuted/again", found.permuted_again)):
         if (folder / name / "runs.csv").exists():

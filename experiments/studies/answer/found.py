@@ -14,7 +14,7 @@ from experiments.statistics.paired import sign_flip
 from experiments.statistics.power import blocks_for_difference
 from experiments.statistics.variance import variance_parts, variance_shares
 from experiments.statistics.verdicts import judge
-from experiments.studies.answer.cause import AT_ITS_RATE
+from experiments.studies.answer.cause import AT_ITS_RATE, AT_LATER_RATES
 from experiments.studies.answer.cause import compared as in_cause
 from experiments.studies.answer.conditions import FULL, SKEWS
 from experiments.studies.answer.hypotheses import (
@@ -38,6 +38,8 @@ from experiments.studies.answer.rows import (
     ended,
     played,
     scores,
+    tried_to_the_end,
+    won,
 )
 from fl.config.parsing import Value
 
@@ -63,7 +65,7 @@ NAMES = {
     "groupnorm-2": "GroupNorm, 2 groups",
     "leaky-relu": "leaky ReLU",
     "swish": "Swish",
-    AT_ITS_RATE: AT_ITS_RATE,
+    **{name: name for name in (AT_ITS_RATE, *AT_LATER_RATES)},
     "frozen": "ZC-Swish, scalars frozen",
     "gated": "ZC-Swish, gated",
     "shifted": "ZC-Swish, shifted",
@@ -150,12 +152,42 @@ def permuted(runs: Sequence[Ended]) -> Iterator[str]:
 
 
 def permuted_again(runs: Sequence[Ended]) -> Iterator[str]:
-    """Yield the same of NF under other permutations."""
-    yield "| permutation | accuracy of NF | from guessing |"
-    yield "|---|---|---|"
-    for run in runs:
-        number = json.loads(str(run.knobs["data.options"]))["draw"]
-        yield f"| {number} | {100 * run.y:.1f} | {_points(run.y - GUESSING)} |"
+    """Yield the same of some under other permutations."""
+    yield "| contender | permutation | accuracy | from guessing |"
+    yield "|---|---|---|---|"
+    for (name, _), of in by_cell(runs).items():
+        for run in of:
+            number = json.loads(str(run.knobs["data.options"]))["draw"]
+            yield f"| {NAMES[name]} | {number} | {100 * run.y:.1f} | {_points(run.y - GUESSING)} |"
+
+
+def halved(folder: Path) -> Iterator[str]:
+    """Yield the table of the rates that halving left in block B1, with accuracy at round 39."""
+    best = won(folder, ["primary.csv"])
+    skews = [skew for skew in SKEWS if any(of == skew for _, of in best)]
+    yield f"| contender | {' | '.join(f'rate, {skew} | accuracy' for skew in skews)} |"
+    yield f"|---|{'---|---|' * len(skews)}"
+    for name in NAMES:
+        rows = [best[name, skew] for skew in skews if (name, skew) in best]
+        told = " | ".join(f"{row['client.lr']:g} | {100 * row['score']:.1f}" for row in rows)
+        if told:
+            yield f"| {NAMES[name]} | {told} |"
+
+
+def tried(folder: Path) -> Iterator[str]:
+    """Yield the table of rates that were tried to the end, with the best of each row in bold."""
+    cells = tried_to_the_end(folder)
+    rates = sorted({rate for of in cells.values() for rate in of})
+    yield f"| contender | clients | {' | '.join(f'{rate:g}' for rate in rates)} |"
+    yield f"|---|---|{'---|' * len(rates)}"
+    for skew in SKEWS:
+        for name in NAMES:
+            if of := cells.get((name, skew)):
+                best = max(of, key=of.__getitem__)
+                shown = {rate: f"{100 * y:.1f}" for rate, y in of.items()}
+                shown[best] = f"**{shown[best]}**"
+                told = " | ".join(shown.get(rate, "") for rate in rates)
+                yield f"| {NAMES[name]} | {skew} | {told} |"
 
 
 def at_another_s_rate(folder: Path) -> Iterator[str]:
@@ -178,7 +210,7 @@ def at_another_s_rate(folder: Path) -> Iterator[str]:
 
 def runs_of_cause(folder: Path) -> list[Ended]:
     """Return the runs of block B3, and of what was asked for after it."""
-    tables = [folder / name for name in ("cause", "cause-rate")]
+    tables = [folder / name for name in ("cause", "cause-rate", "cause-late")]
     return [run for path in tables if path.exists() for run in ended(path)]
 
 
@@ -190,7 +222,8 @@ def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
         name: [own[block] - y for block, y in of.items() if block in own]
         for name, of in found.items()
     }
-    families = [name for name in ASKED if name in found], [n for n in found if n not in ASKED]
+    others = [name for name in found if name not in (*ASKED, *AT_LATER_RATES)]
+    families = [[n for n in names if n in found] for names in (ASKED, AT_LATER_RATES, others)]
     told = {
         name: verdict
         for family in families
@@ -216,7 +249,10 @@ def claims(folder: Path) -> Iterator[Claim]:
         yield from holds_up(looked_at, "even")
         yield from closes_the_gap(looked_at["α 1"])
     if (folder / "cause").exists():
-        yield from cause_of_the_lead(scores(ended(folder / "cause"), in_cause()))
+        found = scores(runs_of_cause(folder), in_cause())
+        yield from cause_of_the_lead(found)
+        if found.keys() >= AT_LATER_RATES.keys():
+            yield from cause_of_the_lead(found, tuple(AT_LATER_RATES))
 
 
 def _looked_at(runs: Sequence[Ended]) -> dict[str, dict[str, dict[int, float]]]:

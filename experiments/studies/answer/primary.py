@@ -7,17 +7,18 @@ from fl.config.parts.contrasts import Contrasts
 from fl.simulation.study import Study, each, grid
 
 RATES = {
-    "bn-average": (0.16, 0.16, 0.08),
-    "bn-recalibrate": (0.16, 0.16, 0.16),
-    "bn-fixbn": (0.16, 0.16, 0.08),
-    "ws-groupnorm": (0.08, 0.08, 0.08),
-    "nf": (0.04, 0.04, 0.04),
-    "none": (0.04, 0.04, 0.04),
+    "bn-average": (0.16, 0.16, 0.32),
+    "bn-recalibrate": (0.16, 0.16, 0.32),
+    "bn-fixbn": (0.16, 0.16, 0.32),
+    "ws-groupnorm": (0.16, 0.16, 0.16),
+    "nf": (0.08, 0.08, 0.08),
+    "none": (0.08, 0.08, 0.08),
     "zc-swish": (0.04, 0.04, 0.04),
-    "salunet": (0.08, 0.08, 0.04),
+    "salunet": (0.16, 0.08, 0.08),
 }
-"""Contender -> its rate on even clients, at alpha 3 and at alpha 1. Block B1 found them; at alpha 3
-those of BatchNorm, FixBN and SaluNet are of even clients until `answer-tuning-between` is done."""
+"""Contender -> its rate on even clients, at alpha 3 and at alpha 1. The first two blocks of tuning
+left candidates, and `answer-tuning-late` tried them and higher ones to the end. FixBN is BatchNorm
+until half of the rounds, so it has BatchNorm's."""
 
 
 def compared(rounds: int) -> dict[tuple[str, str], dict[str, Value]]:

@@ -26,11 +26,15 @@ class Ended:
 
     knobs: Mapping[str, Value]
     y: float
-    """Mean test accuracy over the last evaluations, a fraction."""
+    """Mean accuracy over the last evaluations, a fraction; on test images if not said otherwise."""
 
 
-def ended(tables: Path) -> list[Ended]:
+def ended(tables: Path, score: str = "test_accuracy") -> list[Ended]:
     """Return the finished runs of a folder's tables.
+
+    Args:
+        tables: the folder.
+        score: a column of its rounds.
 
     Raises:
         ConfigError: they can't be read.
@@ -38,7 +42,7 @@ def ended(tables: Path) -> list[Ended]:
     found = list[Ended]()
     for run in ledger.read(tables):
         if run.result:
-            told = (line.get("test_accuracy") for line in run.rounds if line["round"])
+            told = (line.get(score) for line in run.rounds if line["round"])
             known = [accuracy for accuracy in told if accuracy is not None]
             found.append(Ended(run.header["knobs"], late_mean(known)))
     return found
@@ -73,14 +77,28 @@ def won(folder: Path, names: Iterable[str] = TUNING) -> dict[tuple[str, str], di
     return best
 
 
+def tried_to_the_end(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
+    """Return accuracy on validation images by rate, of each contender and skew that was tried so.
+
+    Args:
+        folder: of the blocks.
+    """
+    rows = {**controls(), **contenders(FULL.base.rounds)}
+    found = dict[tuple[str, str], dict[float, float]]()
+    for run in ended(folder / "tuning/late", "validation_accuracy"):
+        if (name := which(run.knobs, rows)) and (skew := which(run.knobs, SKEWS)):
+            found.setdefault((name, skew), {})[float(run.knobs["client.lr"])] = run.y
+    return found
+
+
 def best_validated(folder: Path) -> dict[str, dict[str, float]]:
-    """Return the winners' accuracy on validation images, by skew and contender.
+    """Return accuracy on validation images of contenders at their own rates, by skew and contender.
 
     Few were tuned at α 3, so there those of α 1 say who is best.
     """
     found: dict[str, dict[str, float]] = {skew: {} for skew in SKEWS}
-    for (name, skew), row in won(folder, ["primary.csv"]).items():
-        found[skew][name] = row["score"]
+    for (name, skew), of in tried_to_the_end(folder).items():
+        found[skew][name] = max(of.values())
     return {**found, "α 3": found["α 1"]}
 
 

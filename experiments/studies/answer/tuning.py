@@ -1,18 +1,49 @@
 """Block B1: which learning rate suits each contender, judged by validation images alone."""
 
+import itertools
+
 from experiments.studies.answer.conditions import (
     BETWEEN,
     EVEN,
     SKEWED,
+    SKEWS,
     Axis,
     contenders,
     controls,
 )
+from experiments.studies.answer.hypotheses import BASELINE, NEW
 from experiments.studies.scale import Scale
 from fl.simulation.study import Study, each, grid
 
+_QUESTION = "Which learning rate suits each contender, judged by validation images?"
 _SEED = 9001
 """Tuning's own: `fednf tune` has no other. No other study has it."""
+LATE = {
+    ("bn-average", "even"): (0.16, 0.32),
+    ("bn-recalibrate", "even"): (0.16, 0.32),
+    ("ws-groupnorm", "even"): (0.08, 0.16, 0.32),
+    ("nf", "even"): (0.04, 0.08, 0.16),
+    ("none", "even"): (0.04, 0.08, 0.16),
+    ("zc-swish", "even"): (0.02, 0.04, 0.08),
+    ("salunet", "even"): (0.08, 0.16, 0.32),
+    ("bn-average", "α 3"): (0.08, 0.16, 0.32),
+    ("bn-recalibrate", "α 3"): (0.16, 0.32),
+    ("salunet", "α 3"): (0.08, 0.16),
+    ("bn-average", "α 1"): (0.08, 0.16, 0.32, 0.64),
+    ("bn-recalibrate", "α 1"): (0.08, 0.16, 0.32, 0.64),
+    ("ws-groupnorm", "α 1"): (0.08, 0.16, 0.32),
+    ("nf", "α 1"): (0.04, 0.08, 0.16),
+    ("none", "α 1"): (0.02, 0.04, 0.08, 0.16),
+    ("zc-swish", "α 1"): (0.02, 0.04, 0.08),
+    ("salunet", "α 1"): (0.04, 0.08, 0.16),
+    ("leaky-relu", "α 1"): (0.04, 0.08, 0.16, 0.32),
+    ("swish", "α 1"): (0.04, 0.08, 0.16, 0.32),
+    ("frozen", "α 1"): (0.08, 0.16, 0.32),
+    ("gated", "α 1"): (0.04, 0.08, 0.16),
+    ("shifted", "α 1"): (0.08, 0.16),
+}
+"""Contender of B2 or of B3, and skew -> rates that were tried to the end: the two that tuning left,
+where they are within a point, else the best; then twice the highest, until that is not the best."""
 
 
 def tuning(scale: Scale) -> Study:
@@ -32,6 +63,25 @@ def tuning_between(scale: Scale) -> Study:
     return _study(f"answer-tuning-between{scale.suffix}", scale, both, [BETWEEN])
 
 
+def tuning_late(scale: Scale) -> Study:
+    """Rates that tuning left, and higher ones, to the end of their schedule."""
+    rows = {**controls(), **contenders(scale.base.rounds)}
+    pairs = [
+        grid(scale.base, [rows[name]], [SKEWS[skew]], each("client.lr", rates), [{"seed": _SEED}])
+        for (name, skew), rates in LATE.items()
+    ]
+    return Study(
+        f"answer-tuning-late{scale.suffix}", _QUESTION, tuple(itertools.chain.from_iterable(pairs))
+    )
+
+
+def tuning_batch(scale: Scale) -> Study:
+    """The contenders of H4 at batches of one, at alpha 1."""
+    rows = contenders(scale.base.rounds)
+    asked = [{**rows[name], "client.batch-size": 1} for name in (BASELINE, *NEW)]
+    return _study(f"answer-tuning-batch{scale.suffix}", scale, asked, [SKEWED])
+
+
 def tuning_cause(scale: Scale) -> Study:
     """The contenders of B3 that are not in `tuning`, at alpha 1."""
     rows = [row for name, row in controls().items() if name not in contenders(scale.base.rounds)]
@@ -39,5 +89,4 @@ def tuning_cause(scale: Scale) -> Study:
 
 
 def _study(name: str, scale: Scale, rows: Axis, skews: Axis) -> Study:
-    question = "Which learning rate suits each contender, judged by validation images?"
-    return Study(name, question, grid(scale.base, rows, skews, each("seed", (_SEED,))))
+    return Study(name, _QUESTION, grid(scale.base, rows, skews, each("seed", (_SEED,))))

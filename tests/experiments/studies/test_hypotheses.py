@@ -23,7 +23,7 @@ from experiments.studies.answer.hypotheses import (
 )
 from experiments.studies.answer.rows import Ended
 
-TUNED = Path(fl.__file__).parents[1] / "docs/studies/answer/tuning/primary.csv"
+LATE = Path(fl.__file__).parents[1] / "docs/studies/answer/tuning/late"
 BLOCKS = range(1001, 1013)
 SKEWS = ("even", "3", "1")
 LEVELS = {
@@ -134,8 +134,7 @@ def test_what_a_block_gives_to_all_changes_no_difference(moves):
 def test_the_primary_block_is_judged_at_its_looks_alone(monkeypatch, tmp_path, blocks, seen):
     """A run that a block lacks keeps that block out."""
     (tmp_path / "primary").mkdir()
-    (tmp_path / "tuning").mkdir()
-    shutil.copy(TUNED, tmp_path / "tuning")
+    shutil.copytree(LATE, tmp_path / "tuning/late")
     last = FULL.seeds[blocks - 1]
     knobs = [one.to_flat() for one in ANSWER["answer-primary"]["full"]().experiments]
     draws = np.random.default_rng(0).normal(0, 0.01, len(knobs))
