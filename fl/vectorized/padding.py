@@ -1,4 +1,4 @@
-"""Padded sizes: lanes step together, so their batches are brought to one size, as lanes are.
+"""Padded sizes: lanes step together, so batches are brought to one size, and passes to few.
 
 A batch that is shorter than others in its step is padded with copies of its last example that have
 weight 0 in the loss. A pass that has room for more lanes than are busy is filled up with idle ones.
@@ -26,7 +26,7 @@ def halves(lanes: int) -> tuple[int, ...]:
 
 
 def fewest_rows(lanes: int, busy: int) -> int:
-    """Return the least of these numbers that has room for the busy lanes."""
+    """Return the least of the `halves` of all lanes that has room for the busy ones."""
     return min(rows for rows in halves(lanes) if rows >= busy)
 
 

@@ -48,9 +48,9 @@ class TracedGradients:
     """Gradients by graphs that are traced when they are first needed, by lanes and batch size.
 
     On a CPU there are graphs for all lanes, for half of them, and so on to one lane, since clients
-    that are left at the end of a round would else pay for idle lanes. Only that for all lanes is
-    compiled, because the others run too seldom. On a GPU a pass over few lanes takes as long as one
-    over many.
+    that are left at the end of a round would else pay for idle lanes. Only the graph for all lanes
+    is compiled, because the others run seldom. On a GPU there is that one graph, since a pass over
+    few lanes takes as long as one over many.
 
     A graph holds the operators of the forward and of the backward pass. The compiler is given both,
     and needs none of autograd's rules, because it has dropped hand-written ones. A graph whose
@@ -80,7 +80,7 @@ class TracedGradients:
         self.lanes, self.compiled = lanes, compiled
         self.on_gpu = network.weights.device.type == "cuda"
         self.fewest = [lanes if self.on_gpu else fewest_rows(lanes, n) for n in range(lanes + 1)]
-        """Of the smallest graph that has room for so many busy lanes, the lanes."""
+        """The lanes of the smallest graph that has room for so many busy ones, by their number."""
         layers = network.module.modules()
         hashed = all(type(layer).__module__.startswith(_HASHED_PACKAGES) for layer in layers)
         self.name = f"{name}, native={native}, compiled={compiled}" if name and hashed else ""
@@ -96,7 +96,7 @@ class TracedGradients:
         self, weights: Rows, buffers: Mapping[str, Tensor], examples: Examples
     ) -> tuple[PerLane, Rows]:
         """Return what `Gradients` returns, and move the buffers as it does."""
-        if len(weights) > self.lanes or len(weights) != self.rows(len(weights)):
+        if len(weights) not in self.fewest:
             return self.eager(weights, buffers, examples)
         shape = examples.inputs.shape
         if shape not in self.passes:

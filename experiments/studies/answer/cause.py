@@ -27,6 +27,8 @@ AT_LATER_RATES = {
     "Swish at its later rate": ("swish", 0.16),
 }
 """What H5 is about, at the rates that are best at the end (`answer-tuning-late`)."""
+_AGAIN = {AT_ITS_RATE: ("swish", RATES["zc-swish"]), **AT_LATER_RATES}
+"""What was asked for after H5 was judged: a contender at another rate."""
 CLIPS = {"not clipped": "none", "clipped at 1": "norm:1", "clipped at 20": "norm:20"}
 """Beside ZC-Swish's own, which is norm:5."""
 
@@ -36,8 +38,7 @@ def compared() -> dict[str, dict[str, Value]]:
     own: dict[str, Value] = {"client.activation-lr": 1.0, "client.clip": "auto"}
     rows = {name: {**own, **row, "client.lr": RATES[name]} for name, row in controls().items()}
     clipped = {name: {**rows["zc-swish"], "client.clip": clip} for name, clip in CLIPS.items()}
-    again = {AT_ITS_RATE: ("swish", RATES["zc-swish"]), **AT_LATER_RATES}
-    others = {name: {**rows[of], "client.lr": rate} for name, (of, rate) in again.items()}
+    others = {name: {**rows[of], "client.lr": rate} for name, (of, rate) in _AGAIN.items()}
     return {**rows, **clipped, **others}
 
 
@@ -46,8 +47,7 @@ def cause(scale: Scale) -> Study:
 
     The three that H5 is about come first.
     """
-    again = AT_ITS_RATE, *AT_LATER_RATES
-    rows = [row for name, row in compared().items() if name not in again]
+    rows = [row for name, row in compared().items() if name not in _AGAIN]
     return Study(
         name=f"answer-cause{scale.suffix}",
         question="Is zero-centring the cause of ZC-Swish's lead over activations of its gain?",

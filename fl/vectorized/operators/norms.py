@@ -10,10 +10,11 @@ from fl.vectorized.operators import registration
 
 BATCH_NORM = padded_batch_norm
 """The function that `batch_norm` replaces."""
-_NORMS = "fednf.group_norm.default", "fednf.batch_norm.default"
-_GRADIENTS = "fednf.group_norm_backward.default", "fednf.batch_norm_backward.default"
 REPLACED = (F.group_norm, torch.group_norm)
 """The functions of PyTorch that `group_norm` replaces."""
+_NORMS = "fednf.group_norm.default", "fednf.batch_norm.default"
+"""Our operators, as a graph names them; without the library there are none."""
+_GRADIENTS = "fednf.group_norm_backward.default", "fednf.batch_norm_backward.default"
 
 
 def supports(
@@ -84,7 +85,8 @@ def batch_norm(
 def rectify(graph: Graph) -> None:
     """Let the operators of a traced pass do the ReLU right behind them, and its gradient.
 
-    The last argument of these operators says whether they do. ReLU's own operators then go unused.
+    The last argument of these operators says whether they do. ReLU's own operators then go unused;
+    before, no result in the graph may go unused.
     """
     for node in graph.nodes:
         if str(node.target) in _NORMS:
