@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from experiments.cli import bench, data, deploy, new, predict, probe, study, tune, watch
-from experiments.cli.progress import Display, Shown
+from experiments.cli.progress import Display, Shown, new_profile, profiled
 from experiments.cli.terminal import (
     Callbacks,
     Config,
@@ -114,6 +114,13 @@ def run(
             "it is, so that breakpoint() and post-mortem debugging work.",
         ),
     ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="Show what workers were at and when: a table, and profile.png, .svg and .csv.",
+        ),
+    ] = False,
     track: Track = None,
     callback: Callbacks = None,
     quiet: Quiet = False,
@@ -122,6 +129,7 @@ def run(
     """Run one experiment."""
     if debug and (workers or runtime is Runtime.ray):
         raise ConfigError("--debug trains in one process; leave --workers and --runtime out")
+    noted = new_profile(runtime is Runtime.ray) if profile else None
     made = [make() for make in watchers(track or [], callback or [])]
     knobs = knobs_of(out, read_flat(config, settings), resume, rounds)
     resume = resume or rounds is not None
@@ -139,6 +147,7 @@ def run(
                 pool=pool,
                 debug=debug,
                 resume=resume,
+                profile=noted,
                 callbacks=made if finished_before else [shown, *made],
                 command=typed(),
             )
@@ -149,6 +158,8 @@ def run(
         say(f"{folder} holds this experiment, finished; nothing was trained again")
     else:
         say(shown.account())
+    if noted:
+        profiled(noted, folder)
     for promise in result.get("privacy", ()):
         say(promise["text"] + ("; result.json has what it assumes" * bool(promise["assumes"])))
     say(f"model_sha256 {result['model_sha256']}")

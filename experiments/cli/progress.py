@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -15,13 +16,17 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column
+from rich.table import Column, Table
 
-from experiments.cli.terminal import say, written
+from experiments.cli.terminal import plots, say, show, written
 from experiments.studies.workers import Job
+from fl.config.parsing import ConfigError
 from fl.data.dataset import said
+from fl.reproducibility.files import write_whole
 from fl.server.result import ending
 from fl.server.watching.callback import Callback, Line, RunInfo
+from fl.simulation.python import Rows
+from fl.simulation.workers.profile import Profile
 from fl.tasks import Metric, objective
 
 
@@ -115,6 +120,45 @@ class Display:
         self.progress.update(task, completed=number, figures=figures)
         if ended:
             self.progress.update(task, visible=False)
+
+
+def new_profile(on_a_cluster: bool) -> Profile:
+    """Return a profile that hears of nothing yet.
+
+    Raises:
+        ConfigError: it could not be made, or not be drawn.
+    """
+    if on_a_cluster:
+        raise ConfigError("--profile compares clocks of one machine; leave --runtime ray out")
+    plots()
+    return Profile()
+
+
+def profiled(profile: Profile, folder: Path) -> None:
+    """Show a profile, and write it to a run's folder.
+
+    The table has the shares of workers' time that they spent at what, in the first round and after.
+    """
+    numbers = list(profile.begins)
+    if not numbers:
+        say("no client was trained, so there is nothing to profile")
+        return
+    plots().save(plots().timeline(profile), folder / "profile")
+    write_whole(folder / "profile.csv", Rows(profile.rows()).to_csv())
+    table = Table("rounds", box=None)
+    for title in ("seconds", "train", "answer queries", "evaluate", "wait", "clients at a time"):
+        table.add_column(title, justify="right")
+    parts = [range(numbers[0], numbers[0] + 1)]
+    if len(numbers) > 1:
+        parts.append(range(numbers[1], numbers[-1] + 1))
+    for part in parts:
+        found = profile.shares(part)
+        shares = [found.train, found.query, found.evaluate, found.wait]
+        figures = [f"{found.seconds:.2f}", *(f"{share:.1%}" for share in shares)]
+        name = f"{part.start}" if len(part) == 1 else f"{part.start} to {part.stop - 1}"
+        table.add_row(name, *figures, f"{found.lanes:.1f}")
+    show(table)
+    say(f"drawn: {folder / 'profile.png'}, and as svg; every span: {folder / 'profile.csv'}")
 
 
 def _figures(line: Mapping, metric: Metric) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from typing import Any
 
 import torch
 from flwr.app import Context, Message, MessageType
@@ -19,6 +20,7 @@ from torch import Tensor
 from fl.client import local
 from fl.client.faults import FaultyTask
 from fl.client.method import Begun, method_of
+from fl.client.spans import NotedTask, Span
 from fl.config import Experiment
 from fl.config.parsing import ConfigError
 from fl.data import Batch, Form, Share, batches, share
@@ -44,7 +46,11 @@ _log = logging.getLogger(__name__)
 
 
 def answer(
-    messages: Sequence[Message], contexts: Sequence[Context], *, catch: bool = True
+    messages: Sequence[Message],
+    contexts: Sequence[Context],
+    *,
+    catch: bool = True,
+    spans: list[Span] | None = None,
 ) -> list[Message]:
     """Answer messages, each for the client of its context, in their order.
 
@@ -55,6 +61,7 @@ def answer(
         messages: what is asked.
         contexts: whom, one for each message; what a client remembers is in its context after.
         catch: whether an exception of a client is its answer. Else it is raised as it is.
+        spans: where to note from when to when each client trained; None: nowhere.
     """
     replies: dict[int, Message] = {}
     alike: defaultdict[tuple, dict[int, Task]] = defaultdict(dict)
@@ -73,7 +80,7 @@ def answer(
                 raise
             replies[place] = _failed(message, context, error)
     for tasks in alike.values():
-        replies |= _trained(tasks, catch)
+        replies |= _trained(tasks, catch, spans)
     return [replies[place] for place in range(len(messages))]
 
 
@@ -195,10 +202,17 @@ class Task:
             return signals.measure(network, batch, self.how.objective)
 
 
-def _trained(tasks: Mapping[int, Task], catch: bool) -> dict[int, Message]:
+def _trained(
+    tasks: Mapping[int, Task], catch: bool, spans: list[Span] | None
+) -> dict[int, Message]:
     """Train clients of one kind, and return their replies under their places."""
     first = next(iter(tasks.values()))
-    doing = {p: FaultyTask(task) if task.work.fault else task for p, task in tasks.items()}
+    doing: dict[int, Any] = {
+        place: FaultyTask(task) if task.work.fault else task for place, task in tasks.items()
+    }
+    if spans is not None:
+        paths = {place: (task.request.round, task.partition) for place, task in tasks.items()}
+        doing = {place: NotedTask(task, paths[place], spans) for place, task in doing.items()}
     knobs, form = first.knobs, first.mine.dataset.form
     network = network_of(knobs, form)[0]
     if knobs.engine == "vectorized" and knobs.vectorized.lanes != "auto" and len(tasks) > 1:

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -11,10 +11,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fl.client import task
+from fl.client.spans import Span
 from fl.config import Experiment
 from fl.messages.flower_internals import SERVER_NODE, Run, act_as_server, number_message
 from fl.reproducibility.errors import in_words
 from fl.server.nodes import Runtime
+from fl.simulation.workers.profile import SERVER, Profile
 from fl.vectorized.operators.forward import ForwardActivations
 
 Request = tuple[Message, Context]
@@ -28,9 +30,14 @@ class SimulatedGrid(Grid, Runtime, ABC):
 
     Args:
         knobs: the run config that clients see.
+        profile: hears when whoever does it is at what; None: nobody does.
     """
 
-    def __init__(self, knobs: Experiment) -> None:
+    here = SERVER
+    """The number that a profile has for this process."""
+
+    def __init__(self, knobs: Experiment, profile: Profile | None = None) -> None:
+        self.profile = profile
         self._run = act_as_server(run_id=1)
         self._knobs, self._run_config = knobs, knobs.to_flat()
         self._numbers = count(1)
@@ -53,9 +60,15 @@ class SimulatedGrid(Grid, Runtime, ABC):
         """What carries messages: this object itself."""
         return self
 
-    def evaluating(self) -> AbstractContextManager[object]:
-        """Return what a network is evaluated within."""
-        return quickly(self._knobs)
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Give what a network is evaluated within, by this process."""
+        with quickly(self._knobs), self._noted("evaluate"):
+            yield
+
+    def _noted(self, what: str) -> AbstractContextManager[list[Span] | None]:
+        """Return what notes that this process is at something, and gives a list for more."""
+        return self.profile.within(self.here, what) if self.profile else nullcontext()
 
     @abstractmethod
     def answers(self, requests: Sequence[Request]) -> Iterator[Message]:
@@ -137,7 +150,10 @@ class InlineGrid(SimulatedGrid):
         app: what answers each request by itself; None: `fl.client.task.answer`.
         at_once: how many clients at a time are asked, without an app.
         catch: whether an exception of a client is its answer. Else it is raised as it is.
+        profile: hears when this process is at what, without an app.
     """
+
+    here = 0
 
     def __init__(
         self,
@@ -145,8 +161,9 @@ class InlineGrid(SimulatedGrid):
         app: ClientApp | None = None,
         at_once: int = 1,
         catch: bool = True,
+        profile: Profile | None = None,
     ) -> None:
-        super().__init__(knobs)
+        super().__init__(knobs, profile)
         self.app, self.at_once, self.catch = app, at_once, catch
         self.at_work: tuple[float, Sequence[Request]] | None = None
         """Since when which requests are answered; None where none are."""
@@ -161,7 +178,8 @@ class InlineGrid(SimulatedGrid):
         for begin in range(0, len(requests), self.at_once):
             chunk = requests[begin : begin + self.at_once]
             self.at_work = (began := time.monotonic()), chunk
-            replies = task.answer(*zip(*chunk, strict=True), catch=self.catch)
+            with self._noted(chunk[0][0].metadata.message_type) as spans:
+                replies = task.answer(*zip(*chunk, strict=True), catch=self.catch, spans=spans)
             self.at_work, self.longest = None, max(self.longest, time.monotonic() - began)
             yield from replies
             del replies  # they would stay in memory while the next clients are trained

@@ -78,8 +78,10 @@ class Pipeline:
         """
         assert self.evaluation is not None
         try:
-            with self.evaluating():
-                self._found[piece.start] = parts or list(self.evaluation.parts(piece))
+            if not parts:
+                with self.evaluating():
+                    parts = list(self.evaluation.parts(piece))
+            self._found[piece.start] = parts
         except BaseException:  # a bug in a metric: there is nothing that would finish the round
             self.evaluation = None
             self.waiting.clear()

@@ -23,6 +23,7 @@ from fl.simulation.grid import InlineGrid, SimulatedGrid
 from fl.simulation.process_pool import ProcessPool
 from fl.simulation.worker_pool import PoolGrid, WorkerPool
 from fl.simulation.workers.clock import Clock, watched
+from fl.simulation.workers.profile import Profile
 from fl.training.checks.estimate import check_workers
 
 
@@ -36,6 +37,7 @@ def run(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     command: str = "",
+    profile: Profile | None = None,
 ) -> dict:
     """Run an experiment on this machine and return its result; see `fl.server.app.serve`.
 
@@ -52,6 +54,8 @@ def run(
         resume: whether an unfinished run in that folder may be gone on with, as it began.
         callbacks: are told of the run.
         command: how to repeat it, for `experiment.json`.
+        profile: hears when workers are at what. With a pool on several machines it would compare
+            their clocks.
     """
     prepare_process()  # before anything starts a pool of threads, which would forbid forks
     clear_cache()
@@ -81,7 +85,8 @@ def run(
         }
         this = OpenRun(prepared, journal, found, started_by)
         clock = Clock(knobs.round.deadline, str(journal.folder))
-        with hidden_from_gc(), _grid(choice, pool, clock, debug) as grid, _kept(journal, debug):
+        carried_out = _grid(choice, pool, clock, debug, profile)
+        with hidden_from_gc(), carried_out as grid, _kept(journal, debug):
             return play(this, grid, audience)
 
 
@@ -119,19 +124,19 @@ def _begun(found: Found) -> tuple[dict, int | None]:
 
 @contextmanager
 def _grid(
-    choice: Choice, pool: WorkerPool | None, clock: Clock, debug: bool
+    choice: Choice, pool: WorkerPool | None, clock: Clock, debug: bool, profile: Profile | None
 ) -> Iterator[SimulatedGrid]:
     """Give the grid on which a choice is carried out.
 
     With a deadline, one worker is a process of its own: what hangs in this one, nothing can end.
     """
     if pool:
-        yield PoolGrid(choice, pool, clock)
+        yield PoolGrid(choice, pool, clock, profile)
     elif choice.workers == 1 and not clock.deadline:
         at_once = choice.at_once if choice.knobs.engine == "vectorized" else 1
-        grid = InlineGrid(choice.knobs, at_once=at_once, catch=not debug)
+        grid = InlineGrid(choice.knobs, at_once=at_once, catch=not debug, profile=profile)
         with nullcontext() if debug else watched(grid, clock):
             yield grid
     else:
         with closing(ProcessPool(choice.workers)) as processes:
-            yield PoolGrid(choice, processes, clock)
+            yield PoolGrid(choice, processes, clock, profile)

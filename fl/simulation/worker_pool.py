@@ -32,6 +32,7 @@ from fl.simulation.workers.clock import Clock
 from fl.simulation.workers.evaluating import Told, told_of
 from fl.simulation.workers.pool import WorkerPool as WorkerPool
 from fl.simulation.workers.pool import WorkerReply as WorkerReply
+from fl.simulation.workers.profile import Profile
 from fl.tasks.metrics import Part
 from fl.training.loop import Evaluation
 
@@ -48,10 +49,19 @@ class PoolGrid(SimulatedGrid):
         choice: how clients are trained.
         pool: the workers.
         clock: says who takes long, and too long.
+        profile: hears when workers are at what.
     """
 
-    def __init__(self, choice: Choice, pool: WorkerPool, clock: Clock | None = None) -> None:
-        super().__init__(choice.knobs)
+    def __init__(
+        self,
+        choice: Choice,
+        pool: WorkerPool,
+        clock: Clock | None = None,
+        profile: Profile | None = None,
+    ) -> None:
+        super().__init__(choice.knobs, profile)
+        if profile:
+            profile.workers = pool.size
         self.knobs, self.at_once = resolve_auto(choice.knobs), choice.at_once
         self.lanes = choice.knobs.engine == "vectorized"
         self.pool, self.pipeline = pool, Pipeline(self.evaluating, spare=pool.size < cores())
@@ -64,8 +74,7 @@ class PoolGrid(SimulatedGrid):
         if not requests:
             return
         if requests[0][0].metadata.message_type == records.WHO_ARE_YOU:
-            # Takes less time here than the way to a worker.
-            yield from task.answer(*zip(*requests, strict=True))
+            yield from task.answer(*zip(*requests, strict=True))  # sooner than a worker has it
             return
         self._end_last()
         chunks, ahead = self._chunks(requests)
@@ -96,9 +105,9 @@ class PoolGrid(SimulatedGrid):
         """Hand chunks out, and pieces behind them; without its end the pool's work is cancelled."""
         small = self.pipeline.is_small
         evaluation = None if small else self.pipeline.evaluation
-        dispatch = Dispatch(self.pool, chunks, ahead, self.clock, self.pipeline)
+        dispatch = Dispatch(self, chunks, ahead)
         try:
-            dispatch.start(told_of(shared, evaluation, self._run_config))
+            dispatch.start(told_of(shared, evaluation, self._run_config, bool(self.profile)))
             if small:
                 self.pipeline.flush()  # every worker is busy, and this process is free
             yield dispatch
@@ -157,27 +166,18 @@ class Dispatch:
     fails is evaluated by this process.
 
     Args:
-        pool: the workers; all are idle.
+        grid: its pool's workers, which are idle, its clock, its pipeline and its profile.
         chunks: they are begun in this order.
         ahead: how many chunks may be begun from the oldest on that is not done. The server takes
             replies in the order of requests, so the others' replies wait for it in memory.
-        clock: says whose deadline has passed.
-        pipeline: has the pieces.
     """
 
-    def __init__(
-        self,
-        pool: WorkerPool,
-        chunks: Sequence[Chunk],
-        ahead: int,
-        clock: Clock,
-        pipeline: Pipeline,
-    ) -> None:
-        self.pool, self.chunks, self.ahead, self.clock = pool, list(chunks), ahead, clock
-        self.pipeline, self.told = pipeline, Told()
-        self.clock.at_work.clear()
-        self.waiting = list(range(len(chunks)))
+    def __init__(self, grid: PoolGrid, chunks: Sequence[Chunk], ahead: int) -> None:
+        self.pool, self.clock, self.pipeline = grid.pool, grid.clock, grid.pipeline
+        self.profile, self.chunks, self.ahead = grid.profile, list(chunks), ahead
+        self.told, self.waiting = Told(), list(range(len(chunks)))
         """The numbers of chunks that nobody has, as a heap: the lowest comes first."""
+        self.clock.at_work.clear()
         self.busy: dict[int, int] = {}
         """Worker -> the number of the chunk that it has."""
         self.evaluating: dict[int, range] = {}
@@ -211,7 +211,7 @@ class Dispatch:
                 refused, reason = self._retry(number), reply.reason
             self._hand_out()  # before the reply is read, so that the worker need not wait for that
             if reply.replies is not None:
-                yield from read_replies(self.chunks[number], reply.replies)
+                yield from read_replies(self.chunks[number], reply, self.profile)
                 any_replied = True
             elif refused:
                 error = Error(0, f"{_TRIES} workers died while they trained it: {reason}")
@@ -242,7 +242,7 @@ class Dispatch:
             if reply is None or (piece := self.evaluating.pop(reply.worker, None)) is None:
                 return reply
             self._hand_out()
-            self.pipeline.take(piece, read_parts(reply.replies))
+            self.pipeline.take(piece, read_parts(reply, self.profile))
         return None
 
     @property

@@ -27,9 +27,12 @@ def recalibrate(network: FlatNetwork, batches: Iterable[Batch]) -> None:
     }
 
     def add(norm: nn.Module, arrived: tuple[Tensor]) -> None:
-        values = arrived[0].transpose(0, 1).flatten(1).double().cpu()
-        moments = torch.stack([values.mean(1), values.square().mean(1)])
-        sums[norm] += len(arrived[0]) * moments  # pyrefly: ignore
+        values = arrived[0]
+        but_channels = [dim for dim in range(values.dim()) if dim != 1]
+        mean = values.mean(but_channels, keepdim=True)
+        var = (values - mean).square().mean(but_channels).double().cpu()
+        mean = mean.flatten().double().cpu()  # on its device 64 bits cost much, or are not there
+        sums[norm] += len(values) * torch.stack([mean, var + mean**2])  # pyrefly: ignore
 
     hooks = [norm.register_forward_pre_hook(add) for norm in network.norms]
     examples = 0

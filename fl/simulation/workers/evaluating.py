@@ -34,21 +34,26 @@ class Told:
     """The experiment of that network."""
     splits: Sequence[str] = ()
     """What it is scored on."""
+    noted: bool = False
+    """Whether workers tell when they were at what."""
 
 
 def told_of(
-    shared: RecordDict, evaluation: Evaluation | None, run_config: Mapping[str, Value]
+    shared: RecordDict,
+    evaluation: Evaluation | None,
+    run_config: Mapping[str, Value],
+    noted: bool,
 ) -> Told:
     """Return what to tell workers of a round's requests, and of a network that they evaluate.
 
     That is nearly always the network that clients start from. Then it is sent once.
     """
     if evaluation is None:
-        return Told(shared)
+        return Told(shared, noted=noted)
     sent = shared.get(records.ARRAYS, {})
     model = records.pack_arrays(evaluation.model)
     same = {name: sent[name] if sent.get(name) == model[name] else model[name] for name in model}
-    return Told(shared, ArrayRecord(same), run_config, tuple(evaluation.splits))
+    return Told(shared, ArrayRecord(same), run_config, tuple(evaluation.splits), noted)
 
 
 def evaluate_piece(piece: range, told: Told) -> list[Part]:

@@ -160,3 +160,28 @@ def test_a_run_accounts_for_its_engine_and_its_time(tiny, tmp_path):
 def test_a_name_that_is_too_long_keeps_both_its_ends():
     assert shortened(LONG, 21) == "zc-swish_d…seed-12345"
     assert shortened("none", 4) == "none"
+
+
+def test_a_profile_is_a_table_a_picture_and_every_span(fednf, tmp_path):
+    words = "run --profile --workers 1 --set rounds=2 --set network.depth=3 --set network.width=4"
+    answer = fednf(*words.split(), "--set", "sampling.clients=2", "--out", "one")
+    assert answer.status == 0, answer.err
+    table = answer.lines[next(n for n, line in enumerate(answer.lines) if "wait" in line) :]
+    assert [line.split()[0] for line in table[1:3]] == ["1", "2"]
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", table[1])]
+    assert len(shares) == 4
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    assert {path.name for path in (tmp_path / "one").glob("profile.*")} == {
+        "profile.png",
+        "profile.svg",
+        "profile.csv",
+    }
+    rows = (tmp_path / "one" / "profile.csv").read_text().splitlines()
+    assert rows[0] == "worker,what,round,client,begun,ended"
+    assert sum(",client," in row for row in rows[1:]) == 4
+    again = fednf(*words.split(), "--set", "sampling.clients=2", "--out", "one")
+    assert "nothing to profile" in again.out
+
+
+def test_clocks_of_a_cluster_are_not_compared(fednf):
+    assert "leave --runtime ray out" in fednf("run", "--profile", "--runtime", "ray").err

@@ -16,6 +16,7 @@ from fl.simulation.pickling import unpack
 from fl.simulation.worker_pool import WorkerReply
 from fl.simulation.workers.chunks import read_parts, work
 from fl.simulation.workers.evaluating import Told
+from fl.simulation.workers.profile import Profile
 from fl.tasks import METRICS, PLAIN
 from fl.tasks.metrics import Part
 from fl.training.loop import Evaluation
@@ -195,8 +196,8 @@ def test_processes_evaluate_as_one_does(experiment, tmp_path, monkeypatch, worke
     run(knobs, expected)
     read = list[bool]()
 
-    def noted(packed: memoryview | None) -> list[Part] | None:
-        parts = read_parts(packed)
+    def noted(reply: WorkerReply, profile: Profile | None) -> list[Part] | None:
+        parts = read_parts(reply, profile)
         read.append(parts is not None)
         return parts
 
