@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.studies.answer import found
+from experiments.studies.answer import controls, found
 from experiments.studies.answer.rows import ended
 from fl.config.parsing import ConfigError
 
@@ -25,15 +25,20 @@ def main() -> int:
 
 def _tables(folder: Path) -> Iterable[Iterable[str]]:
     noise = ended(folder / "noise")
-    yield from (found.noise(noise), found.pairs(noise), found.orders(noise))
+    yield from (found.noise(noise), found.pairs(noise), controls.orders(noise))
     if (folder / "tuning/late").exists():
         yield from (found.halved(folder), found.tried(folder))
-    yield found.at_another_s_rate(folder)
-    for name, table in (("permuted", found.permuted), ("permuted/again", found.permuted_again)):
+    yield controls.at_another_s_rate(folder)
+    for name, table in (
+        ("permuted", controls.permuted),
+        ("permuted/again", controls.permuted_again),
+    ):
         if (folder / name / "runs.csv").exists():
             yield table(ended(folder / name))
     if cause := found.runs_of_cause(folder):
-        yield from (found.parts_of_zc_swish(cause), found.pairs_of_cause(cause))
+        yield from (found.parts_of_zc_swish(cause), controls.pairs_of_cause(cause))
+    if looked_at := found.at_the_last_look(folder):
+        yield from (found.accuracies(looked_at), found.beside_batchnorm(looked_at))
     if claims := list(found.claims(folder)):
         yield found.hypotheses(claims)
 

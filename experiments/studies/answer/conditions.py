@@ -50,6 +50,8 @@ BETWEEN: dict[str, Value] = {"partition.alpha": 3.0}
 SKEWED: dict[str, Value] = {"partition.alpha": 1.0}
 SKEWS = {"even": EVEN, "α 3": BETWEEN, "α 1": SKEWED}
 """By the names that tables have."""
+GUESSING = 0.1
+"""Accuracy of who guesses among ten classes."""
 
 _CRITICAL: dict[str, Value] = {"network.init": "critical"}
 """For networks without normalizer: weights of variance 1 / (fan_in E[f²]) for their activation f,

@@ -3,26 +3,27 @@
 ``python -m experiments.studies.answer docs/studies/answer`` prints them.
 """
 
-import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.statistics.paired import sign_flip
+from experiments.statistics.interaction import retained, retained_interval
 from experiments.statistics.power import blocks_for_difference
 from experiments.statistics.variance import variance_parts, variance_shares
 from experiments.statistics.verdicts import judge
-from experiments.studies.answer.cause import AT_ITS_RATE, AT_LATER_RATES
+from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import compared as in_cause
-from experiments.studies.answer.conditions import FULL, SKEWS
+from experiments.studies.answer.conditions import FULL, GUESSING, SKEWS
 from experiments.studies.answer.hypotheses import (
     ALPHA,
+    ASKED,
+    BASELINE,
     LOOKS,
     MARGIN,
     NO_GAP,
     Claim,
+    Scores,
     better,
     closes_the_gap,
     holds_up,
@@ -31,45 +32,21 @@ from experiments.studies.answer.hypotheses import cause as cause_of_the_lead
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.primary import compared as in_primary
 from experiments.studies.answer.rows import (
-    TUNING,
+    DRAWN,
     Ended,
     best_validated,
+    broken,
     by_cell,
+    by_draw,
     ended,
-    played,
     scores,
     tried_to_the_end,
     won,
 )
-from fl.config.parsing import Value
+from experiments.studies.answer.words import NAMES, plain, points
 
-ASKED = ("leaky-relu", "swish")
-"""Whom H5 compares ZC-Swish with."""
-GUESSING = 0.1
 TESTS = 6
 """Of H1 and H2 together, at one look."""
-Draw = tuple[Value, ...]
-"""Seeds of deal, initial weights and order."""
-DRAWN = ("seed.deal", "seed.init", "seed.order")
-NAMES = {
-    "nf": "NF (scaled weight standardization)",
-    "bn-average": "BatchNorm",
-    "bn-recalibrate": "BatchNorm, recalibrated",
-    "bn-fixbn": "BatchNorm, fixed from half of the rounds on",
-    "ws-groupnorm": "weight standardization with GroupNorm",
-    "zc-swish": "ZC-Swish",
-    "salunet": "SaluNet",
-    "none": "ReLU",
-    "groupnorm": "GroupNorm, 4 groups",
-    "layernorm": "LayerNorm",
-    "groupnorm-2": "GroupNorm, 2 groups",
-    "leaky-relu": "leaky ReLU",
-    "swish": "Swish",
-    **{name: name for name in (AT_ITS_RATE, *AT_LATER_RATES)},
-    "frozen": "ZC-Swish, scalars frozen",
-    "gated": "ZC-Swish, gated",
-    "shifted": "ZC-Swish, shifted",
-}
 
 
 def noise(runs: Sequence[Ended]) -> Iterator[str]:
@@ -93,72 +70,14 @@ def pairs(runs: Sequence[Ended]) -> Iterator[str]:
     for skew in SKEWS:
         if not {("bn-recalibrate", skew), ("none", skew)} <= of_cell.keys():
             continue
-        one, other = (_by_draw(of_cell[name, skew]) for name in ("bn-recalibrate", "none"))
+        one, other = (by_draw(of_cell[name, skew]) for name in ("bn-recalibrate", "none"))
         paired = {draw: 100 * (one[draw] - other[draw]) for draw in one if draw in other}
         rows = [{**dict(zip(DRAWN, draw, strict=True)), "d": d} for draw, d in paired.items()]
         fresh = sum(variance_parts(rows, "d", (), DRAWN).values()) ** 0.5
         cells = [skew, str(len(paired)), f"{np.std(list(paired.values()), ddof=1):.2f}"]
-        cells += [f"{_broken(one, other):.2f}", f"{fresh:.2f}"]
+        cells += [f"{broken(one, other):.2f}", f"{fresh:.2f}"]
         cells += [str(blocks_for_difference(fresh, 100 * MARGIN, ALPHA / TESTS))]
         yield f"| {' | '.join(cells)} |"
-
-
-def _broken(one: Mapping[tuple, float], other: Mapping[tuple, float]) -> float:
-    """Return the deviation, in points, of differences of runs that share no draw."""
-    crossed = itertools.product(one.items(), other.items())
-    apart = [a - b for (d, a), (e, b) in crossed if all(x != y for x, y in zip(d, e, strict=True))]
-    return 100 * float(np.std(apart, ddof=1))
-
-
-def orders(runs: Sequence[Ended]) -> Iterator[str]:
-    """Yield the control of one contender with two orders, judged as if they were two contenders."""
-    yield "| network | clients | pairs | difference | p | verdict |"
-    yield "|---|---|---|---|---|---|"
-    for (name, skew), of in by_cell(runs).items():
-        drawn = _by_draw(of)
-        first, second = sorted({order for _, _, order in drawn})
-        d = [
-            drawn[deal, init, second] - y
-            for (deal, init, order), y in drawn.items()
-            if order == first and (deal, init, second) in drawn
-        ]
-        found = judge({name: d}, MARGIN)[name]
-        yield (
-            f"| {NAMES[name]} | {skew} | {len(d)} | {_points(found.mean)} | {sign_flip(d):.2f} | "
-            f"{found.verdict} |"
-        )
-
-
-def pairs_of_cause(runs: Sequence[Ended]) -> Iterator[str]:
-    """Yield the same of the three contenders of H5, whose blocks share all draws."""
-    yield "| ZC-Swish less | blocks | deviation | with pairs broken |"
-    yield "|---|---|---|---|"
-    found = scores(runs, in_cause())
-    own = {(block,): y for block, y in found["zc-swish"].items()}
-    for name in ASKED:
-        other = {(block,): y for block, y in found[name].items()}
-        paired = [100 * (y - other[block]) for block, y in own.items()]
-        cells = f"{len(paired)} | {np.std(paired, ddof=1):.2f} | {_broken(own, other):.2f}"
-        yield f"| {NAMES[name]} | {cells} |"
-
-
-def permuted(runs: Sequence[Ended]) -> Iterator[str]:
-    """Yield the control of training labels that say nothing."""
-    yield "| contender | accuracy | from guessing |"
-    yield "|---|---|---|"
-    for (name, _), of in scores(runs, in_primary(FULL.base.rounds)).items():
-        y = float(np.mean(list(of.values())))
-        yield f"| {NAMES[name]} | {100 * y:.1f} | {_points(y - GUESSING)} |"
-
-
-def permuted_again(runs: Sequence[Ended]) -> Iterator[str]:
-    """Yield the same of some under other permutations."""
-    yield "| contender | permutation | accuracy | from guessing |"
-    yield "|---|---|---|---|"
-    for (name, _), of in by_cell(runs).items():
-        for run in of:
-            number = json.loads(str(run.knobs["data.options"]))["draw"]
-            yield f"| {NAMES[name]} | {number} | {100 * run.y:.1f} | {_points(run.y - GUESSING)} |"
 
 
 def halved(folder: Path) -> Iterator[str]:
@@ -190,24 +109,6 @@ def tried(folder: Path) -> Iterator[str]:
                 yield f"| {NAMES[name]} | {skew} | {told} |"
 
 
-def at_another_s_rate(folder: Path) -> Iterator[str]:
-    """Yield the control of rates: what each contender scores early at rates of others."""
-    rates = sorted({rate for of in RATES.values() for rate in of})
-    tables = (folder / "tuning" / name for name in TUNING)
-    early = [row for path in tables if path.exists() for row in played(path)]
-    first = min(row["rung"] for row, _, _ in early)
-    cells: dict[tuple[str, str], dict[float, float]] = {}
-    for row, name, skew in early:
-        if row["rung"] == first:
-            cells.setdefault((name, skew), {})[row["client.lr"]] = row["score"]
-    yield f"| contender | clients | best | {' | '.join(f'{rate:g}' for rate in rates)} |"
-    yield f"|---|---|---|{'---|' * len(rates)}"
-    for (name, skew), of in cells.items():
-        if name in (*RATES, *ASKED):
-            told = " | ".join(f"{100 * of[rate]:.1f}" for rate in rates)
-            yield f"| {NAMES[name]} | {skew} | {100 * max(of.values()):.1f} | {told} |"
-
-
 def runs_of_cause(folder: Path) -> list[Ended]:
     """Return the runs of block B3, and of what was asked for after it."""
     tables = [folder / name for name in ("cause", "cause-rate", "cause-late")]
@@ -234,8 +135,54 @@ def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
     yield f"| ZC-Swish | {len(own)} | {100 * np.mean(list(own.values())):.1f} | | | |"
     for name, verdict in told.items():
         cells = [NAMES.get(name, f"ZC-Swish, {name}"), str(verdict.n)]
-        cells += [f"{100 * np.mean(list(found[name].values())):.1f}", _points(verdict.mean)]
-        yield f"| {' | '.join(cells)} | {_points(*(verdict.interval or ()))} | {verdict} |"
+        cells += [f"{100 * np.mean(list(found[name].values())):.1f}", points(verdict.mean)]
+        yield f"| {' | '.join(cells)} | {points(*(verdict.interval or ()))} | {verdict} |"
+
+
+def accuracies(runs: Mapping[str, Scores]) -> Iterator[str]:
+    """Yield the table of block B2: accuracy, and what skew leaves of the lead over guessing.
+
+    Args:
+        runs: by skew; see `at_the_last_look`.
+    """
+    even, *skewed = runs
+    yield f"| contender | {' | '.join(runs)} | {' | '.join(f'left at {s}' for s in skewed)} |"
+    yield f"|---|{'---|' * (len(runs) + len(skewed))}"
+    for name in _in_order(runs):
+        ys = {skew: list(of[name].values()) for skew, of in runs.items()}
+        cells = [f"{100 * np.mean(y):.1f}" for y in ys.values()]
+        for skew in skewed:
+            share = retained(ys[skew], ys[even], GUESSING)
+            low, high = retained_interval(ys[skew], ys[even], GUESSING)
+            cells.append(f"{100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}]")
+        yield f"| {NAMES[name]} | {' | '.join(cells)} |"
+
+
+def beside_batchnorm(runs: Mapping[str, Scores]) -> Iterator[str]:
+    """Yield by how much each contender is ahead of BatchNorm; each skew is a family of its own."""
+    skews = [skew for skew in SKEWS if skew in runs]
+    yield f"| less BatchNorm | {' | '.join(f'{skew} | verdict' for skew in skews)} |"
+    yield f"|---|{'---|---|' * len(skews)}"
+    told = {}
+    for skew in skews:
+        base = runs[skew][BASELINE]
+        d = {
+            name: [y - base[block] for block, y in runs[skew][name].items()]
+            for name in _in_order(runs)
+            if name != BASELINE
+        }
+        told[skew] = judge(d, MARGIN)
+    for name in told[skews[0]]:
+        cells = []
+        for skew in skews:
+            found = told[skew][name]
+            cells += [f"{points(found.mean)} {points(*(found.interval or ()))}", str(found)]
+        yield f"| {NAMES[name]} | {' | '.join(cells)} |"
+
+
+def _in_order(runs: Mapping[str, Scores]) -> list[str]:
+    """Return the contenders of a block in the order of names."""
+    return [name for name in NAMES if all(name in of for of in runs.values())]
 
 
 def claims(folder: Path) -> Iterator[Claim]:
@@ -244,7 +191,7 @@ def claims(folder: Path) -> Iterator[Claim]:
     Args:
         folder: has a folder of tables a block, and the winners of tuning.
     """
-    if (folder / "primary").exists() and (looked_at := _looked_at(ended(folder / "primary"))):
+    if looked_at := at_the_last_look(folder):
         yield from better(looked_at, best_validated(folder))
         yield from holds_up(looked_at, "even")
         yield from closes_the_gap(looked_at["α 1"])
@@ -255,8 +202,12 @@ def claims(folder: Path) -> Iterator[Claim]:
             yield from cause_of_the_lead(found, tuple(AT_LATER_RATES))
 
 
-def _looked_at(runs: Sequence[Ended]) -> dict[str, dict[str, dict[int, float]]]:
-    """Return endpoints by skew, contender and block, of the blocks of the last look of B2."""
+def at_the_last_look(folder: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """Return endpoints by skew, contender and block, of the blocks of the last look of B2.
+
+    Before its first look there are none.
+    """
+    runs = ended(folder / "primary") if (folder / "primary").exists() else []
     cells = scores(runs, in_primary(FULL.base.rounds))
     if len(cells) < len(RATES) * len(SKEWS):
         return {}
@@ -276,25 +227,7 @@ def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
         yes = "not refuted" if claim.name == "H5" else "yes"
         holds = {True: yes, False: "no", None: "undecided"}[claim.holds]
         of_points = claim.name not in ("H3", "H6") or claim.word == NO_GAP
-        spelled = _points if of_points else _plain
+        spelled = points if of_points else plain
         values = f"{spelled(claim.value)} | {spelled(*(claim.interval or ()))}"
         cells = f"{claim.where} | {claim.against} | {values} | {claim.n} | {claim.word} | {holds}"
         yield f"| {claim.name} | {cells} |"
-
-
-def _by_draw(runs: Iterable[Ended]) -> dict[Draw, float]:
-    return {tuple(run.knobs[key] for key in DRAWN): run.y for run in runs}
-
-
-def _points(*fractions: float) -> str:
-    """Write differences of accuracies in points; two are an interval, none a dash."""
-    return _spelled([f"{100 * value:+.1f}" for value in fractions])
-
-
-def _plain(*values: float) -> str:
-    return _spelled([f"{value:+.2f}" for value in values])
-
-
-def _spelled(values: Sequence[str]) -> str:
-    text = ", ".join(values).replace("-", "−") or "–"
-    return f"[{text}]" if len(values) > 1 else text

@@ -25,6 +25,8 @@ NO_GAP = "no gap"
 """H6 where BatchNorm may be no worse, so that there is nothing to close."""
 NEW = ("zc-swish", "salunet")
 BASELINE = "bn-average"
+ASKED = ("leaky-relu", "swish")
+"""Activations of ZC-Swish's gain whose mean output is further from 0."""
 REMEDIES = ("bn-recalibrate", "bn-fixbn")
 NO_NORMALIZER = ("none", "leaky-relu", "swish", *NEW)
 """Contenders that have neither a normalizer nor scaled weights."""
@@ -132,12 +134,12 @@ def micro_batches(runs: Mapping[int, Scores], small: int = 1, large: int = 4) ->
                     found.interval, found.n)  # fmt: skip
 
 
-def cause(runs: Scores, controls: Sequence[str] = ("leaky-relu", "swish")) -> Iterator[Claim]:
+def cause(runs: Scores, controls: Sequence[str] = ASKED) -> Iterator[Claim]:
     """Yield H5: zero-centring is the cause; refuted if an activation of the same gain is as good.
 
     Args:
         runs: of one skew; controls have the gain of ZC-Swish.
-        controls: activations whose mean output is further from 0.
+        controls: with whom it is compared.
     """
     contrasts = {name: _differences(runs, "zc-swish", name) for name in controls}
     for name, found in judge(contrasts, MARGIN).items():

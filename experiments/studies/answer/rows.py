@@ -1,9 +1,12 @@
 """What blocks left behind: their runs with their endpoints, and what tuning found."""
 
+import itertools
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from experiments.statistics.endpoints import late_mean
 from experiments.studies import ledger
@@ -12,6 +15,9 @@ from experiments.studies.answer.tuning import tuning, tuning_between, tuning_cau
 from fl.config.parsing import Value
 
 Name = TypeVar("Name", bound=Hashable)
+Draw = tuple[Value, ...]
+DRAWN = ("seed.deal", "seed.init", "seed.order")
+"""The seeds that a `Draw` has."""
 TUNING = {
     "primary.csv": tuning,
     "between.csv": tuning_between,
@@ -129,3 +135,15 @@ def by_cell(runs: Sequence[Ended]) -> dict[tuple[str, str], list[Ended]]:
         if name and skew:
             found.setdefault((name, skew), []).append(run)
     return found
+
+
+def by_draw(runs: Iterable[Ended]) -> dict[Draw, float]:
+    """Return endpoints by what was drawn."""
+    return {tuple(run.knobs[key] for key in DRAWN): run.y for run in runs}
+
+
+def broken(one: Mapping[tuple, float], other: Mapping[tuple, float]) -> float:
+    """Return the deviation, in points, of differences of runs that share no draw."""
+    crossed = itertools.product(one.items(), other.items())
+    apart = [a - b for (d, a), (e, b) in crossed if all(x != y for x, y in zip(d, e, strict=True))]
+    return 100 * float(np.std(apart, ddof=1))

@@ -7,7 +7,7 @@ import pytest
 
 import fl
 from experiments.studies import ledger
-from experiments.studies.answer import ANSWER, found
+from experiments.studies.answer import ANSWER, controls, found
 from experiments.studies.answer.__main__ import main
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import RATES as CAUSE_RATES
@@ -101,20 +101,26 @@ def test_rates_that_were_tried_to_the_end_are_on_the_page():
     assert printed(found.tried(ROWS))
 
 
-@pytest.mark.parametrize("table", [found.noise, found.pairs, found.orders])
+@pytest.mark.parametrize("table", [found.noise, found.pairs, controls.orders])
 def test_tables_of_the_first_block_are_what_its_rows_say(table):
     assert printed(table(ended(ROWS / "noise")))
 
 
 def test_the_control_of_rates_is_what_tuning_found():
-    assert printed(found.at_another_s_rate(ROWS))
+    assert printed(controls.at_another_s_rate(ROWS))
 
 
 def test_tables_of_the_cause_are_what_its_rows_say():
     runs = found.runs_of_cause(ROWS)
     assert printed(found.parts_of_zc_swish(runs))
-    assert printed(found.pairs_of_cause(runs))
+    assert printed(controls.pairs_of_cause(runs))
     assert printed(found.hypotheses(found.claims(ROWS)))
+
+
+def test_tables_of_the_primary_block_are_on_the_page_from_its_first_look_on():
+    if looked_at := found.at_the_last_look(ROWS):
+        assert printed(found.accuracies(looked_at))
+        assert printed(found.beside_batchnorm(looked_at))
 
 
 def test_controls_of_labels_are_what_their_rows_say():
@@ -122,8 +128,8 @@ def test_controls_of_labels_are_what_their_rows_say():
     assert {(one.partition.kind, one.seed) for one in study.experiments} == {("iid", 1401)}
     runs = ended(ROWS / "permuted")
     assert len(runs) == len(study.experiments) == len(RATES)
-    assert printed(found.permuted(runs))
-    assert printed(found.permuted_again(ended(ROWS / "permuted/again")))
+    assert printed(controls.permuted(runs))
+    assert printed(controls.permuted_again(ended(ROWS / "permuted/again")))
 
 
 BLOCKS = {

@@ -1,5 +1,6 @@
 """The plan's hypotheses, on tables whose answers are known."""
 
+import re
 import shutil
 from dataclasses import astuple
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 import fl
 from experiments.studies.answer import ANSWER, found
@@ -22,6 +24,7 @@ from experiments.studies.answer.hypotheses import (
     micro_batches,
 )
 from experiments.studies.answer.rows import Ended
+from experiments.studies.answer.words import NAMES
 
 LATE = Path(fl.__file__).parents[1] / "docs/studies/answer/tuning/late"
 BLOCKS = range(1001, 1013)
@@ -146,3 +149,29 @@ def test_the_primary_block_is_judged_at_its_looks_alone(monkeypatch, tmp_path, b
     names = [claim.name for claim in claims]
     assert names == (["H1"] * 3 + ["H2"] * 3 + ["H3"] * 4 + ["H6"] * 2 if seen else [])
     assert all(claim.against == "nf" for claim in claims[:6])
+
+
+def test_tables_of_the_primary_block_are_means_shares_and_paired_differences():
+    skews = ("even", "α 3", "α 1")
+    of_all = {**LEVELS, "nf": 0.5, "ws-groupnorm": 0.3}
+    runs = {skew: table(of_all, seed=place) for place, skew in enumerate(skews)}
+    head, _, *rows = (line.strip("| ").split(" | ") for line in found.accuracies(runs))
+    assert head == ["contender", *skews, "left at α 3", "left at α 1"]
+    assert [rows[0][0], rows[1][0]] == [NAMES["nf"], NAMES["bn-average"]]
+    assert len(rows) == len(of_all)
+    zc = {skew: np.array(list(runs[skew]["zc-swish"].values())) for skew in skews}
+    (row,) = [row for row in rows if row[0] == NAMES["zc-swish"]]
+    assert row[1:4] == [f"{100 * zc[skew].mean():.1f}" for skew in skews]
+    left = 100 * (zc["α 1"].mean() - 0.1) / (zc["even"].mean() - 0.1)
+    share, low, high = map(int, re.findall(r"\d+", row[5]))
+    assert share == round(left)
+    assert low <= share <= high
+    head, _, *rows = (line.strip("| ").split(" | ") for line in found.beside_batchnorm(runs))
+    assert head == ["less BatchNorm", *(cell for skew in skews for cell in (skew, "verdict"))]
+    assert rows[0][0] == NAMES["nf"]
+    assert NAMES["bn-average"] not in [row[0] for row in rows]
+    (row,) = [row for row in rows if row[0] == NAMES["zc-swish"]]
+    d = zc["even"] - np.array(list(runs["even"]["bn-average"].values()))
+    low, high = ttest_1samp(d, 0).confidence_interval(0.95)
+    assert row[1] == f"{100 * d.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert row[2] == "BETTER"
