@@ -158,11 +158,11 @@ def run(
         say(f"{folder} holds this experiment, finished; nothing was trained again")
     else:
         say(shown.account())
-    if noted:
-        profiled(noted, folder)
     for promise in result.get("privacy", ()):
         say(promise["text"] + ("; result.json has what it assumes" * bool(promise["assumes"])))
     say(f"model_sha256 {result['model_sha256']}")
+    if noted:
+        profiled(noted, folder)
     if as_json:
         say(json.dumps({**result, "folder": str(folder)}))
 

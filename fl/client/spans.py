@@ -43,7 +43,7 @@ class NotedTask:
 
     def begin(self, network: FlatNetwork) -> Begun:
         """Begin."""
-        self.begun = time.monotonic()
+        self.begun = self.begun or time.monotonic()  # again, if a pass failed: it trains alone
         return self.task.begin(network)
 
     def end(self, network: FlatNetwork, begun: Begun, outcome: Outcome) -> Message:

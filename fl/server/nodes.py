@@ -87,7 +87,8 @@ class Runtime:
         That is done at once, or while clients are at work on the next round.
         """
         with self.evaluating():
-            finish(evaluation.parts())
+            parts = list(evaluation.parts())
+        finish(parts)
 
     def flush(self) -> None:
         """Call what was put off and is still to be called."""

@@ -3,8 +3,7 @@
 `PoolGrid` cuts a round's requests into chunks. A worker trains one at a time (`work`). Where it has
 none, it evaluates pieces of the round before (`fl.simulation.pipeline`). What all requests of a
 round share, the global network and the configuration, is broadcast to all workers once; a chunk
-holds the rest. `Dispatch` decides which worker gets which chunk and when. The order in which
-replies come back has no influence on results, since the server sorts them.
+holds the rest. `Dispatch` decides which worker gets which chunk, on which no result depends.
 """
 
 import time
@@ -146,10 +145,11 @@ class PoolGrid(SimulatedGrid):
         return chunks, len(chunks) if at_once >= len(requests) else 2 * size
 
     def _steps(self, message: Message, context: Context) -> int:
-        if message.metadata.message_type != MessageType.TRAIN:
-            return 1
+        """Return what a request takes: steps or, where nothing is trained, images."""
         partition = int(context.node_config["partition-id"])
         images = len(share(context.node_config, self.knobs).train)
+        if message.metadata.message_type != MessageType.TRAIN:
+            return images
         number = records.read_round(message.content)
         return work(self.knobs, partition, number, images).steps(images)
 

@@ -9,12 +9,13 @@ from matplotlib.patches import Patch
 
 from experiments.report.drawing.figures import INK, MUTED, RC
 from fl.client.spans import Span
-from fl.simulation.workers.profile import SERVER, Profile
+from fl.simulation.workers.profile import SERVER, Profile, called
 
 _MOST_ROUNDS = 3
 """That are drawn; in more, clients would be too small to see."""
-_COLORS = {"client": "#3b6ea5", "query": "#cc79a7", "evaluate": "#e69f00"}
+_COLORS = {"train": "#d5e2ef", "client": "#3b6ea5", "query": "#cc79a7", "evaluate": "#e69f00"}
 _WORDS = {
+    "train": "no client in this lane",
     "client": "a client trains",
     "query": "a query is answered",
     "evaluate": "a network is evaluated",
@@ -35,18 +36,20 @@ def in_lanes(spans: Sequence[Span]) -> list[tuple[int, Span]]:
 def timeline(profile: Profile) -> Figure:
     """Draw up to three rounds, the first left out where there are others: its caches were empty.
 
-    A band is a worker, and a row in it a lane; what is white is waited. Which lane a client had is
-    not noted: it is drawn in the first that is free.
+    A band is a worker, and a row in it a lane. White is a worker that waits. Which lane a client
+    had is not noted: it is drawn in the first that is free.
     """
     rounds = list(profile.begins.items())
     shown = rounds[1 : 1 + _MOST_ROUNDS] if len(rounds) > 1 else rounds
     begun, ended = shown[0][1], profile.end(shown[-1][0])
-    workers = sorted(profile.spans, reverse=True)
+    helped = [SERVER] if profile.spans.get(SERVER) else []
+    workers = [*reversed(range(profile.workers)), *helped]
+    drawn = {worker: _between(profile.spans[worker], begun, ended) for worker in workers}
     with mpl.rc_context(RC):
         figure = Figure(figsize=(9.6, 1.1 + 0.9 * len(workers)), layout="constrained")
         panel = figure.subplots()
         for height, worker in enumerate(workers):
-            _band(panel, height, _between(profile.spans[worker], begun, ended))
+            _band(panel, height, drawn[worker])
         for number, at in shown:
             panel.axvline(at - begun, color=INK, lw=0.8)
             panel.annotate(
@@ -58,12 +61,11 @@ def timeline(profile: Profile) -> Figure:
                 color=MUTED,
             )
         panel.set(xlim=(0, ended - begun), ylim=(-0.5, len(workers) - 0.5), xlabel="seconds")
-        names = ["server" if worker == SERVER else f"worker {worker + 1}" for worker in workers]
-        panel.set_yticks(range(len(workers)), names)
+        panel.set_yticks(range(len(workers)), [called(worker) for worker in workers])
         panel.tick_params(axis="y", length=0)
         panel.grid(visible=False)
-        seen = "".join(span.what for spans in profile.spans.values() for span in spans)
-        named = [what for what in _COLORS if what in seen]
+        seen = [span.what for spans in drawn.values() for span in spans]
+        named = [what for what in _COLORS if any(one.startswith(what) for one in seen)]
         handles = [Patch(color=_COLORS[what], label=_WORDS[what]) for what in named]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
@@ -76,16 +78,16 @@ def _between(spans: Sequence[Span], begun: float, ended: float) -> list[Span]:
 
 
 def _band(panel: Axes, height: int, spans: Sequence[Span]) -> None:
-    """Draw a worker: its clients in lanes, and over all of these what else it was at."""
+    """Draw a worker: what it was at, and over that its clients in lanes."""
+    for what in ("train", "query", "evaluate"):
+        for span in spans:
+            if span.what.startswith(what):
+                _bar(panel, span, height - 0.43, 0.86, _COLORS[what])
     clients = in_lanes([span for span in spans if span.what == "client"])
     lanes = 1 + max((lane for lane, _ in clients), default=0)
     size = 0.86 / lanes
     for lane, span in clients:
-        _bar(panel, span, height + 0.43 - (lane + 1) * size, size * 0.88, _COLORS["client"])
-    for what in ("query", "evaluate"):
-        for span in spans:
-            if span.what.startswith(what):
-                _bar(panel, span, height - 0.43, 0.86, _COLORS[what])
+        _bar(panel, span, height + 0.43 - (lane + 1) * size, size, _COLORS["client"])
 
 
 def _bar(panel: Axes, span: Span, bottom: float, height: float, color: str) -> None:

@@ -45,7 +45,7 @@ def orders(runs: Sequence[Ended]) -> Iterator[str]:
 
 
 def pairs_of_cause(runs: Sequence[Ended]) -> Iterator[str]:
-    """Yield the same of the three contenders of H5, whose blocks share all draws."""
+    """Yield how far differences of H5's contenders spread, paired and with pairs broken."""
     yield "| ZC-Swish less | blocks | deviation | with pairs broken |"
     yield "|---|---|---|---|"
     found = scores(runs, in_cause())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.statistics.interaction import retained, retained_interval
+from experiments.statistics.paired import t_interval
 from experiments.statistics.power import blocks_for_difference
 from experiments.statistics.variance import variance_parts, variance_shares
 from experiments.statistics.verdicts import judge
@@ -153,31 +154,27 @@ def accuracies(runs: Mapping[str, Scores]) -> Iterator[str]:
         cells = [f"{100 * np.mean(y):.1f}" for y in ys.values()]
         for skew in skewed:
             share = retained(ys[skew], ys[even], GUESSING)
-            low, high = retained_interval(ys[skew], ys[even], GUESSING)
+            low, high = retained_interval(ys[skew], ys[even], GUESSING, 1 - ALPHA)
             cells.append(f"{100 * share:.0f} % [{100 * low:.0f}, {100 * high:.0f}]")
         yield f"| {NAMES[name]} | {' | '.join(cells)} |"
 
 
 def beside_batchnorm(runs: Mapping[str, Scores]) -> Iterator[str]:
-    """Yield by how much each contender is ahead of BatchNorm; each skew is a family of its own."""
-    skews = [skew for skew in SKEWS if skew in runs]
-    yield f"| less BatchNorm | {' | '.join(f'{skew} | verdict' for skew in skews)} |"
-    yield f"|---|{'---|---|' * len(skews)}"
-    told = {}
-    for skew in skews:
-        base = runs[skew][BASELINE]
-        d = {
-            name: [y - base[block] for block, y in runs[skew][name].items()]
-            for name in _in_order(runs)
-            if name != BASELINE
-        }
-        told[skew] = judge(d, MARGIN)
-    for name in told[skews[0]]:
-        cells = []
-        for skew in skews:
-            found = told[skew][name]
-            cells += [f"{points(found.mean)} {points(*(found.interval or ()))}", str(found)]
-        yield f"| {NAMES[name]} | {' | '.join(cells)} |"
+    """Yield by how much each contender is ahead of BatchNorm, at the level of a look.
+
+    Each skew is a family of its own.
+    """
+    yield f"| less BatchNorm | {' | '.join(f'{skew} | verdict' for skew in runs)} |"
+    yield f"|---|{'---|---|' * len(runs)}"
+    names = [name for name in _in_order(runs) if name != BASELINE]
+    cells: dict[str, list[str]] = {name: [] for name in names}
+    for of in runs.values():
+        d = {name: [y - of[BASELINE][block] for block, y in of[name].items()] for name in names}
+        for name, found in judge(d, MARGIN, ALPHA).items():
+            interval = points(*t_interval(d[name], 1 - ALPHA))
+            cells[name] += [f"{points(found.mean)} {interval}", str(found)]
+    for name, told in cells.items():
+        yield f"| {NAMES[name]} | {' | '.join(told)} |"
 
 
 def _in_order(runs: Mapping[str, Scores]) -> list[str]:

@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from time import monotonic
 
 from fl.client.spans import Span
+from fl.messages import records
 
 SERVER = -1
 """The number of the process that hands work out, where others are the workers."""
+
+
+def called(worker: int) -> str:
+    """Return what a worker is called."""
+    return "server" if worker == SERVER else f"worker {worker + 1}"
 
 
 @dataclass(frozen=True)
 class Shares:
     """What workers did in some time, as shares of the seconds that all of them had; they sum to 1.
 
-    A round is from the beginning of its first client to that of the next round's. So within it
-    falls the evaluation of the round before.
+    A round is from the beginning of its first client to that of the next round's; the last ends
+    before clients score the final network. Where there are processes, the evaluation of the round
+    before falls within it.
     """
 
     rounds: range
@@ -29,6 +36,7 @@ class Shares:
     """What clients are asked besides, as with `state.bn=recalibrate`."""
     evaluate: float
     wait: float
+    """Or work that was lost with its worker, or at `round.deadline`."""
     lanes: float
     """How many clients a worker that trains has begun and not ended, on average."""
 
@@ -63,10 +71,10 @@ class Profile:
         return dict(sorted(found.items()))
 
     def end(self, number: int) -> float:
-        """Return when a round ended: when the next began or, of the last, the last span ended."""
+        """Return when a round ended: when the next began or, of the last, its last span ended."""
         later = (begun for other, begun in self.begins.items() if other > number)
-        last = max(span.ended for spans in self.spans.values() for span in spans)
-        return next(later, last)
+        all_spans = (span for spans in self.spans.values() for span in spans)
+        return next(later, max(s.ended for s in all_spans if s.what != records.SCORE))
 
     def shares(self, rounds: range) -> Shares:
         """Return the shares of some rounds; in the first of them clients trained."""
@@ -87,7 +95,7 @@ class Profile:
         first = min(self.begins.values(), default=0.0)
         return [
             {
-                "worker": "server" if worker == SERVER else worker,
+                "worker": called(worker),
                 "what": span.what,
                 "round": span.round,
                 "client": span.partition,

@@ -19,7 +19,7 @@ from experiments.studies.answer.tuning import LATE
 from fl.simulation.study import Study, each, from_file, grid
 
 DOCS = Path(fl.__file__).parents[1] / "docs"
-PAGES = [DOCS / "answer.md", DOCS / "studies/answer/controls.md"]
+PAGES = [DOCS / "answer.md", *(DOCS / "studies/answer").glob("*.md")]
 ROWS = DOCS / "studies/answer"
 NAMES = [
     "nf",

@@ -172,6 +172,6 @@ def test_tables_of_the_primary_block_are_means_shares_and_paired_differences():
     assert NAMES["bn-average"] not in [row[0] for row in rows]
     (row,) = [row for row in rows if row[0] == NAMES["zc-swish"]]
     d = zc["even"] - np.array(list(runs["even"]["bn-average"].values()))
-    low, high = ttest_1samp(d, 0).confidence_interval(0.95)
+    low, high = ttest_1samp(d, 0).confidence_interval(0.975)
     assert row[1] == f"{100 * d.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
     assert row[2] == "BETTER"

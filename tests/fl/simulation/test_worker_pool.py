@@ -144,6 +144,28 @@ def test_all_clients_are_in_one_part_each_and_parts_are_even(steps, parts):
     assert max(loads) - min(loads) <= max(steps)
 
 
+def test_queries_are_dealt_to_workers_by_images(tiny):
+    flat = {"partition.kind": "dirichlet", "partition.clients": 20, "recipe": "batchnorm"}
+    knobs = tiny({**flat, "engine": "vectorized", "vectorized.lanes": 2, "state.bn": "recalibrate"})
+    loads, sizes = [], []
+
+    class Counting(FakePool):
+        def submit(self, worker: int, chunk: bytes) -> None:
+            super().submit(worker, chunk)
+            clients = [context for _, context in unpack_chunk(chunk, self.request)]
+            sizes.extend(held := [len(share(c.node_config, knobs).train) for c in clients])
+            loads.append(sum(held))
+
+    grid = PoolGrid(choice(knobs), Counting(2))
+    asked = requests(grid, knobs)
+    queries = [Message(m.content, m.metadata.dst_node_id, records.RECALIBRATE) for m in asked]
+    replies = list(grid.send_and_receive(queries))
+    assert len(replies) == len(sizes) == 20
+    assert not any(reply.has_error() for reply in replies)
+    assert len(loads) == 2
+    assert abs(loads[0] - loads[1]) <= max(sizes)
+
+
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_a_pool_of_any_size_replies_as_one_process_does(tiny, size, at_once):
