@@ -14,6 +14,7 @@ from functools import wraps
 from pathlib import Path
 
 import fl.client.task
+import fl.server.nodes
 import fl.server.replies
 import fl.server.rounds
 import fl.training.loop
@@ -38,7 +39,7 @@ PARTS = [
     ("clients, the rest", fl.client.task, "answer"),
     ("replies checked", fl.server.replies.Replies, "_fault"),
     ("replies folded", strategies.serving.server.Mean, "add"),
-    ("evaluation", fl.server.rounds.Rounds, "_figures"),
+    ("evaluation", fl.server.nodes.Runtime, "when_busy"),
     ("journal and checkpoint", fl.server.rounds.Rounds, "_finish"),
     ("the round, the rest", fl.server.rounds.Rounds, "run_round"),
 ]

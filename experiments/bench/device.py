@@ -8,7 +8,7 @@ _TIMES = 5
 _PROGRAM = """
 import time, torch, flwr.clientapp
 begun = time.perf_counter()
-import fl.client
+import fl.client.app
 print(time.perf_counter() - begun)
 """
 

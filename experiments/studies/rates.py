@@ -9,7 +9,7 @@ LEARNING_RATES = {
 }
 """What suits each recipe best among 0.02, 0.05, 0.1 and 0.2: the highest mean accuracy of the last
 three rounds on validation images of CIFAR-10, in the study `learning-rates` at its small scale
-(docs/measurements/heterogeneity.md). At the full scale, and on other data, they are transferred."""
+(docs/studies/heterogeneity.md). At the full scale, and on other data, they are transferred."""
 DEMO_RATES = {
     "batchnorm": 0.4,
     "groupnorm": 0.4,

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from experiments.bench import harness
+from experiments.bench import device, harness
 from experiments.bench.jobs import job
 from experiments.bench.repetition import Failed, Repetition
 from experiments.cli import bench
@@ -32,6 +32,13 @@ def made_up(monkeypatch):
     monkeypatch.setattr(bench, "peak", lambda: 1e11)
     monkeypatch.setattr(bench, "import_seconds", lambda: 0.25)
     return failing
+
+
+def test_what_is_timed_is_the_import_of_all_that_a_client_does(monkeypatch):
+    last = "import sys\nassert 'fl.client.task' in sys.modules\n"
+    monkeypatch.setattr(device, "_PROGRAM", device._PROGRAM + last)
+    monkeypatch.setattr(device, "_TIMES", 1)
+    assert device.import_seconds() > 0.01
 
 
 def test_every_job_with_every_batch_size_is_told_and_written(fednf, made_up, tmp_path):
