@@ -2,7 +2,9 @@
 
 import ctypes
 import gc
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -37,6 +39,21 @@ def _keep_memory() -> None:
     # Old ones refuse the first; the second alone would be worse than none.
     if set_option(_M_MMAP_THRESHOLD, _KEPT_BYTES):
         set_option(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def can_fork() -> bool:
+    """Return whether a fork of this process would work.
+
+    A fork starts at once and shares the memory of all that is loaded here, but it has only the
+    thread that forked. Threads that Python started allow for that. Threads of other libraries,
+    such as pools for arithmetic, do not: the fork would wait for them for ever. Nor can a GPU's
+    context be forked.
+    """
+    if sys.platform != "linux" or torch.cuda.is_initialized():
+        return False
+    pythons = {str(thread.native_id) for thread in threading.enumerate()}
+    pythons.add(str(threading.get_native_id()))  # in a fork, Python 3.11 knows its parent's
+    return pythons.issuperset(os.listdir("/proc/self/task"))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from fl.config import Experiment
 from fl.config.parsing import ConfigError, Value
 from fl.data import deal, load
 from fl.fleet import batch_size
+from fl.reproducibility.determinism import can_fork
 from fl.reproducibility.provenance import cores
 from fl.server.app import Prepared
 from fl.simulation.schedule import cost, longest_first
@@ -45,6 +46,8 @@ _GPU = _Limits(values=12e6, images=32.0, run=1_000, overhead=100, fewer_pays=Fal
 """A step waits for the processor to launch its operators, 6 to 9 ms on an H100, and a recorded pass
 over 8 lanes takes less, up to where that was looked at: twice as fast in all with 11 million
 weights and 32 images, 40 times with 77,000 weights and one. Tracing takes one to seven seconds."""
+_FORKED_RUN = 5_000
+"""Images in a run from which processes pay that are forks, where clients train one by one."""
 _MOST_LANES = 16
 """In a process on a CPU; up to here every number of lanes is looked at."""
 _COMPILED_IMAGES = 100_000
@@ -81,7 +84,8 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
 
     Args:
         prepared: the experiment, with its data and its network.
-        workers: processes; None: a core each, if the run is long enough to start them.
+        workers: processes; None: a core each, if the run is long enough to start them. Forks, which
+            start at once, are for shorter ones, too, where no result depends on their number.
 
     Raises:
         ConfigError: devices bring the data, what a level takes is not here, or memory does not
@@ -93,6 +97,7 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
         raise AssertionError
     check_states(knobs, network, method_of(knobs).kept)
     values, sampled = len(network.weights), knobs.sampling.clients
+    forked = workers is None and _images(knobs) >= _FORKED_RUN and can_fork()
     if workers is None:
         one = _on_gpu(network) or _images(knobs) < _limits(network).run
         workers = 1 if one else min(cores(), sampled)
@@ -100,6 +105,7 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
     why = _why_alone(knobs) or _why_not_in_lanes(prepared)
     lanes = 1 if why else _asked_lanes(knobs, network, workers)
     if why := why or _why_sequential(knobs, network, lanes, workers):
+        workers = min(cores(), sampled) if forked and not _on_gpu(network) else workers
         alone = {"engine": "sequential", "vectorized.lanes": 1, "vectorized.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
     check_lanes(lanes, sampled, workers, network)

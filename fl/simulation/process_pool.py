@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-import torch
-
-from fl.reproducibility.determinism import prepare_process
+from fl.reproducibility.determinism import can_fork, prepare_process
 from fl.simulation.pickling import Pieces, unpack
 from fl.simulation.worker_pool import WorkerReply
 from fl.simulation.workers.chunks import work
@@ -38,7 +36,7 @@ def start(
     memory of a run that somebody may be resuming.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fresh interpreter reads it as it loads torch
-    processes = multiprocessing.get_context("fork" if _can_fork() else "spawn")
+    processes = multiprocessing.get_context("fork" if can_fork() else "spawn")
     ours, theirs = processes.Pipe()
     given = (target, theirs, *arguments)
     process = processes.Process(target=_begin, args=given, daemon=not parent)  # pyrefly: ignore
@@ -50,21 +48,6 @@ def start(
         signal.signal(signal.SIGINT, before)
     theirs.close()
     return process, ours
-
-
-def _can_fork() -> bool:
-    """Return whether a fork of this process would work.
-
-    A fork starts at once and shares the memory of all that is loaded here, but it has only the
-    thread that forked. Threads that Python started allow for that. Threads of other libraries,
-    such as pools for arithmetic, do not: the fork would wait for them for ever. Nor can a GPU's
-    context be forked.
-    """
-    if sys.platform != "linux" or torch.cuda.is_initialized():
-        return False
-    pythons = {str(thread.native_id) for thread in threading.enumerate()}
-    pythons.add(str(threading.get_native_id()))  # in a fork, Python 3.11 knows its parent's
-    return pythons.issuperset(os.listdir("/proc/self/task"))
 
 
 def _begin(target: Callable[..., None], pipe: Connection, *arguments: object) -> None:

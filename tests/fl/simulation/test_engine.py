@@ -113,6 +113,26 @@ def test_the_engine_follows_from_the_experiment(tiny, monkeypatch, knobs, engine
     assert choose(choice.knobs).knobs == choice.knobs
 
 
+@pytest.mark.parametrize(
+    ("flat", "forks", "workers"),
+    [
+        ({"rounds": 2}, True, 4),
+        ({"rounds": 2}, False, 1),
+        ({"rounds": 2, "sampling.clients": 3}, True, 3),
+        ({"rounds": 1, "sampling.clients": 4}, True, 1),  # 4,000 images
+        ({"rounds": 2, "engine": "vectorized", "vectorized.level": "eager"}, True, 1),
+        ({"rounds": 9, "client.batch-size": 33}, False, 4),
+    ],
+)
+def test_short_runs_have_forks_where_no_result_depends_on_them(
+    tiny, monkeypatch, flat, forks, workers
+):
+    monkeypatch.setattr(engines, "cores", lambda: 4)
+    monkeypatch.setattr(engines, "can_fork", lambda: forks)
+    usual = {"partition.kind": "iid", "sampling.clients": 5, "client.batch-size": 4}
+    assert choose(tiny({**usual, **flat}), None).workers == workers
+
+
 @pytest.mark.parametrize(("missing", "level"), [(None, "native"), ("no C++", "traced")])
 def test_without_a_compiler_convolutions_are_pytorch_s(tiny, monkeypatch, missing, level):
     monkeypatch.setattr(REASON, lambda: missing)

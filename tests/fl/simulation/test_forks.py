@@ -106,16 +106,16 @@ def test_ctrl_c_is_handled_by_the_parent_which_ends_all(tmp_path):
 def test_a_process_with_foreign_threads_or_a_gpu_is_not_forked():
     code = """
 import threading, time, torch
-from fl.simulation.process_pool import _can_fork
-print("nothing", _can_fork())
+from fl.reproducibility.determinism import can_fork
+print("nothing", can_fork())
 threading.Thread(target=time.sleep, args=(9,), daemon=True).start()
-print("a thread of Python's", _can_fork())
+print("a thread of Python's", can_fork())
 known, torch.cuda.is_initialized = torch.cuda.is_initialized, lambda: True
-print("a GPU", _can_fork())
+print("a GPU", can_fork())
 torch.cuda.is_initialized = known
 torch.set_num_threads(2)
 torch.ones(999, 999) @ torch.ones(999, 999)
-print("a pool of threads", _can_fork())
+print("a pool of threads", can_fork())
 """
     assert printed(code) == [
         "nothing True",
