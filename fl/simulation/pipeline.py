@@ -1,17 +1,26 @@
 """A round that is finished later: its network is evaluated while clients train in the next."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 
 from fl.tasks.metrics import Part
 from fl.training.loop import Evaluation
 
-_PIECES = 32
-"""Pieces of an evaluation for each worker, or a batch a piece. The more there are, the more evenly
-workers end; a piece costs a worker about a millisecond."""
 _LONG = 10.0
 """Seconds of a round from which its workers evaluate the round before first, and train then."""
+
+
+def pieces(batches: range, workers: int) -> Iterator[range]:
+    """Cut batches into pieces, each half of a worker's part of what is left, one batch at least.
+
+    A piece costs a worker one to two milliseconds besides, and the last are small, so that workers
+    end together.
+    """
+    while batches:
+        size = max(1, len(batches) // (2 * workers))
+        yield batches[:size]
+        batches = batches[size:]
 
 
 class Pipeline:
@@ -55,10 +64,8 @@ class Pipeline:
             workers: how many there are, of whom each gets several pieces.
         """
         assert self.evaluation is None
-        batches = evaluation.batches
-        size = max(1, -(-len(batches) // (_PIECES * workers)))
         self.evaluation, self._finish, self._found = evaluation, finish, {}
-        self.waiting = deque(batches[at : at + size] for at in range(0, len(batches), size))
+        self.waiting = deque(pieces(evaluation.batches, workers))
 
     def take_time(self, seconds: float) -> None:
         """Learn how long the clients of a round take."""

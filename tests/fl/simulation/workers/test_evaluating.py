@@ -1,5 +1,6 @@
 """Workers evaluate the server's network, and its figures are those of one process, bit for bit."""
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -126,6 +127,19 @@ def test_it_does_not_matter_who_evaluates_which_batches(data):
     expected = evaluation.figures(evaluation.parts())
     assert evaluation.figures(part for at in sorted(found) for part in found[at]) == expected
     assert [x["loss"] is None for x in expected.values()] == [size == 0 for size in sizes]
+
+
+@given(st.integers(0, 3000), st.integers(1, 32))
+def test_pieces_are_all_batches_and_end_with_small_ones(count, workers):
+    found = list(pipeline.pieces(range(count), workers))
+    assert [batch for piece in found for batch in piece] == list(range(count))
+    sizes = [len(piece) for piece in found]
+    assert sizes == sorted(sizes, reverse=True)
+    left = count
+    for size in sizes:
+        assert size == 1 or size <= left / (2 * workers)
+        left -= size
+    assert len(found) <= 2 * workers * (2 + math.log(max(1, count)))
 
 
 @pytest.mark.parametrize(
