@@ -19,7 +19,7 @@ _CALLED = {
 
 
 def reports(folder: Path) -> list[dict]:
-    """Return what `fednf bench --out` wrote to a folder, by name of file."""
+    """Return what `fednf bench --out` wrote to a folder on a CPU, by name of file."""
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
@@ -48,7 +48,8 @@ def table(found: Sequence[Mapping]) -> Iterator[str]:
                     f"{row['peak_bytes'] / 1e6:,.0f}",
                     f"{100 * row['accuracy']:.1f} %",
                 ]
-                yield f"| {rounds} | {recipe} | {_CALLED[name]} | {' | '.join(cells)} |"
+                called = _CALLED.get(name, f"`{name}`")
+                yield f"| {rounds} | {recipe} | {called} | {' | '.join(cells)} |"
 
 
 def _spread(figure: Mapping[str, float], how: str) -> str:

@@ -85,7 +85,7 @@ def run(
         typer.Option(
             "--workers",
             min=1,
-            help="Processes that train clients. Default: a core each, or 1 for a very short run.",
+            help="Processes that train clients. Default: a core each, or 1 for a short run.",
         ),
     ] = None,
     runtime: Annotated[

@@ -1,5 +1,7 @@
 """Who trains the clients of an experiment where one machine simulates them, and how."""
 
+import multiprocessing
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -97,7 +99,7 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
         raise AssertionError
     check_states(knobs, network, method_of(knobs).kept)
     values, sampled = len(network.weights), knobs.sampling.clients
-    forked = workers is None and _images(knobs) >= _FORKED_RUN and can_fork()
+    asked = workers
     if workers is None:
         one = _on_gpu(network) or _images(knobs) < _limits(network).run
         workers = 1 if one else min(cores(), sampled)
@@ -105,7 +107,8 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
     why = _why_alone(knobs) or _why_not_in_lanes(prepared)
     lanes = 1 if why else _asked_lanes(knobs, network, workers)
     if why := why or _why_sequential(knobs, network, lanes, workers):
-        workers = min(cores(), sampled) if forked and not _on_gpu(network) else workers
+        if asked is None and _images(knobs) >= _FORKED_RUN and _forks_pay(network):
+            workers = min(cores(), sampled)
         alone = {"engine": "sequential", "vectorized.lanes": 1, "vectorized.level": "eager"}
         return Choice(knobs.replace(alone), workers, min(max(1, held), sampled), why)
     check_lanes(lanes, sampled, workers, network)
@@ -116,6 +119,13 @@ def choose(prepared: Prepared, workers: int | None = 1) -> Choice:
     if knobs.privacy.per_example_clip:
         why += "; gradients of single examples have no other level"
     return Choice(knobs.replace(together), workers, at_once, why)
+
+
+def _forks_pay(network: parameters.FlatNetwork) -> bool:
+    """Return whether workers would start at once, and this process is not itself one of several."""
+    alone = multiprocessing.parent_process() is None
+    alone &= threading.current_thread() is threading.main_thread()
+    return alone and can_fork() and not _on_gpu(network)
 
 
 def _why_alone(knobs: Experiment) -> str | None:

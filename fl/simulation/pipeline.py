@@ -11,14 +11,19 @@ _LONG = 10.0
 """Seconds of a round from which its workers evaluate the round before first, and train then."""
 
 
+_SHARE = 8
+"""Pieces that a worker has at least, if there are so many batches: it is to be free for clients."""
+
+
 def pieces(batches: range, workers: int) -> Iterator[range]:
     """Cut batches into pieces, each half of a worker's part of what is left, one batch at least.
 
-    A piece costs a worker one to two milliseconds besides, and the last are small, so that workers
-    end together.
+    A piece costs a worker a millisecond besides, in which it waits for the next; the last pieces
+    are small, so that workers end together.
     """
+    most = -(-len(batches) // (_SHARE * workers))
     while batches:
-        size = max(1, len(batches) // (2 * workers))
+        size = min(most, max(1, len(batches) // (2 * workers)))
         yield batches[:size]
         batches = batches[size:]
 

@@ -39,7 +39,7 @@ def run(
         knobs: an experiment, or knobs by flat key or as nested tables; the others keep their
             defaults.
         out: the run's folder; None: one below `runs` that is named by the experiment.
-        workers: processes that train clients; None: a core each, or one for a very short run.
+        workers: processes that train clients; None: a core each, or one for a short run.
         callbacks: are told of the run while it is under way.
         resume: whether an unfinished run in that folder is gone on with.
         debug: train in this process, and raise a client's first exception as it is.

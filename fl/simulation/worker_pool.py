@@ -251,9 +251,9 @@ class Dispatch:
         return self.pipeline.spare and self.told.model is not None and bool(self.pipeline.waiting)
 
     def _help(self) -> None:
-        """Evaluate a piece in this process, where it has a core for that."""
+        """Evaluate a piece in this process, where it has a core for that: a small one, the last."""
         if self._helps:
-            self.pipeline.take(self.pipeline.waiting.popleft(), None)
+            self.pipeline.take(self.pipeline.waiting.pop(), None)
 
     def _late(self) -> Iterator[Message]:
         """End workers whose deadline has passed; yields the refusals of those with one client."""

@@ -1,6 +1,7 @@
 """Both engines give the same run, and which one is taken follows from the experiment alone."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -131,6 +132,18 @@ def test_short_runs_have_forks_where_no_result_depends_on_them(
     monkeypatch.setattr(engines, "can_fork", lambda: forks)
     usual = {"partition.kind": "iid", "sampling.clients": 5, "client.batch-size": 4}
     assert choose(tiny({**usual, **flat}), None).workers == workers
+
+
+def test_nobody_s_child_and_no_thread_begins_forks_unasked(tiny, monkeypatch):
+    """A pool's daemon may have no children, a thread no signals, and one of many runs no cores."""
+    monkeypatch.setattr(engines, "cores", lambda: 4)
+    monkeypatch.setattr(engines, "can_fork", lambda: True)
+    knobs = tiny({"rounds": 2, "partition.kind": "iid", "sampling.clients": 5})
+    assert choose(knobs, None).workers == 4
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(choose, knobs, None).result().workers == 1
+    monkeypatch.setattr(engines.multiprocessing, "parent_process", lambda: "somebody")
+    assert choose(knobs, None).workers == 1
 
 
 @pytest.mark.parametrize(("missing", "level"), [(None, "native"), ("no C++", "traced")])
