@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,12 @@ from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies import ledger
 from experiments.studies.catalogue import STUDIES
-from experiments.studies.status import look
+from experiments.studies.status import Status, look
 from experiments.studies.workers import HeldBy, Job, work_beside, work_through, work_with
 from experiments.trackers import watchers
 from fl.config.parsing import ConfigError
 from fl.reproducibility.provenance import cores
+from fl.server.contents import RESULT
 from fl.server.watching.callback import Callback
 from fl.simulation import study as studies_of
 from fl.simulation.study import Study
@@ -238,26 +239,52 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
     """Do a study's runs and write its report."""
     plots, begun = load_plots(), time.monotonic()
     work = _work(chosen, out, how)
-    display, ray = Display(work, console, how.quiet), how.ray
-    jobs = 1 if ray else how.jobs or cores()
-    before = look(out)
-    said = f"; {before.rounds[0]} of {display.rounds} rounds were done before"
-    said = f"{said}, {before.counts.get('done', 0)} runs to the end" if before.rounds[0] else ""
-    say(f"runs: {len(work)}, at most {jobs} at a time, into {out}{said}")
+    ray, jobs = how.ray, 1 if how.ray else how.jobs or cores()
+    before, given, failed = look(out), 0, dict[str, str]()
     try:
-        with display.shown(), worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
+        with worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
             do = partial(work_with, pool) if pool else partial(work_through, workers=jobs)
-            do = partial(do, command=typed(), watch=display.round)
-            failed = work_beside(do, work, _tell_waiting)
+            for part in _between_looks(chosen, out, work):
+                display = Display(part, console, how.quiet)
+                said = "" if given else _done_before(before, display.rounds)
+                say(f"runs: {len(part)}, at most {jobs} at a time, into {out}{said}")
+                given += len(part)
+                do_these = partial(do, command=typed(), watch=display.round)
+                with display.shown():
+                    failed |= work_beside(do_these, part, _tell_waiting)
+                if failed:
+                    break
     except KeyboardInterrupt:
         interrupted(typed())
     for name, reason in failed.items():
         say(f"failed: {name}: {reason}")
-    page = str(plots.write(out, run_code=True)) if len(failed) < len(work) or not work else None
-    say(f"{len(work) - len(failed)} of {len(work)} runs in {time.monotonic() - begun:.0f} s")
+    page = str(plots.write(out, run_code=True)) if len(failed) < given or not given else None
+    say(f"{given - len(failed)} of {given} runs in {time.monotonic() - begun:.0f} s")
     if page:
         say(f"report: {page}")
     if how.as_json:
-        say(json.dumps({"report": page, "runs": len(work), "failed": failed}))
+        say(json.dumps({"report": page, "runs": given, "failed": failed}))
     if failed:
         raise typer.Exit(1)
+
+
+def _done_before(before: Status, rounds: int) -> str:
+    if not before.rounds[0]:
+        return ""
+    done = before.counts.get("done", 0)
+    return f"; {before.rounds[0]} of {rounds} rounds were done before, {done} runs to the end"
+
+
+def _between_looks(chosen: Study, out: Path, work: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield the runs that are to do before each look of a study; all at once if it has none."""
+    plots, given = load_plots(), set[str]()
+    asked = set(plots.wanted(chosen, out))
+    while True:
+        yield [job for job in work if job.name in asked]
+        given |= asked
+        if told := plots.looked_at(chosen, out):
+            say(told)
+        if not (asked := set(plots.wanted(chosen, out)) - given):
+            break
+    if needless := sum(not (job.folder / RESULT).exists() for job in work):
+        say(f"runs that are not needed, since what they compare is decided: {needless}")

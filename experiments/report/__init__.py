@@ -9,3 +9,5 @@ from experiments.report.page import data_read as data_read
 from experiments.report.page import write as write
 from experiments.report.sections import propagation as propagation
 from experiments.report.verdicts import comparisons as comparisons
+from experiments.report.verdicts.wanted import looked_at as looked_at
+from experiments.report.verdicts.wanted import wanted as wanted

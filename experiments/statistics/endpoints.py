@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-FEWEST = 5
-"""Blocks without which there is no verdict."""
+from fl.config.parts.contrasts import FEWEST as FEWEST
 
 LEVEL = 0.95
 """Of every interval that is not asked for at another level."""

@@ -97,14 +97,20 @@ def judge(
     q = dict(zip(tested, holm(equal, size), strict=True))
     found = {}
     for key, d in contrasts.items():
-        mean = float(np.mean(d)) if len(d) else float("nan")
         if key not in tested:
-            found[key] = Judgement(None, len(d), mean, None, 1.0, 1.0)
+            found[key] = unjudged(d)
             continue
+        mean = float(np.mean(d))
         verdict = _verdict(mean, p[key] < alpha, q[key] < alpha, margin)
         numbers = (t_interval(d), p[key], q[key], float(np.std(d, ddof=1)))
         found[key] = Judgement(verdict, len(d), mean, *numbers, margin, alpha / size)
     return found
+
+
+def unjudged(d: Differences) -> Judgement:
+    """Return what is known of differences without a verdict: how many there are, and their mean."""
+    mean = float(np.mean(d)) if len(d) else float("nan")
+    return Judgement(None, len(d), mean, None, 1.0, 1.0)
 
 
 def _verdict(mean: float, differs: bool, equal: bool, margin: float | None) -> Verdict:

@@ -9,6 +9,7 @@ from experiments.report.results import Results
 from experiments.report.sections import circumstances
 from experiments.report.sections.circumstances import Deal
 from experiments.report.sections.decision import brief, studies
+from experiments.report.verdicts import wording
 from experiments.statistics.endpoints import window
 from partitions import measure
 
@@ -32,7 +33,7 @@ def answer(results: Results) -> Html:
         "section",
         element("h2", "The short answer"),
         studies.asked(results),
-        [_listed(told), element("p", verdicts.declared(results))] if told else _shown(results),
+        [_listed(told), element("p", wording.declared(results))] if told else _shown(results),
         [element("p", prose(text), class_="caution") for text in cautions if text],
         class_="answer",
     )
@@ -44,7 +45,7 @@ def _shown(results: Results) -> list[Html]:
     lines += [words.change(results, *pair) for pair in results.changes()]
     lines += [words.standing(results, c) for c in results.conditions if results.column(c)]
     listed = _listed(dict.fromkeys(lines))
-    if not (headline := verdicts.too_few(results)):
+    if not (headline := wording.too_few(results)):
         return [listed]
     folded = element("details", element("summary", "What these seeds show"), listed)
     return [element("p", headline, class_="headline"), folded]
@@ -119,7 +120,7 @@ def accuracy(results: Results, dots: Html, trend: Html | None) -> Html:
         tables.verdict(results),
         _folded(
             "How to read it, and how verdicts are made",
-            (_how_to_read(results), verdicts.method(results)),
+            (_how_to_read(results), wording.method(results)),
         ),
         element(
             "details",

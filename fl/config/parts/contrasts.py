@@ -14,6 +14,8 @@ AFTER = "runs_done_before"
 """In `study.json`: how many runs were done when the contrasts became what they are."""
 COMPARED = "comparisons"
 """In `study.json`: how many comparisons were declared, those of runs to come, too."""
+FEWEST = 5
+"""Seeds without which nothing is judged."""
 ENDPOINTS = ("late-mean", "last-round", "validated", "clients")
 
 
@@ -38,6 +40,10 @@ class Contrasts:
     (three at least); `last-round`; `validated`, the round that is best on validation images. Of the
     clients' held-out images: `clients`, the mean over clients of what each gets with the last
     network and what stays with it, see `evaluation.clients`."""
+    looks: tuple[int, ...] = ()
+    """After how many seeds the family is judged, the last of them after all. Each of L looks has an
+    error of 5 % / L. A comparison that is decided at a look gets no further run. Empty: there is
+    one look, at the end."""
 
     def check(self, flats: Sequence[Flat]) -> None:
         """Check that they fit a study.
@@ -61,6 +67,7 @@ class Contrasts:
         if self.endpoint not in ENDPOINTS:
             known = ", ".join(ENDPOINTS)
             raise ConfigError(f"contrasts: endpoint={self.endpoint!r}; known: {known}")
+        self._check_looks(flats)
         if self.endpoint == "validated" and not all(flat["data.validation"] for flat in flats):
             raise ConfigError(
                 "contrasts: endpoint='validated' needs validation images; set data.validation"
@@ -69,6 +76,23 @@ class Contrasts:
             raise ConfigError(
                 "contrasts: endpoint='clients' needs clients that score the last network; set "
                 "partition.held-out and evaluation.clients"
+            )
+
+    def _check_looks(self, flats: Sequence[Flat]) -> None:
+        """Check that looks rise from five seeds to those that a study has.
+
+        Raises:
+            ConfigError: they don't.
+        """
+        if not (looks := list(self.looks)):
+            return
+        seeds = len(
+            {tuple(v for k, v in flat.items() if k.split(".")[0] == "seed") for flat in flats}
+        )
+        if looks != sorted(set(looks)) or looks[0] < FEWEST or looks[-1] != seeds:
+            raise ConfigError(
+                f"contrasts: looks={looks}, expected numbers that rise from {FEWEST} or more to "
+                f"{seeds}, the number of the study's seeds"
             )
 
     def declared(
@@ -82,7 +106,9 @@ class Contrasts:
             comparisons: how many there are. A study that is cut down keeps those that it had, since
                 its runs are looked at in the light of all that were asked for.
         """
-        here = {**asdict(self), "family": list(self.family)}
+        here = {**asdict(self), "family": list(self.family), "looks": list(self.looks)}
+        if not self.looks:
+            del here["looks"]  # so that what was declared before there were looks stays declared
         counted = {AFTER: 0, COMPARED: 0}
         if {**before, **counted} != {**here, **counted}:
             return {**here, AFTER: done, COMPARED: comparisons}

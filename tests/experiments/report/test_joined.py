@@ -9,6 +9,7 @@ import pytest
 
 from experiments.report import csv_files, verdicts, write
 from experiments.report.results import join, read
+from experiments.report.verdicts import wording
 from fl.config.parsing import ConfigError
 from tests.experiments.answers import refused
 from tests.experiments.report.test_ledger import written
@@ -127,7 +128,7 @@ def test_one_study_done_in_two_places_is_one_study(tmp_path, write_run):
     assert {run.folder for run in results.runs} == {"a/s", "b/s"}
     (one,) = verdicts.judged(results, results.conditions[0]).values()
     assert (one.n, one.verdict, one.alpha) == (6, "UNDECIDED", 0.05 / 2)
-    assert verdicts.declared(results).startswith("Declared, and so confirmatory: ZC-Swish")
+    assert wording.declared(results).startswith("Declared, and so confirmatory: ZC-Swish")
 
 
 def test_of_one_run_that_which_went_farther_is_told(tmp_path, write_run):

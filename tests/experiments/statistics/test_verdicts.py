@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.statistics.paired import t_interval
-from experiments.statistics.racing import LOOKS, race
+from experiments.statistics.racing import race
 from experiments.statistics.verdicts import Verdict, judge
 from fl.reproducibility.seeds import stream
 
@@ -82,24 +82,40 @@ def test_false_equivalence_is_as_rare_as_promised():
     assert wrong / draws <= 0.055
 
 
+LOOKS = (6, 8, 10, 12, 16, 20)
+
+
 def test_a_race_ends_for_whoever_is_decided_and_logs_each_look():
     rng = stream(1, "race")
-    base = rng.normal(0, 3, 20)
     table = {
-        "ref": base,
-        "good": base[:10] + 3 + rng.normal(0, 0.2, 10),
-        "same": base[:10] + rng.normal(0, 0.2, 10),
-        "unclear": base + rng.normal(1, 2.5, 20),
+        "good": 3 + rng.normal(0, 0.2, 10),
+        "same": rng.normal(0, 0.2, 10),
+        "unclear": rng.normal(1, 2.5, 20),
     }
-    at_first = race({name: y[:7] for name, y in table.items()}, "ref", 1.5)
+    at_first = race({name: d[:7] for name, d in table.items()}, 1.5, LOOKS)
     assert at_first.wanted == 8
     assert at_first.live == ("good", "unclear"), "equality shows before a difference can"
-    found = race(table, "ref", 1.5)
+    found = race(table, 1.5, LOOKS)
     assert [look.n for look in found.looks] == list(LOOKS)
     assert set(found.looks[0].judged) == {"good", "same", "unclear"}
     assert set(found.looks[-1].judged) == {"unclear"}
     assert (found.live, found.wanted) == (("unclear",), 0)
     assert found.looks[2].judged["good"].verdict == Verdict.BETTER
+    assert {name: one.n for name, one in found.judged.items()} == {
+        "good": 10,
+        "same": 6,
+        "unclear": 20,
+    }
+
+
+def test_what_comes_after_a_decision_changes_nothing_of_it():
+    """A race is replayed from its table; blocks that a decided contrast has besides don't count."""
+    d = 3 + 0.2 * stream(2, "race").standard_normal(8)
+    found, replayed = (race({"a": of}, 1.5, (8, 10)) for of in (d, [*d, -90.0, -90.0]))
+    assert found == replayed
+    assert (found.judged["a"].verdict, found.wanted) == (Verdict.BETTER, 0)
+    assert race({"a": d}, 1.5, (8, 10), family=2).judged["a"].alpha == 0.05 / 2 / 2
+    assert race({}, 1.5, LOOKS).wanted == 0
 
 
 @pytest.mark.slow
@@ -107,7 +123,8 @@ def test_six_looks_together_keep_the_error():
     draws, wrong = 3_000 if FULL else 200, 0
     rng = stream(1, "looks")
     for _ in range(draws):
-        table = dict(zip("abr", rng.normal(0, 2.5, (3, 20)), strict=True))
-        judged = [one for look in race(table, "r", None).looks for one in look.judged.values()]
+        runs = rng.normal(0, 2.5, (3, 20))
+        found = race({name: runs[name] - runs[2] for name in range(2)}, None, LOOKS)
+        judged = [one for look in found.looks for one in look.judged.values()]
         wrong += any(one.verdict is not Verdict.UNDECIDED for one in judged)
     assert wrong / draws <= 0.055

@@ -3,6 +3,7 @@
 from experiments.report import verdicts
 from experiments.report.labels import Group
 from experiments.report.results import Results
+from experiments.report.verdicts import wording
 
 MOST = 9
 """Lines; one more says what the study declared."""
@@ -67,7 +68,7 @@ def _contender(results: Results, series: Group, where: list[Group]) -> str:
     if more:
         return f"{series} ({max(more)} more seeds)"
     if len(found) == 1:
-        return f"{series} ({verdicts.numbers(found[0], results.measure)})"
+        return f"{series} ({wording.numbers(found[0], results.measure)})"
     sign = 1 if results.measure.larger else -1
     low, high = sorted((min(one.mean for one in found) * sign, max(o.mean for o in found) * sign))
     n = sorted({one.n for one in found})

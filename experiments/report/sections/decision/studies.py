@@ -1,9 +1,9 @@
 """In a report of several studies or folders: what each study asked, and which runs are whose."""
 
-from experiments.report import verdicts
 from experiments.report.markup import Html, element, prose, table
 from experiments.report.results import Results, Run
 from experiments.report.sections.decision import brief
+from experiments.report.verdicts import wording
 
 
 def asked(results: Results) -> list[Html]:
@@ -17,9 +17,9 @@ def asked(results: Results) -> list[Html]:
             told.append(element("h3", f"{part.name}: {part.question}"))
             if lines := [element("li", prose(line)) for line in brief.lines(part)]:
                 told.append(element("ul", lines))
-            elif few := verdicts.too_few(part):
+            elif few := wording.too_few(part):
                 told.append(element("p", few))
-            told.append(element("p", verdicts.declared(part)))
+            told.append(element("p", wording.declared(part)))
     return [*told, element("h3", "All runs together")] if told else []
 
 

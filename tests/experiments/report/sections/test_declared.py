@@ -11,6 +11,8 @@ import pytest
 import fl
 from experiments.report import csv_files, verdicts
 from experiments.report.results import read
+from experiments.report.verdicts import wording
+from experiments.report.verdicts.wanted import looked_at, wanted
 from experiments.statistics.verdicts import judge
 
 GAINS = {"batchnorm": 0.0, "zc-swish": 0.03, "groupnorm": 0.011, "none": -0.02}
@@ -60,7 +62,7 @@ def test_nothing_declared_is_one_family_a_condition_and_exploratory(declare):
     found = named(results)
     assert {place for _, place in found} == {"iid", "Dirichlet"}
     assert {one.alpha for one in found.values()} == {0.05 / 3}
-    assert verdicts.declared(results).startswith("No comparison was declared")
+    assert wording.declared(results).startswith("No comparison was declared")
 
 
 def test_the_declared_reference_is_the_one(declare):
@@ -113,7 +115,7 @@ def test_the_validated_endpoint_is_the_test_figure_of_the_best_validated_round(t
 
 
 def test_the_page_says_what_was_declared(declare):
-    told = verdicts.declared(declare(reference={"recipe": "none"}, family=[{"recipe": "zc-swish"}]))
+    told = wording.declared(declare(reference={"recipe": "none"}, family=[{"recipe": "zc-swish"}]))
     assert "confirmatory: ZC-Swish against ReLU, margin 1.5 points" in told
 
 
@@ -121,18 +123,20 @@ def test_what_was_declared_after_runs_is_exploratory(declare):
     results = declare(
         reference={"recipe": "none"}, family=[{"recipe": "zc-swish"}], runs_done_before=7
     )
-    assert "declared when 7 runs were done, so all are exploratory" in verdicts.declared(results)
+    assert "declared when 7 runs were done, so all are exploratory" in wording.declared(results)
     assert not any(verdicts.confirmatory(results, cell) for cell in results.cells.values())
 
 
-def asked(**contrasts):
+def asked(seeds=SEEDS, **contrasts):
     """Return the study whose runs the folder has."""
     recipes = [{"recipe": name} for name in GAINS]
     skews = [{"partition.kind": kind} for kind in ("iid", "dirichlet")]
-    seeds = [{"seed": seed} for seed in SEEDS]
     base = fl.Experiment.from_flat({"rounds": 3})
     return fl.Study(
-        "s", "?", fl.grid(base, recipes, skews, seeds), contrasts=fl.Contrasts(**contrasts)
+        "s",
+        "?",
+        fl.grid(base, recipes, skews, fl.each("seed", seeds)),
+        contrasts=fl.Contrasts(**contrasts),
     )
 
 
@@ -169,7 +173,7 @@ def test_a_study_half_done_is_no_less_strict_than_when_it_is_done(tmp_path, fold
     about = {"name": "s", "contrasts": {**contrasts, "comparisons": 4}}
     (part / "study.json").write_text(json.dumps(about))
     whole = named(read(part))
-    assert "so far" not in verdicts.declared(read(part))
+    assert "so far" not in wording.declared(read(part))
     later = ("none-*", "groupnorm-iid-*", "*-dirichlet-*")
     for run in (run for pattern in later for run in part.glob(pattern)):
         if begun and run.exists():
@@ -178,7 +182,7 @@ def test_a_study_half_done_is_no_less_strict_than_when_it_is_done(tmp_path, fold
             shutil.rmtree(run)
     half = named(read(part))
     assert half.keys() == {("ZC-Swish", "iid")}
-    assert "1 of 4 have runs so far" in verdicts.declared(read(part))
+    assert "1 of 4 have runs so far" in wording.declared(read(part))
     (one,), all_done = half.values(), whole["ZC-Swish", "iid"]
     assert one.alpha == all_done.alpha == 0.05 / 4
     assert one.p >= all_done.p
@@ -200,3 +204,71 @@ def test_runs_csv_has_what_is_compared(folder):
     with (folder / row["run"] / "rounds.jsonl").open() as file:
         after = [json.loads(line)["test_accuracy"] for line in file][1:]
     assert float(row["late_accuracy"]) == pytest.approx(fsum(after) / 3, abs=1e-15)
+
+
+def test_with_looks_a_study_is_judged_at_them_alone(declare):
+    """At seven seeds p = 2/2⁷, which four tests and one look allow, and two looks don't."""
+    family = {"reference": BN, "family": [ZC, RELU], "comparisons": 4}
+    at_once = named(declare(**family))
+    early = named(declare(**family, looks=[7, 9]))  # the second is to come
+    assert at_once["ZC-Swish", "iid"].verdict == "BETTER"
+    assert (early["ZC-Swish", "iid"].n, early["ZC-Swish", "iid"].alpha) == (7, 0.05 / 2 / 4)
+    assert early["ZC-Swish", "iid"].verdict == "UNDECIDED"
+    assert early["GroupNorm", "iid"].n == 8, "who is not asked about has no looks"
+    none = named(declare(**family, looks=[9, 12]))
+    assert none["ZC-Swish", "iid"].verdict is None
+    results = declare(**family, looks=[7, 8])
+    assert named(results)["ZC-Swish", "iid"].n == 8
+    assert "judged at 7 and 8 seeds alone" in wording.declared(results)
+    assert "below 0.025 at each look, which are after 7 and 8 seeds" in wording.method(results)
+
+
+@pytest.mark.parametrize("looks", [(4, 8), (6, 7), (8, 6), (6, 6, 8), (6, 9)])
+def test_looks_that_are_none_are_refused(looks):
+    with pytest.raises(fl.ConfigError, match="rise from 5 or more to 8, the number of the study"):
+        asked(reference=BN, looks=looks)
+
+
+def test_what_was_declared_before_there_were_looks_stays_declared():
+    contrasts = fl.Contrasts(BN, (ZC,))
+    before = {"reference": BN, "family": [ZC], "margin": None, "endpoint": "late-mean"}
+    assert contrasts.declared({**before, "runs_done_before": 0}, 5, 2)["runs_done_before"] == 0
+    assert fl.Contrasts(BN, (ZC,), looks=(8,)).declared(before, 5, 2)["runs_done_before"] == 5
+
+
+def test_what_is_decided_gets_no_further_runs(tmp_path, write_run):
+    """ZC-Swish is ahead of ReLU, and GroupNorm with skewed clients at every second seed alone."""
+    family = (ZC, {"recipe": "groupnorm", "partition.kind": "dirichlet"})
+    one = asked(range(1, 10), reference=RELU, family=family, margin=1.0, looks=(8, 9))
+    names = dict(zip(one.folders(), one.experiments, strict=True))
+    assert len(wanted(one, tmp_path / "none")) == 8 * 8
+    part = tmp_path / "part"
+    part.mkdir()
+    one.begin(part, "fednf study s", verdicts.comparisons(one))
+    for recipe, gain in GAINS.items():
+        for kind in ("iid", "dirichlet"):
+            for seed in SEEDS:
+                odd = 0.1 * ((recipe, kind, seed % 2) == ("groupnorm", "dirichlet", 1))
+                knobs = {"recipe": recipe, "seed": seed, "partition.kind": kind}
+                rounds = [0.1, *[0.5 + 0.01 * seed + gain - odd] * 3]
+                write_run(part / f"{recipe}-{kind}-{seed}", rounds, knobs)
+    found = {key: judged.verdict for key, judged in named(read(part)).items()}
+    assert found["ZC-Swish", "iid"] == found["ZC-Swish", "Dirichlet"] == "BETTER"
+    assert found["GroupNorm", "Dirichlet"] == "UNDECIDED"
+    left = [names[name] for name in wanted(one, part)]
+    assert {experiment.partition.kind for experiment in left} == {"dirichlet"}
+    assert {experiment.recipe for experiment in left} == GAINS.keys() - {"zc-swish"}
+    assert {experiment.seed for experiment in left} == set(range(1, 10))
+    told = looked_at(one, part)
+    assert told.startswith("look after 8 seeds: ")
+    assert told.count("BETTER") == 2
+    about = json.loads((part / "study.json").read_text())
+    about["contrasts"]["runs_done_before"] = 3
+    (part / "study.json").write_text(json.dumps(about))
+    assert wanted(one, part) == one.folders(), "what is exploratory decides nothing"
+
+
+def test_looks_need_scipy(monkeypatch):
+    monkeypatch.setattr(verdicts, "find_spec", lambda name: None)
+    with pytest.raises(fl.ConfigError, match='extra "stats"'):
+        verdicts.comparisons(asked(reference=BN, looks=(6, 8)))

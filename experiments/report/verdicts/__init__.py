@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from experiments.report import labels
 from experiments.report.labels import Group
-from experiments.report.measure import Measure
 from experiments.report.results import Cell, Results
 from experiments.statistics.endpoints import FEWEST
 from fl.config.components import spelt_out
-from fl.config.parsing import Value
+from fl.config.parsing import ConfigError, Value
 from fl.config.parts.contrasts import AFTER, COMPARED, MARGIN, chosen
 from fl.simulation.study import Study
 
@@ -20,6 +19,7 @@ Knobs = Sequence[Mapping[str, Value]]
 """Those of each run of a cell."""
 
 if TYPE_CHECKING:
+    from experiments.statistics.racing import Race
     from experiments.statistics.verdicts import Judgement
 
 BASELINE = "BatchNorm"
@@ -93,31 +93,50 @@ def _has(cell: Knobs, knobs: Mapping[str, Value]) -> bool:
 def comparisons(study: Study) -> int:
     """Return how many comparisons a study declares, those of runs that are still to come, too.
 
-    They are the cells of its family, but for the reference of each condition.
+    Raises:
+        ConfigError: it has looks, and nothing here can judge.
     """
+    if study.contrasts and study.contrasts.looks and (said := missing()):
+        raise ConfigError(f"contrasts: looks={list(study.contrasts.looks)}: {said}")
+    return len(compared(study))
+
+
+def compared(study: Study) -> set[tuple[Group, Group]]:
+    """Return the cells that a study declares to compare: its family, without the references."""
     if not study.contrasts:
-        return 0
+        return set()
     flats = [experiment.to_flat() for experiment in study.experiments]
     conditions: dict[Group, dict[Group, list[Mapping[str, Value]]]] = {}
     for (series, condition), flat in zip(
         labels.group(flats, study.contrasts.reference), flats, strict=True
     ):
         conditions.setdefault(condition, {}).setdefault(series, []).append(flat)
-    found = 0
-    for cells in conditions.values():
-        if other := _reference(cells, study.contrasts.reference):
-            rest = [cell for series, cell in cells.items() if series != other]
-            found += sum(_asked(cell, study.contrasts.family) for cell in rest)
-    return found
+    return {
+        (series, condition)
+        for condition, cells in conditions.items()
+        if (other := _reference(cells, study.contrasts.reference))
+        for series, cell in cells.items()
+        if series != other and _asked(cell, study.contrasts.family)
+    }
+
+
+Contrasts = tuple[tuple[Hashable, tuple[float, ...]], ...]
 
 
 @lru_cache(maxsize=64)
 def _judged(
-    contrasts: tuple[tuple[float, ...], ...], margin: float | None, size: int
-) -> "list[Judgement]":
+    contrasts: Contrasts, margin: float | None, size: int
+) -> "Mapping[Hashable, Judgement]":
     from experiments.statistics.verdicts import judge
 
-    return list(judge(dict(enumerate(contrasts)), margin, family=size).values())
+    return judge(dict(contrasts), margin, family=size)
+
+
+@lru_cache(maxsize=8)
+def _raced(contrasts: Contrasts, margin: float | None, size: int, looks: tuple[int, ...]) -> "Race":
+    from experiments.statistics.racing import race
+
+    return race(dict(contrasts), margin, looks, family=size)
 
 
 def judge_family(
@@ -130,9 +149,8 @@ def judge_family(
         margin: the smallest one that matters.
         size: of the family, where some of it is still to come.
     """
-    values = tuple(contrasts.values())
-    judged = _judged(values, margin, max(size, len(values)))
-    return dict(zip(contrasts, judged, strict=True))
+    found = _judged(tuple(contrasts.items()), margin, max(size, len(contrasts)))
+    return {key: found[key] for key in contrasts}
 
 
 def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
@@ -147,14 +165,38 @@ def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
     """
     if missing():
         return {}
-    here, family = _contrasts(results, condition), _family(results)
-    rest = {key: d for key, d in here.items() if key not in family}
-    found = judge_family(family, margin(results), int(results.contrasts.get(COMPARED, 0)))
+    here, declared = _contrasts(results, condition), family(results)
+    rest = {key: d for key, d in here.items() if key not in declared}
+    found = _judge_declared(results, declared)
     found |= judge_family(rest, margin(results), _explored(results, condition))
     return {series: found[series, condition] for series, _ in here}
 
 
-def _family(results: Results) -> dict[tuple[Group, Group], tuple[float, ...]]:
+def _judge_declared(
+    results: Results, declared: Mapping[tuple[Group, Group], tuple[float, ...]]
+) -> "dict[tuple[Group, Group], Judgement]":
+    """Judge what a study declared: at its looks alone, if it has some."""
+    if not looks(results):
+        return judge_family(declared, margin(results), int(results.contrasts.get(COMPARED, 0)))
+    from experiments.statistics.verdicts import unjudged
+
+    found = race(results).judged
+    return {key: found.get(key) or unjudged(d) for key, d in declared.items()}
+
+
+def looks(results: Results) -> tuple[int, ...]:
+    """Return after how many seeds a study's comparisons are judged; empty: once, at the end."""
+    return tuple(results.contrasts.get("looks", ()))
+
+
+def race(results: Results) -> "Race[tuple[Group, Group]]":
+    """Replay the looks that a study declared on its runs, by contender and condition."""
+    declared = family(results)
+    size = max(int(results.contrasts.get(COMPARED, 0)), len(declared))
+    return _raced(tuple(declared.items()), margin(results), size, looks(results))
+
+
+def family(results: Results) -> dict[tuple[Group, Group], tuple[float, ...]]:
     """Return the differences that the study declared, over all conditions."""
     return {
         key: d
@@ -193,74 +235,3 @@ def interval(differences: tuple[float, ...]) -> tuple[float, float] | None:
     from experiments.statistics.paired import t_interval
 
     return t_interval(differences)
-
-
-def too_few(results: Results) -> str:
-    """Say that there are too few seeds for verdicts; empty where nothing compares, or some are."""
-    found = [one for c in results.conditions for one in judged(results, c).values()]
-    if not found or (most := max(one.n for one in found)) >= FEWEST:
-        return ""
-    return f"UNDECIDED. No verdicts: with {FEWEST} seeds or more there are; here are {most}."
-
-
-def numbers(one: "Judgement", measure: Measure) -> str:
-    """Write a judgement's mean difference, its interval, n, and how many seeds are missing."""
-    sign = 1 if measure.larger else -1
-    text = measure.change(sign * one.mean)
-    if one.interval:
-        low, high = sorted(sign * end for end in one.interval)
-        text += f" [{measure.change(low)}, {measure.change(high)}]"
-    text += f", n = {one.n}"
-    return text + (f", {one.more} more needed" if one.more else "")
-
-
-def method(results: Results) -> str | None:
-    """Say how verdicts are made; None where there are none."""
-    sizes = {len(judged(results, condition)) for condition in results.conditions} - {0}
-    if not sizes:
-        return None
-    least, family = margin(results), f"the {max(sizes)} comparisons of a condition"
-    if results.contrasts:
-        family = "those that the study declared, or over the others of a condition"
-    text = (
-        "*Verdicts* compare seed by seed with one reference, which has the same deal and clients. "
-        f"BETTER: the sign-flip test, adjusted by Holm over {family}, is below 0.05"
-    )
-    if least:
-        text += (
-            ", and the mean difference is no smaller than the margin of "
-            f"{results.measure.distance(least)} (else BETTER-SMALL). "
-            "EQUIVALENT: two one-sided tests put it within ± the margin. UNDECIDED: neither, with "
-            "the seeds that are still needed for power 0.8"
-        )
-    return text + (". Brackets hold the 95 % t interval. Fewer than 5 seeds get no verdict.")
-
-
-def declared(results: Results) -> str:
-    """Say what of the comparisons the study declared, and when."""
-    if not results.contrasts:
-        return "No comparison was declared before the runs: all are exploratory."
-    if late := results.contrasts.get(AFTER):
-        return f"Comparisons were declared when {late} runs were done, so all are exploratory."
-    if not (cells := [cell for cell in results.cells.values() if confirmatory(results, cell)]):
-        return "No run of the declared comparisons is finished."
-    asked = {cell.series for cell in cells if cell.series not in _references(results)}
-    text = f"Declared, and so confirmatory: {', '.join(map(str, sorted(asked)))} against "
-    text += f"{' or '.join(dict.fromkeys(map(str, _references(results)))) or 'nothing'}"
-    if size := margin(results):
-        text += f", margin {results.measure.distance(size)}"
-    text += f", {results.measure.title} {results.when}. "
-    return f"{text}{_to_come(results)}All other comparisons are exploratory."
-
-
-def _to_come(results: Results) -> str:
-    """Say how many declared comparisons have no runs yet; empty where all have."""
-    asked, done = int(results.contrasts.get(COMPARED, 0)), len(_family(results))
-    if done >= asked:
-        return ""
-    return f"{done} of {asked} have runs so far; Holm's adjustment counts them all. "
-
-
-def _references(results: Results) -> list[Group]:
-    found = (reference(results, condition) for condition in results.conditions)
-    return [cell.series for cell in found if cell]
