@@ -175,6 +175,14 @@ def report(
         ),
     ] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Write each figure as a PDF, too.")] = False,
+    target: Annotated[
+        float | None,
+        typer.Option(
+            "--target",
+            metavar="VALUE",
+            help="Also say how soon runs reach this value of the metric, such as 0.4.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Turn the runs below folders into tables, figures and one HTML page."""
@@ -184,7 +192,8 @@ def report(
     there, tables = folders or [], tables or []
     names = "+".join(dict.fromkeys(path.resolve().name for path in there or tables))
     out = out or (there[0] if len(there) == 1 else Path("runs") / names)
-    page = plots.write(out, folders=there, tables=tables, run_code=run_code, pdf=pdf)
+    asked = {"run_code": run_code, "pdf": pdf, "target": target}
+    page = plots.write(out, folders=there, tables=tables, **asked)
     for line in plots.data_read(out, there, tables):
         say(line)
     say(f"report: {page}")

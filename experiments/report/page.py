@@ -29,6 +29,7 @@ from experiments.report.sections.decision import (
     holding_up,
     images,
     published,
+    reached,
     studies,
 )
 from experiments.report.tables import sheets
@@ -51,6 +52,7 @@ def write(
     tables: Sequence[Path] = (),
     run_code: bool = False,
     pdf: bool = False,
+    target: float | None = None,
 ) -> Path:
     """Write one report of all runs below some folders, and return the page's path.
 
@@ -66,21 +68,24 @@ def write(
         run_code: whether to run the code that runs of a user's own data or deal have in their
             folders, to draw who held what. Without it only what this process has run before.
         pdf: whether figures are written as PDF, too.
+        target: a value of the primary metric, in its unit; the page then says how soon runs reach
+            it.
 
     Raises:
-        ConfigError: there is no run, a run can't be read, or two folders have a run otherwise;
-            nothing was written.
+        ConfigError: there is no run, a run can't be read, or two folders have a run otherwise, or
+            the metric can't have the target; nothing was written.
     """
     folders = [out] if folders is None else folders
     for place in (out, out / "figures", out / "tables"):
         remove_leftovers(place)
     with _damage_told(folders):
         results = join(folders, tables, out)
+        reached.check(results, target)
         if run_code:
             for run in results.runs:
                 Experiment.from_flat(run.knobs)
         measured = signals.read(results)
-        page = _page(results, _body(results, measured, Gallery(out / "figures", pdf), out))
+        page = _page(results, _body(results, measured, Gallery(out / "figures", pdf), out, target))
         ledger = {
             f.__name__: f(results)
             for f in (csv_files.runs, csv_files.rounds, csv_files.clients, csv_files.summary)
@@ -134,7 +139,13 @@ def _damage_told(folders: Sequence[Path]) -> Iterator[None]:
         ) from error
 
 
-def _body(results: Results, measured: list[signals.Signals], gallery: Gallery, out: Path) -> Html:
+def _body(
+    results: Results,
+    measured: list[signals.Signals],
+    gallery: Gallery,
+    out: Path,
+    target: float | None,
+) -> Html:
     """Make all sections; their figures are also written as files."""
     parts = [introduction.heading(results), answers.answer(results)]
     parts += [_listed(studies.origins(results)), answers.notices(results)]
@@ -154,6 +165,7 @@ def _body(results: Results, measured: list[signals.Signals], gallery: Gallery, o
     title = f"{results.measure.heading} over rounds"
     curves = gallery.picture("rounds", accuracy.curves(results), title)
     parts.append(answers.over_rounds(results, curves))
+    parts += _listed(reached.section(results, target))
     parts.append(_signals(results, measured, gallery))
     parts.append(_deals(results, gallery))
     cost = appendix.cost(results) if results.finished else None

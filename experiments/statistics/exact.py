@@ -13,8 +13,11 @@ Times = Sequence[tuple[int, bool]]
 def log_rank(first: Times, second: Times) -> float:
     """Return the p value of the log rank test that two groups of runs take equally many rounds.
 
-    Source: `scipy.stats.logrank`. Censored times count as long as they were seen.
+    Source: `scipy.stats.logrank`. Censored times count as long as they were seen. Where no run of
+    either group was seen to get there, nothing tells them apart: 1.
     """
+    if not any(reached for _, reached in (*first, *second)):
+        return 1.0
     groups = [
         CensoredData(
             uncensored=[time for time, reached in times if reached],

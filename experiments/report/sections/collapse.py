@@ -24,6 +24,11 @@ _CAPTION = (
     "its neighbours, the run is too short."
 )
 
+_P = (
+    "*Seeds*: whose own network can't be told from guessing. *p* is of McNemar's exact test that "
+    "the reference loses as many, seed by seed; nobody declared it, so it is exploratory."
+)
+
 
 @dataclass(frozen=True)
 class Fall:
@@ -38,6 +43,9 @@ class Fall:
     """Seeds whose network can't be told from guessing."""
     collapsed: bool
     """Whether the mean over its seeds can't be told from guessing."""
+    p: float | None = None
+    """Of McNemar's test that seeds are lost as often as in the reference; None where it is that, or
+    no seed is in both."""
 
 
 def falls(results: Results) -> list[Fall]:
@@ -47,9 +55,32 @@ def falls(results: Results) -> list[Fall]:
     for cell in cells:
         ends = [_ends(run) for run in cell.runs]
         before, after = (Spread(tuple(one)) for one in zip(*ends, strict=True))
-        lost = sum(_guesses(cell, run.outcome, images) for run in cell.runs)
-        found.append(Fall(cell, before, after, lost, _guesses(cell, cell.outcome.mean, images)))
+        lost = _lost(cell, images)
+        fallen, p = (
+            _guesses(cell, cell.outcome.mean, images),
+            _as_often(results, cell, lost, images),
+        )
+        found.append(Fall(cell, before, after, sum(lost.values()), fallen, p))
     return found
+
+
+def _lost(cell: Cell, images: int | None) -> dict[tuple[int, ...], bool]:
+    """Say of each block of a cell whether its network can't be told from guessing."""
+    return {run.block: _guesses(cell, run.outcome, images) for run in cell.runs}
+
+
+def _as_often(
+    results: Results, cell: Cell, lost: dict[tuple[int, ...], bool], images: int | None
+) -> float | None:
+    """Return the p value that a cell's blocks are lost as often as those of the reference."""
+    other = verdicts.reference(results, cell.condition)
+    if other is None or other is cell or verdicts.missing():
+        return None
+    from experiments.statistics.exact import mcnemar
+
+    there = _lost(other, images)
+    both = [block for block in lost if block in there]
+    return mcnemar([lost[b] for b in both], [there[b] for b in both]) if both else None
 
 
 def _guesses(cell: Cell, value: float, images: int | None) -> bool:
@@ -82,7 +113,7 @@ def section(results: Results, plot: Html | None) -> Html:
         about = element("figcaption", _CAPTION)
         parts.append(element("figure", element("div", plot, class_="wide"), about))
     if collapsed:
-        parts.append(_table(results, collapsed))
+        parts += [_table(results, collapsed), element("p", prose(_P))]
     return element("section", *parts)
 
 
@@ -166,7 +197,7 @@ def _drawn(norm: float) -> float:
 
 
 def _table(results: Results, collapsed: list[Fall]) -> Html:
-    titles = ("seeds", "loss, untrained", "last round", "gradient norm, first → last round")
+    titles = ("seeds", "p", "loss, untrained", "last round", "gradient norm, first → last round")
     titles += (results.measure.title,)
     head = [element("th", words.series_noun(results), scope="col")]
     head += [element("th", title, scope="col", class_="number") for title in titles]
@@ -185,6 +216,7 @@ def _row(fall: Fall, results: Results) -> list[Html]:
     gradients = f"{norms[0].mean:.2g} → {norms[-1].mean:.2g}" if norms else "–"
     figures = (
         f"{fall.lost} of {fall.cell.outcome.n}",
+        "" if fall.p is None else f"{fall.p:.2g}",
         f"{fall.before.mean:.2f}",
         f"{fall.after.mean:.2f}",
         gradients,

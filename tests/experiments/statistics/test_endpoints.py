@@ -34,6 +34,7 @@ def test_rounds_to_a_target_are_censored_where_it_is_not_reached():
 def test_log_rank_sees_who_is_faster():
     slow, fast = [(20, False)] * 6 + [(18, True)] * 2, [(n, True) for n in range(3, 11)]
     assert log_rank(slow, slow) == pytest.approx(1.0)
+    assert log_rank([(9, False)] * 3, [(9, False)] * 3) == 1.0, "nobody was seen to get there"
     assert log_rank(slow, fast) < 0.001
 
 

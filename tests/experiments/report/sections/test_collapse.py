@@ -32,6 +32,18 @@ def test_it_is_the_mean_over_seeds_that_collapses(tmp_path, write_run):
     assert (fall.collapsed, fall.lost) == (False, 1)
 
 
+def test_lost_seeds_are_compared_with_the_reference_s_in_pairs(tmp_path, write_run):
+    """All five seeds of one are lost and none of the other: 2 / 2⁵."""
+    for recipe, late in (("batchnorm", 0.5), ("zc-swish", 0.1)):
+        for seed in range(1, 6):
+            knobs = {"recipe": recipe, "seed": seed, **IID}
+            write_run(tmp_path / f"{recipe}-{seed}", [0.1, late, late], knobs)
+    found = {fall.cell.runs[0].knobs["recipe"]: fall for fall in collapse.falls(read(tmp_path))}
+    assert (found["zc-swish"].lost, found["zc-swish"].p) == (5, pytest.approx(2 / 2**5))
+    assert (found["batchnorm"].lost, found["batchnorm"].p) == (0, None)
+    assert '<td class="number">0.062</td>' in write(tmp_path).read_text(encoding="utf-8")
+
+
 def test_where_the_images_are_not_known_two_points_decide(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.115], {"data.name": "cifar10"})
     (fall,) = collapse.falls(read(tmp_path))
