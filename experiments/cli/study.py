@@ -31,12 +31,11 @@ from experiments.cli.terminal import flat as flat_knobs
 from experiments.cli.terminal import plots as load_plots
 from experiments.studies import ledger
 from experiments.studies.catalogue import STUDIES
-from experiments.studies.status import Status, look
+from experiments.studies.status import look
 from experiments.studies.workers import HeldBy, Job, work_beside, work_through, work_with
 from experiments.trackers import watchers
 from fl.config.parsing import ConfigError
 from fl.reproducibility.provenance import cores
-from fl.server.contents import RESULT
 from fl.server.watching.callback import Callback
 from fl.simulation import study as studies_of
 from fl.simulation.study import Study
@@ -249,20 +248,17 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
     plots, begun = load_plots(), time.monotonic()
     work = _work(chosen, out, how)
     ray, jobs = how.ray, 1 if how.ray else how.jobs or cores()
-    before, given, failed = look(out), 0, dict[str, str]()
+    given, failed, said = 0, dict[str, str](), _done_before(out, work)
     try:
         with worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
             do = partial(work_with, pool) if pool else partial(work_through, workers=jobs)
             for part in _between_looks(chosen, out, work):
                 display = Display(part, console, how.quiet)
-                said = "" if given else _done_before(before, display.rounds)
                 say(f"runs: {len(part)}, at most {jobs} at a time, into {out}{said}")
-                given += len(part)
                 do_these = partial(do, command=typed(), watch=display.round)
                 with display.shown():
                     failed |= work_beside(do_these, part, _tell_waiting)
-                if failed:
-                    break
+                given, said = given + len(part), ""
     except KeyboardInterrupt:
         interrupted(typed())
     for name, reason in failed.items():
@@ -277,7 +273,9 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
         raise typer.Exit(1)
 
 
-def _done_before(before: Status, rounds: int) -> str:
+def _done_before(out: Path, work: Sequence[Job]) -> str:
+    """Say how far a folder's runs are; empty where none is begun."""
+    before, rounds = look(out), sum(job.experiment.rounds for job in work)
     if not before.rounds[0]:
         return ""
     done = before.counts.get("done", 0)
@@ -285,15 +283,22 @@ def _done_before(before: Status, rounds: int) -> str:
 
 
 def _between_looks(chosen: Study, out: Path, work: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield the runs that are to do before each look of a study; all at once if it has none."""
+    """Yield the runs that are to do before each look of a study; all at once if it has none.
+
+    A run that fails is not tried again. Those that its look does not need go on.
+    """
     plots, given = load_plots(), set[str]()
-    asked = set(plots.wanted(chosen, out))
+    stands = plots.standing(chosen, out)
+    asked = set(plots.wanted(chosen, stands))
     while True:
         yield [job for job in work if job.name in asked]
         given |= asked
-        if told := plots.looked_at(chosen, out):
+        stands = plots.standing(chosen, out)
+        if told := plots.looked_at(stands):
             say(told)
-        if not (asked := set(plots.wanted(chosen, out)) - given):
+        if not (asked := set(plots.wanted(chosen, stands)) - given):
             break
-    if needless := sum(not (job.folder / RESULT).exists() for job in work):
-        say(f"runs that are not needed, since what they compare is decided: {needless}")
+    needless = [job.name for job in work if job.name not in given]
+    if needless and stands and stands.over:
+        chosen.leave_out(out, needless)
+        say(f"runs that are not needed, since what they compare is decided: {len(needless)}")

@@ -1,6 +1,7 @@
 """What is compared: one number a run."""
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 
 from fl.config.parts.contrasts import FEWEST as FEWEST
@@ -43,12 +44,27 @@ def worst_tenth(values: Sequence[float], goodness: Callable[[float], float] = fl
     return math.fsum(worst) / len(worst)
 
 
-def rounds_to(scores: Sequence[float], target: float) -> tuple[int, bool]:
-    """Return the first round (from 1) that reaches a target; if none does, the last, and False.
+def rounds_to(scores: Sequence[tuple[int, float | None]], target: float) -> tuple[int, bool]:
+    """Return the first round that reaches a target; if none does, the last one, and False.
 
     The second is a right-censored time: the run would have taken more than so many rounds.
+
+    Args:
+        scores: rounds and what was measured after them; None: nothing was, or no finite number.
+        target: to reach or to exceed.
     """
-    for number, score in enumerate(scores, start=1):
-        if score >= target:
+    for number, score in scores:
+        if score is not None and score >= target:
             return number, True
-    return len(scores), False
+    return (scores[-1][0] if scores else 0), False
+
+
+def median_time(times: Sequence[tuple[float, bool]]) -> float:
+    """Return by when half of the runs have reached something; infinite if fewer ever do.
+
+    A run that was not seen to get there counts as longer than all others.
+
+    Args:
+        times: one a run, and whether it was reached.
+    """
+    return statistics.median_low(time if reached else math.inf for time, reached in times)

@@ -1,7 +1,9 @@
 """Exact tests of counts, and times that were not seen to their end."""
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 from scipy.stats import CensoredData, binomtest, logrank
 
 from experiments.statistics.endpoints import LEVEL
@@ -14,10 +16,8 @@ def log_rank(first: Times, second: Times) -> float:
     """Return the p value of the log rank test that two groups of runs take equally many rounds.
 
     Source: `scipy.stats.logrank`. Censored times count as long as they were seen. Where no run of
-    either group was seen to get there, nothing tells them apart: 1.
+    either group was seen to get there, or all do at the same time, nothing tells them apart: 1.
     """
-    if not any(reached for _, reached in (*first, *second)):
-        return 1.0
     groups = [
         CensoredData(
             uncensored=[time for time, reached in times if reached],
@@ -25,7 +25,9 @@ def log_rank(first: Times, second: Times) -> float:
         )
         for times in (first, second)
     ]
-    return float(logrank(*groups).pvalue)
+    with np.errstate(invalid="ignore"):  # 0 / 0, where nothing tells them apart
+        p = float(logrank(*groups).pvalue)
+    return 1.0 if math.isnan(p) else p
 
 
 def exact_interval(right: int, images: int, level: float = LEVEL) -> tuple[float, float]:

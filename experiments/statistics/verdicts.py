@@ -78,8 +78,9 @@ def judge(
     """Judge the contrasts of one family.
 
     A contrast is better or worse if its sign-flip test, and equivalent if its two one-sided tests
-    are below α after Holm's adjustment over the family. Of each contrast one of the two null
-    hypotheses is false (no difference; one beyond the margin), so both together keep α.
+    are below α after Holm's adjustment over the family. Each of the two kinds of error keeps α by
+    itself: a difference that is none, and an equivalence that is none. Of a single contrast one of
+    the two null hypotheses is false, so there both together keep it, too.
 
     Args:
         contrasts: differences by block of each, larger is better.

@@ -63,7 +63,7 @@ class Kept:
     def answers(self, experiment: Experiment) -> bool:
         """Say whether this is that experiment, done to its end."""
         wanted = experiment.rounds, experiment.identity
-        return self.result is not None and wanted == asked(self)
+        return self.result is not None and wanted == asked(self.header)
 
 
 def cell(value: object) -> object:
@@ -134,8 +134,8 @@ def below(folder: Path) -> list[Kept]:
     journals = [Journal(path.parent) for path in sorted(folder.rglob(EXPERIMENT))]
     found = [_of(journal, folder) for journal in journals]
     kept = read(folder / FOLDER) if (folder / FOLDER / RUNS).exists() else []
-    here = {asked(one) for one in found if one.result}
-    return [*found, *(one for one in kept if asked(one) not in here)]
+    here = {asked(one.header) for one in found if one.result}
+    return [*found, *(one for one in kept if asked(one.header) not in here)]
 
 
 def _of(journal: Journal, folder: Path) -> Kept:
@@ -145,9 +145,9 @@ def _of(journal: Journal, folder: Path) -> Kept:
     return Kept(name, journal.header(), journal.result(), *lines, journal)
 
 
-def asked(run: Kept) -> tuple[object, object]:
+def asked(header: Row) -> tuple[object, object]:
     """Return of how many rounds a run was to be, and which experiment it is."""
-    return run.header["knobs"].get("rounds"), run.header["identity"]
+    return header["knobs"].get("rounds"), header["identity"]  # pyrefly: ignore
 
 
 def take(source: Path, out: Path) -> None:

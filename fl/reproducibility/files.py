@@ -121,8 +121,9 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON file with a seal, whole or not at all."""
-    raw = (json.dumps({SEAL: BLANK.decode(), **content}, indent=1) + "\n").encode()
+    """Write a JSON file with a seal, whole or not at all; content that was read has an old one."""
+    blank = {SEAL: BLANK.decode()}
+    raw = (json.dumps(blank | dict(content) | blank, indent=1) + "\n").encode()
     place = len(JSON_BEGINS)
     write_whole(path, raw[:place], hashlib.sha256(raw).hexdigest(), raw[place + len(BLANK) :])
 

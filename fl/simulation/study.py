@@ -56,6 +56,11 @@ class Study:
         for declared in (*filter(None, [self.contrasts]), *self.tables):
             declared.check(flats)
 
+    @property
+    def blocks(self) -> list[tuple[int, ...]]:
+        """The distinct draws of its experiments, in their order: what pairs runs."""
+        return list(dict.fromkeys(map(block_of, self.experiments)))
+
     def folders(self) -> list[str]:
         """Name every experiment by the knobs in which it differs from others, seed last."""
         flats = [relevant(experiment.to_flat()) for experiment in self.experiments]
@@ -164,10 +169,21 @@ class Study:
             here = {path.parent.name for path in folder.glob(f"*/{RESULT}")}
             before = there.get("contrasts") or (not here and declared) or {}
             done = len(here.union(kept))
-            about["contrasts"] = self.contrasts.declared(before, done, comparisons)
+            about["contrasts"] = self.contrasts.declared(before, done, comparisons, self.blocks)
         about |= {"tables": [table.told() for table in self.tables]} if self.tables else {}
         write_json(folder / STUDY, about)
         return told
+
+    def leave_out(self, folder: Path, needless: Collection[str]) -> None:
+        """Take runs that no look asks for from those that a begun folder's file has as to come.
+
+        Args:
+            folder: the study's.
+            needless: their names.
+        """
+        about = _study_in(folder)
+        runs = {name: rounds for name, rounds in about["runs"].items() if name not in needless}
+        write_json(folder / STUDY, {**about, "runs": runs})
 
     def _told(self, folder: Path) -> list[str]:
         """Return what became of the runs in a folder: which go on, and which nobody asks for now.
@@ -192,6 +208,11 @@ class Study:
                 f"{' …' if len(gone) > MOST_TOLD else ''} ({len(gone)} runs)"
             )
         return told
+
+
+def block_of(experiment: Experiment) -> tuple[int, ...]:
+    """Return what pairs an experiment with others: its seed, and the seed of each draw."""
+    return experiment.seed, *experiment.seeds.values()
 
 
 MOST_TOLD = 5

@@ -149,9 +149,14 @@ class Cell:
 
     def gain_over(self, other: "Cell") -> Spread | None:
         """Return by how much these runs exceed the others, seed by seed; None without a pair."""
+        gains = self.differences(other)
+        return Spread(tuple(gains.values())) if gains else None
+
+    def differences(self, other: "Cell") -> dict[tuple[int, ...], float]:
+        """Return by how much these runs exceed the others, by the blocks that both have."""
         there = {run.block: run.outcome for run in other.runs}
-        gains = tuple(run.outcome - there[run.block] for run in self.runs if run.block in there)
-        return Spread(gains) if gains else None
+        blocks = {run.block: run.outcome for run in self.runs if run.block in there}
+        return {block: outcome - there[block] for block, outcome in blocks.items()}
 
     def _spread(self, figure: str) -> Spread:
         return Spread(tuple(run.result[figure] for run in self.runs if run.result))

@@ -10,11 +10,16 @@ from experiments.report.labels import Group
 from experiments.report.results import Cell, Results
 from experiments.statistics.endpoints import FEWEST
 from fl.config.components import spelt_out
-from fl.config.parsing import ConfigError, Value
+from fl.config.parsing import Value
 from fl.config.parts.contrasts import AFTER, COMPARED, MARGIN, chosen
 from fl.simulation.study import Study
 
-Key = TypeVar("Key", bound=Hashable)
+Key = tuple[Group, Group]
+"""Of a cell: contender and condition."""
+Block = tuple[int, ...]
+ByBlock = dict[Key, dict[Block, float]]
+"""Differences of cells from their references, by block."""
+Name = TypeVar("Name", bound=Hashable)
 Knobs = Sequence[Mapping[str, Value]]
 """Those of each run of a cell."""
 
@@ -90,21 +95,13 @@ def _has(cell: Knobs, knobs: Mapping[str, Value]) -> bool:
     return all(chosen({**flat, **spelt_out(flat)}, knobs) for flat in cell)
 
 
-def comparisons(study: Study) -> int:
-    """Return how many comparisons a study declares, those of runs that are still to come, too.
+def compared(study: Study) -> dict[Key, Group]:
+    """Return the cells that a study declares to compare, each with its reference's contender.
 
-    Raises:
-        ConfigError: it has looks, and nothing here can judge.
+    They are those of its family, but for the references.
     """
-    if study.contrasts and study.contrasts.looks and (said := missing()):
-        raise ConfigError(f"contrasts: looks={list(study.contrasts.looks)}: {said}")
-    return len(compared(study))
-
-
-def compared(study: Study) -> set[tuple[Group, Group]]:
-    """Return the cells that a study declares to compare: its family, without the references."""
     if not study.contrasts:
-        return set()
+        return {}
     flats = [experiment.to_flat() for experiment in study.experiments]
     conditions: dict[Group, dict[Group, list[Mapping[str, Value]]]] = {}
     for (series, condition), flat in zip(
@@ -112,7 +109,7 @@ def compared(study: Study) -> set[tuple[Group, Group]]:
     ):
         conditions.setdefault(condition, {}).setdefault(series, []).append(flat)
     return {
-        (series, condition)
+        (series, condition): other
         for condition, cells in conditions.items()
         if (other := _reference(cells, study.contrasts.reference))
         for series, cell in cells.items()
@@ -120,28 +117,18 @@ def compared(study: Study) -> set[tuple[Group, Group]]:
     }
 
 
-Contrasts = tuple[tuple[Hashable, tuple[float, ...]], ...]
-
-
 @lru_cache(maxsize=64)
 def _judged(
-    contrasts: Contrasts, margin: float | None, size: int
+    contrasts: tuple[tuple[Hashable, tuple[float, ...]], ...], margin: float | None, size: int
 ) -> "Mapping[Hashable, Judgement]":
     from experiments.statistics.verdicts import judge
 
     return judge(dict(contrasts), margin, family=size)
 
 
-@lru_cache(maxsize=8)
-def _raced(contrasts: Contrasts, margin: float | None, size: int, looks: tuple[int, ...]) -> "Race":
-    from experiments.statistics.racing import race
-
-    return race(dict(contrasts), margin, looks, family=size)
-
-
 def judge_family(
-    contrasts: Mapping[Key, tuple[float, ...]], margin: float | None, size: int = 0
-) -> "dict[Key, Judgement]":
+    contrasts: Mapping[Name, tuple[float, ...]], margin: float | None, size: int = 0
+) -> "dict[Name, Judgement]":
     """Judge differences that are one family, by what they are of.
 
     Args:
@@ -150,7 +137,32 @@ def judge_family(
         size: of the family, where some of it is still to come.
     """
     found = _judged(tuple(contrasts.items()), margin, max(size, len(contrasts)))
-    return {key: found[key] for key in contrasts}
+    return {name: found[name] for name in contrasts}
+
+
+@lru_cache(maxsize=8)
+def _raced(
+    contrasts: tuple[tuple[Key, tuple[tuple[Block, float], ...]], ...],
+    blocks: tuple[Block, ...],
+    margin: float | None,
+    looks: tuple[int, ...],
+    size: int,
+) -> "Race[Key]":
+    from experiments.statistics.racing import race
+
+    return race({key: dict(d) for key, d in contrasts}, blocks, margin, looks, family=size)
+
+
+def race(
+    contrasts: ByBlock,
+    blocks: Iterable[Sequence[int]],
+    margin: float | None,
+    looks: tuple[int, ...],
+    size: int,
+) -> "Race[Key]":
+    """Replay the looks of a study, as `experiments.statistics.racing.race` does."""
+    told = tuple((key, tuple(d.items())) for key, d in contrasts.items())
+    return _raced(told, tuple(map(tuple, blocks)), margin, looks, size)
 
 
 def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
@@ -166,37 +178,31 @@ def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
     if missing():
         return {}
     here, declared = _contrasts(results, condition), family(results)
-    rest = {key: d for key, d in here.items() if key not in declared}
+    rest = {key: tuple(d.values()) for key, d in here.items() if key not in declared}
     found = _judge_declared(results, declared)
     found |= judge_family(rest, margin(results), _explored(results, condition))
     return {series: found[series, condition] for series, _ in here}
 
 
-def _judge_declared(
-    results: Results, declared: Mapping[tuple[Group, Group], tuple[float, ...]]
-) -> "dict[tuple[Group, Group], Judgement]":
+def _judge_declared(results: Results, declared: ByBlock) -> "dict[Key, Judgement]":
     """Judge what a study declared: at its looks alone, if it has some."""
-    if not looks(results):
-        return judge_family(declared, margin(results), int(results.contrasts.get(COMPARED, 0)))
+    values = {key: tuple(d.values()) for key, d in declared.items()}
+    size = max(int(results.contrasts.get(COMPARED, 0)), len(values))
+    if not (asked := looks(results)):
+        return judge_family(values, margin(results), size)
     from experiments.statistics.verdicts import unjudged
 
-    found = race(results).judged
-    return {key: found.get(key) or unjudged(d) for key, d in declared.items()}
+    found = race(declared, results.contrasts["blocks"], margin(results), asked, size).judged
+    return {key: found.get(key) or unjudged(d) for key, d in values.items()}
 
 
 def looks(results: Results) -> tuple[int, ...]:
-    """Return after how many seeds a study's comparisons are judged; empty: once, at the end."""
-    return tuple(results.contrasts.get("looks", ()))
+    """Return after how many seeds declared comparisons are judged; empty: once, at the end."""
+    late = results.contrasts.get(AFTER)
+    return () if late else tuple(results.contrasts.get("looks", ()))
 
 
-def race(results: Results) -> "Race[tuple[Group, Group]]":
-    """Replay the looks that a study declared on its runs, by contender and condition."""
-    declared = family(results)
-    size = max(int(results.contrasts.get(COMPARED, 0)), len(declared))
-    return _raced(tuple(declared.items()), margin(results), size, looks(results))
-
-
-def family(results: Results) -> dict[tuple[Group, Group], tuple[float, ...]]:
+def family(results: Results) -> ByBlock:
     """Return the differences that the study declared, over all conditions."""
     return {
         key: d
@@ -217,14 +223,12 @@ def _explored(results: Results, condition: Group) -> int:
     return sum(not _declared(results, cell) for cell in rest)
 
 
-def _contrasts(results: Results, condition: Group) -> dict[tuple[Group, Group], tuple[float, ...]]:
+def _contrasts(results: Results, condition: Group) -> ByBlock:
     """Return the differences from the reference under a condition, by cell; more is better."""
-    other, good = reference(results, condition), results.measure.goodness
-    found = {}
+    other, good, found = reference(results, condition), results.measure.goodness, {}
     for cell in sorted(results.column(condition), key=lambda cell: cell.series):
-        gain = cell.gain_over(other) if other and cell is not other else None
-        if gain:
-            found[cell.series, condition] = tuple(good(value) for value in gain.values)
+        if other and cell is not other and (gains := cell.differences(other)):
+            found[cell.series, condition] = {block: good(gain) for block, gain in gains.items()}
     return found
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiments.studies.answer import controls, found
 from experiments.studies.answer.rows import ended
+from experiments.studies.answer.secondary import secondary
 from fl.config.parsing import ConfigError
 
 
@@ -39,6 +40,7 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
         yield from (found.parts_of_zc_swish(cause), controls.pairs_of_cause(cause))
     if looked_at := found.at_the_last_look(folder):
         yield from (found.accuracies(looked_at), found.beside_batchnorm(looked_at))
+        yield secondary(folder)
     if claims := list(found.claims(folder)):
         yield found.hypotheses(claims)
 

@@ -96,7 +96,11 @@ class Contrasts:
             )
 
     def declared(
-        self, before: Mapping[str, object], done: int, comparisons: int
+        self,
+        before: Mapping[str, object],
+        done: int,
+        comparisons: int,
+        blocks: Sequence[Sequence[int]],
     ) -> dict[str, object]:
         """Return what a study's file says of them, and how many runs they came after.
 
@@ -105,10 +109,13 @@ class Contrasts:
             done: runs of the study that are done.
             comparisons: how many there are. A study that is cut down keeps those that it had, since
                 its runs are looked at in the light of all that were asked for.
+            blocks: the draws of the study, in their order. A look is about the first of them, so
+                with looks they are declared, too.
         """
-        here = {**asdict(self), "family": list(self.family), "looks": list(self.looks)}
-        if not self.looks:
-            del here["looks"]  # so that what was declared before there were looks stays declared
+        here: dict[str, object] = {**asdict(self), "family": list(self.family)}
+        del here["looks"]
+        if self.looks:
+            here |= {"looks": list(self.looks), "blocks": [list(block) for block in blocks]}
         counted = {AFTER: 0, COMPARED: 0}
         if {**before, **counted} != {**here, **counted}:
             return {**here, AFTER: done, COMPARED: comparisons}

@@ -1,8 +1,16 @@
 """Endpoints equal hand-worked ones; exact tests equal those of other libraries."""
 
+import math
+
 import pytest
 
-from experiments.statistics.endpoints import late_mean, rounds_to, window, worst_tenth
+from experiments.statistics.endpoints import (
+    late_mean,
+    median_time,
+    rounds_to,
+    window,
+    worst_tenth,
+)
 from experiments.statistics.exact import collapsed, exact_interval, log_rank, mcnemar
 
 
@@ -27,14 +35,18 @@ def test_the_worst_tenth_is_the_mean_of_the_worst_clients():
 
 
 def test_rounds_to_a_target_are_censored_where_it_is_not_reached():
-    assert rounds_to([0.2, 0.5, 0.4, 0.6], 0.5) == (2, True)
-    assert rounds_to([0.2, 0.3], 0.5) == (2, False)
+    assert rounds_to([(3, 0.2), (6, 0.5), (9, 0.4), (12, 0.6)], 0.5) == (6, True)
+    assert rounds_to([(3, 0.2), (6, None), (9, 0.5)], 0.5) == (9, True)
+    assert rounds_to([(3, 0.2), (6, 0.3), (9, None)], 0.5) == (9, False), "it diverged"
+    assert rounds_to([], 0.5) == (0, False)
 
 
 def test_log_rank_sees_who_is_faster():
     slow, fast = [(20, False)] * 6 + [(18, True)] * 2, [(n, True) for n in range(3, 11)]
     assert log_rank(slow, slow) == pytest.approx(1.0)
     assert log_rank([(9, False)] * 3, [(9, False)] * 3) == 1.0, "nobody was seen to get there"
+    assert log_rank([(3, True)] * 3, [(3, True)] * 3) == 1.0, "all are there at the same time"
+    assert log_rank([(3, False)] * 3, [(9, True)] * 3) == 1.0, "nobody else was looked at by then"
     assert log_rank(slow, fast) < 0.001
 
 
@@ -53,6 +65,14 @@ def test_exact_intervals_are_those_of_statsmodels():
 def test_a_network_has_collapsed_if_it_cannot_be_told_from_guessing(accuracy, images, lost):
     assert collapsed(accuracy, images, 0.1) == lost
     assert collapsed(0.02, images, 0.1), "worse than guessing is no better"
+
+
+def test_by_the_median_time_half_of_the_runs_are_there():
+    assert median_time([(3, True), (6, True), (9, True)]) == 6
+    assert median_time([(3, True), (6, True)]) == 3
+    assert median_time([(3, True), (9, False), (6, True)]) == 6
+    assert median_time([(3, True), (9, False)]) == 3
+    assert median_time([(3, True), (9, False), (9, False)]) == math.inf
 
 
 def test_mcnemar_is_that_of_statsmodels_and_of_a_pocket_calculator():

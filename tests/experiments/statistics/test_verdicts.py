@@ -82,7 +82,12 @@ def test_false_equivalence_is_as_rare_as_promised():
     assert wrong / draws <= 0.055
 
 
-LOOKS = (6, 8, 10, 12, 16, 20)
+LOOKS, BLOCKS = (6, 8, 10, 12, 16, 20), range(20)
+
+
+def by_block(differences):
+    """Return differences by number of their block."""
+    return {name: dict(enumerate(map(float, d))) for name, d in differences.items()}
 
 
 def test_a_race_ends_for_whoever_is_decided_and_logs_each_look():
@@ -92,30 +97,34 @@ def test_a_race_ends_for_whoever_is_decided_and_logs_each_look():
         "same": rng.normal(0, 0.2, 10),
         "unclear": rng.normal(1, 2.5, 20),
     }
-    at_first = race({name: d[:7] for name, d in table.items()}, 1.5, LOOKS)
-    assert at_first.wanted == 8
-    assert at_first.live == ("good", "unclear"), "equality shows before a difference can"
-    found = race(table, 1.5, LOOKS)
+    early = by_block({name: d[:7] for name, d in table.items()})
+    at_first = race(early, BLOCKS, 1.5, LOOKS)
+    assert at_first.asked == {"good": 8, "same": 6, "unclear": 8}, (
+        "equality shows before a difference can"
+    )
+    found = race(by_block(table), BLOCKS, 1.5, LOOKS)
     assert [look.n for look in found.looks] == list(LOOKS)
     assert set(found.looks[0].judged) == {"good", "same", "unclear"}
     assert set(found.looks[-1].judged) == {"unclear"}
-    assert (found.live, found.wanted) == (("unclear",), 0)
+    assert found.asked == {"good": 10, "same": 6, "unclear": 20}
+    assert (found.over, at_first.over) == (True, False)
     assert found.looks[2].judged["good"].verdict == Verdict.BETTER
-    assert {name: one.n for name, one in found.judged.items()} == {
-        "good": 10,
-        "same": 6,
-        "unclear": 20,
-    }
 
 
-def test_what_comes_after_a_decision_changes_nothing_of_it():
-    """A race is replayed from its table; blocks that a decided contrast has besides don't count."""
-    d = 3 + 0.2 * stream(2, "race").standard_normal(8)
-    found, replayed = (race({"a": of}, 1.5, (8, 10)) for of in (d, [*d, -90.0, -90.0]))
-    assert found == replayed
-    assert (found.judged["a"].verdict, found.wanted) == (Verdict.BETTER, 0)
-    assert race({"a": d}, 1.5, (8, 10), family=2).judged["a"].alpha == 0.05 / 2 / 2
-    assert race({}, 1.5, LOOKS).wanted == 0
+def test_a_look_is_about_the_first_blocks_and_no_other():
+    """What comes after a decision changes nothing of it, and a hole puts a look off."""
+    d = by_block({"a": 3 + 0.2 * stream(2, "race").standard_normal(10)})
+    found = race({"a": dict(list(d["a"].items())[:8])}, BLOCKS, 1.5, (8, 10))
+    later = {**d["a"], 8: -90.0, 9: -90.0}
+    assert race({"a": later}, BLOCKS, 1.5, (8, 10)) == found
+    assert (found.judged["a"].verdict, found.over) == (Verdict.BETTER, True)
+    del later[3]
+    holed = race({"a": later, **by_block({"b": [0.1] * 10})}, BLOCKS, 1.5, (8, 10))
+    assert holed.asked["a"] == 8
+    assert set(holed.judged) == {"b"}
+    assert not holed.over
+    assert race(d, BLOCKS, 1.5, (8, 10), family=2).judged["a"].alpha == 0.05 / 2 / 2
+    assert race({}, BLOCKS, 1.5, LOOKS).over
 
 
 @pytest.mark.slow
@@ -124,7 +133,7 @@ def test_six_looks_together_keep_the_error():
     rng = stream(1, "looks")
     for _ in range(draws):
         runs = rng.normal(0, 2.5, (3, 20))
-        found = race({name: runs[name] - runs[2] for name in range(2)}, None, LOOKS)
+        found = race(by_block({n: runs[n] - runs[2] for n in range(2)}), BLOCKS, None, LOOKS)
         judged = [one for look in found.looks for one in look.judged.values()]
         wrong += any(one.verdict is not Verdict.UNDECIDED for one in judged)
     assert wrong / draws <= 0.055

@@ -15,6 +15,7 @@ from experiments.studies.answer.conditions import EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.hypotheses import best_normalizer
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.rows import best_validated, ended, played, tried_to_the_end, won
+from experiments.studies.answer.secondary import secondary
 from experiments.studies.answer.tuning import LATE
 from fl.simulation.study import Study, each, from_file, grid
 
@@ -124,6 +125,7 @@ def test_tables_of_the_primary_block_are_on_the_page_from_its_first_look_on():
     if looked_at:
         assert printed(found.accuracies(looked_at))
         assert printed(found.beside_batchnorm(looked_at))
+        assert printed(secondary(ROWS))
 
 
 def test_controls_of_labels_are_what_their_rows_say():

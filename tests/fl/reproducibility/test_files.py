@@ -104,6 +104,15 @@ def test_a_sealed_file_of_tensors_is_a_plain_one_and_always_the_same(tmp_path, t
     assert (fingerprint(found), metadata) == (fingerprint(tensors), told)
 
 
+def test_what_was_read_can_be_written_again(tmp_path):
+    files.write_json(tmp_path / "one", {"a": 1})
+    found = checking.read_json(tmp_path / "one", sealed=True)
+    files.write_json(tmp_path / "other", {**found, "a": 2})
+    assert checking.read_json(tmp_path / "other", sealed=True)["a"] == 2
+    files.write_json(tmp_path / "again", found)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "one").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["json", "safetensors"])
 def test_every_bit_of_a_sealed_file_is_covered(tmp_path, kind):

@@ -1,7 +1,6 @@
 """How soon runs reach a value: the round, and the images, traffic and simulated time until it."""
 
 import math
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,12 +8,12 @@ from experiments.report import tables, verdicts, words
 from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
 from experiments.report.results import Cell, Results, Run
-from experiments.statistics.endpoints import rounds_to
+from experiments.statistics.endpoints import median_time, rounds_to
 from fl.config.parsing import ConfigError
 
 _HOW = (
     "The first round after which the test {} is {} {}, of those after which it was measured. "
-    "Medians over seeds; a run that never gets there counts as longer than all others. *p* is of "
+    "Half of the seeds are there by then; who never is counts as longer than all others. *p* is of "
     "the log rank test against {}, adjusted by Holm over the contenders of a condition. Nobody "
     "declared this, so it is exploratory."
 )
@@ -27,7 +26,7 @@ class Reached:
     """When a run reached a value, and what it had cost by then."""
 
     round: int
-    """The first; or the last one that was measured."""
+    """The first that has it; or the last one."""
     there: bool
     """Whether it was reached."""
     spent: Mapping[str, float]
@@ -42,9 +41,9 @@ def reached(run: Run, target: float) -> Reached:
         target: in the metric's own unit, an accuracy as a fraction.
     """
     key, good = f"test_{run.measure.name}", run.measure.goodness
-    measured = [line for line in run.rounds if line["round"] and line[key] is not None]
-    number, there = rounds_to([good(line[key]) for line in measured], good(target))
-    last = measured[number - 1]["round"] if measured else 0
+    found = [(line["round"], line[key]) for line in run.rounds if line["round"]]
+    scores = [(number, None if value is None else good(value)) for number, value in found]
+    last, there = rounds_to(scores, good(target))
     lines = [line for line in run.rounds if line["round"] <= last]
     spent = {key: math.fsum(line.get(key) or 0 for line in lines) for key in _SPENT}
     return Reached(last, there, spent)
@@ -116,8 +115,8 @@ def _row(
     results: Results, cell: Cell, found: list[Reached], p: float | None, clock: bool
 ) -> list[Html]:
     there, last = sum(one.there for one in found), max(one.round for one in found)
-    rounds = _median([(one.round, one.there) for one in found])
-    costs = {key: _median([(one.spent[key], one.there) for one in found]) for key in _SPENT}
+    rounds = median_time([(one.round, one.there) for one in found])
+    costs = {key: median_time([(one.spent[key], one.there) for one in found]) for key in _SPENT}
     cells = [f"{there} of {len(found)}", f"> {last}" if rounds == math.inf else f"{rounds:g}"]
     cells += [_told(costs["images"], "{:,.0f}"), _told(costs["bytes_up"] / 1e6, "{:,.1f} MB")]
     if clock:
@@ -125,11 +124,6 @@ def _row(
     cells.append("" if p is None else f"{p:.2g}")
     name = tables.contender(cell.series, results)
     return [name, *(element("td", text, class_="number") for text in cells)]
-
-
-def _median(found: list[tuple[float, bool]]) -> float:
-    """Return the median of what was spent; infinite if too many runs never get there."""
-    return statistics.median_high(value if there else math.inf for value, there in found)
 
 
 def _told(value: float, form: str) -> str:

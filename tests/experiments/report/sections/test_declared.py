@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from collections import Counter
 from math import fsum
 
 import pytest
@@ -12,7 +13,7 @@ import fl
 from experiments.report import csv_files, verdicts
 from experiments.report.results import read
 from experiments.report.verdicts import wording
-from experiments.report.verdicts.wanted import looked_at, wanted
+from experiments.report.verdicts.of_study import comparisons, looked_at, standing, wanted
 from experiments.statistics.verdicts import judge
 
 GAINS = {"batchnorm": 0.0, "zc-swish": 0.03, "groupnorm": 0.011, "none": -0.02}
@@ -161,7 +162,7 @@ def test_as_many_comparisons_are_declared_as_a_done_study_judges(declare, contra
         for series, one in verdicts.judged(results, condition).items()
         if verdicts.confirmatory(results, results.cells[series, condition])
     ]
-    assert len(found) == verdicts.comparisons(asked(**contrasts)) == expected
+    assert len(found) == comparisons(asked(**contrasts)) == expected
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -207,20 +208,24 @@ def test_runs_csv_has_what_is_compared(folder):
 
 
 def test_with_looks_a_study_is_judged_at_them_alone(declare):
-    """At seven seeds p = 2/2⁷, which four tests and one look allow, and two looks don't."""
+    """At seven seeds p = 2/2⁷, which two tests and one look allow, and two looks don't."""
     family = {"reference": BN, "family": [ZC, RELU], "comparisons": 4}
+    family["blocks"] = [[seed] * 5 for seed in range(1, 13)]
     at_once = named(declare(**family))
     early = named(declare(**family, looks=[7, 9]))  # the second is to come
     assert at_once["ZC-Swish", "iid"].verdict == "BETTER"
     assert (early["ZC-Swish", "iid"].n, early["ZC-Swish", "iid"].alpha) == (7, 0.05 / 2 / 4)
     assert early["ZC-Swish", "iid"].verdict == "UNDECIDED"
     assert early["GroupNorm", "iid"].n == 8, "who is not asked about has no looks"
-    none = named(declare(**family, looks=[9, 12]))
-    assert none["ZC-Swish", "iid"].verdict is None
+    results = declare(**family, looks=[9, 12])
+    assert named(results)["ZC-Swish", "iid"].verdict is None
+    assert "with 5 seeds" not in wording.too_few(results)
     results = declare(**family, looks=[7, 8])
     assert named(results)["ZC-Swish", "iid"].n == 8
     assert "judged at 7 and 8 seeds alone" in wording.declared(results)
     assert "below 0.025 at each look, which are after 7 and 8 seeds" in wording.method(results)
+    late = declare(**family, looks=[9, 12], runs_done_before=1)
+    assert named(late)["ZC-Swish", "iid"].verdict is not None, "exploratory ones have no looks"
 
 
 @pytest.mark.parametrize("looks", [(4, 8), (6, 7), (8, 6), (6, 6, 8), (6, 9)])
@@ -232,43 +237,118 @@ def test_looks_that_are_none_are_refused(looks):
 def test_what_was_declared_before_there_were_looks_stays_declared():
     contrasts = fl.Contrasts(BN, (ZC,))
     before = {"reference": BN, "family": [ZC], "margin": None, "endpoint": "late-mean"}
-    assert contrasts.declared({**before, "runs_done_before": 0}, 5, 2)["runs_done_before"] == 0
-    assert fl.Contrasts(BN, (ZC,), looks=(8,)).declared(before, 5, 2)["runs_done_before"] == 5
+    blocks = [(1, 1, 1, 1, 1)]
+
+    def late(contrasts, before, blocks=blocks):
+        return contrasts.declared(before, 5, 2, blocks)["runs_done_before"]
+
+    assert late(contrasts, {**before, "runs_done_before": 0}) == 0
+    with_looks = fl.Contrasts(BN, (ZC,), looks=(8,))
+    assert late(with_looks, before) == 5
+    told = with_looks.declared({}, 0, 2, blocks)
+    assert late(with_looks, told) == 0
+    assert late(with_looks, told, [(2, 2, 2, 2, 2)]) == 5, "other seeds are another declaration"
+
+
+def done(one, folder, write_run, accuracy):
+    """Write the runs of a study as far as a function of its experiments says how accurate."""
+    folder.mkdir()
+    one.begin(folder, "fednf study s", comparisons(one))
+    for name, experiment in zip(one.folders(), one.experiments, strict=True):
+        if (late := accuracy(experiment)) is not None:
+            write_run(folder / name, [0.1, late, late, late], experiment.to_flat())
+    return folder
+
+
+def left(one, folder):
+    """Return the experiments that are wanted by now."""
+    names = dict(zip(one.folders(), one.experiments, strict=True))
+    return [names[name] for name in wanted(one, standing(one, folder))]
+
+
+def clear(experiment):
+    """ZC-Swish is ahead of ReLU; GroupNorm with skewed clients at every second seed alone."""
+    odd = experiment.recipe == "groupnorm" and experiment.partition.kind == "dirichlet"
+    gain = GAINS[experiment.recipe] - 0.1 * (odd and experiment.seed % 2)
+    return 0.5 + 0.01 * experiment.seed + gain if experiment.seed < 9 else None
 
 
 def test_what_is_decided_gets_no_further_runs(tmp_path, write_run):
-    """ZC-Swish is ahead of ReLU, and GroupNorm with skewed clients at every second seed alone."""
     family = (ZC, {"recipe": "groupnorm", "partition.kind": "dirichlet"})
     one = asked(range(1, 10), reference=RELU, family=family, margin=1.0, looks=(8, 9))
-    names = dict(zip(one.folders(), one.experiments, strict=True))
-    assert len(wanted(one, tmp_path / "none")) == 8 * 8
-    part = tmp_path / "part"
-    part.mkdir()
-    one.begin(part, "fednf study s", verdicts.comparisons(one))
-    for recipe, gain in GAINS.items():
-        for kind in ("iid", "dirichlet"):
-            for seed in SEEDS:
-                odd = 0.1 * ((recipe, kind, seed % 2) == ("groupnorm", "dirichlet", 1))
-                knobs = {"recipe": recipe, "seed": seed, "partition.kind": kind}
-                rounds = [0.1, *[0.5 + 0.01 * seed + gain - odd] * 3]
-                write_run(part / f"{recipe}-{kind}-{seed}", rounds, knobs)
+    assert {experiment.seed for experiment in left(one, tmp_path / "none")} == set(SEEDS)
+    part = done(one, tmp_path / "part", write_run, clear)
     found = {key: judged.verdict for key, judged in named(read(part)).items()}
     assert found["ZC-Swish", "iid"] == found["ZC-Swish", "Dirichlet"] == "BETTER"
     assert found["GroupNorm", "Dirichlet"] == "UNDECIDED"
-    left = [names[name] for name in wanted(one, part)]
-    assert {experiment.partition.kind for experiment in left} == {"dirichlet"}
-    assert {experiment.recipe for experiment in left} == GAINS.keys() - {"zc-swish"}
-    assert {experiment.seed for experiment in left} == set(range(1, 10))
-    told = looked_at(one, part)
-    assert told.startswith("look after 8 seeds: ")
-    assert told.count("BETTER") == 2
+    stands = standing(one, part)
+    assert looked_at(stands).startswith("look after 8 seeds: ")
+    assert looked_at(stands).count("BETTER") == 2
+    assert not stands.over
+    last = [experiment for experiment in left(one, part) if experiment.seed == 9]
+    assert {experiment.partition.kind for experiment in last} == {"dirichlet"}
+    assert {experiment.recipe for experiment in last} == GAINS.keys() - {"zc-swish"}
     about = json.loads((part / "study.json").read_text())
     about["contrasts"]["runs_done_before"] = 3
     (part / "study.json").write_text(json.dumps(about))
-    assert wanted(one, part) == one.folders(), "what is exploratory decides nothing"
+    assert left(one, part) == list(one.experiments), "what is exploratory decides nothing"
+
+
+def test_what_a_look_came_before_is_still_wanted(tmp_path, write_run):
+    """A run that was interrupted, or failed, while others decided goes on when it is repeated."""
+    one = asked(range(1, 10), reference=RELU, family=(ZC,), margin=1.0, looks=(8, 9))
+
+    def lacking(experiment):
+        missing = experiment.recipe == "groupnorm" and experiment.seed == 8
+        return None if missing else clear(experiment)
+
+    part = done(one, tmp_path / "part", write_run, lacking)
+    assert standing(one, part).over
+    assert {(e.recipe, e.seed) for e in left(one, part)} == {
+        (recipe, seed) for recipe in GAINS for seed in SEEDS
+    }
+
+
+def test_a_condition_that_nothing_was_declared_of_gets_all_seeds(tmp_path, write_run):
+    family = ({**ZC, "partition.kind": "iid"},)
+    one = asked(range(1, 10), reference=RELU, family=family, margin=1.0, looks=(8, 9))
+    part = done(one, tmp_path / "part", write_run, clear)
+    found = Counter(experiment.partition.kind for experiment in left(one, part))
+    assert found == {"iid": 4 * 8, "dirichlet": 4 * 9}
+
+
+def test_runs_that_a_study_does_not_ask_for_hold_up_no_look(tmp_path, write_run):
+    """Other contenders and other seeds may lie there, and runs of fewer rounds than asked for."""
+    one = asked(range(1, 10), reference=RELU, family=(ZC,), margin=1.0, looks=(8, 9))
+    part = done(one, tmp_path / "part", write_run, clear)
+    write_run(part / "swish", [0.1, 0.5, 0.5], {"recipe": "swish", "seed": 1})
+    write_run(part / "other", [0.1, 0.5, 0.5, 0.5], {"recipe": "zc-swish", "seed": 77})
+    assert standing(one, part).over
+    longer = fl.Study(
+        "s", "?", tuple(e.replace({"rounds": 5}) for e in one.experiments), contrasts=one.contrasts
+    )
+    assert not standing(longer, part).looks, "runs of three rounds are no runs of five"
+    assert len(left(longer, part)) == 8 * 8
 
 
 def test_looks_need_scipy(monkeypatch):
     monkeypatch.setattr(verdicts, "find_spec", lambda name: None)
     with pytest.raises(fl.ConfigError, match='extra "stats"'):
-        verdicts.comparisons(asked(reference=BN, looks=(6, 8)))
+        comparisons(asked(reference=BN, looks=(6, 8)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{**BN, "seed": seed} for seed in range(1, 7)], "nothing is compared"),
+        (
+            [{**BN, "seed": seed} for seed in range(1, 7)]
+            + [{**ZC, "seed": seed} for seed in range(1, 6)],
+            "ZC-Swish does not have all seeds",
+        ),
+    ],
+)
+def test_looks_that_can_find_nothing_are_refused(rows, told):
+    one = fl.Study("s", "?", fl.grid(fl.Experiment(), rows), contrasts=fl.Contrasts(BN, looks=(6,)))
+    with pytest.raises(fl.ConfigError, match=told):
+        comparisons(one)
