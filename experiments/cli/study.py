@@ -200,8 +200,9 @@ def report(
         say(json.dumps({"report": str(page)}))
 
 
-def _begin(chosen: Study, out: Path, comparisons: int, kept: Mapping[str, ledger.Kept]) -> None:
+def _begin(chosen: Study, out: Path, kept: Mapping[str, ledger.Kept]) -> None:
     """Open a study's folder, and say what is not as it was there."""
+    comparisons = load_plots().comparisons(chosen) if chosen.contrasts else []
     declared = ledger.declared(chosen, kept.values())
     try:
         told = chosen.begin(out, typed(), comparisons, kept, declared)
@@ -229,7 +230,7 @@ def _work(chosen: Study, out: Path, how: _How) -> list[Job]:
     tables = how.tables or out / ledger.FOLDER
     there = how.tables or (tables / ledger.RUNS).exists()
     kept = ledger.done(chosen, tables) if there else {}
-    _begin(chosen, out, load_plots().comparisons(chosen) if chosen.contrasts else 0, kept)
+    _begin(chosen, out, kept)
     if how.tables:
         ledger.take(how.tables, out)
     if kept:
@@ -274,31 +275,32 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
 
 
 def _done_before(out: Path, work: Sequence[Job]) -> str:
-    """Say how far a folder's runs are; empty where none is begun."""
-    before, rounds = look(out), sum(job.experiment.rounds for job in work)
-    if not before.rounds[0]:
+    """Say how far these runs are; empty where none is begun."""
+    names, rounds = {job.name for job in work}, sum(job.experiment.rounds for job in work)
+    runs = [run for run in look(out).runs if run.name in names]
+    if not (played := sum(run.round or 0 for run in runs)):
         return ""
-    done = before.counts.get("done", 0)
-    return f"; {before.rounds[0]} of {rounds} rounds were done before, {done} runs to the end"
+    done = sum(run.state == "done" for run in runs)
+    return f"; {played} of {rounds} rounds were done before, {done} runs to the end"
 
 
 def _between_looks(chosen: Study, out: Path, work: Sequence[Job]) -> Iterator[list[Job]]:
     """Yield the runs that are to do before each look of a study; all at once if it has none.
 
-    A run that fails is not tried again. Those that its look does not need go on.
+    A run that fails is not tried again. A look that needs it is not made.
     """
-    plots, given = load_plots(), set[str]()
+    plots, jobs, given = load_plots(), {job.name: job for job in work}, set[str]()
     stands = plots.standing(chosen, out)
-    asked = set(plots.wanted(chosen, stands))
+    asked = plots.wanted(chosen, stands)
     while True:
-        yield [job for job in work if job.name in asked]
-        given |= asked
+        yield [jobs[name] for name in asked if name in jobs]
+        given |= set(asked)
         stands = plots.standing(chosen, out)
         if told := plots.looked_at(stands):
             say(told)
-        if not (asked := set(plots.wanted(chosen, stands)) - given):
+        if not (asked := [name for name in plots.wanted(chosen, stands) if name not in given]):
             break
-    needless = [job.name for job in work if job.name not in given]
+    needless = jobs.keys() - given
     if needless and stands and stands.over:
         chosen.leave_out(out, needless)
         say(f"runs that are not needed, since what they compare is decided: {len(needless)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from fl.config.parsing import Value
-from fl.config.run import Governed
+from fl.config.run import Governed, block_of
 from fl.data import CATALOGUE
 from fl.nn import relevant
 from fl.nn.recipes import RECIPES
@@ -117,8 +117,7 @@ def settings(knobs: Knobs) -> dict[str, Setting]:
 
 def seeds(knobs: Knobs) -> list[int]:
     """Return the seeds of deal, initial weights, sampling and order: the one seed, or their own."""
-    own = (knobs.get(f"seed.{what}", "auto") for what in get_args(Governed))
-    return [int(knobs["seed"] if seed == "auto" else seed) for seed in own]
+    return list(block_of(knobs)[1:])
 
 
 def data_set(name: object) -> str:

@@ -2,9 +2,12 @@
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from fl.config.parts.contrasts import FEWEST as FEWEST
+
+Block = TypeVar("Block", bound=Hashable)
 
 LEVEL = 0.95
 """Of every interval that is not asked for at another level."""
@@ -31,6 +34,13 @@ def late_mean(scores: Sequence[float]) -> float:
         raise ValueError("no rounds, so no endpoint")
     late = scores[-window(len(scores)) :]
     return math.fsum(late) / len(late)
+
+
+def differences(
+    here: Mapping[Block, float], reference: Mapping[Block, float]
+) -> dict[Block, float]:
+    """Return d_s = Y_s - Y_ref,s for each block s that both have, in the order of the first."""
+    return {block: y - reference[block] for block, y in here.items() if block in reference}
 
 
 def worst_tenth(values: Sequence[float], goodness: Callable[[float], float] = float) -> float:

@@ -1,9 +1,8 @@
 """Differences in pairs, one a block: one draw of deal, first weights, clients and order."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeVar
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -18,15 +17,7 @@ MOST_EXACT = 16
 """Blocks up to which all 2ⁿ signs are tried."""
 RESAMPLES = 9999
 
-Block = TypeVar("Block", bound=Hashable)
 Differences = Sequence[float] | np.ndarray
-
-
-def differences(
-    here: Mapping[Block, float], reference: Mapping[Block, float]
-) -> dict[Block, float]:
-    """Return d_s = Y_s - Y_ref,s for each block s that both have, in the order of the first."""
-    return {block: y - reference[block] for block, y in here.items() if block in reference}
 
 
 def t_interval(d: Differences, level: float = LEVEL) -> tuple[float, float]:

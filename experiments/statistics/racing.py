@@ -18,7 +18,7 @@ class Look(Generic[Name]):
     n: int
     """Blocks."""
     judged: Mapping[Name, Judgement]
-    """The contrasts that were not decided before, and have all of these blocks."""
+    """The contrasts that were not decided before."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,16 @@ class Race(Generic[Name]):
 
     looks: tuple[Look[Name], ...]
     """All that were made, the first one first."""
-    asked: Mapping[Name, int]
-    """How many blocks each contrast asks for: those of the look that decided it, or else of the
-    first look for which it lacks some, or of the last one."""
+    needs: Mapping[Name, int]
+    """How many blocks each contrast needs: those of the look that decided it, or else of the next
+    one, or of the last."""
+    over: bool
+    """Whether all is decided, or the last look was made."""
 
     @property
     def judged(self) -> dict[Name, Judgement]:
         """What each contrast came to at its last look; of those that had one."""
         return {name: one for look in self.looks for name, one in look.judged.items()}
-
-    @property
-    def over(self) -> bool:
-        """Whether every contrast was judged with all blocks that it asks for."""
-        judged = self.judged
-        return all(name in judged and judged[name].n == n for name, n in self.asked.items())
 
 
 def race(
@@ -53,10 +49,10 @@ def race(
 ) -> Race[Name]:
     """Say from the runs that are there which contrasts are decided, and who needs more blocks.
 
-    A look at n is about the first n blocks and no other. At each of L looks contrasts are judged at
-    α / L, so that all looks together keep α (Bonferroni); the family is that of the beginning, and
-    who is decided or lacks a block counts as not significant. A contrast that is decided gets no
-    further block. The answer is a function of the differences alone, so that a race is repeated by
+    A look at n is about the first n blocks and no other, and waits until all undecided contrasts
+    have them. At each of L looks they are judged at α / L, so that all looks together keep α
+    (Bonferroni); the family is that of the beginning. A contrast that is decided gets no further
+    block. The answer is a function of the differences alone, so that a race is repeated by
     replaying it.
 
     Args:
@@ -68,19 +64,16 @@ def race(
         family: how many contrasts it has; None: these.
     """
     size, made = family or len(contrasts), list[Look[Name]]()
-    asked = dict.fromkeys(contrasts, 0)
-    live = list(contrasts)
-    for n in looks:
+    needs, live = dict.fromkeys(contrasts, 0), list(contrasts)
+    for n in looks if contrasts else ():
         first = blocks[:n]
-        for name in live:
-            asked[name] = n
-        ready = {
-            name: [contrasts[name][block] for block in first]
-            for name in live
-            if contrasts[name].keys() >= set(first)
-        }
-        judged = judge(ready, margin, alpha / len(looks), size)
-        if judged:
-            made.append(Look(n, judged))
+        needs |= dict.fromkeys(live, n)
+        if any(not contrasts[name].keys() >= set(first) for name in live):
+            return Race(tuple(made), needs, False)
+        now = {name: [contrasts[name][block] for block in first] for name in live}
+        judged = judge(now, margin, alpha / len(looks), size)
+        made.append(Look(n, judged))
         live = [name for name, one in judged.items() if one.verdict in (None, Verdict.UNDECIDED)]
-    return Race(tuple(made), asked)
+        if not live:
+            break
+    return Race(tuple(made), needs, True)

@@ -22,7 +22,7 @@ from fl.reproducibility.files import Mark
 from fl.reproducibility.locks import held
 from fl.server.contents import CHECKPOINT, ERRORS, EXPERIMENT, ROUNDS, covered, read_permanent
 from fl.server.journal import Journal
-from fl.simulation.study import STUDY
+from fl.simulation.study import NEEDLESS, STUDY
 
 STATES = ("running", "failed", "stopped", "damaged", "waiting", "done")
 _RECENT = 20
@@ -80,18 +80,24 @@ def look(folder: Path) -> Status:
     planned: dict[Path, int] = {}
     studies: dict[Path, Mapping] = {}
     places: list[Path] = []
+    needless = set[Path]()
     for place, files in _walk(folder):
         if STUDY in files:
             studies[place] = _json(place / STUDY) or {}
             runs = studies[place].get("runs")
             names = runs.items() if isinstance(runs, Mapping) else ()
             planned |= {place / str(name): _whole(rounds) for name, rounds in names}
+            left_out = studies[place].get(NEEDLESS)
+            needless |= {place / str(name) for name in left_out} if left_out else set()
         if EXPERIMENT in files:
             places.append(place)
     of_studies = set(planned)
     found = {place: _status(place, folder, place in of_studies) for place in places}
     for place, rounds in planned.items():
         found.setdefault(place, RunStatus(_name(place, folder), "waiting", None, rounds))
+    for place in needless & found.keys():
+        if found[place].state in ("waiting", "stopped"):
+            del found[place]
     again = []
     for place, about in studies.items():
         states = {run.state for path, run in found.items() if place in path.parents}

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from fl.config.components import is_component
-from fl.config.parsing import ConfigError, Knobs
+from fl.config.parsing import ConfigError, Knobs, Value
 from fl.reproducibility.files import at_home
 from fl.reproducibility.machine import check_file
 
@@ -40,6 +40,15 @@ class Seeds(Knobs):
         """The seed that governs each part of the randomness."""
         own = {what: getattr(self, f"seed_{what}") for what in get_args(Governed)}
         return {what: self.seed if seed == "auto" else seed for what, seed in own.items()}
+
+
+def block_of(flat: Mapping[str, Value]) -> tuple[int, ...]:
+    """Return what pairs an experiment with others, by its flat knobs.
+
+    It is the seed, and the seeds that govern deal, initial weights, sampling and order.
+    """
+    own = (flat.get(f"seed.{what}", "auto") for what in get_args(Governed))
+    return int(flat["seed"]), *(int(flat["seed"] if seed == "auto" else seed) for seed in own)
 
 
 class Run(Knobs):

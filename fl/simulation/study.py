@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fl.config.parts.contrasts import Contrasts
 from fl.config.parts.published import Published
 from fl.config.parts.winners import read_winners
 from fl.config.renamed import modernize
+from fl.config.run import block_of
 from fl.data.catalogue import data_beside
 from fl.nn import relevant
 from fl.reproducibility.checking import read_json
@@ -25,6 +26,8 @@ from fl.server.journal import Journal
 from fl.server.opening import check, differences
 
 STUDY = "study.json"
+NEEDLESS = "needless"
+"""In it: runs that no look asks for."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ class Study:
         flats = [relevant(one.to_flat()) for one in self.experiments]
         for declared in (*filter(None, [self.contrasts]), *self.tables):
             declared.check(flats)
+        if self.contrasts:
+            self.contrasts.check_looks(len(self.blocks))
 
     @property
     def blocks(self) -> list[tuple[int, ...]]:
         """The distinct draws of its experiments, in their order: what pairs runs."""
-        return list(dict.fromkeys(map(block_of, self.experiments)))
+        return list(dict.fromkeys(block_of(one.to_flat()) for one in self.experiments))
 
     def folders(self) -> list[str]:
         """Name every experiment by the knobs in which it differs from others, seed last."""
@@ -125,7 +130,7 @@ class Study:
         self,
         folder: Path,
         command: str,
-        comparisons: int = 0,
+        comparisons: Sequence[tuple[str, str]] = (),
         kept: Collection[str] = (),
         declared: Mapping[str, object] | None = None,
     ) -> list[str]:
@@ -134,7 +139,7 @@ class Study:
         Args:
             folder: the study's.
             command: that repeats it.
-            comparisons: how many its contrasts declare.
+            comparisons: that its contrasts declare, by contender and condition.
             kept: its runs that a ledger has, by the names of their folders.
             declared: what the ledger says its contrasts were.
 
@@ -169,21 +174,25 @@ class Study:
             here = {path.parent.name for path in folder.glob(f"*/{RESULT}")}
             before = there.get("contrasts") or (not here and declared) or {}
             done = len(here.union(kept))
-            about["contrasts"] = self.contrasts.declared(before, done, comparisons, self.blocks)
+            looked_at = {
+                "cells": [list(cell) for cell in comparisons],
+                "blocks": [list(block) for block in self.blocks],
+                "rounds": sorted({experiment.rounds for experiment in self.experiments}),
+            }
+            compared = len(comparisons)
+            about["contrasts"] = self.contrasts.declared(before, done, compared, looked_at)
         about |= {"tables": [table.told() for table in self.tables]} if self.tables else {}
         write_json(folder / STUDY, about)
         return told
 
     def leave_out(self, folder: Path, needless: Collection[str]) -> None:
-        """Take runs that no look asks for from those that a begun folder's file has as to come.
+        """Note in a begun folder's file which runs no look asks for, so that nobody waits for them.
 
         Args:
             folder: the study's.
             needless: their names.
         """
-        about = _study_in(folder)
-        runs = {name: rounds for name, rounds in about["runs"].items() if name not in needless}
-        write_json(folder / STUDY, {**about, "runs": runs})
+        write_json(folder / STUDY, {**_study_in(folder), NEEDLESS: sorted(needless)})
 
     def _told(self, folder: Path) -> list[str]:
         """Return what became of the runs in a folder: which go on, and which nobody asks for now.
@@ -208,11 +217,6 @@ class Study:
                 f"{' …' if len(gone) > MOST_TOLD else ''} ({len(gone)} runs)"
             )
         return told
-
-
-def block_of(experiment: Experiment) -> tuple[int, ...]:
-    """Return what pairs an experiment with others: its seed, and the seed of each draw."""
-    return experiment.seed, *experiment.seeds.values()
 
 
 MOST_TOLD = 5

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from experiments.report import labels
 from experiments.report.labels import Group
 from experiments.report.measure import Measure, Spread
-from experiments.statistics.endpoints import late_mean
+from experiments.statistics.endpoints import differences, late_mean
 from fl.config.parsing import Value
+from fl.config.run import block_of
 from fl.server.journal import Journal
 
 WHEN = {
@@ -56,7 +56,7 @@ class Run:
     @property
     def block(self) -> tuple[int, ...]:
         """What pairs it with runs of other cells: its seed, and the seeds of what has its own."""
-        return self.seed, *labels.seeds(self.knobs)
+        return block_of(self.knobs)
 
     @property
     def chance(self) -> float | None:
@@ -154,9 +154,8 @@ class Cell:
 
     def differences(self, other: "Cell") -> dict[tuple[int, ...], float]:
         """Return by how much these runs exceed the others, by the blocks that both have."""
-        there = {run.block: run.outcome for run in other.runs}
-        blocks = {run.block: run.outcome for run in self.runs if run.block in there}
-        return {block: outcome - there[block] for block, outcome in blocks.items()}
+        mine, theirs = ({run.block: run.outcome for run in cell.runs} for cell in (self, other))
+        return differences(mine, theirs)
 
     def _spread(self, figure: str) -> Spread:
         return Spread(tuple(run.result[figure] for run in self.runs if run.result))

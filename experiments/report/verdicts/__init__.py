@@ -187,18 +187,22 @@ def judged(results: Results, condition: Group) -> "dict[Group, Judgement]":
 def _judge_declared(results: Results, declared: ByBlock) -> "dict[Key, Judgement]":
     """Judge what a study declared: at its looks alone, if it has some."""
     values = {key: tuple(d.values()) for key, d in declared.items()}
-    size = max(int(results.contrasts.get(COMPARED, 0)), len(values))
+    size = int(results.contrasts.get(COMPARED, 0))
     if not (asked := looks(results)):
         return judge_family(values, margin(results), size)
     from experiments.statistics.verdicts import unjudged
 
-    found = race(declared, results.contrasts["blocks"], margin(results), asked, size).judged
+    cells = {tuple(cell) for cell in results.contrasts["cells"]}  # no others that lie there
+    named = {key: d for key, d in declared.items() if tuple(map(str, key)) in cells}
+    if len(named) < len(cells):
+        return {key: unjudged(d) for key, d in values.items()}
+    found = race(named, results.contrasts["blocks"], margin(results), asked, size).judged
     return {key: found.get(key) or unjudged(d) for key, d in values.items()}
 
 
 def looks(results: Results) -> tuple[int, ...]:
     """Return after how many seeds declared comparisons are judged; empty: once, at the end."""
-    late = results.contrasts.get(AFTER)
+    late = results.contrasts.get(AFTER) or "blocks" not in results.contrasts
     return () if late else tuple(results.contrasts.get("looks", ()))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from experiments.statistics.endpoints import differences
 from experiments.statistics.interaction import interaction, retained, retained_interval
 from experiments.statistics.paired import t_interval
 from experiments.statistics.verdicts import Judgement, Verdict, judge
@@ -184,7 +185,8 @@ def _above(claim: Claim, least: float) -> Claim:
 
 
 def _differences(of: Scores, name: str, other: str) -> list[float]:
-    return [of[name][block] - of[other][block] for block in _shared([of[name], of[other]])]
+    found = differences(of[name], of[other])
+    return [found[block] for block in sorted(found)]
 
 
 def _shared(columns: Sequence[Mapping[int, float]]) -> list[int]:

@@ -67,7 +67,6 @@ class Contrasts:
         if self.endpoint not in ENDPOINTS:
             known = ", ".join(ENDPOINTS)
             raise ConfigError(f"contrasts: endpoint={self.endpoint!r}; known: {known}")
-        self._check_looks(flats)
         if self.endpoint == "validated" and not all(flat["data.validation"] for flat in flats):
             raise ConfigError(
                 "contrasts: endpoint='validated' needs validation images; set data.validation"
@@ -78,21 +77,21 @@ class Contrasts:
                 "partition.held-out and evaluation.clients"
             )
 
-    def _check_looks(self, flats: Sequence[Flat]) -> None:
+    def check_looks(self, blocks: int) -> None:
         """Check that looks rise from five seeds to those that a study has.
+
+        Args:
+            blocks: how many it has.
 
         Raises:
             ConfigError: they don't.
         """
         if not (looks := list(self.looks)):
             return
-        seeds = len(
-            {tuple(v for k, v in flat.items() if k.split(".")[0] == "seed") for flat in flats}
-        )
-        if looks != sorted(set(looks)) or looks[0] < FEWEST or looks[-1] != seeds:
+        if looks != sorted(set(looks)) or looks[0] < FEWEST or looks[-1] != blocks:
             raise ConfigError(
                 f"contrasts: looks={looks}, expected numbers that rise from {FEWEST} or more to "
-                f"{seeds}, the number of the study's seeds"
+                f"{blocks}, the number of the study's seeds"
             )
 
     def declared(
@@ -100,7 +99,7 @@ class Contrasts:
         before: Mapping[str, object],
         done: int,
         comparisons: int,
-        blocks: Sequence[Sequence[int]],
+        looked_at: Mapping[str, object] | None = None,
     ) -> dict[str, object]:
         """Return what a study's file says of them, and how many runs they came after.
 
@@ -109,13 +108,13 @@ class Contrasts:
             done: runs of the study that are done.
             comparisons: how many there are. A study that is cut down keeps those that it had, since
                 its runs are looked at in the light of all that were asked for.
-            blocks: the draws of the study, in their order. A look is about the first of them, so
-                with looks they are declared, too.
+            looked_at: what looks are about, which with looks is declared, too: another such study
+                is another race, with an error of its own.
         """
         here: dict[str, object] = {**asdict(self), "family": list(self.family)}
         del here["looks"]
         if self.looks:
-            here |= {"looks": list(self.looks), "blocks": [list(block) for block in blocks]}
+            here |= {"looks": list(self.looks), **(looked_at or {})}
         counted = {AFTER: 0, COMPARED: 0}
         if {**before, **counted} != {**here, **counted}:
             return {**here, AFTER: done, COMPARED: comparisons}

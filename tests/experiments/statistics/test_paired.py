@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.statistics import paired
+from experiments.statistics import endpoints, paired
 from experiments.statistics.interaction import interaction, retained, retained_interval
 from fl.reproducibility.seeds import stream
 
@@ -24,7 +24,10 @@ def test_a_hand_worked_example():
 
 
 def test_pairs_are_blocks_that_both_have():
-    assert paired.differences({1: 0.5, 2: 0.25, 4: 1.0}, {2: 0.5, 1: 0.25}) == {1: 0.25, 2: -0.25}
+    assert endpoints.differences({1: 0.5, 2: 0.25, 4: 1.0}, {2: 0.5, 1: 0.25}) == {
+        1: 0.25,
+        2: -0.25,
+    }
 
 
 @pytest.mark.parametrize("n", [2, 7])

@@ -49,11 +49,15 @@ def test_a_validated_endpoint_is_taken_where_there_are_such_images():
     study(fl.Contrasts(endpoint="validated"), base)
 
 
+FOUR = [(who, where) for who in ("a", "b") for where in ("even", "skewed")]
+
+
 def test_a_declaration_that_comes_after_runs_says_so(tmp_path):
     first, second = fl.Contrasts(margin=1), fl.Contrasts(margin=2)
 
     def told(contrasts, comparisons=4):
-        study(contrasts).begin(tmp_path / "s", "fednf study s", comparisons)
+        cells = [("a", str(number)) for number in range(comparisons)]
+        study(contrasts).begin(tmp_path / "s", "fednf study s", cells)
         return json.loads((tmp_path / "s" / "study.json").read_text())["contrasts"]
 
     assert told(first) == {
@@ -72,12 +76,13 @@ def test_a_declaration_counts_a_ledger_s_runs_once(tmp_path):
     """What the ledger declared stands where nothing is done yet; else it would come too late."""
     asked, other = fl.Contrasts(margin=1), {"margin": 2, "runs_done_before": 0}
     same = {**asdict(asked), "family": [], "runs_done_before": 0, "comparisons": 4}
+    del same["looks"]  # which without looks is not told
     (tmp_path / "here" / "a-run").mkdir(parents=True)
     (tmp_path / "here" / "a-run" / "result.json").write_text("{}")
 
     def after(folder, declared):
         kept = ("a-run", "b-run")
-        study(asked).begin(tmp_path / folder, "fednf study s", 4, kept, declared)
+        study(asked).begin(tmp_path / folder, "fednf study s", FOUR, kept, declared)
         told = json.loads((tmp_path / folder / "study.json").read_text())
         return told["contrasts"]["runs_done_before"]
 
@@ -87,13 +92,13 @@ def test_a_declaration_counts_a_ledger_s_runs_once(tmp_path):
 
 def test_what_an_earlier_version_wrote_of_a_declaration_is_the_same_declaration(tmp_path):
     asked = study(fl.Contrasts(margin=1))
-    asked.begin(tmp_path, "fednf study s", 4)
+    asked.begin(tmp_path, "fednf study s", FOUR)
     path = tmp_path / "study.json"
     about = json.loads(path.read_text())
     del about["contrasts"]["comparisons"], about["file_sha256"]
     path.write_text(json.dumps(about))
     (tmp_path / "a-run").mkdir()
     (tmp_path / "a-run" / "result.json").write_text("{}")
-    asked.begin(tmp_path, "fednf study s", 4)
+    asked.begin(tmp_path, "fednf study s", FOUR)
     now = json.loads(path.read_text())["contrasts"]
     assert (now["runs_done_before"], now["comparisons"]) == (0, 4)

@@ -13,7 +13,7 @@ import fl
 from experiments.report import csv_files, verdicts
 from experiments.report.results import read
 from experiments.report.verdicts import wording
-from experiments.report.verdicts.of_study import comparisons, looked_at, standing, wanted
+from experiments.report.verdicts.course import comparisons, looked_at, standing, wanted
 from experiments.statistics.verdicts import judge
 
 GAINS = {"batchnorm": 0.0, "zc-swish": 0.03, "groupnorm": 0.011, "none": -0.02}
@@ -162,7 +162,7 @@ def test_as_many_comparisons_are_declared_as_a_done_study_judges(declare, contra
         for series, one in verdicts.judged(results, condition).items()
         if verdicts.confirmatory(results, results.cells[series, condition])
     ]
-    assert len(found) == comparisons(asked(**contrasts)) == expected
+    assert len(found) == len(comparisons(asked(**contrasts))) == expected
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -211,6 +211,7 @@ def test_with_looks_a_study_is_judged_at_them_alone(declare):
     """At seven seeds p = 2/2⁷, which two tests and one look allow, and two looks don't."""
     family = {"reference": BN, "family": [ZC, RELU], "comparisons": 4}
     family["blocks"] = [[seed] * 5 for seed in range(1, 13)]
+    family["cells"] = comparisons(asked(reference=BN, family=(ZC, RELU)))
     at_once = named(declare(**family))
     early = named(declare(**family, looks=[7, 9]))  # the second is to come
     assert at_once["ZC-Swish", "iid"].verdict == "BETTER"
@@ -237,17 +238,18 @@ def test_looks_that_are_none_are_refused(looks):
 def test_what_was_declared_before_there_were_looks_stays_declared():
     contrasts = fl.Contrasts(BN, (ZC,))
     before = {"reference": BN, "family": [ZC], "margin": None, "endpoint": "late-mean"}
-    blocks = [(1, 1, 1, 1, 1)]
+    about = {"blocks": [[1, 1, 1, 1, 1]], "rounds": [60]}
 
-    def late(contrasts, before, blocks=blocks):
-        return contrasts.declared(before, 5, 2, blocks)["runs_done_before"]
+    def late(contrasts, before, **others):
+        return contrasts.declared(before, 5, 2, {**about, **others})["runs_done_before"]
 
     assert late(contrasts, {**before, "runs_done_before": 0}) == 0
     with_looks = fl.Contrasts(BN, (ZC,), looks=(8,))
     assert late(with_looks, before) == 5
-    told = with_looks.declared({}, 0, 2, blocks)
+    told = with_looks.declared({}, 0, 2, about)
     assert late(with_looks, told) == 0
-    assert late(with_looks, told, [(2, 2, 2, 2, 2)]) == 5, "other seeds are another declaration"
+    assert late(with_looks, told, blocks=[[2, 2, 2, 2, 2]]) == 5, "another race"
+    assert late(with_looks, told, rounds=[120]) == 5, "another race"
 
 
 def done(one, folder, write_run, accuracy):
@@ -319,16 +321,38 @@ def test_a_condition_that_nothing_was_declared_of_gets_all_seeds(tmp_path, write
 
 def test_runs_that_a_study_does_not_ask_for_hold_up_no_look(tmp_path, write_run):
     """Other contenders and other seeds may lie there, and runs of fewer rounds than asked for."""
-    one = asked(range(1, 10), reference=RELU, family=(ZC,), margin=1.0, looks=(8, 9))
+    one = asked(range(1, 10), reference=RELU, margin=1.0, looks=(8, 9))
     part = done(one, tmp_path / "part", write_run, clear)
-    write_run(part / "swish", [0.1, 0.5, 0.5], {"recipe": "swish", "seed": 1})
-    write_run(part / "other", [0.1, 0.5, 0.5, 0.5], {"recipe": "zc-swish", "seed": 77})
-    assert standing(one, part).over
-    longer = fl.Study(
-        "s", "?", tuple(e.replace({"rounds": 5}) for e in one.experiments), contrasts=one.contrasts
-    )
+    before, stands = named(read(part)), standing(one, part)
+    flat = one.experiments[0].to_flat()
+    for name, changes in (("swish", {"recipe": "swish"}), ("other", {"seed": 77})):
+        write_run(part / name, [0.1, 0.5, 0.5, 0.5], {**flat, **changes})
+    assert standing(one, part) == stands
+    after = named(read(part))
+    assert {key: after[key] for key in before} == before
+    assert {key: one.n for key, one in after.items() if key not in before}.keys() == {
+        ("Swish", "iid")
+    }
+    longer = tuple(experiment.replace({"rounds": 5}) for experiment in one.experiments)
+    longer = fl.Study("s", "?", longer, contrasts=one.contrasts)
     assert not standing(longer, part).looks, "runs of three rounds are no runs of five"
     assert len(left(longer, part)) == 8 * 8
+
+
+def test_a_look_waits_for_all_of_its_runs(tmp_path, write_run):
+    """One that is interrupted goes on with what the look lacks, and nothing further."""
+    one = asked(range(1, 10), reference=RELU, margin=1.0, looks=(8, 9))
+
+    def lacking(experiment):
+        missing = (experiment.recipe, experiment.seed) == ("zc-swish", 8)
+        return None if missing else clear(experiment)
+
+    part = done(one, tmp_path / "part", write_run, lacking)
+    assert not standing(one, part).looks
+    assert {experiment.seed for experiment in left(one, part)} == set(SEEDS)
+    assert {judged.verdict for judged in named(read(part)).values()} == {None}
+    played = [experiment.seed for experiment in left(one, part)]
+    assert played == sorted(played), "seed by seed"
 
 
 def test_looks_need_scipy(monkeypatch):

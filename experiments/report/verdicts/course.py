@@ -1,4 +1,4 @@
-"""What a declaration asks for: how many comparisons, and which runs before the next look."""
+"""The course of a study: what it declares to compare, and which runs it needs before each look."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,18 +6,22 @@ from typing import TYPE_CHECKING
 from experiments.report import labels, verdicts
 from experiments.report.results import Results, join
 from experiments.report.verdicts import Block, ByBlock, Key
+from experiments.statistics.endpoints import differences
 from experiments.studies import ledger
 from fl.config.parsing import ConfigError
 from fl.config.parts.contrasts import AFTER, COMPARED
+from fl.config.run import block_of
 from fl.server.contents import RESULT
-from fl.simulation.study import Study, block_of
+from fl.simulation.study import Study
 
 if TYPE_CHECKING:
     from experiments.statistics.racing import Race
 
 
-def comparisons(study: Study) -> int:
-    """Return how many comparisons a study declares, those of runs that are still to come, too.
+def comparisons(study: Study) -> list[tuple[str, str]]:
+    """Return the comparisons that a study declares, those of runs that are still to come, too.
+
+    They are told by contender and condition.
 
     Raises:
         ConfigError: it has looks, and there is nothing to look at, or nothing here can judge.
@@ -34,7 +38,7 @@ def comparisons(study: Study) -> int:
                     said = said or f"{who} does not have all seeds under {condition}"
         if said:
             raise ConfigError(f"contrasts: looks={list(looks)}: {said}")
-    return len(found)
+    return [(str(series), str(condition)) for series, condition in found]
 
 
 def standing(study: Study, folder: Path) -> "Race[Key] | None":
@@ -65,9 +69,10 @@ def standing(study: Study, folder: Path) -> "Race[Key] | None":
 def wanted(study: Study, stands: "Race[Key] | None") -> list[str]:
     """Return the names of the runs that are to be there before the next look, done ones too.
 
-    Without looks they are all. With looks, a declared comparison gets the seeds that it asks for.
-    Its reference, and those under its condition that nothing was declared of, get as many as the
-    comparison there that asks for most. A condition without a declared comparison gets all.
+    Without looks they are all, in the study's order. With looks they come seed by seed, and a
+    declared comparison gets the seeds that it needs. Its reference, and those under its condition
+    that nothing was declared of, get as many as the comparison there that needs most. A condition
+    without a declared comparison gets all.
 
     Args:
         study: the study.
@@ -76,14 +81,15 @@ def wanted(study: Study, stands: "Race[Key] | None") -> list[str]:
     if stands is None:
         return study.folders()
     most: dict[labels.Group, int] = {}
-    for (_, condition), n in stands.asked.items():
+    for (_, condition), n in stands.needs.items():
         most[condition] = max(n, most.get(condition, 0))
     place = {block: number for number, block in enumerate(study.blocks)}
-    return [
-        name
+    found = [
+        (place[block], name)
         for name, (cell, block) in zip(study.folders(), _places(study), strict=True)
-        if place[block] < stands.asked.get(cell, most.get(cell[1], len(place)))
+        if place[block] < stands.needs.get(cell, most.get(cell[1], len(place)))
     ]
+    return [name for _, name in sorted(found, key=lambda one: one[0])]
 
 
 def looked_at(stands: "Race[Key] | None") -> str:
@@ -99,7 +105,7 @@ def _places(study: Study) -> list[tuple[Key, Block]]:
     """Return each experiment's cell and block."""
     flats = [experiment.to_flat() for experiment in study.experiments]
     cells = labels.group(flats, study.contrasts.reference if study.contrasts else ())
-    return list(zip(cells, map(block_of, study.experiments), strict=True))
+    return list(zip(cells, (block_of(flat) for flat in flats), strict=True))
 
 
 def _differences(study: Study, results: Results | None) -> ByBlock:
@@ -112,9 +118,8 @@ def _differences(study: Study, results: Results | None) -> ByBlock:
     for (cell, block), experiment in zip(_places(study), study.experiments, strict=True):
         if run := runs.get((experiment.rounds, experiment.identity)):
             found.setdefault(cell, {})[block] = run.measure.goodness(run.outcome)
-    differences: ByBlock = {}
+    told: ByBlock = {}
     for (series, condition), other in verdicts.compared(study).items():
         mine, theirs = found.get((series, condition), {}), found.get((other, condition), {})
-        shared = [block for block in study.blocks if block in mine and block in theirs]
-        differences[series, condition] = {block: mine[block] - theirs[block] for block in shared}
-    return differences
+        told[series, condition] = differences(mine, theirs)
+    return told
