@@ -1,5 +1,6 @@
 """The commands about studies: ``fednf demo | study | studies | report``."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +45,6 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, help="Runs side by side; one core each. Default: all cores."),
 ]
-
 
 TABLES = (
     "A folder with runs.csv and rounds.csv, as a report writes them, whose runs count as those "
@@ -119,7 +119,7 @@ def study(
         raise ConfigError("--jobs: with --ray runs follow each other; leave one of them out")
     how = _How(jobs, quiet, as_json, ray, watchers(track or [], callback or []), tables)
     folder = out or Path("runs") / chosen.name
-    _study(chosen, studies_of.fresh(folder) if fresh else folder, how)
+    _study(chosen, fresh_beside(folder) if fresh else folder, how)
 
 
 def find_study(name: str, scale: str | None) -> Study:
@@ -200,6 +200,12 @@ def report(
         say(json.dumps({"report": str(page)}))
 
 
+def fresh_beside(folder: Path) -> Path:
+    """Return the first of FOLDER, FOLDER-2, FOLDER-3 and so on that is not there yet."""
+    later = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([folder], later) if not path.exists())
+
+
 def _begin(chosen: Study, out: Path, kept: Mapping[str, ledger.Kept]) -> None:
     """Open a study's folder, and say what is not as it was there."""
     comparisons = load_plots().comparisons(chosen) if chosen.contrasts else []
@@ -213,7 +219,7 @@ def _begin(chosen: Study, out: Path, kept: Mapping[str, ledger.Kept]) -> None:
             say(f"and {more} more changes", Console(stderr=True))
         raise ConfigError(
             f"{out} holds this study as it was before: put it back, or add --fresh to run it anew "
-            f"in {studies_of.fresh(out)}"
+            f"in {fresh_beside(out)}"
         ) from None
     for line in told:
         say(line)
@@ -253,7 +259,7 @@ def _study(chosen: Study, out: Path, how: _How) -> None:
     try:
         with worker_pool(None if ray == "local" else ray, None, bool(ray)) as pool:
             do = partial(work_with, pool) if pool else partial(work_through, workers=jobs)
-            for part in _between_looks(chosen, out, work):
+            for part in _parts(chosen, out, work):
                 display = Display(part, console, how.quiet)
                 say(f"runs: {len(part)}, at most {jobs} at a time, into {out}{said}")
                 do_these = partial(do, command=typed(), watch=display.round)
@@ -284,23 +290,11 @@ def _done_before(out: Path, work: Sequence[Job]) -> str:
     return f"; {played} of {rounds} rounds were done before, {done} runs to the end"
 
 
-def _between_looks(chosen: Study, out: Path, work: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield the runs that are to do before each look of a study; all at once if it has none.
-
-    A run that fails is not tried again. A look that needs it is not made.
-    """
-    plots, jobs, given = load_plots(), {job.name: job for job in work}, set[str]()
-    stands = plots.standing(chosen, out)
-    asked = plots.wanted(chosen, stands)
-    while True:
-        yield [jobs[name] for name in asked if name in jobs]
-        given |= set(asked)
-        stands = plots.standing(chosen, out)
-        if told := plots.looked_at(stands):
-            say(told)
-        if not (asked := [name for name in plots.wanted(chosen, stands) if name not in given]):
-            break
-    needless = jobs.keys() - given
-    if needless and stands and stands.over:
-        chosen.leave_out(out, needless)
-        say(f"runs that are not needed, since what they compare is decided: {len(needless)}")
+def _parts(chosen: Study, out: Path, work: Sequence[Job]) -> Iterator[list[Job]]:
+    """Yield the runs that are to do before each look of a study; all at once if it has none."""
+    if not (chosen.contrasts and chosen.contrasts.looks):
+        yield list(work)
+        return
+    jobs = {job.name: job for job in work}
+    for names in load_plots().between_looks(chosen, out, say):
+        yield [jobs[name] for name in names if name in jobs]

@@ -8,7 +8,5 @@ from experiments.report.labels import partition as partition
 from experiments.report.page import data_read as data_read
 from experiments.report.page import write as write
 from experiments.report.sections import propagation as propagation
+from experiments.report.verdicts.course import between_looks as between_looks
 from experiments.report.verdicts.course import comparisons as comparisons
-from experiments.report.verdicts.course import looked_at as looked_at
-from experiments.report.verdicts.course import standing as standing
-from experiments.report.verdicts.course import wanted as wanted

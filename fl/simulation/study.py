@@ -26,8 +26,7 @@ from fl.server.journal import Journal
 from fl.server.opening import check, differences
 
 STUDY = "study.json"
-NEEDLESS = "needless"
-"""In it: runs that no look asks for."""
+NEEDLESS = "needless"  # in it: runs that no look asks for
 
 
 @dataclass(frozen=True)
@@ -179,20 +178,10 @@ class Study:
                 "blocks": [list(block) for block in self.blocks],
                 "rounds": sorted({experiment.rounds for experiment in self.experiments}),
             }
-            compared = len(comparisons)
-            about["contrasts"] = self.contrasts.declared(before, done, compared, looked_at)
+            about["contrasts"] = self.contrasts.declared(before, done, len(comparisons), looked_at)
         about |= {"tables": [table.told() for table in self.tables]} if self.tables else {}
         write_json(folder / STUDY, about)
         return told
-
-    def leave_out(self, folder: Path, needless: Collection[str]) -> None:
-        """Note in a begun folder's file which runs no look asks for, so that nobody waits for them.
-
-        Args:
-            folder: the study's.
-            needless: their names.
-        """
-        write_json(folder / STUDY, {**_study_in(folder), NEEDLESS: sorted(needless)})
 
     def _told(self, folder: Path) -> list[str]:
         """Return what became of the runs in a folder: which go on, and which nobody asks for now.
@@ -247,12 +236,6 @@ def _change(key: str, there: object, here: object) -> str:
     if key in ("components", "run.start-sha256"):  # long, and nothing that one reads
         return f"{key} changed"
     return f"{key} was {there}, is {here}"
-
-
-def fresh(folder: Path) -> Path:
-    """Return the first of FOLDER, FOLDER-2, FOLDER-3 and so on that is not there yet."""
-    later = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([folder], later) if not path.exists())
 
 
 def _study_in(folder: Path) -> dict:

@@ -1,5 +1,6 @@
 """The course of a study: what it declares to compare, and which runs it needs before each look."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from experiments.studies import ledger
 from fl.config.parsing import ConfigError
 from fl.config.parts.contrasts import AFTER, COMPARED
 from fl.config.run import block_of
+from fl.reproducibility.checking import read_json
+from fl.reproducibility.files import write_json
 from fl.server.contents import RESULT
-from fl.simulation.study import Study
+from fl.simulation.study import NEEDLESS, STUDY, Study
 
 if TYPE_CHECKING:
     from experiments.statistics.racing import Race
@@ -90,6 +93,33 @@ def wanted(study: Study, stands: "Race[Key] | None") -> list[str]:
         if place[block] < stands.needs.get(cell, most.get(cell[1], len(place)))
     ]
     return [name for _, name in sorted(found, key=lambda one: one[0])]
+
+
+def between_looks(study: Study, folder: Path, tell: Callable[[str], None]) -> Iterator[list[str]]:
+    """Yield the names of the runs that are to do before each look of a begun study.
+
+    A run that fails is not tried again. A look that needs it is not made. Runs that no look asks
+    for are noted in the study's file, so that nobody waits for them.
+
+    Args:
+        study: the study, which has looks.
+        folder: where its runs are, of which those that were yielded are done at the next step.
+        tell: is told what looks found.
+    """
+    given, stands = set[str](), standing(study, folder)
+    asked = wanted(study, stands)
+    while True:
+        yield asked
+        given |= set(asked)
+        stands = standing(study, folder)
+        if told := looked_at(stands):
+            tell(told)
+        if not (asked := [name for name in wanted(study, stands) if name not in given]):
+            break
+    needless = sorted(set(study.folders()) - given)
+    if needless and stands and stands.over:
+        write_json(folder / STUDY, {**read_json(folder / STUDY), NEEDLESS: needless})
+        tell(f"runs that are not needed, since what they compare is decided: {len(needless)}")
 
 
 def looked_at(stands: "Race[Key] | None") -> str:

@@ -20,7 +20,7 @@ from experiments.studies.answer.tuning import LATE
 from fl.simulation.study import Study, each, from_file, grid
 
 DOCS = Path(fl.__file__).parents[1] / "docs"
-PAGES = [DOCS / "answer.md", *(DOCS / "studies/answer").glob("*.md")]
+PAGES = [DOCS / "answer.md", *(DOCS / "studies/answer").rglob("*.md")]
 ROWS = DOCS / "studies/answer"
 NAMES = [
     "nf",
