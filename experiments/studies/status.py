@@ -88,7 +88,8 @@ def look(folder: Path) -> Status:
             names = runs.items() if isinstance(runs, Mapping) else ()
             planned |= {place / str(name): _whole(rounds) for name, rounds in names}
             left_out = studies[place].get(NEEDLESS)
-            needless |= {place / str(name) for name in left_out} if left_out else set()
+            names = left_out if isinstance(left_out, list) else ()
+            needless |= {place / str(name) for name in names}
         if EXPERIMENT in files:
             places.append(place)
     of_studies = set(planned)
