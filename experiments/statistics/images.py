@@ -1,14 +1,44 @@
 """What test images add to the error of a comparison: other images would have had other answers."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Num
 
 from experiments.statistics.endpoints import LEVEL
+from experiments.statistics.paired import t_interval
 from fl.reproducibility.seeds import stream
 
 Right = Bool[np.ndarray, "blocks images"]
 """Whether a contender's network of a block answered an image rightly."""
 DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A difference in accuracy, and how far it reaches."""
+
+    mean: float
+    blocks: tuple[float, float]
+    """Where further blocks may put it: Student's interval."""
+    images: tuple[float, float]
+    """And further test images, too: `crossed_interval`."""
+
+
+def apart(right: Right, other: Right, level: float = LEVEL) -> Apart:
+    """Return by how much a contender is ahead of another, with both intervals.
+
+    Args:
+        right: of one contender, in the order of blocks and images.
+        other: of the other.
+        level: of the intervals.
+
+    Raises:
+        ValueError: as `crossed_interval`.
+    """
+    both = crossed_interval(right, other, level)
+    d = right.mean(1) - other.mean(1)
+    return Apart(float(d.mean()), t_interval(d, level), both)
 
 
 def crossed_interval(right: Right, other: Right, level: float = LEVEL) -> tuple[float, float]:

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from experiments.report.labels import Group
 from experiments.report.measure import Measure, Spread
 from experiments.statistics.endpoints import differences, late_mean
 from fl.config.parsing import Value
 from fl.config.run import block_of
+from fl.reproducibility.files import unpacked
+from fl.server.contents import RIGHT
 from fl.server.journal import Journal
 
 WHEN = {
@@ -93,6 +97,12 @@ class Run:
                 ranks = [worst if score is None else good(score) for score in scores]
                 return tested[ranks.index(max(ranks))][f"test_{name}"]
         return tested[-1][f"test_{name}"]
+
+    @property
+    def right(self) -> np.ndarray | None:
+        """Which test examples were right after the last round; None where that was not kept."""
+        end = self.rounds[-1] if self.rounds else {}
+        return unpacked(str(end[RIGHT]), int(end["evaluated"])) if end.get(RIGHT) else None
 
     @property
     def rounds_done(self) -> int:

@@ -6,6 +6,7 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 
 from collections.abc import Callable
 
+from experiments.studies.answer.batch import batch
 from experiments.studies.answer.cause import cause, cause_late, cause_rate
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
@@ -13,6 +14,7 @@ from experiments.studies.answer.primary import primary
 from experiments.studies.answer.tuning import (
     tuning,
     tuning_batch,
+    tuning_batch_late,
     tuning_between,
     tuning_cause,
     tuning_late,
@@ -27,10 +29,12 @@ BLOCKS: tuple[Callable[[Scale], Study], ...] = (
     tuning_late,
     tuning_cause,
     tuning_batch,
+    tuning_batch_late,
     cause,
     cause_rate,
     cause_late,
     primary,
+    batch,
 )
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
     f"answer-{block.__name__.replace('_', '-')}": by_scale(block, SMALL, FULL) for block in BLOCKS

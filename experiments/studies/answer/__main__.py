@@ -4,9 +4,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.studies.answer import controls, found
+from experiments.studies.answer.judged import at_the_last_look, by_batch
 from experiments.studies.answer.rows import ended
-from experiments.studies.answer.secondary import secondary
+from experiments.studies.answer.tables import controls, found, scrutiny
+from experiments.studies.answer.tables.secondary import secondary
 from fl.config.parsing import ConfigError
 
 
@@ -29,6 +30,8 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
     yield from (found.noise(noise), found.pairs(noise), controls.orders(noise))
     if (folder / "tuning/late").exists():
         yield from (found.halved(folder), found.tried(folder))
+    if (folder / "tuning/batch-late").exists():
+        yield found.tried_with_one(folder)
     yield controls.at_another_s_rate(folder)
     for name, table in (
         ("permuted", controls.permuted),
@@ -38,9 +41,12 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
             yield table(ended(folder / name))
     if cause := found.runs_of_cause(folder):
         yield from (found.parts_of_zc_swish(cause), controls.pairs_of_cause(cause))
-    if looked_at := found.at_the_last_look(folder):
+    if looked_at := at_the_last_look(folder):
         yield from (found.accuracies(looked_at), found.beside_batchnorm(looked_at))
         yield secondary(folder)
+        yield from scrutiny.tables(folder)
+    if of_size := by_batch(folder):
+        yield found.batches(of_size)
     if claims := list(found.claims(folder)):
         yield found.hypotheses(claims)
 

@@ -12,6 +12,7 @@ import numpy as np
 from experiments.statistics.endpoints import differences
 from experiments.statistics.interaction import interaction, retained, retained_interval
 from experiments.statistics.paired import t_interval
+from experiments.statistics.power import blocks_for_difference
 from experiments.statistics.verdicts import Judgement, Verdict, judge
 
 Scores = Mapping[str, Mapping[int, float]]
@@ -20,6 +21,8 @@ LOOKS = (10, 12)
 """Numbers of blocks at which B2 is judged, and no other."""
 ALPHA = 0.05 / len(LOOKS)
 """Error of a family at a look."""
+KEPT = 1 - ALPHA / 4
+"""Level of each of H3's four intervals, so that they have that of a look together (Bonferroni)."""
 MARGIN, LARGER = 0.015, 0.03
 """The smallest difference that matters, and that of H4, as fractions."""
 NO_GAP = "no gap"
@@ -47,8 +50,8 @@ class Claim:
     word: str
     """The verdict, or what was looked at."""
     value: float
-    """A difference of accuracies (H1, H2, H4, H5) or of log odds (H3), or a share (H6; where
-    there is no gap, the gap as a difference)."""
+    """What the contender has more than `against`: of accuracy (H1, H2, H5), of what it gains by
+    the larger batch (H4), of log odds kept (H3). Of H6 a share (where there is no gap, the gap)."""
     interval: tuple[float, float] | None
     n: int
     """Blocks."""
@@ -95,14 +98,14 @@ def better(
 def holds_up(runs: Mapping[str, Scores], even: str) -> Iterator[Claim]:
     """Yield H3: beside BatchNorm, more of the log odds is kept under skew; see `interaction`.
 
-    Its intervals, two contenders at each skew, have one level together (Bonferroni).
+    The level of its intervals is `KEPT`. Of what is undecided it says how many blocks more would
+    decide it, if mean and spread are what they are.
 
     Args:
         runs: by skew.
         even: the name of the skew that is none.
     """
     skews = [skew for skew in runs if skew != even]
-    level = 1 - ALPHA / (len(NEW) * len(skews))
     for name in NEW:
         for skew in skews:
             asked = [(skew, name), (skew, BASELINE), (even, name), (even, BASELINE)]
@@ -111,9 +114,12 @@ def holds_up(runs: Mapping[str, Scores], even: str) -> Iterator[Claim]:
             kept = interaction(a, b, c, d)
             claim = Claim(
                 "H3", f"{name}, {skew}", BASELINE, None, "log odds kept", float(kept.mean()),
-                t_interval(kept, level), len(kept),
+                t_interval(kept, KEPT), len(kept),
             )  # fmt: skip
-            yield _above(claim, 0)
+            found = _above(claim, 0)
+            if found.holds is None:
+                found = replace(found, word=f"{found.word} ({_more(kept)} more)")
+            yield found
 
 
 def micro_batches(runs: Mapping[int, Scores], small: int = 1, large: int = 4) -> Iterator[Claim]:
@@ -131,7 +137,7 @@ def micro_batches(runs: Mapping[int, Scores], small: int = 1, large: int = 4) ->
         a, b, c, d = (np.array([runs[size][who][k] for k in blocks]) for size, who in asked)
         contrasts[name] = (a - b) - (c - d)
     for name, found in judge(contrasts, LARGER).items():
-        yield Claim("H4", name, BASELINE, _is_better(found), str(found.verdict or ""), found.mean,
+        yield Claim("H4", BASELINE, name, _is_better(found), str(found.verdict or ""), found.mean,
                     found.interval, found.n)  # fmt: skip
 
 
@@ -182,6 +188,11 @@ def _above(claim: Claim, least: float) -> Claim:
     low, high = claim.interval or (-np.inf, np.inf)
     holds = True if low > least else False if high < least else None
     return replace(claim, holds=holds)
+
+
+def _more(kept: np.ndarray) -> int:
+    """Return how many blocks more would tell a mean from 0 with probability 0.8."""
+    return blocks_for_difference(kept.std(ddof=1), kept.mean(), 1 - KEPT) - len(kept)
 
 
 def _differences(of: Scores, name: str, other: str) -> list[float]:

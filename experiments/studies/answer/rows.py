@@ -11,7 +11,12 @@ import numpy as np
 from experiments.statistics.endpoints import late_mean
 from experiments.studies import ledger
 from experiments.studies.answer.conditions import FULL, SKEWS, contenders, controls
-from experiments.studies.answer.tuning import tuning, tuning_between, tuning_cause
+from experiments.studies.answer.tuning import (
+    tuning,
+    tuning_batch,
+    tuning_between,
+    tuning_cause,
+)
 from fl.config.parsing import Value
 
 Name = TypeVar("Name", bound=Hashable)
@@ -22,8 +27,11 @@ TUNING = {
     "primary.csv": tuning,
     "between.csv": tuning_between,
     "cause.csv": tuning_cause,
+    "batch.csv": tuning_batch,
 }
 """Tables in the folder `tuning`, and the studies whose contenders they are about."""
+TUNED_AT_FOUR = tuple(name for name, study in TUNING.items() if study is not tuning_batch)
+"""Those of them that are about batches of four, as all blocks but B4 are."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def scores(
     return {name: of for name, of in found.items() if of}
 
 
-def won(folder: Path, names: Iterable[str] = TUNING) -> dict[tuple[str, str], dict]:
+def won(folder: Path, names: Iterable[str] = TUNED_AT_FOUR) -> dict[tuple[str, str], dict]:
     """Return the row of each winner of tuning, by contender and skew.
 
     Args:
@@ -94,6 +102,25 @@ def tried_to_the_end(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
     for run in ended(folder / "tuning/late", "validation_accuracy"):
         if (name := which(run.knobs, rows)) and (skew := which(run.knobs, SKEWS)):
             found.setdefault((name, skew), {})[float(run.knobs["client.lr"])] = run.y
+    return found
+
+
+def tried_at_one(folder: Path) -> dict[str, dict[float, float]]:
+    """Return the same of contenders at batches of one, at alpha 1: what halving left, and more.
+
+    Args:
+        folder: of the blocks.
+    """
+    played_ones = played(folder / "tuning/batch.csv")
+    last = max(row["rung"] for row, _, _ in played_ones)
+    found = dict[str, dict[float, float]]()
+    for row, name, _ in played_ones:
+        if row["rung"] == last:
+            found.setdefault(name, {})[row["client.lr"]] = row["score"]
+    for run in ended(folder / "tuning/batch-late", "validation_accuracy"):
+        name = which(run.knobs, {who: contenders(FULL.base.rounds)[who] for who in found})
+        if name:
+            found[name][float(run.knobs["client.lr"])] = run.y
     return found
 
 

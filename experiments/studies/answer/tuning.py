@@ -45,6 +45,9 @@ LATE = {
 """Contender of B2 or of B3, and skew -> rates that were tried to the end: the two that tuning left,
 where they are within a point, else the best; then twice the highest, until that is not the best."""
 
+AT_ONE_LATE = (0.16, 0.64)
+"""Rates of BatchNorm at batches of one that halving dropped, beside the best it left, 0.32."""
+
 
 def tuning(scale: Scale) -> Study:
     """Ten contenders on even and on skewed clients, for `fednf tune`.
@@ -80,6 +83,16 @@ def tuning_batch(scale: Scale) -> Study:
     rows = contenders(scale.base.rounds)
     asked = [{**rows[name], "client.batch-size": 1} for name in (BASELINE, *NEW)]
     return _study(f"answer-tuning-batch{scale.suffix}", scale, asked, [SKEWED])
+
+
+def tuning_batch_late(scale: Scale) -> Study:
+    """BatchNorm at batches of one, at `AT_ONE_LATE`, to the end of its schedule."""
+    row = {**contenders(scale.base.rounds)[BASELINE], "client.batch-size": 1}
+    return Study(
+        f"answer-tuning-batch-late{scale.suffix}",
+        _QUESTION,
+        grid(scale.base, [row], [SKEWED], each("client.lr", AT_ONE_LATE), [{"seed": _SEED}]),
+    )
 
 
 def tuning_cause(scale: Scale) -> Study:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
-from experiments.statistics.images import crossed_interval
+from experiments.statistics.images import apart, crossed_interval
 
 
 def answers(seed: int, blocks: int, images: int, share: float) -> np.ndarray:
@@ -39,6 +40,17 @@ def test_it_is_the_same_at_every_call_and_turns_with_the_sign(seed, blocks, imag
     assert (low, high) == crossed_interval(one, other)
     assert crossed_interval(other, one) == pytest.approx((-high, -low), abs=1e-12)
     assert -1 <= low <= high <= 1
+
+
+def test_a_difference_has_both_intervals_at_the_level_that_is_asked_for():
+    one, other = answers(1, 12, 300, 0.6), answers(2, 12, 300, 0.5)
+    found, wide = apart(one, other), apart(one, other, 0.99)
+    d = one.mean(1) - other.mean(1)
+    assert found.mean == pytest.approx(d.mean())
+    assert found.blocks == pytest.approx(ttest_1samp(d, 0).confidence_interval(0.95))
+    assert found.images == crossed_interval(one, other)
+    for narrow, wider in ((found.blocks, wide.blocks), (found.images, wide.images)):
+        assert wider[0] < narrow[0] < narrow[1] < wider[1]
 
 
 def test_answers_of_other_images_are_no_pair():

@@ -5,7 +5,12 @@ import pytest
 from scipy import stats
 
 from experiments.statistics import endpoints, paired
-from experiments.statistics.interaction import interaction, retained, retained_interval
+from experiments.statistics.interaction import (
+    interaction,
+    retained,
+    retained_beyond,
+    retained_interval,
+)
 from fl.reproducibility.seeds import stream
 
 D = [3.0, 1.0, 2.0, -1.0, 4.0, 2.0]
@@ -110,3 +115,24 @@ def test_the_retained_share_and_its_interval():
     assert retained_interval(skewed, even, 0.1) == pytest.approx((0.4, 0.4)), "blocks are whole"
     low, high = retained_interval(skewed[::-1] + 0.05 * np.arange(6), even, 0.1)
     assert low < retained(skewed[::-1] + 0.05 * np.arange(6), even, 0.1) < high
+
+
+def test_the_retained_share_beside_that_of_a_reference_in_the_same_blocks():
+    even = np.array([0.5, 0.6, 0.7, 0.6, 0.55, 0.65])
+    own, other = (0.1 + share * (even - 0.1) for share in (0.7, 0.4))
+    beyond = retained_beyond((own, even), (other, even), 0.1)
+    assert beyond == pytest.approx(np.full(6, 0.3)), "what blocks share is no error of a difference"
+    mirrored = retained_beyond((other, even), (own, even), 0.1)
+    assert mirrored == pytest.approx(-beyond)
+
+
+def test_the_interval_of_a_retained_share_covers_the_true_one_as_often_as_it_says():
+    """Of ten blocks, where blocks differ in level and runs in noise."""
+    rng, hits, tries = np.random.default_rng(0), 0, 2000
+    for _ in range(tries):
+        block = rng.normal(0, 0.02, 10)
+        levels = (0.42, 0.5, 0.34, 0.5)  # they keep 0.8 and 0.6 of their lead
+        a, b, c, d = (level + block + rng.normal(0, 0.01, 10) for level in levels)
+        low, high = paired.t_interval(retained_beyond((a, b), (c, d), 0.1))
+        hits += low < 0.2 < high
+    assert 0.935 < hits / tries < 0.965

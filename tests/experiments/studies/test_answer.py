@@ -1,11 +1,13 @@
 """The study that answers: its experiments are what its plan says they are."""
 
+import itertools
 from collections import Counter
 from functools import cache
 
 import pytest
 
 from experiments.studies.answer import ANSWER
+from experiments.studies.answer.batch import RATES as BATCH_RATES
 from experiments.studies.answer.conditions import BETWEEN, EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.primary import RATES
 from experiments.studies.catalogue import STUDIES
@@ -76,6 +78,26 @@ def test_blocks_are_whole_before_the_next_begins(scale):
     block = [k.replace({"seed": 0}).identity for k in study.experiments if k.seed == played[0]]
     last = [k.replace({"seed": 0}).identity for k in study.experiments if k.seed == played[-1]]
     assert block == last
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_a_block_of_batches_differs_in_batch_size_and_rate_alone(scale):
+    study = ANSWER["answer-batch"][scale]()
+    blocks = [1201, 1202] if scale == "small" else [*range(1201, 1209)]
+    rates = {(batch, name): rate for batch, of in BATCH_RATES.items() for name, rate in of.items()}
+    recipes = {"bn-average": "batchnorm", "zc-swish": "zc-swish", "salunet": "salunet"}
+    asked = [
+        (seed, recipes[name], batch, rate)
+        for seed, ((batch, name), rate) in itertools.product(blocks, rates.items())
+    ]
+    played = [(k.seed, k.recipe, k.client.batch_size, k.client.lr) for k in study.experiments]
+    assert Counter(played) == Counter(asked)
+    assert [seed for seed, *_ in played] == sorted(seed for seed, *_ in played)
+    assert {k.partition.alpha for k in study.experiments} == {SKEWED["partition.alpha"]}
+    critical = {k.recipe for k in study.experiments if k.network.init == "critical"}
+    assert critical == {"zc-swish", "salunet"}
+    same = {"client.batch-size": 4, "client.lr": 0.1, "recipe": "none", "network.init": "auto"}
+    assert len({k.replace({**same, "seed": 0}).identity for k in study.experiments}) == 1
 
 
 def test_every_contender_trains_as_much_at_every_skew():

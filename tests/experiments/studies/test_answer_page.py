@@ -7,15 +7,27 @@ import pytest
 
 import fl
 from experiments.studies import ledger
-from experiments.studies.answer import ANSWER, controls, found
+from experiments.studies.answer import ANSWER, judged
 from experiments.studies.answer.__main__ import main
+from experiments.studies.answer.batch import RATES as BATCH_RATES
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import RATES as CAUSE_RATES
 from experiments.studies.answer.conditions import EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.hypotheses import best_normalizer
+from experiments.studies.answer.judged import at_the_last_look
 from experiments.studies.answer.primary import RATES
-from experiments.studies.answer.rows import best_validated, ended, played, tried_to_the_end, won
-from experiments.studies.answer.secondary import secondary
+from experiments.studies.answer.rows import (
+    best_validated,
+    ended,
+    played,
+    tried_at_one,
+    tried_to_the_end,
+    won,
+)
+from experiments.studies.answer.tables import controls, found, scrutiny
+from experiments.studies.answer.tables.secondary import secondary
+from experiments.studies.answer.tables.words import NAMES as WORDS
+from experiments.studies.answer.tables.words import plain
 from experiments.studies.answer.tuning import LATE
 from fl.simulation.study import Study, each, from_file, grid
 
@@ -79,6 +91,10 @@ def test_blocks_have_the_rates_that_tuning_found():
         assert (early if name in of_h5 else best)[name, "α 1"] == rate, name
     for name, rate in AT_LATER_RATES.values():
         assert best[name, "α 1"] == rate, name
+    at_one = tried_at_one(ROWS)
+    assert BATCH_RATES[1] == {name: max(of, key=of.__getitem__) for name, of in at_one.items()}
+    assert all(BATCH_RATES[1][name] < max(of) for name, of in at_one.items())
+    assert BATCH_RATES[4] == {name: best[name, "α 1"] for name in BATCH_RATES[1]}
 
 
 def test_what_is_tried_to_the_end_begins_where_tuning_ended_and_goes_past_the_best():
@@ -100,6 +116,7 @@ def test_what_is_tried_to_the_end_begins_where_tuning_ended_and_goes_past_the_be
 
 def test_rates_that_were_tried_to_the_end_are_on_the_page():
     assert printed(found.tried(ROWS))
+    assert printed(found.tried_with_one(ROWS))
 
 
 @pytest.mark.parametrize("table", [found.noise, found.pairs, controls.orders])
@@ -119,13 +136,23 @@ def test_tables_of_the_cause_are_what_its_rows_say():
 
 
 def test_tables_of_the_primary_block_are_on_the_page_from_its_first_look_on():
-    looked_at = found.at_the_last_look(ROWS)
+    looked_at = at_the_last_look(ROWS)
     page = PAGES[0].read_text(encoding="utf-8")
     assert bool(looked_at) != ("nothing of them is compared before ten blocks" in page)
     if looked_at:
         assert printed(found.accuracies(looked_at))
         assert printed(found.beside_batchnorm(looked_at))
         assert printed(secondary(ROWS))
+        assert all(map(printed, scrutiny.tables(ROWS)))
+
+
+def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says():
+    scales = "\n".join(scrutiny.scales(judged.runs_of_look(ROWS)))
+    for claim in found.claims(ROWS):
+        if claim.name == "H3":
+            name, skew = claim.where.split(", ")
+            told = f"{plain(claim.value)} {plain(*claim.interval)}"
+            assert f"| {WORDS[name]} | {skew} | {told} |" in scales
 
 
 def test_controls_of_labels_are_what_their_rows_say():
@@ -135,17 +162,22 @@ def test_controls_of_labels_are_what_their_rows_say():
     assert len(runs) == len(study.experiments) == len(RATES)
     assert printed(controls.permuted(runs))
     assert printed(controls.permuted_again(ended(ROWS / "permuted/again")))
+    for name in ("permuted", "permuted/again"):
+        asked = from_file(ROWS / f"{name}.py")
+        done = ledger.done(asked, ROWS / name)
+        assert list(done) == asked.folders(), "its source is in each run"
 
 
 BLOCKS = {
     "answer-noise": "noise",
     "answer-tuning-late": "tuning/late",
+    "answer-tuning-batch-late": "tuning/batch-late",
     "answer-cause": "cause",
     "answer-cause-rate": "cause-rate",
     "answer-cause-late": "cause-late",
     "answer-primary": "primary",
 }
-UNFINISHED = {"answer-cause": "B3", "answer-primary": "B2"}
+UNFINISHED = {"answer-cause": "B3"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 import fl
-from experiments.studies.answer import ANSWER, found
+from experiments.studies.answer import ANSWER, judged
 from experiments.studies.answer.conditions import FULL
 from experiments.studies.answer.hypotheses import (
     ALPHA,
@@ -24,7 +24,8 @@ from experiments.studies.answer.hypotheses import (
     micro_batches,
 )
 from experiments.studies.answer.rows import Ended
-from experiments.studies.answer.words import NAMES
+from experiments.studies.answer.tables import found
+from experiments.studies.answer.tables.words import NAMES
 
 LATE = Path(fl.__file__).parents[1] / "docs/studies/answer/tuning/late"
 BLOCKS = range(1001, 1013)
@@ -92,7 +93,7 @@ def test_who_keeps_more_of_the_odds_than_batchnorm_holds_up():
 def test_batchnorm_s_gain_by_a_larger_batch_is_compared():
     small = {"bn-average": 0.3, "zc-swish": 0.49, "salunet": 0.30}
     runs = {4: table(blocks=range(8)), 1: table(small, blocks=range(8), seed=3)}
-    found = {c.where: (c.holds, round(c.value, 2)) for c in micro_batches(runs)}
+    found = {c.against: (c.holds, round(c.value, 2)) for c in micro_batches(runs)}
     assert found == {"zc-swish": (True, 0.09), "salunet": (False, 0.0)}
     few = {size: {name: dict(list(of.items())[:5]) for name, of in t.items()}
            for size, t in runs.items()}  # fmt: skip
@@ -133,17 +134,46 @@ def test_what_a_block_gives_to_all_changes_no_difference(moves):
         assert np.allclose(astuple(one)[6], astuple(other)[6])
 
 
+@pytest.mark.parametrize(("lacks", "claims"), [(1, 0), (0, 2)])
+def test_the_block_of_batches_is_judged_when_it_is_whole(monkeypatch, tmp_path, lacks, claims):
+    """BatchNorm gains 10 points by the larger batch, ZC-Swish 2, SaluNet 9."""
+    (tmp_path / "batch").mkdir()
+    (tmp_path / "batch/runs.csv").touch()
+    gained = {"batchnorm": 0.1, "zc-swish": 0.02, "salunet": 0.09}
+    rng = np.random.default_rng(0)
+    runs = [
+        Ended(k, 0.3 + gained[k["recipe"]] * (k["client.batch-size"] == 4) + rng.normal(0, 1e-4))
+        for k in (one.to_flat() for one in ANSWER["answer-batch"]["full"]().experiments)
+    ]
+    monkeypatch.setattr(judged, "ended", lambda tables: runs[: len(runs) - lacks])
+    told = list(found.claims(tmp_path))
+    assert [c.n for c in told] == [8] * claims
+    if told:
+        assert [(c.where, c.against, c.holds, round(c.value, 2)) for c in told] == [
+            ("bn-average", "zc-swish", True, 0.08),
+            ("bn-average", "salunet", False, 0.01),
+        ]
+        head, _, *rows = found.batches(judged.by_batch(tmp_path))
+        assert "batches of 1 | batches of 4" in head
+        assert [row.split(" | ")[1:4] for row in rows] == [
+            ["30.0", "40.0", "+10.0"],
+            ["30.0", "32.0", "+2.0"],
+            ["30.0", "39.0", "+9.0"],
+        ]
+
+
 @pytest.mark.parametrize(("blocks", "seen"), [(9, 0), (10, 10), (11, 10), (12, 12)])
 def test_the_primary_block_is_judged_at_its_looks_alone(monkeypatch, tmp_path, blocks, seen):
     """A run that a block lacks keeps that block out."""
     (tmp_path / "primary").mkdir()
+    (tmp_path / "primary/runs.csv").touch()
     shutil.copytree(LATE, tmp_path / "tuning/late")
     last = FULL.seeds[blocks - 1]
     knobs = [one.to_flat() for one in ANSWER["answer-primary"]["full"]().experiments]
     draws = np.random.default_rng(0).normal(0, 0.01, len(knobs))
     runs = [Ended(k, 0.4 + y) for k, y in zip(knobs, draws, strict=True) if k["seed"] <= last]
     more = [Ended(k, 0.4) for k in knobs if k["seed"] == last + 1][1:]
-    monkeypatch.setattr(found, "ended", lambda tables: runs + more)
+    monkeypatch.setattr(judged, "ended", lambda tables: runs + more)
     claims = list(found.claims(tmp_path))
     assert {claim.n for claim in claims} == ({seen} if seen else set())
     names = [claim.name for claim in claims]

@@ -1,6 +1,6 @@
 """What other test images could change: each difference with seeds drawn, and with images drawn."""
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,8 +9,9 @@ from experiments.report.labels import Group
 from experiments.report.markup import Html, element, prose, table
 from experiments.report.results import Cell, Results
 from experiments.statistics.endpoints import FEWEST
-from fl.reproducibility.files import unpacked
-from fl.server.contents import RIGHT
+
+if TYPE_CHECKING:
+    from experiments.statistics.images import Apart
 
 _HOW = (
     "Differences after the last round from {}, with 95 % intervals. *Other seeds*: as further "
@@ -18,23 +19,9 @@ _HOW = (
     "images, as further seeds would give on other images of their kind. A verdict is about the "
     "first."
 )
-Ends = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A difference from the reference, and how far it reaches."""
-
-    cell: Cell
-    mean: float
-    """More is better."""
-    seeds: Ends
-    """Where further seeds may put it."""
-    images: Ends
-    """And further test images, too."""
-
-
-def drawn(results: Results, condition: Group) -> list[Drawn]:
+def drawn(results: Results, condition: Group) -> list[tuple[Cell, "Apart"]]:
     """Return the differences of a condition whose runs say which test images were right.
 
     Of five seeds on that both have; none where SciPy is missing.
@@ -42,8 +29,7 @@ def drawn(results: Results, condition: Group) -> list[Drawn]:
     other = verdicts.reference(results, condition)
     if other is None or verdicts.missing():
         return []
-    from experiments.statistics.images import crossed_interval
-    from experiments.statistics.paired import t_interval
+    from experiments.statistics.images import apart
 
     found, known = [], _right(other)
     for cell in sorted(results.column(condition), key=lambda cell: cell.series):
@@ -52,8 +38,7 @@ def drawn(results: Results, condition: Group) -> list[Drawn]:
         if len(blocks) < FEWEST:
             continue
         right, theirs = (np.stack([of[block] for block in blocks]) for of in (mine, known))
-        d = right.mean(1) - theirs.mean(1)
-        found.append(Drawn(cell, float(d.mean()), t_interval(d), crossed_interval(right, theirs)))
+        found.append((cell, apart(right, theirs)))
     return found
 
 
@@ -62,7 +47,7 @@ def section(results: Results) -> Html | None:
     bodies, others = [], []
     for condition in results.conditions:
         if rows := drawn(results, condition):
-            lines = [_line(results, row) for row in rows]
+            lines = [_line(results, *row) for row in rows]
             bodies.append(tables.part(str(condition), 4, lines))
             others.append(str(verdicts.reference(results, condition).series))  # pyrefly: ignore
     if not bodies:
@@ -76,17 +61,14 @@ def section(results: Results) -> Html | None:
 
 def _right(cell: Cell) -> dict[tuple[int, ...], np.ndarray]:
     """Return which test images were right after the last round, by block."""
-    ends = {run.block: run.rounds[-1] for run in cell.runs}
-    return {
-        block: unpacked(str(line[RIGHT]), int(line["evaluated"]))
-        for block, line in ends.items()
-        if line.get(RIGHT)
-    }
+    told = {run.block: run.right for run in cell.runs}
+    return {block: right for block, right in told.items() if right is not None}
 
 
-def _line(results: Results, row: Drawn) -> list[Html]:
+def _line(results: Results, cell: Cell, difference: "Apart") -> list[Html]:
     measure = results.measure
-    ends = [f"{measure.change(a)} to {measure.change(b)}" for a, b in (row.seeds, row.images)]
-    cells = [measure.change(row.mean), *ends]
-    title = tables.contender(row.cell.series, results)
+    both = (difference.blocks, difference.images)
+    ends = [f"{measure.change(a)} to {measure.change(b)}" for a, b in both]
+    cells = [measure.change(difference.mean), *ends]
+    title = tables.contender(cell.series, results)
     return [title, *(element("td", text, class_="number") for text in cells)]

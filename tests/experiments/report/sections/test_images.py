@@ -27,9 +27,9 @@ def results(tmp_path, write_run):
 
 
 def test_an_interval_with_images_drawn_is_the_wider_one(results):
-    (row,) = images.drawn(results, results.conditions[0])
+    ((_, row),) = images.drawn(results, results.conditions[0])
     assert row.mean == pytest.approx(0.1, abs=0.03)
-    assert row.images[1] - row.images[0] > row.seeds[1] - row.seeds[0]
+    assert row.images[1] - row.images[0] > row.blocks[1] - row.blocks[0]
     assert row.images[0] < row.mean < row.images[1]
     text = str(images.section(results))
     assert "other images, too" in text

@@ -14,7 +14,7 @@ from experiments.studies.answer.hypotheses import ASKED, MARGIN
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.primary import compared as in_primary
 from experiments.studies.answer.rows import (
-    TUNING,
+    TUNED_AT_FOUR,
     Ended,
     broken,
     by_cell,
@@ -22,7 +22,7 @@ from experiments.studies.answer.rows import (
     played,
     scores,
 )
-from experiments.studies.answer.words import NAMES, points
+from experiments.studies.answer.tables.words import NAMES, points
 
 
 def orders(runs: Sequence[Ended]) -> Iterator[str]:
@@ -79,7 +79,7 @@ def permuted_again(runs: Sequence[Ended]) -> Iterator[str]:
 def at_another_s_rate(folder: Path) -> Iterator[str]:
     """Yield the control of rates: what each contender scores early at rates of others."""
     rates = sorted({rate for of in RATES.values() for rate in of})
-    tables = (folder / "tuning" / name for name in TUNING)
+    tables = (folder / "tuning" / name for name in TUNED_AT_FOUR)
     early = [row for path in tables if path.exists() for row in played(path)]
     first = min(row["rung"] for row, _, _ in early)
     cells: dict[tuple[str, str], dict[float, float]] = {}

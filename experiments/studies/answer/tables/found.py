@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.statistics.endpoints import differences
 from experiments.statistics.interaction import retained, retained_interval
 from experiments.statistics.paired import t_interval
 from experiments.statistics.power import blocks_for_difference
@@ -15,12 +16,11 @@ from experiments.statistics.variance import variance_parts, variance_shares
 from experiments.statistics.verdicts import judge
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import compared as in_cause
-from experiments.studies.answer.conditions import FULL, GUESSING, SKEWS
+from experiments.studies.answer.conditions import GUESSING, SKEWS
 from experiments.studies.answer.hypotheses import (
     ALPHA,
     ASKED,
     BASELINE,
-    LOOKS,
     MARGIN,
     NO_GAP,
     Claim,
@@ -28,10 +28,10 @@ from experiments.studies.answer.hypotheses import (
     better,
     closes_the_gap,
     holds_up,
+    micro_batches,
 )
 from experiments.studies.answer.hypotheses import cause as cause_of_the_lead
-from experiments.studies.answer.primary import RATES
-from experiments.studies.answer.primary import compared as in_primary
+from experiments.studies.answer.judged import at_the_last_look, by_batch
 from experiments.studies.answer.rows import (
     DRAWN,
     Ended,
@@ -41,10 +41,11 @@ from experiments.studies.answer.rows import (
     by_draw,
     ended,
     scores,
+    tried_at_one,
     tried_to_the_end,
     won,
 )
-from experiments.studies.answer.words import NAMES, plain, points
+from experiments.studies.answer.tables.words import NAMES, plain, points
 
 TESTS = 6
 """Of H1 and H2 together, at one look."""
@@ -97,17 +98,26 @@ def halved(folder: Path) -> Iterator[str]:
 def tried(folder: Path) -> Iterator[str]:
     """Yield the table of rates that were tried to the end, with the best of each row in bold."""
     cells = tried_to_the_end(folder)
-    rates = sorted({rate for of in cells.values() for rate in of})
-    yield f"| contender | clients | {' | '.join(f'{rate:g}' for rate in rates)} |"
-    yield f"|---|---|{'---|' * len(rates)}"
-    for skew in SKEWS:
-        for name in NAMES:
-            if of := cells.get((name, skew)):
-                best = max(of, key=of.__getitem__)
-                shown = {rate: f"{100 * y:.1f}" for rate, y in of.items()}
-                shown[best] = f"**{shown[best]}**"
-                told = " | ".join(shown.get(rate, "") for rate in rates)
-                yield f"| {NAMES[name]} | {skew} | {told} |"
+    order = [(name, skew) for skew in SKEWS for name in NAMES if (name, skew) in cells]
+    rows = {f"{NAMES[name]} | {skew}": cells[name, skew] for name, skew in order}
+    yield from _by_rate("contender | clients", rows)
+
+
+def tried_with_one(folder: Path) -> Iterator[str]:
+    """Yield the same of batches of one, at α 1."""
+    rows = {NAMES[name]: of for name, of in tried_at_one(folder).items()}
+    yield from _by_rate("contender, batches of 1", rows)
+
+
+def _by_rate(head: str, rows: Mapping[str, Mapping[float, float]]) -> Iterator[str]:
+    rates = sorted({rate for of in rows.values() for rate in of})
+    yield f"| {head} | {' | '.join(f'{rate:g}' for rate in rates)} |"
+    yield f"|{'---|' * (head.count('|') + 1 + len(rates))}"
+    for title, of in rows.items():
+        best = max(of, key=of.__getitem__)
+        shown = {rate: f"{100 * y:.1f}" for rate, y in of.items()}
+        shown[best] = f"**{shown[best]}**"
+        yield f"| {title} | {' | '.join(shown.get(rate, '') for rate in rates)} |"
 
 
 def runs_of_cause(folder: Path) -> list[Ended]:
@@ -144,7 +154,7 @@ def accuracies(runs: Mapping[str, Scores]) -> Iterator[str]:
     """Yield the table of block B2: accuracy, and what skew leaves of the lead over guessing.
 
     Args:
-        runs: by skew; see `at_the_last_look`.
+        runs: by skew; see `judged.at_the_last_look`.
     """
     even, *skewed = runs
     yield f"| contender | {' | '.join(runs)} | {' | '.join(f'left at {s}' for s in skewed)} |"
@@ -177,13 +187,30 @@ def beside_batchnorm(runs: Mapping[str, Scores]) -> Iterator[str]:
         yield f"| {NAMES[name]} | {' | '.join(told)} |"
 
 
+def batches(of_size: Mapping[int, Scores]) -> Iterator[str]:
+    """Yield the table of block B4: accuracy by batch size, and what the larger batch gains.
+
+    Args:
+        of_size: by batch size; see `judged.by_batch`.
+    """
+    small, large = of_size
+    yield f"| contender | batches of {small} | batches of {large} | gained | 95 % | blocks |"
+    yield "|---|---|---|---|---|---|"
+    for name in of_size[small]:
+        one, other = of_size[small][name], of_size[large][name]
+        d = list(differences(other, one).values())
+        means = " | ".join(f"{100 * np.mean(list(of.values())):.1f}" for of in (one, other))
+        cells = f"{points(float(np.mean(d)))} | {points(*t_interval(d))} | {len(d)}"
+        yield f"| {NAMES[name]} | {means} | {cells} |"
+
+
 def _in_order(runs: Mapping[str, Scores]) -> list[str]:
     """Return the contenders of a block in the order of names."""
     return [name for name in NAMES if all(name in of for of in runs.values())]
 
 
 def claims(folder: Path) -> Iterator[Claim]:
-    """Yield H1 to H6 as far as there are runs; those of block B2 at its looks alone.
+    """Yield H1 to H6 as far as there are runs: of B2 at its looks alone, of B4 when it is whole.
 
     Args:
         folder: has a folder of tables a block, and the winners of tuning.
@@ -192,28 +219,13 @@ def claims(folder: Path) -> Iterator[Claim]:
         yield from better(looked_at, best_validated(folder))
         yield from holds_up(looked_at, "even")
         yield from closes_the_gap(looked_at["α 1"])
+    if of_size := by_batch(folder):
+        yield from micro_batches(of_size)
     if (folder / "cause").exists():
         found = scores(runs_of_cause(folder), in_cause())
         yield from cause_of_the_lead(found)
         if found.keys() >= AT_LATER_RATES.keys():
             yield from cause_of_the_lead(found, tuple(AT_LATER_RATES))
-
-
-def at_the_last_look(folder: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Return endpoints by skew, contender and block, of the blocks of the last look of B2.
-
-    Before its first look there are none.
-    """
-    runs = ended(folder / "primary") if (folder / "primary").exists() else []
-    cells = scores(runs, in_primary(FULL.base.rounds))
-    if len(cells) < len(RATES) * len(SKEWS):
-        return {}
-    whole = sorted(set.intersection(*(set(of) for of in cells.values())))
-    blocks = whole[: max((look for look in LOOKS if look <= len(whole)), default=0)]
-    return {
-        skew: {name: {block: cells[name, skew][block] for block in blocks} for name in RATES}
-        for skew in (SKEWS if blocks else ())
-    }
 
 
 def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
@@ -223,6 +235,7 @@ def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
     for claim in found:
         yes = "not refuted" if claim.name == "H5" else "yes"
         holds = {True: yes, False: "no", None: "undecided"}[claim.holds]
+        holds = "–" if claim.word == NO_GAP else holds
         of_points = claim.name not in ("H3", "H6") or claim.word == NO_GAP
         spelled = points if of_points else plain
         values = f"{spelled(claim.value)} | {spelled(*(claim.interval or ()))}"

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.report.results import Run, join
+from experiments.report.results import Run
 from experiments.report.sections.decision.reached import reached
 from experiments.statistics.endpoints import median_time
 from experiments.statistics.exact import collapsed, log_rank
 from experiments.statistics.paired import holm
 from experiments.studies.answer.conditions import FULL, GUESSING, SKEWS
-from experiments.studies.answer.found import at_the_last_look
 from experiments.studies.answer.hypotheses import best_normalizer
-from experiments.studies.answer.primary import compared
-from experiments.studies.answer.rows import best_validated, which
-from experiments.studies.answer.words import NAMES
+from experiments.studies.answer.judged import runs_of_look
+from experiments.studies.answer.rows import best_validated
+from experiments.studies.answer.tables.words import NAMES
 
 TARGET = 0.4
 """The accuracy of the plan's time to reach one."""
@@ -30,6 +29,7 @@ _HEADS = (
     "reached",
     "log rank p",
     "steps clipped",
+    f"clipped in round {FULL.base.rounds}",
     "no better than guessing",
 )
 
@@ -43,7 +43,7 @@ def secondary(folder: Path) -> Iterator[str]:
     Args:
         folder: has a folder of tables a block, and the winners of tuning.
     """
-    runs, validation = _runs(folder), best_validated(folder)
+    runs, validation = runs_of_look(folder), best_validated(folder)
     yield f"| {' | '.join(_HEADS)} |"
     yield f"|{'---|' * len(_HEADS)}"
     for skew in SKEWS:
@@ -57,18 +57,8 @@ def secondary(folder: Path) -> Iterator[str]:
         p = dict(zip(rest, holm([log_rank(times[n], times[other]) for n in rest]), strict=True))
         for name in names:
             cells = [skew, NAMES[name], *_accuracies(runs[name, skew]), *_soon(times[name])]
-            cells += [f"{p[name]:.2g}" if name in p else "", *_trouble(runs[name, skew])]
+            cells += [_p_value(p[name]) if name in p else "", *_trouble(runs[name, skew])]
             yield f"| {' | '.join(cells)} |"
-
-
-def _runs(folder: Path) -> dict[tuple[str, str], list[Run]]:
-    """Return the runs of the last look by contender and skew."""
-    rows, found = compared(FULL.base.rounds), dict[tuple[str, str], list[Run]]()
-    blocks = {b for of in at_the_last_look(folder).values() for ys in of.values() for b in ys}
-    for run in join([], [folder / "primary"], folder).finished:
-        if run.seed in blocks and (key := which(run.knobs, rows)):
-            found.setdefault(key, []).append(run)
-    return found
 
 
 def _accuracies(runs: Sequence[Run]) -> list[str]:
@@ -86,7 +76,13 @@ def _soon(times: Sequence[tuple[int, bool]]) -> list[str]:
 
 
 def _trouble(runs: Sequence[Run]) -> list[str]:
-    """Return the share of steps that were clipped, and how many runs are at guessing."""
+    """Return shares of steps that were clipped, and how many runs are at guessing."""
     clipped = np.mean([run.result["clipped_share"] for run in runs if run.result])
+    last = np.mean([run.rounds[-1]["clipped_share"] for run in runs])
     lost = [collapsed(run.late, run.rounds[-1]["evaluated"], GUESSING) for run in runs]
-    return [f"{100 * clipped:.0f} %", f"{sum(lost)} of {len(lost)}"]
+    return [f"{100 * clipped:.0f} %", f"{100 * last:.0f} %", f"{sum(lost)} of {len(lost)}"]
+
+
+def _p_value(p: float) -> str:
+    """Write a p value; one below 0.001 is told as that, since the test is approximate."""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"

@@ -1,0 +1,1 @@
+"""What the answer's rows say: the tables of its pages, as lines of Markdown."""
