@@ -38,8 +38,9 @@ class Seeds(Knobs):
     @cached_property
     def seeds(self) -> dict[Governed, int]:
         """The seed that governs each part of the randomness."""
-        own = {what: getattr(self, f"seed_{what}") for what in get_args(Governed)}
-        return {what: self.seed if seed == "auto" else seed for what, seed in own.items()}
+        parts = get_args(Governed)
+        own = {f"seed.{part}": getattr(self, f"seed_{part}") for part in parts}
+        return dict(zip(parts, block_of({"seed": self.seed, **own})[1:], strict=True))
 
 
 def block_of(flat: Mapping[str, Value]) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 
 from collections.abc import Callable
 
-from experiments.studies.answer.batch import batch
+from experiments.studies.answer.batch import batch, batch_others
 from experiments.studies.answer.cause import cause, cause_late, cause_rate
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
@@ -15,6 +15,7 @@ from experiments.studies.answer.tuning import (
     tuning,
     tuning_batch,
     tuning_batch_late,
+    tuning_batch_others,
     tuning_between,
     tuning_cause,
     tuning_late,
@@ -30,11 +31,13 @@ BLOCKS: tuple[Callable[[Scale], Study], ...] = (
     tuning_cause,
     tuning_batch,
     tuning_batch_late,
+    tuning_batch_others,
     cause,
     cause_rate,
     cause_late,
     primary,
     batch,
+    batch_others,
 )
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
     f"answer-{block.__name__.replace('_', '-')}": by_scale(block, SMALL, FULL) for block in BLOCKS

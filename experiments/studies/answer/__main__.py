@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.studies.answer.judged import at_the_last_look, by_batch
+from experiments.studies.answer.judged import at_the_last_look, by_batch, with_one
 from experiments.studies.answer.rows import ended
 from experiments.studies.answer.tables import controls, found, scrutiny
 from experiments.studies.answer.tables.secondary import secondary
@@ -47,6 +47,8 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
         yield from scrutiny.tables(folder)
     if of_size := by_batch(folder):
         yield found.batches(of_size)
+    if others := with_one(folder):
+        yield found.with_one(others)
     if claims := list(found.claims(folder)):
         yield found.hypotheses(claims)
 

@@ -16,14 +16,44 @@ RATES = {1: AT_ONE, 4: {name: OF_PRIMARY[name][-1] for name in AT_ONE}}
 """Batch size -> contender -> its rate at alpha 1; at batches of four that of block B2."""
 
 
+OTHERS_AT_ONE = {"bn-recalibrate": 0.32, "nf": 0.04}
+"""The same of those that were asked for after BatchNorm's tuning, by `answer-tuning-batch-others`.
+They have no runs at batches of four in these blocks."""
+
+
 def compared(rounds: int) -> dict[tuple[int, str], dict[str, Value]]:
     """Return who is compared, by batch size and name, for runs of so many rounds."""
-    rows = contenders(rounds)
     return {
-        (size, name): {**rows[name], **SKEWED, "client.batch-size": size, "client.lr": rates[name]}
+        (size, name): _row(rounds, name, size, rates[name])
         for size, rates in RATES.items()
         for name in (BASELINE, *NEW)
     }
+
+
+def others(rounds: int) -> dict[str, dict[str, Value]]:
+    """Return who is compared with them at batches of one, by name."""
+    return {name: _row(rounds, name, 1, rate) for name, rate in OTHERS_AT_ONE.items()}
+
+
+def _row(rounds: int, name: str, size: int, rate: float) -> dict[str, Value]:
+    row = contenders(rounds)[name]
+    return {**row, **SKEWED, "client.batch-size": size, "client.lr": rate}
+
+
+def batch_others(scale: Scale) -> Study:
+    """Recalibrated BatchNorm and NF at batches of one, in the same blocks.
+
+    Both were asked for after BatchNorm's tuning had shown that it is near guessing there.
+    """
+    return Study(
+        name=f"answer-batch-others{scale.suffix}",
+        question="Who else learns at batches of one?",
+        experiments=grid(
+            scale.base,
+            list(others(scale.base.rounds).values()),
+            each("seed", SEEDS[: len(scale.seeds)]),
+        ),
+    )
 
 
 def batch(scale: Scale) -> Study:

@@ -8,6 +8,7 @@ from experiments.studies import ledger
 from experiments.studies.answer.batch import RATES as BATCHES
 from experiments.studies.answer.batch import SEEDS
 from experiments.studies.answer.batch import compared as in_batch
+from experiments.studies.answer.batch import others as others_with_one
 from experiments.studies.answer.conditions import FULL, SKEWS
 from experiments.studies.answer.hypotheses import LOOKS
 from experiments.studies.answer.primary import RATES
@@ -53,6 +54,17 @@ def by_batch(folder: Path) -> dict[int, Cells]:
     return {
         size: {name: of for (batch, name), of in cells.items() if batch == size} for size in BATCHES
     }
+
+
+def with_one(folder: Path) -> Cells:
+    """Return endpoints at batches of one by contender, of B4 and of what was asked for after it.
+
+    They are there once all of both are.
+    """
+    others = _whole(folder / "batch/others", others_with_one(FULL.base.rounds))
+    if len(next(iter(others.values()), ())) < len(SEEDS):
+        return {}
+    return {**by_batch(folder).get(1, {}), **others}
 
 
 def _whole(tables: Path, rows: Mapping[Name, Mapping]) -> dict[Name, dict[int, float]]:

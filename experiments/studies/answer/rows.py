@@ -14,6 +14,7 @@ from experiments.studies.answer.conditions import FULL, SKEWS, contenders, contr
 from experiments.studies.answer.tuning import (
     tuning,
     tuning_batch,
+    tuning_batch_others,
     tuning_between,
     tuning_cause,
 )
@@ -28,9 +29,10 @@ TUNING = {
     "between.csv": tuning_between,
     "cause.csv": tuning_cause,
     "batch.csv": tuning_batch,
+    "batch-others.csv": tuning_batch_others,
 }
 """Tables in the folder `tuning`, and the studies whose contenders they are about."""
-TUNED_AT_FOUR = tuple(name for name, study in TUNING.items() if study is not tuning_batch)
+TUNED_AT_FOUR = tuple(name for name in TUNING if not name.startswith("batch"))
 """Those of them that are about batches of four, as all blocks but B4 are."""
 
 
@@ -111,10 +113,11 @@ def tried_at_one(folder: Path) -> dict[str, dict[float, float]]:
     Args:
         folder: of the blocks.
     """
-    played_ones = played(folder / "tuning/batch.csv")
-    last = max(row["rung"] for row, _, _ in played_ones)
+    tables = (folder / "tuning" / name for name in TUNING if name not in TUNED_AT_FOUR)
+    rows = [row for path in tables if path.exists() for row in played(path)]
+    last = max(row["rung"] for row, _, _ in rows)
     found = dict[str, dict[float, float]]()
-    for row, name, _ in played_ones:
+    for row, name, _ in rows:
         if row["rung"] == last:
             found.setdefault(name, {})[row["client.lr"]] = row["score"]
     for run in ended(folder / "tuning/batch-late", "validation_accuracy"):

@@ -45,6 +45,8 @@ LATE = {
 """Contender of B2 or of B3, and skew -> rates that were tried to the end: the two that tuning left,
 where they are within a point, else the best; then twice the highest, until that is not the best."""
 
+OTHERS = ("bn-recalibrate", "nf")
+"""Asked for after BatchNorm's tuning at batches of one: its remedy, and the best normalizer."""
 AT_ONE_LATE = (0.16, 0.64)
 """Rates of BatchNorm at batches of one that halving dropped, beside the best it left, 0.32."""
 
@@ -93,6 +95,13 @@ def tuning_batch_late(scale: Scale) -> Study:
         _QUESTION,
         grid(scale.base, [row], [SKEWED], each("client.lr", AT_ONE_LATE), [{"seed": _SEED}]),
     )
+
+
+def tuning_batch_others(scale: Scale) -> Study:
+    """Who is compared with the contenders of H4 at batches of one, at alpha 1."""
+    rows = contenders(scale.base.rounds)
+    asked = [{**rows[name], "client.batch-size": 1} for name in OTHERS]
+    return _study(f"answer-tuning-batch-others{scale.suffix}", scale, asked, [SKEWED])
 
 
 def tuning_cause(scale: Scale) -> Study:

@@ -1,5 +1,6 @@
 """The tables of the page with the answer, redrawn from the committed rows of its blocks."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import fl
 from experiments.studies import ledger
 from experiments.studies.answer import ANSWER, judged
 from experiments.studies.answer.__main__ import main
+from experiments.studies.answer.batch import OTHERS_AT_ONE
 from experiments.studies.answer.batch import RATES as BATCH_RATES
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import RATES as CAUSE_RATES
@@ -92,8 +94,9 @@ def test_blocks_have_the_rates_that_tuning_found():
     for name, rate in AT_LATER_RATES.values():
         assert best[name, "α 1"] == rate, name
     at_one = tried_at_one(ROWS)
-    assert BATCH_RATES[1] == {name: max(of, key=of.__getitem__) for name, of in at_one.items()}
-    assert all(BATCH_RATES[1][name] < max(of) for name, of in at_one.items())
+    best_at_one = {name: max(of, key=of.__getitem__) for name, of in at_one.items()}
+    assert best_at_one == {**BATCH_RATES[1], **OTHERS_AT_ONE}
+    assert all(best_at_one[name] < max(of) for name, of in at_one.items())
     assert BATCH_RATES[4] == {name: best[name, "α 1"] for name in BATCH_RATES[1]}
 
 
@@ -146,6 +149,16 @@ def test_tables_of_the_primary_block_are_on_the_page_from_its_first_look_on():
         assert all(map(printed, scrutiny.tables(ROWS)))
 
 
+@pytest.mark.parametrize("name", ["H1", "H2", "H4", "H5", "H6"])
+def test_the_page_begins_with_the_figures_of_its_hypotheses(name):
+    """And with no others; H3 is told in log odds, see below."""
+    claims = [claim for claim in found.claims(ROWS) if claim.name == name]
+    lines = PAGES[0].read_text(encoding="utf-8").splitlines()
+    (state,) = (x for x in lines if x.startswith(f"| {name} |") and x.count("|") == 4)
+    assert set(re.findall(r"\d+\.\d", state)) == {f"{100 * abs(c.value):.1f}" for c in claims}
+    assert state.endswith(f"; {claims[0].n} blocks |")
+
+
 def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says():
     scales = "\n".join(scrutiny.scales(judged.runs_of_look(ROWS)))
     for claim in found.claims(ROWS):
@@ -153,6 +166,12 @@ def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says():
             name, skew = claim.where.split(", ")
             told = f"{plain(claim.value)} {plain(*claim.interval)}"
             assert f"| {WORDS[name]} | {skew} | {told} |" in scales
+
+
+def test_tables_of_batches_are_on_the_page():
+    assert printed(found.batches(judged.by_batch(ROWS)))
+    if others := judged.with_one(ROWS):
+        assert printed(found.with_one(others))
 
 
 def test_controls_of_labels_are_what_their_rows_say():
@@ -173,9 +192,10 @@ BLOCKS = {
     "answer-tuning-late": "tuning/late",
     "answer-tuning-batch-late": "tuning/batch-late",
     "answer-cause": "cause",
-    "answer-cause-rate": "cause-rate",
-    "answer-cause-late": "cause-late",
+    "answer-cause-rate": "cause/rate",
+    "answer-cause-late": "cause/late",
     "answer-primary": "primary",
+    "answer-batch": "batch",
 }
 UNFINISHED = {"answer-cause": "B3"}
 

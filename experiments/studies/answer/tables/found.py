@@ -122,32 +122,38 @@ def _by_rate(head: str, rows: Mapping[str, Mapping[float, float]]) -> Iterator[s
 
 def runs_of_cause(folder: Path) -> list[Ended]:
     """Return the runs of block B3, and of what was asked for after it."""
-    tables = [folder / name for name in ("cause", "cause-rate", "cause-late")]
+    tables = [folder / name for name in ("cause", "cause/rate", "cause/late")]
     return [run for path in tables if path.exists() for run in ended(path)]
 
 
 def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
     """Yield the table of block B3: ZC-Swish less what is like it but for one thing, at α 1."""
     found = scores(runs, in_cause())
-    own = found.pop("zc-swish")
-    contrasts = {
-        name: [own[block] - y for block, y in of.items() if block in own]
-        for name, of in found.items()
-    }
-    others = [name for name in found if name not in (*ASKED, *AT_LATER_RATES)]
+    others = [n for n in found if n not in ("zc-swish", *ASKED, *AT_LATER_RATES)]
     families = [[n for n in names if n in found] for names in (ASKED, AT_LATER_RATES, others)]
-    told = {
-        name: verdict
-        for family in families
-        for name, verdict in judge({name: contrasts[name] for name in family}, MARGIN).items()
-    }
+    yield from _beside_zc_swish(found, families)
+
+
+def with_one(found: Scores) -> Iterator[str]:
+    """Yield the table of batches of one: ZC-Swish less the others, at α 1.
+
+    Args:
+        found: see `judged.with_one`.
+    """
+    yield from _beside_zc_swish(found, [[name for name in found if name != "zc-swish"]])
+
+
+def _beside_zc_swish(found: Scores, families: Iterable[Sequence[str]]) -> Iterator[str]:
+    own = found["zc-swish"]
     yield "| | blocks | accuracy | ZC-Swish less this | 95 % | verdict |"
     yield "|---|---|---|---|---|---|"
     yield f"| ZC-Swish | {len(own)} | {100 * np.mean(list(own.values())):.1f} | | | |"
-    for name, verdict in told.items():
-        cells = [NAMES.get(name, f"ZC-Swish, {name}"), str(verdict.n)]
-        cells += [f"{100 * np.mean(list(found[name].values())):.1f}", points(verdict.mean)]
-        yield f"| {' | '.join(cells)} | {points(*(verdict.interval or ()))} | {verdict} |"
+    for family in families:
+        apart = {name: list(differences(own, found[name]).values()) for name in family}
+        for name, verdict in judge(apart, MARGIN).items():
+            cells = [NAMES.get(name, f"ZC-Swish, {name}"), str(verdict.n)]
+            cells += [f"{100 * np.mean(list(found[name].values())):.1f}", points(verdict.mean)]
+            yield f"| {' | '.join(cells)} | {points(*(verdict.interval or ()))} | {verdict} |"
 
 
 def accuracies(runs: Mapping[str, Scores]) -> Iterator[str]:
@@ -229,15 +235,17 @@ def claims(folder: Path) -> Iterator[Claim]:
 
 
 def hypotheses(found: Iterable[Claim]) -> Iterator[str]:
-    """Yield claims as a table."""
+    """Yield claims as a table, in the order of hypotheses."""
     yield "| hypothesis | where | against | value | interval | blocks | verdict | holds |"
     yield "|---|---|---|---|---|---|---|---|"
-    for claim in found:
+    for claim in sorted(found, key=lambda claim: claim.name):
         yes = "not refuted" if claim.name == "H5" else "yes"
         holds = {True: yes, False: "no", None: "undecided"}[claim.holds]
         holds = "–" if claim.word == NO_GAP else holds
         of_points = claim.name not in ("H3", "H6") or claim.word == NO_GAP
         spelled = points if of_points else plain
         values = f"{spelled(claim.value)} | {spelled(*(claim.interval or ()))}"
-        cells = f"{claim.where} | {claim.against} | {values} | {claim.n} | {claim.word} | {holds}"
+        where = ", ".join(NAMES.get(part, part) for part in claim.where.split(", "))
+        against = NAMES.get(claim.against, claim.against)
+        cells = f"{where} | {against} | {values} | {claim.n} | {claim.word} | {holds}"
         yield f"| {claim.name} | {cells} |"
