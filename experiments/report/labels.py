@@ -144,8 +144,8 @@ def group(experiments: Sequence[Knobs], compared: Iterable[str] = ()) -> list[tu
     The series is what a study compares, as the knobs of its declared reference say. Where these
     don't vary it is the recipe, with what only some recipes have (`state.*`), or where all have the
     same the first aspect that varies. The condition is every other aspect that varies, but for a
-    learning rate if recipes have their own; where none is left, the partition (or the recipe)
-    names it.
+    learning rate and initial weights if recipes have their own; where none is left, the partition
+    (or the recipe) names it.
 
     Args:
         experiments: their knobs.
@@ -163,6 +163,8 @@ def group(experiments: Sequence[Knobs], compared: Iterable[str] = ()) -> list[tu
     own = _decided(described, "client.lr", [*series, *others])
     if (asked or series[0] == "recipe") and own and not _decided(described, "client.lr", others):
         rest = others
+    if "recipe" in series and _decided(described, "network.init", series):
+        rest = [aspect for aspect in rest if aspect != "network.init"]
     if not rest:
         named = ("partition", "strategy") if series[0] == "recipe" else ("recipe",)
         rest = [aspect for aspect in named if aspect not in series]

@@ -102,6 +102,19 @@ def rates(results: Results) -> str | None:
     )
 
 
+def initial_weights(results: Results) -> str | None:
+    """Say that networks began with weights of several kinds; None where that is compared."""
+    found = {
+        series: values([run.knobs for run in results.runs if run.series == series], "network.init")
+        for series in results.series
+    }
+    kinds = {kind for of in found.values() for kind in of}
+    if not results.about_recipes or len(kinds) < 2 or any(len(of) != 1 for of in found.values()):
+        return None
+    listed = _and([f"{series} {kinds[0]}" for series, kinds in found.items()])
+    return f"**Networks had initial weights of their own** (`network.init`): {listed}."
+
+
 def faults(results: Results) -> str | None:
     """Say which clients were faulty on purpose, and how many of them were refused."""
     faulty, refused, kinds = Counter[str](), Counter[str](), dict[str, None]()

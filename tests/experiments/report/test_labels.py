@@ -77,6 +77,19 @@ def test_a_rate_of_its_own_belongs_to_the_network_and_is_no_condition():
     assert "Dirichlet α = 0.1, learning rate 0.1" in {str(where) for _, where in group(compared)}
 
 
+def test_initial_weights_of_its_own_belong_to_the_network_and_are_no_condition():
+    """Or BatchNorm would be compared with no network that begins at critical weights."""
+    kinds = {"batchnorm": "auto", "nf": "auto", "zc-swish": "critical"}
+    own = [
+        flat(recipe=recipe, network__init=kind, **deal)
+        for recipe, kind in kinds.items()
+        for deal in DEALS
+    ]
+    assert {str(where) for _, where in group(own)} == {"iid", "Dirichlet α = 0.3"}
+    compared = [*own, flat(recipe="zc-swish", network__init="auto", partition__kind="iid")]
+    assert "iid, critical initial weights" in {str(where) for _, where in group(compared)}
+
+
 def test_a_rate_of_its_own_for_every_batch_size_is_no_condition_either():
     rates = {("none", 1): 0.02, ("none", 4): 0.04, ("zc-swish", 1): 0.01, ("zc-swish", 4): 0.04}
     own = [
