@@ -108,10 +108,13 @@ def initial_weights(results: Results) -> str | None:
         series: values([run.knobs for run in results.runs if run.series == series], "network.init")
         for series in results.series
     }
-    kinds = {kind for of in found.values() for kind in of}
+    kinds = dict[object, list[str]]()
+    for series, of in found.items():
+        for kind in of:
+            kinds.setdefault(kind, []).append(str(series))
     if not results.about_recipes or len(kinds) < 2 or any(len(of) != 1 for of in found.values()):
         return None
-    listed = _and([f"{series} {kinds[0]}" for series, kinds in found.items()])
+    listed = "; ".join(f"{kind} for {_and(names)}" for kind, names in kinds.items())
     return f"**Networks had initial weights of their own** (`network.init`): {listed}."
 
 

@@ -2,7 +2,9 @@ import typing
 
 import pytest
 
+from experiments.report import words
 from experiments.report.labels import data_set, group, settings
+from experiments.report.results import read
 from fl.config import Experiment, Partition
 from fl.nn import relevant
 
@@ -88,6 +90,16 @@ def test_initial_weights_of_its_own_belong_to_the_network_and_are_no_condition()
     assert {str(where) for _, where in group(own)} == {"iid", "Dirichlet α = 0.3"}
     compared = [*own, flat(recipe="zc-swish", network__init="auto", partition__kind="iid")]
     assert "iid, critical initial weights" in {str(where) for _, where in group(compared)}
+
+
+def test_the_page_says_who_begins_with_which_weights(tmp_path, write_run):
+    for recipe, kind in (("batchnorm", "auto"), ("nf", "auto"), ("zc-swish", "critical")):
+        write_run(tmp_path / recipe, [0.1, 0.5], {"recipe": recipe, "network.init": kind})
+    told = str(words.initial_weights(read(tmp_path)))
+    assert "auto for BatchNorm and NF" in told
+    assert "critical for ZC-Swish" in told
+    write_run(tmp_path / "more", [0.1, 0.5], {"recipe": "zc-swish", "network.init": "auto"})
+    assert words.initial_weights(read(tmp_path)) is None
 
 
 def test_a_rate_of_its_own_for_every_batch_size_is_no_condition_either():
