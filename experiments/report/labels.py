@@ -138,6 +138,10 @@ def varying(experiments: Sequence[Mapping[str, object]]) -> list[str]:
     return [key for key in keys if len(values(experiments, key)) > 1]
 
 
+_OWN = ("network.init", "client.lr")
+"""Aspects that are no condition where each contender has its own; the later follow the earlier."""
+
+
 def group(experiments: Sequence[Knobs], compared: Iterable[str] = ()) -> list[tuple[Group, Group]]:
     """Say for each experiment to which series and to which condition it belongs.
 
@@ -159,12 +163,11 @@ def group(experiments: Sequence[Knobs], compared: Iterable[str] = ()) -> list[tu
     if series == ["recipe"]:
         series += [aspect for aspect in aspects if aspect.startswith("state.")]
     rest = [a for a in aspects if a not in series]
-    others = [aspect for aspect in rest if aspect != "client.lr"]
-    own = _decided(described, "client.lr", [*series, *others])
-    if (asked or series[0] == "recipe") and own and not _decided(described, "client.lr", others):
-        rest = others
-    if "recipe" in series and _decided(described, "network.init", series):
-        rest = [aspect for aspect in rest if aspect != "network.init"]
+    for place, own in enumerate(_OWN if asked or series[0] == "recipe" else ()):
+        others = [aspect for aspect in rest if aspect not in _OWN[place:]]
+        decided = _decided(described, own, [*series, *others])
+        if decided and not _decided(described, own, others):
+            rest = [aspect for aspect in rest if aspect != own]
     if not rest:
         named = ("partition", "strategy") if series[0] == "recipe" else ("recipe",)
         rest = [aspect for aspect in named if aspect not in series]

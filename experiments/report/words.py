@@ -85,10 +85,7 @@ def gains_between(results: Results, before: Group, after: Group) -> Gains:
 
 def rates(results: Results) -> str | None:
     """Say whether networks had one learning rate or each its own; None where that is compared."""
-    found = {
-        series: values([run.knobs for run in results.runs if run.series == series], "client.lr")
-        for series in results.series
-    }
+    found = _by_series(results, "client.lr")
     single = all(len(rates) == 1 for rates in found.values())
     if not (results.about_recipes and len(found) > 1 and single):
         return None
@@ -104,10 +101,7 @@ def rates(results: Results) -> str | None:
 
 def initial_weights(results: Results) -> str | None:
     """Say that networks began with weights of several kinds; None where that is compared."""
-    found = {
-        series: values([run.knobs for run in results.runs if run.series == series], "network.init")
-        for series in results.series
-    }
+    found = _by_series(results, "network.init")
     kinds = dict[object, list[str]]()
     for series, of in found.items():
         for kind in of:
@@ -116,6 +110,14 @@ def initial_weights(results: Results) -> str | None:
         return None
     listed = "; ".join(f"{kind} for {_and(names)}" for kind, names in kinds.items())
     return f"**Networks had initial weights of their own** (`network.init`): {listed}."
+
+
+def _by_series(results: Results, key: str) -> dict[Group, list[object]]:
+    """Return the values that each contender's runs have of a knob."""
+    return {
+        series: values([run.knobs for run in results.runs if run.series == series], key)
+        for series in results.series
+    }
 
 
 def faults(results: Results) -> str | None:

@@ -27,8 +27,7 @@ def answer(results: Results) -> Html:
         )
     told = brief.lines(results)
     cautions = [verdicts.missing(), words.faults(results), words.rates(results)]
-    cautions.append(words.initial_weights(results))
-    cautions.append(words.still_learning(results))
+    cautions += [words.initial_weights(results), words.still_learning(results)]
     cautions += words.caveats(results)
     return element(
         "section",

@@ -1,9 +1,12 @@
 """Block B4: does BatchNorm gain more by batches of four than ZC-Swish and SaluNet do?"""
 
+from collections.abc import Iterable
+
 from experiments.studies.answer.conditions import SKEWED, contenders
 from experiments.studies.answer.hypotheses import BASELINE, NEW
 from experiments.studies.answer.primary import RATES as OF_PRIMARY
 from experiments.studies.scale import Scale
+from fl.config import Experiment
 from fl.config.parsing import Value
 from fl.config.parts.contrasts import Contrasts
 from fl.simulation.study import Study, each, grid
@@ -40,20 +43,18 @@ def _row(rounds: int, name: str, size: int, rate: float) -> dict[str, Value]:
     return {**row, **SKEWED, "client.batch-size": size, "client.lr": rate}
 
 
+def _runs(scale: Scale, rows: Iterable[dict[str, Value]]) -> tuple[Experiment, ...]:
+    return grid(scale.base, list(rows), each("seed", SEEDS[: len(scale.seeds)]))
+
+
 def batch_others(scale: Scale) -> Study:
     """Recalibrated BatchNorm and NF at batches of one, in the same blocks.
 
     Both were asked for after BatchNorm's tuning had shown that it is near guessing there.
     """
-    return Study(
-        name=f"answer-batch-others{scale.suffix}",
-        question="Who else learns at batches of one?",
-        experiments=grid(
-            scale.base,
-            list(others(scale.base.rounds).values()),
-            each("seed", SEEDS[: len(scale.seeds)]),
-        ),
-    )
+    rows = others(scale.base.rounds).values()
+    question = "Who else learns at batches of one?"
+    return Study(f"answer-batch-others{scale.suffix}", question, _runs(scale, rows))
 
 
 def batch(scale: Scale) -> Study:
@@ -61,11 +62,7 @@ def batch(scale: Scale) -> Study:
     return Study(
         name=f"answer-batch{scale.suffix}",
         question="Does BatchNorm gain more by batches of four than ZC-Swish and SaluNet do?",
-        experiments=grid(
-            scale.base,
-            list(compared(scale.base.rounds).values()),
-            each("seed", SEEDS[: len(scale.seeds)]),
-        ),
+        experiments=_runs(scale, compared(scale.base.rounds).values()),
         contrasts=Contrasts(
             reference={"recipe": "batchnorm"},
             family=({"recipe": "zc-swish"}, {"recipe": "salunet"}),

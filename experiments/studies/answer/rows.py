@@ -32,7 +32,7 @@ TUNING = {
     "batch-others.csv": tuning_batch_others,
 }
 """Tables in the folder `tuning`, and the studies whose contenders they are about."""
-TUNED_AT_FOUR = tuple(name for name in TUNING if not name.startswith("batch"))
+TUNED_AT_FOUR = ("primary.csv", "between.csv", "cause.csv")
 """Those of them that are about batches of four, as all blocks but B4 are."""
 
 
@@ -115,14 +115,13 @@ def tried_at_one(folder: Path) -> dict[str, dict[float, float]]:
     """
     tables = (folder / "tuning" / name for name in TUNING if name not in TUNED_AT_FOUR)
     rows = [row for path in tables if path.exists() for row in played(path)]
-    last = max(row["rung"] for row, _, _ in rows)
-    found = dict[str, dict[float, float]]()
+    last = max((row["rung"] for row, _, _ in rows), default=0)
+    known, found = contenders(FULL.base.rounds), dict[str, dict[float, float]]()
     for row, name, _ in rows:
         if row["rung"] == last:
             found.setdefault(name, {})[row["client.lr"]] = row["score"]
     for run in ended(folder / "tuning/batch-late", "validation_accuracy"):
-        name = which(run.knobs, {who: contenders(FULL.base.rounds)[who] for who in found})
-        if name:
+        if name := which(run.knobs, {who: known[who] for who in found}):
             found[name][float(run.knobs["client.lr"])] = run.y
     return found
 

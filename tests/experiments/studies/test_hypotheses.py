@@ -162,6 +162,27 @@ def test_the_block_of_batches_is_judged_when_it_is_whole(monkeypatch, tmp_path, 
         ]
 
 
+@pytest.mark.parametrize("lacks", [1, 0])
+def test_others_at_batches_of_one_are_told_when_all_of_them_are_there(monkeypatch, tmp_path, lacks):
+    """NF is 9 points ahead of ZC-Swish in each block, recalibrated BatchNorm 30 behind."""
+    level = {"zc-swish": 0.41, "nf": 0.5, "batchnorm": 0.11, "salunet": 0.34}
+    tables = {tmp_path / "batch": "answer-batch", tmp_path / "batch/others": "answer-batch-others"}
+    runs = dict[Path, list[Ended]]()
+    for folder, study in tables.items():
+        folder.mkdir()
+        (folder / "runs.csv").touch()
+        knobs = [one.to_flat() for one in ANSWER[study]["full"]().experiments]
+        runs[folder] = [Ended(k, level[k["recipe"]] + k["seed"] % 7 / 1000) for k in knobs]
+    runs[tmp_path / "batch/others"] = runs[tmp_path / "batch/others"][lacks:]
+    monkeypatch.setattr(judged, "ended", runs.__getitem__)
+    told = judged.with_one(tmp_path)
+    assert bool(told) == (not lacks)
+    if told:
+        rows = "\n".join(found.with_one(told))
+        assert "| NF (scaled weight standardization) | 8 | 50.3 | −9.0 |" in rows
+        assert "| BatchNorm, recalibrated | 8 | 11.3 | +30.0 |" in rows
+
+
 @pytest.mark.parametrize(("blocks", "seen"), [(9, 0), (10, 10), (11, 10), (12, 12)])
 def test_the_primary_block_is_judged_at_its_looks_alone(monkeypatch, tmp_path, blocks, seen):
     """A run that a block lacks keeps that block out."""
