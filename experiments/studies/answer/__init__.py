@@ -14,6 +14,7 @@ from experiments.studies.answer.primary import primary
 from experiments.studies.answer.tuning import (
     tuning,
     tuning_batch,
+    tuning_batch_even,
     tuning_batch_late,
     tuning_batch_others,
     tuning_between,
@@ -30,6 +31,7 @@ BLOCKS: tuple[Callable[[Scale], Study], ...] = (
     tuning_late,
     tuning_cause,
     tuning_batch,
+    tuning_batch_even,
     tuning_batch_late,
     tuning_batch_others,
     cause,

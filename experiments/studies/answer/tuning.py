@@ -49,6 +49,15 @@ OTHERS = ("bn-recalibrate", "nf")
 """Asked for after BatchNorm's tuning at batches of one: its remedy, and the best normalizer."""
 AT_ONE_LATE = (0.16, 0.64)
 """Rates of BatchNorm at batches of one that halving dropped, beside the best it left, 0.32."""
+AT_ONE_EVEN = {
+    "nf": (0.02, 0.04, 0.08),
+    "bn-average": (0.16, 0.32),
+    "zc-swish": (0.01, 0.02, 0.04),
+    "salunet": (0.01, 0.02, 0.04),
+}
+"""Contender -> rates at batches of one that were tried to the end on even clients: its best one at
+alpha 1, half of it and, but for BatchNorm, twice of it; then past the best, until that is at
+neither edge."""
 
 
 def tuning(scale: Scale) -> Study:
@@ -102,6 +111,18 @@ def tuning_batch_others(scale: Scale) -> Study:
     rows = contenders(scale.base.rounds)
     asked = [{**rows[name], "client.batch-size": 1} for name in OTHERS]
     return _study(f"answer-tuning-batch-others{scale.suffix}", scale, asked, [SKEWED])
+
+
+def tuning_batch_even(scale: Scale) -> Study:
+    """Contenders at batches of one on even clients, at `AT_ONE_EVEN`, to the end."""
+    rows = contenders(scale.base.rounds)
+    one = {**EVEN, "client.batch-size": 1, "seed": _SEED}
+    runs = [
+        grid(scale.base, [{**rows[name], **one}], each("client.lr", rates))
+        for name, rates in AT_ONE_EVEN.items()
+    ]
+    name = f"answer-tuning-batch-even{scale.suffix}"
+    return Study(name, _QUESTION, tuple(itertools.chain.from_iterable(runs)))
 
 
 def tuning_cause(scale: Scale) -> Study:
