@@ -6,7 +6,7 @@ endpoints and rules of stopping, and was committed before the first confirmatory
 
 from collections.abc import Callable
 
-from experiments.studies.answer.batch import batch, batch_others
+from experiments.studies.answer.batch import batch, batch_even, batch_others
 from experiments.studies.answer.cause import cause, cause_late, cause_rate
 from experiments.studies.answer.conditions import FULL, SMALL
 from experiments.studies.answer.noise import noise
@@ -40,6 +40,7 @@ BLOCKS: tuple[Callable[[Scale], Study], ...] = (
     primary,
     batch,
     batch_others,
+    batch_even,
 )
 ANSWER: dict[str, dict[str, Callable[[], Study]]] = {
     f"answer-{block.__name__.replace('_', '-')}": by_scale(block, SMALL, FULL) for block in BLOCKS

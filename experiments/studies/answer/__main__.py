@@ -4,9 +4,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.studies.answer.judged import at_the_last_look, by_batch, with_one
+from experiments.studies.answer.judged import at_one, at_the_last_look, by_batch, with_one
 from experiments.studies.answer.rows import ended
-from experiments.studies.answer.tables import controls, found, scrutiny
+from experiments.studies.answer.tables import controls, found, micro_batches, scrutiny
 from experiments.studies.answer.tables.secondary import secondary
 from fl.config.parsing import ConfigError
 
@@ -49,6 +49,10 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
         yield found.batches(of_size)
     if others := with_one(folder):
         yield found.with_one(others)
+    if runs := at_one(folder):
+        yield micro_batches.skew(runs)
+    if (by_statistics := folder / "batch/statistics.csv").exists():
+        yield micro_batches.by_statistics(by_statistics)
     if claims := list(found.claims(folder)):
         yield found.hypotheses(claims)
 

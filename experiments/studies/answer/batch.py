@@ -1,9 +1,8 @@
 """Block B4: does BatchNorm gain more by batches of four than ZC-Swish and SaluNet do?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from experiments.studies.answer.conditions import SKEWED, contenders
-from experiments.studies.answer.hypotheses import BASELINE, NEW
+from experiments.studies.answer.conditions import EVEN, SKEWED, contenders
 from experiments.studies.answer.primary import RATES as OF_PRIMARY
 from experiments.studies.scale import Scale
 from fl.config import Experiment
@@ -22,25 +21,34 @@ RATES = {1: AT_ONE, 4: {name: OF_PRIMARY[name][-1] for name in AT_ONE}}
 OTHERS_AT_ONE = {"bn-recalibrate": 0.32, "nf": 0.04}
 """The same of those that were asked for after BatchNorm's tuning, by `answer-tuning-batch-others`.
 They have no runs at batches of four in these blocks."""
+EVEN_AT_ONE = {"nf": 0.04, "bn-average": 0.16, "zc-swish": 0.02, "salunet": 0.04}
+"""Contender -> its rate at batches of one on even clients, by `answer-tuning-batch-even`."""
 
 
 def compared(rounds: int) -> dict[tuple[int, str], dict[str, Value]]:
     """Return who is compared, by batch size and name, for runs of so many rounds."""
     return {
-        (size, name): _row(rounds, name, size, rates[name])
+        (size, name): row
         for size, rates in RATES.items()
-        for name in (BASELINE, *NEW)
+        for name, row in _rows(rounds, rates, {**SKEWED, "client.batch-size": size}).items()
     }
 
 
 def others(rounds: int) -> dict[str, dict[str, Value]]:
     """Return who is compared with them at batches of one, by name."""
-    return {name: _row(rounds, name, 1, rate) for name, rate in OTHERS_AT_ONE.items()}
+    return _rows(rounds, OTHERS_AT_ONE, {**SKEWED, "client.batch-size": 1})
 
 
-def _row(rounds: int, name: str, size: int, rate: float) -> dict[str, Value]:
-    row = contenders(rounds)[name]
-    return {**row, **SKEWED, "client.batch-size": size, "client.lr": rate}
+def even(rounds: int) -> dict[str, dict[str, Value]]:
+    """Return who is compared at batches of one on even clients, by name."""
+    return _rows(rounds, EVEN_AT_ONE, {**EVEN, "client.batch-size": 1})
+
+
+def _rows(
+    rounds: int, rates: Mapping[str, float], shared: Mapping[str, Value]
+) -> dict[str, dict[str, Value]]:
+    rows = contenders(rounds)
+    return {name: {**rows[name], **shared, "client.lr": rate} for name, rate in rates.items()}
 
 
 def _runs(scale: Scale, rows: Iterable[dict[str, Value]]) -> tuple[Experiment, ...]:
@@ -55,6 +63,13 @@ def batch_others(scale: Scale) -> Study:
     rows = others(scale.base.rounds).values()
     question = "Who else learns at batches of one?"
     return Study(f"answer-batch-others{scale.suffix}", question, _runs(scale, rows))
+
+
+def batch_even(scale: Scale) -> Study:
+    """The contenders and NF at batches of one on even clients, in the same blocks."""
+    rows = even(scale.base.rounds).values()
+    question = "What does skew cost at batches of one?"
+    return Study(f"answer-batch-even{scale.suffix}", question, _runs(scale, rows))
 
 
 def batch(scale: Scale) -> Study:

@@ -8,6 +8,7 @@ from experiments.studies import ledger
 from experiments.studies.answer.batch import RATES as BATCHES
 from experiments.studies.answer.batch import SEEDS
 from experiments.studies.answer.batch import compared as in_batch
+from experiments.studies.answer.batch import even as even_with_one
 from experiments.studies.answer.batch import others as others_with_one
 from experiments.studies.answer.conditions import FULL, SKEWS
 from experiments.studies.answer.hypotheses import LOOKS
@@ -61,10 +62,27 @@ def with_one(folder: Path) -> Cells:
 
     They are there once all of both are.
     """
+    of_size = by_batch(folder)
     others = _whole(folder / "batch/others", others_with_one(FULL.base.rounds))
-    if len(next(iter(others.values()), ())) < len(SEEDS):
+    if not of_size or len(next(iter(others.values()), ())) < len(SEEDS):
         return {}
-    return {**by_batch(folder).get(1, {}), **others}
+    return {**of_size[1], **others}
+
+
+def at_one(folder: Path) -> dict[str, Cells]:
+    """Return endpoints at batches of one by skew, of who has run on even clients, too.
+
+    There are none before `with_one` has any, nor of fewer than two whole blocks on even clients.
+    """
+    skewed = with_one(folder)
+    even = _whole(folder / "batch/even", even_with_one(FULL.base.rounds))
+    blocks = next(iter(even.values()), {})
+    if not skewed or len(blocks) < 2:
+        return {}
+    return {
+        "even": even,
+        "α 1": {name: {block: skewed[name][block] for block in blocks} for name in even},
+    }
 
 
 def _whole(tables: Path, rows: Mapping[Name, Mapping]) -> dict[Name, dict[int, float]]:

@@ -99,30 +99,39 @@ def tried_to_the_end(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
     Args:
         folder: of the blocks.
     """
-    rows = {**controls(), **contenders(FULL.base.rounds)}
+    return _late(folder / "tuning/late", {**controls(), **contenders(FULL.base.rounds)})
+
+
+def _late(
+    tables: Path, rows: Mapping[str, Mapping[str, Value]]
+) -> dict[tuple[str, str], dict[float, float]]:
+    """Return what runs to the end came to on validation images, by contender, skew and rate."""
     found = dict[tuple[str, str], dict[float, float]]()
-    for run in ended(folder / "tuning/late", "validation_accuracy"):
+    for run in ended(tables, "validation_accuracy"):
         if (name := which(run.knobs, rows)) and (skew := which(run.knobs, SKEWS)):
             found.setdefault((name, skew), {})[float(run.knobs["client.lr"])] = run.y
     return found
 
 
-def tried_at_one(folder: Path) -> dict[str, dict[float, float]]:
-    """Return the same of contenders at batches of one, at alpha 1: what halving left, and more.
+def tried_at_one(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
+    """Return the same of contenders at batches of one.
+
+    At alpha 1 it is what halving left, and BatchNorm's runs to the end; on even clients all are
+    runs to the end.
 
     Args:
         folder: of the blocks.
     """
-    tables = (folder / "tuning" / name for name in TUNING if name not in TUNED_AT_FOUR)
-    rows = [row for path in tables if path.exists() for row in played(path)]
-    last = max((row["rung"] for row, _, _ in rows), default=0)
-    known, found = contenders(FULL.base.rounds), dict[str, dict[float, float]]()
-    for row, name, _ in rows:
+    halved = (folder / "tuning" / name for name in TUNING if name not in TUNED_AT_FOUR)
+    played_out = [row for path in halved if path.exists() for row in played(path)]
+    last = max((row["rung"] for row, _, _ in played_out), default=0)
+    found = dict[tuple[str, str], dict[float, float]]()
+    for row, name, skew in played_out:
         if row["rung"] == last:
-            found.setdefault(name, {})[row["client.lr"]] = row["score"]
-    for run in ended(folder / "tuning/batch-late", "validation_accuracy"):
-        if name := which(run.knobs, {who: known[who] for who in found}):
-            found[name][float(run.knobs["client.lr"])] = run.y
+            found.setdefault((name, skew), {})[row["client.lr"]] = row["score"]
+    for tables in (folder / "tuning/batch-late", folder / "tuning/batch-late/even"):
+        for cell, of in _late(tables, contenders(FULL.base.rounds)).items():
+            found.setdefault(cell, {}).update(of)
     return found
 
 

@@ -51,9 +51,9 @@ AT_ONE_LATE = (0.16, 0.64)
 """Rates of BatchNorm at batches of one that halving dropped, beside the best it left, 0.32."""
 AT_ONE_EVEN = {
     "nf": (0.02, 0.04, 0.08),
-    "bn-average": (0.16, 0.32),
+    "bn-average": (0.04, 0.08, 0.16, 0.32),
     "zc-swish": (0.01, 0.02, 0.04),
-    "salunet": (0.01, 0.02, 0.04),
+    "salunet": (0.01, 0.02, 0.04, 0.08),
 }
 """Contender -> rates at batches of one that were tried to the end on even clients: its best one at
 alpha 1, half of it and, but for BatchNorm, twice of it; then past the best, until that is at

@@ -10,13 +10,14 @@ import fl
 from experiments.studies import ledger
 from experiments.studies.answer import ANSWER, judged
 from experiments.studies.answer.__main__ import main
-from experiments.studies.answer.batch import OTHERS_AT_ONE
+from experiments.studies.answer.batch import EVEN_AT_ONE, OTHERS_AT_ONE
 from experiments.studies.answer.batch import RATES as BATCH_RATES
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import RATES as CAUSE_RATES
 from experiments.studies.answer.conditions import EVEN, FULL, SKEWED, contenders
 from experiments.studies.answer.hypotheses import best_normalizer
 from experiments.studies.answer.judged import at_the_last_look
+from experiments.studies.answer.mechanism import RUNNING, SIZES
 from experiments.studies.answer.primary import RATES
 from experiments.studies.answer.rows import (
     best_validated,
@@ -26,11 +27,11 @@ from experiments.studies.answer.rows import (
     tried_to_the_end,
     won,
 )
-from experiments.studies.answer.tables import controls, found, scrutiny
+from experiments.studies.answer.tables import controls, found, micro_batches, scrutiny
 from experiments.studies.answer.tables.secondary import secondary
 from experiments.studies.answer.tables.words import NAMES as WORDS
 from experiments.studies.answer.tables.words import plain
-from experiments.studies.answer.tuning import LATE
+from experiments.studies.answer.tuning import AT_ONE_EVEN, LATE
 from fl.simulation.study import Study, each, from_file, grid
 
 DOCS = Path(fl.__file__).parents[1] / "docs"
@@ -93,10 +94,16 @@ def test_blocks_have_the_rates_that_tuning_found():
         assert (early if name in of_h5 else best)[name, "α 1"] == rate, name
     for name, rate in AT_LATER_RATES.values():
         assert best[name, "α 1"] == rate, name
-    at_one = tried_at_one(ROWS)
-    best_at_one = {name: max(of, key=of.__getitem__) for name, of in at_one.items()}
-    assert best_at_one == {**BATCH_RATES[1], **OTHERS_AT_ONE}
-    assert all(best_at_one[name] < max(of) for name, of in at_one.items())
+    tried = tried_at_one(ROWS)
+    best_at_one = {key: max(of, key=of.__getitem__) for key, of in tried.items()}
+    skewed = {**BATCH_RATES[1], **OTHERS_AT_ONE}
+    assert best_at_one == {
+        **{(name, "α 1"): rate for name, rate in skewed.items()},
+        **{(name, "even"): rate for name, rate in EVEN_AT_ONE.items()},
+    }
+    assert all(best_at_one[key] < max(of) for key, of in tried.items())
+    assert all(best_at_one[name, "even"] > min(tried[name, "even"]) for name in EVEN_AT_ONE)
+    assert {name: tuple(sorted(tried[name, "even"])) for name in EVEN_AT_ONE} == AT_ONE_EVEN
     assert BATCH_RATES[4] == {name: best[name, "α 1"] for name in BATCH_RATES[1]}
 
 
@@ -170,8 +177,25 @@ def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says():
 
 def test_tables_of_batches_are_on_the_page():
     assert printed(found.batches(judged.by_batch(ROWS)))
-    if others := judged.with_one(ROWS):
-        assert printed(found.with_one(others))
+    assert printed(found.with_one(judged.with_one(ROWS)))
+    assert printed(micro_batches.skew(judged.at_one(ROWS)))
+
+
+def test_networks_that_were_scored_by_other_statistics_are_those_of_committed_runs():
+    table = ROWS / "batch/statistics.csv"
+    assert printed(micro_batches.by_statistics(table))
+    kept = [run for name in ("others", "even") for run in ledger.read(ROWS / "batch" / name)]
+    results = [run.result for run in kept if run.header["knobs"]["recipe"] == "batchnorm"]
+    rows = [row for _, row in ledger.rows(table)]
+    kinds = [(row["model_sha256"], row["statistics"]) for row in rows]
+    assert sorted(kinds, key=str) == sorted(
+        ((of["model_sha256"], kind) for of in results for kind in (RUNNING, *SIZES)), key=str
+    )
+    running = {row["model_sha256"]: row for row in rows if row["statistics"] == RUNNING}
+    for of in results:
+        row = running[of["model_sha256"]]
+        told = [row["accuracy"], row["loss"]]
+        assert told == pytest.approx([of["final_accuracy"], of["final_loss"]], rel=1e-4)
 
 
 def test_controls_of_labels_are_what_their_rows_say():
@@ -191,13 +215,16 @@ BLOCKS = {
     "answer-noise": "noise",
     "answer-tuning-late": "tuning/late",
     "answer-tuning-batch-late": "tuning/batch-late",
+    "answer-tuning-batch-even": "tuning/batch-late/even",
     "answer-cause": "cause",
     "answer-cause-rate": "cause/rate",
     "answer-cause-late": "cause/late",
     "answer-primary": "primary",
     "answer-batch": "batch",
+    "answer-batch-others": "batch/others",
+    "answer-batch-even": "batch/even",
 }
-UNFINISHED = {"answer-cause": "B3"}
+UNFINISHED = {"answer-cause": "B3", "answer-batch-even": "B4 on even clients"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -97,27 +97,24 @@ def halved(folder: Path) -> Iterator[str]:
 
 def tried(folder: Path) -> Iterator[str]:
     """Yield the table of rates that were tried to the end, with the best of each row in bold."""
-    cells = tried_to_the_end(folder)
-    order = [(name, skew) for skew in SKEWS for name in NAMES if (name, skew) in cells]
-    rows = {f"{NAMES[name]} | {skew}": cells[name, skew] for name, skew in order}
-    yield from _by_rate("contender | clients", rows)
+    yield from _by_rate("contender | clients", tried_to_the_end(folder))
 
 
 def tried_with_one(folder: Path) -> Iterator[str]:
-    """Yield the same of batches of one, at α 1."""
-    rows = {NAMES[name]: of for name, of in tried_at_one(folder).items()}
-    yield from _by_rate("contender, batches of 1", rows)
+    """Yield the same of batches of one."""
+    yield from _by_rate("contender, batches of 1 | clients", tried_at_one(folder))
 
 
-def _by_rate(head: str, rows: Mapping[str, Mapping[float, float]]) -> Iterator[str]:
-    rates = sorted({rate for of in rows.values() for rate in of})
+def _by_rate(head: str, cells: Mapping[tuple[str, str], Mapping[float, float]]) -> Iterator[str]:
+    rates = sorted({rate for of in cells.values() for rate in of})
     yield f"| {head} | {' | '.join(f'{rate:g}' for rate in rates)} |"
-    yield f"|{'---|' * (head.count('|') + 1 + len(rates))}"
-    for title, of in rows.items():
+    yield f"|---|---|{'---|' * len(rates)}"
+    for name, skew in ((name, skew) for skew in SKEWS for name in NAMES if (name, skew) in cells):
+        of = cells[name, skew]
         best = max(of, key=of.__getitem__)
         shown = {rate: f"{100 * y:.1f}" for rate, y in of.items()}
         shown[best] = f"**{shown[best]}**"
-        yield f"| {title} | {' | '.join(shown.get(rate, '') for rate in rates)} |"
+        yield f"| {NAMES[name]} | {skew} | {' | '.join(shown.get(rate, '') for rate in rates)} |"
 
 
 def runs_of_cause(folder: Path) -> list[Ended]:
