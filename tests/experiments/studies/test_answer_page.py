@@ -1,5 +1,6 @@
 """The tables of the page with the answer, redrawn from the committed rows of its blocks."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -179,6 +180,20 @@ def test_tables_of_batches_are_on_the_page():
     assert printed(found.batches(judged.by_batch(ROWS)))
     assert printed(found.with_one(judged.with_one(ROWS)))
     assert printed(micro_batches.skew(judged.at_one(ROWS)))
+
+
+def test_what_the_page_begins_with_about_batches_of_one_is_in_its_tables():
+    tables = [
+        found.batches(judged.by_batch(ROWS)),
+        found.with_one(judged.with_one(ROWS)),
+        micro_batches.skew(judged.at_one(ROWS)),
+        micro_batches.by_statistics(ROWS / "batch/statistics.csv"),
+    ]
+    known = set(re.findall(r"\d+\.\d", "\n".join(itertools.chain.from_iterable(tables))))
+    page = PAGES[0].read_text(encoding="utf-8")
+    told = page.partition("- *Batches of 1*")[2].partition("- *Batches of 4*")[0]
+    assert len(figures := set(re.findall(r"\d+\.\d", told))) > 10
+    assert figures <= known
 
 
 def test_networks_that_were_scored_by_other_statistics_are_those_of_committed_runs():

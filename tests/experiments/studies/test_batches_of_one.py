@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 import shutil
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import logit
 from scipy.stats import ttest_1samp
 
 import fl
@@ -56,26 +56,24 @@ def test_what_skew_leaves_is_told_with_paired_differences(runs, tmp_path):
     ys = {
         name: [np.array(list(of[name].values())) for of in told.values()] for name in told["even"]
     }
-    for name in ("zc-swish", "salunet"):
+    for name in ("bn-average", "zc-swish", "salunet"):
         row, (even, skewed), nf = rows[NAMES[name]], ys[name], ys["nf"]
         assert row[:2] == [f"{100 * even.mean():.1f}", f"{100 * skewed.mean():.1f}"]
         assert row[2:4] == [as_told(even - nf[0]), as_told(skewed - nf[1])]
-        left, of_nf = ((y[1].mean() - 0.1) / (y[0].mean() - 0.1) for y in (ys[name], nf))
-        assert row[4] == f"{100 * left:.0f} %"
-        assert abs(100 * left - 100 * LEFT[name]) < 1
-        mean, low, high = (float(n.replace("−", "-")) for n in re.findall(r"[+−]\d+\.\d", row[5]))
-        assert mean == pytest.approx(100 * (left - of_nf), abs=0.06)
-        assert low < mean < high
-        assert (high < 0) == (name == "salunet"), "of which skew leaves less than of NF"
-        assert row[6].startswith("8")
-    assert rows["BatchNorm"][4:6] == ["", ""], "a lead that may be none has no share"
-    assert rows[NAMES["nf"]][2:4] == ["", ""]
+        assert row[4] == f"{100 * (even - skewed).mean():.1f}"
+        assert row[5] == as_told(even - skewed - (nf[0] - nf[1]))
+        assert row[6] == as_told(
+            (logit(skewed) - logit(even) - logit(nf[1]) + logit(nf[0])) / 100, 2
+        )
+        assert row[7].startswith("8")
+    assert rows[NAMES["nf"]][2:4] == rows[NAMES["nf"]][5:7] == ["", ""]
+    assert rows["SaluNet"][5].startswith("+"), "half of SaluNet's lead is lost, a fifth of NF's"
 
 
-def as_told(d: np.ndarray) -> str:
+def as_told(d: np.ndarray, digits: int = 1) -> str:
     low, high = ttest_1samp(d, 0).confidence_interval(0.95)
-    text = f"{100 * d.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return text.replace("-", "−")
+    mean, low, high = (f"{100 * value:+.{digits}f}" for value in (d.mean(), low, high))
+    return f"{mean} [{low}, {high}]".replace("-", "−")
 
 
 @pytest.mark.parametrize("name", TABLES)

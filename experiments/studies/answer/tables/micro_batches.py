@@ -6,50 +6,46 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.statistics.endpoints import differences
-from experiments.statistics.interaction import retained, retained_beyond
+from experiments.statistics.interaction import interaction
 from experiments.statistics.paired import t_interval
 from experiments.studies import ledger
-from experiments.studies.answer.conditions import FULL, GUESSING, SKEWS, contenders
+from experiments.studies.answer.conditions import FULL, SKEWS, contenders
 from experiments.studies.answer.hypotheses import Scores
 from experiments.studies.answer.mechanism import RUNNING
 from experiments.studies.answer.rows import which
-from experiments.studies.answer.tables.words import NAMES, points
+from experiments.studies.answer.tables.words import NAMES, plain, points
 
 FIRST = "nf"
 """Who is first at batches of one, and with whom others are compared."""
 KINDS = {RUNNING: "running statistics", 1: "each image's own"}
 """Of statistics, by their names in rows."""
-SURE = 0.1
-"""Half of the interval of a lead over guessing, as a share of it, up to which what skew leaves of
-the lead is told: `retained_beyond` is linear near a lead that is far from 0."""
 
 
 def skew(runs: Mapping[str, Scores]) -> Iterator[str]:
-    """Yield accuracy on even and on skewed clients, and what skew leaves of the lead over guessing.
+    """Yield accuracy on even and on skewed clients, and what skew costs, on two scales.
 
-    Differences are in points, with t intervals of 95 %; that of what is left is
-    `retained_beyond`'s. Of a lead that is not sure nothing is told to be left.
+    Differences from NF are of blocks, with t intervals of 95 %: of accuracy and of what is lost in
+    points, of what is kept in log odds, see `interaction`.
 
     Args:
         runs: even, then skewed; see `judged.at_one`.
     """
     heads = ("contender", *runs, *(f"less NF, {where}" for where in runs))
-    yield f"| {' | '.join(heads)} | left of the lead | left, less what NF has left | blocks |"
-    yield "|---|---|---|---|---|---|---|---|"
-    first = _skewed_and_even(runs, FIRST)
-    for name in (name for name in NAMES if all(name in of for of in runs.values())):
-        own = _skewed_and_even(runs, name)
-        cells = [f"{100 * np.mean(ys):.1f}" for ys in reversed(own)]
-        apart = [list(differences(of[name], of[FIRST]).values()) for of in runs.values()]
-        cells += ["" if name == FIRST else _told(d) for d in apart]
-        low, high = t_interval(np.array(own[1]) - GUESSING)
-        if high - low <= SURE * (high + low):
-            beyond = "" if name == FIRST else _told(retained_beyond(own, first, GUESSING).tolist())
-            cells += [f"{100 * retained(*own, GUESSING):.0f} %", beyond]
-        else:
-            cells += ["", ""]
-        yield f"| {NAMES[name]} | {' | '.join(cells)} | {len(own[0])} |"
+    yield f"| {' | '.join(heads)} | lost | more than NF | log odds kept, less NF | blocks |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    even, skewed = ({name: _in_order(of[name]) for name in of} for of in runs.values())
+    for name in (name for name in NAMES if name in even and name in skewed):
+        ys = even[name], skewed[name]
+        cells = [f"{100 * y.mean():.1f}" for y in ys]
+        lost, of_first = (even[who] - skewed[who] for who in (name, FIRST))
+        kept = interaction(skewed[name], skewed[FIRST], even[name], even[FIRST])
+        apart = [ys[0] - even[FIRST], ys[1] - skewed[FIRST], lost - of_first]
+        told = [f"{points(d.mean())} {points(*t_interval(d))}" for d in apart]
+        told.append(f"{plain(kept.mean())} {plain(*t_interval(kept))}")
+        if name == FIRST:
+            told = ["" for _ in told]
+        cells += [*told[:2], f"{100 * lost.mean():.1f}", *told[2:]]
+        yield f"| {NAMES[name]} | {' | '.join(cells)} | {len(lost)} |"
 
 
 def by_statistics(table: Path) -> Iterator[str]:
@@ -74,13 +70,8 @@ def by_statistics(table: Path) -> Iterator[str]:
             yield f"| {where} | {NAMES[name]} | {networks} | {' | '.join(cells)} |"
 
 
-def _skewed_and_even(runs: Mapping[str, Scores], name: str) -> tuple[list[float], list[float]]:
-    even, skewed = ([of[name][block] for block in sorted(of[name])] for of in runs.values())
-    return skewed, even
-
-
-def _told(d: Sequence[float]) -> str:
-    return f"{points(float(np.mean(d)))} {points(*t_interval(d))}"
+def _in_order(of: Mapping[int, float]) -> np.ndarray:
+    return np.array([of[block] for block in sorted(of)])
 
 
 def _scored(rows: Sequence[Mapping]) -> str:
