@@ -52,7 +52,7 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
     if runs := at_one(folder):
         yield micro_batches.skew(runs)
     if (by_statistics := folder / "batch/statistics.csv").exists():
-        yield micro_batches.by_statistics(by_statistics)
+        yield from (micro_batches.by_statistics(by_statistics), micro_batches.last_round(folder))
     if claims := list(found.claims(folder)):
         yield found.hypotheses(claims)
 

@@ -1,10 +1,12 @@
 """Block B1: which learning rate suits each contender, judged by validation images alone."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 from experiments.studies.answer.conditions import (
     BETWEEN,
     EVEN,
+    FULL,
     SKEWED,
     SKEWS,
     Axis,
@@ -79,14 +81,7 @@ def tuning_between(scale: Scale) -> Study:
 
 def tuning_late(scale: Scale) -> Study:
     """Rates that tuning left, and higher ones, to the end of their schedule."""
-    rows = {**controls(), **contenders(scale.base.rounds)}
-    pairs = [
-        grid(scale.base, [rows[name]], [SKEWS[skew]], each("client.lr", rates), [{"seed": _SEED}])
-        for (name, skew), rates in LATE.items()
-    ]
-    return Study(
-        f"answer-tuning-late{scale.suffix}", _QUESTION, tuple(itertools.chain.from_iterable(pairs))
-    )
+    return _to_the_end(f"answer-tuning-late{scale.suffix}", scale, LATE)
 
 
 def tuning_batch(scale: Scale) -> Study:
@@ -98,12 +93,8 @@ def tuning_batch(scale: Scale) -> Study:
 
 def tuning_batch_late(scale: Scale) -> Study:
     """BatchNorm at batches of one, at `AT_ONE_LATE`, to the end of its schedule."""
-    row = {**contenders(scale.base.rounds)[BASELINE], "client.batch-size": 1}
-    return Study(
-        f"answer-tuning-batch-late{scale.suffix}",
-        _QUESTION,
-        grid(scale.base, [row], [SKEWED], each("client.lr", AT_ONE_LATE), [{"seed": _SEED}]),
-    )
+    rates = {(BASELINE, "α 1"): AT_ONE_LATE}
+    return _to_the_end(f"answer-tuning-batch-late{scale.suffix}", scale, rates, batch_size=1)
 
 
 def tuning_batch_others(scale: Scale) -> Study:
@@ -115,14 +106,8 @@ def tuning_batch_others(scale: Scale) -> Study:
 
 def tuning_batch_even(scale: Scale) -> Study:
     """Contenders at batches of one on even clients, at `AT_ONE_EVEN`, to the end."""
-    rows = contenders(scale.base.rounds)
-    one = {**EVEN, "client.batch-size": 1, "seed": _SEED}
-    runs = [
-        grid(scale.base, [{**rows[name], **one}], each("client.lr", rates))
-        for name, rates in AT_ONE_EVEN.items()
-    ]
-    name = f"answer-tuning-batch-even{scale.suffix}"
-    return Study(name, _QUESTION, tuple(itertools.chain.from_iterable(runs)))
+    rates = {(name, "even"): of for name, of in AT_ONE_EVEN.items()}
+    return _to_the_end(f"answer-tuning-batch-even{scale.suffix}", scale, rates, batch_size=1)
 
 
 def tuning_cause(scale: Scale) -> Study:
@@ -133,3 +118,19 @@ def tuning_cause(scale: Scale) -> Study:
 
 def _study(name: str, scale: Scale, rows: Axis, skews: Axis) -> Study:
     return Study(name, _QUESTION, grid(scale.base, rows, skews, each("seed", (_SEED,))))
+
+
+def _to_the_end(
+    name: str,
+    scale: Scale,
+    rates: Mapping[tuple[str, str], Sequence[float]],
+    batch_size: int = FULL.base.client.batch_size,
+) -> Study:
+    """Return runs of whole schedules at the rates that each contender has at a skew."""
+    rows = {**controls(), **contenders(scale.base.rounds)}
+    shared = [{"seed": _SEED, "client.batch-size": batch_size}]
+    runs = [
+        grid(scale.base, [rows[who]], [SKEWS[skew]], each("client.lr", of), shared)
+        for (who, skew), of in rates.items()
+    ]
+    return Study(name, _QUESTION, tuple(itertools.chain.from_iterable(runs)))

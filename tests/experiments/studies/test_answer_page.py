@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
 import fl
 from experiments.studies import ledger
@@ -52,6 +54,12 @@ NAMES = [
 ]
 """In the order of the table."""
 SKEWS = {"even": EVEN, "α 1": SKEWED}
+
+
+@pytest.fixture(scope="module")
+def claims():
+    """What the committed rows say of all hypotheses."""
+    return list(found.claims(ROWS))
 
 
 def printed(lines: Iterable[str]) -> bool:
@@ -139,11 +147,11 @@ def test_the_control_of_rates_is_what_tuning_found():
     assert printed(controls.at_another_s_rate(ROWS))
 
 
-def test_tables_of_the_cause_are_what_its_rows_say():
+def test_tables_of_the_cause_are_what_its_rows_say(claims):
     runs = found.runs_of_cause(ROWS)
     assert printed(found.parts_of_zc_swish(runs))
     assert printed(controls.pairs_of_cause(runs))
-    assert printed(found.hypotheses(found.claims(ROWS)))
+    assert printed(found.hypotheses(claims))
 
 
 def test_tables_of_the_primary_block_are_on_the_page_from_its_first_look_on():
@@ -158,18 +166,18 @@ def test_tables_of_the_primary_block_are_on_the_page_from_its_first_look_on():
 
 
 @pytest.mark.parametrize("name", ["H1", "H2", "H4", "H5", "H6"])
-def test_the_page_begins_with_the_figures_of_its_hypotheses(name):
+def test_the_page_begins_with_the_figures_of_its_hypotheses(claims, name):
     """And with no others; H3 is told in log odds, see below."""
-    claims = [claim for claim in found.claims(ROWS) if claim.name == name]
+    claims = [claim for claim in claims if claim.name == name]
     lines = PAGES[0].read_text(encoding="utf-8").splitlines()
     (state,) = (x for x in lines if x.startswith(f"| {name} |") and x.count("|") == 4)
     assert set(re.findall(r"\d+\.\d", state)) == {f"{100 * abs(c.value):.1f}" for c in claims}
     assert state.endswith(f"; {claims[0].n} blocks |")
 
 
-def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says():
+def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says(claims):
     scales = "\n".join(scrutiny.scales(judged.runs_of_look(ROWS)))
-    for claim in found.claims(ROWS):
+    for claim in claims:
         if claim.name == "H3":
             name, skew = claim.where.split(", ")
             told = f"{plain(claim.value)} {plain(*claim.interval)}"
@@ -211,6 +219,26 @@ def test_networks_that_were_scored_by_other_statistics_are_those_of_committed_ru
         row = running[of["model_sha256"]]
         told = [row["accuracy"], row["loss"]]
         assert told == pytest.approx([of["final_accuracy"], of["final_loss"]], rel=1e-4)
+
+
+def test_last_rounds_beside_each_image_s_own_statistics_are_what_rows_say():
+    table = list(micro_batches.last_round(ROWS))
+    assert printed(table)
+    rows = [row for _, row in ledger.rows(ROWS / "batch/statistics.csv")]
+    own = {
+        row["seed"]: row["accuracy"]
+        for row in rows
+        if row["statistics"] == 1 and row["partition.kind"] != "iid"
+    }
+    asked = {"recipe": "batchnorm", "client.batch-size": 4}
+    runs = [
+        run for run in ledger.read(ROWS / "batch") if asked.items() <= run.header["knobs"].items()
+    ]
+    d = [100 * (own[run.header["knobs"]["seed"]] - run.result["final_accuracy"]) for run in runs]
+    low, high = ttest_1samp(d, 0).confidence_interval(0.95)
+    told = f"{np.mean(d):+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+    (row,) = (line for line in table if line.startswith("| α 1 | 4 | BatchNorm |"))
+    assert row.split(" | ")[6:] == [told, "0 %", "8 |"]
 
 
 def test_controls_of_labels_are_what_their_rows_say():

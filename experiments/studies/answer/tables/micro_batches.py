@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.report.results import Run, join
 from experiments.statistics.interaction import interaction
 from experiments.statistics.paired import t_interval
 from experiments.studies import ledger
+from experiments.studies.answer.batch import RATES as BATCHES
 from experiments.studies.answer.conditions import FULL, SKEWS, contenders
 from experiments.studies.answer.hypotheses import Scores
 from experiments.studies.answer.mechanism import RUNNING
@@ -30,21 +32,18 @@ def skew(runs: Mapping[str, Scores]) -> Iterator[str]:
     Args:
         runs: even, then skewed; see `judged.at_one`.
     """
-    heads = ("contender", *runs, *(f"less NF, {where}" for where in runs))
-    yield f"| {' | '.join(heads)} | lost | more than NF | log odds kept, less NF | blocks |"
+    heads = ("contender", *runs, "lost", *(f"less NF, {where}" for where in runs))
+    yield f"| {' | '.join(heads)} | lost more than NF | log odds kept, less NF | blocks |"
     yield "|---|---|---|---|---|---|---|---|---|"
     even, skewed = ({name: _in_order(of[name]) for name in of} for of in runs.values())
     for name in (name for name in NAMES if name in even and name in skewed):
-        ys = even[name], skewed[name]
-        cells = [f"{100 * y.mean():.1f}" for y in ys]
         lost, of_first = (even[who] - skewed[who] for who in (name, FIRST))
+        cells = [f"{100 * d.mean():.1f}" for d in (even[name], skewed[name], lost)]
+        apart = (even[name] - even[FIRST], skewed[name] - skewed[FIRST], lost - of_first)
         kept = interaction(skewed[name], skewed[FIRST], even[name], even[FIRST])
-        apart = [ys[0] - even[FIRST], ys[1] - skewed[FIRST], lost - of_first]
         told = [f"{points(d.mean())} {points(*t_interval(d))}" for d in apart]
         told.append(f"{plain(kept.mean())} {plain(*t_interval(kept))}")
-        if name == FIRST:
-            told = ["" for _ in told]
-        cells += [*told[:2], f"{100 * lost.mean():.1f}", *told[2:]]
+        cells += [""] * len(told) if name == FIRST else told
         yield f"| {NAMES[name]} | {' | '.join(cells)} | {len(lost)} |"
 
 
@@ -68,6 +67,43 @@ def by_statistics(table: Path) -> Iterator[str]:
             cells = [_scored([row for row in of if row["statistics"] == kind]) for kind in kinds]
             networks = len({row["model_sha256"] for row in of})
             yield f"| {where} | {NAMES[name]} | {networks} | {' | '.join(cells)} |"
+
+
+def last_round(folder: Path) -> Iterator[str]:
+    """Yield what runs came to in their last round, beside BatchNorm by each image's own statistics.
+
+    The difference is of blocks, in points, with its t interval of 95 %; steps that were clipped are
+    those of all rounds.
+
+    Args:
+        folder: has a folder of tables a block.
+    """
+    heads = ("in training", "on test images", "accuracy", "own statistics less this", "clipped")
+    yield f"| clients | batches of | contender | loss {' | '.join(heads)} | blocks |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    known, cells = contenders(FULL.base.rounds), dict[tuple, list[Run]]()
+    tables = [folder / name for name in ("batch", "batch/others", "batch/even")]
+    for run in join([], tables, folder).finished:
+        size, name = run.knobs["client.batch-size"], which(run.knobs, known)
+        cells.setdefault((which(run.knobs, SKEWS), size, name), []).append(run)
+    own = {
+        (which(row, SKEWS), row["seed"]): row["accuracy"]
+        for _, row in ledger.rows(folder / "batch/statistics.csv")
+        if row["statistics"] == 1
+    }
+    for where, size, name in itertools.product(SKEWS, BATCHES, NAMES):
+        if runs := cells.get((where, size, name)):
+            lines = [run.rounds[-1] for run in runs]
+            keys = ("train_loss", "test_loss", "test_accuracy")
+            fitted, lost, right = (np.mean([line[key] for line in lines]) for key in keys)
+            d = [own[where, run.seed] - run.rounds[-1]["test_accuracy"] for run in runs]
+            clipped = np.mean([run.result["clipped_share"] for run in runs if run.result])
+            told = [f"{fitted:.2f}", f"{lost:.2f}", f"{100 * right:.1f}"]
+            told += [
+                f"{points(float(np.mean(d)))} {points(*t_interval(d))}",
+                f"{100 * clipped:.0f} %",
+            ]
+            yield f"| {where} | {size} | {NAMES[name]} | {' | '.join(told)} | {len(runs)} |"
 
 
 def _in_order(of: Mapping[int, float]) -> np.ndarray:
