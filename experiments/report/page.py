@@ -20,7 +20,6 @@ from experiments.report.sections import (
     held_out,
     introduction,
     personal,
-    signals,
 )
 from experiments.report.sections.decision import (
     dose,
@@ -32,6 +31,8 @@ from experiments.report.sections.decision import (
     reached,
     studies,
 )
+from experiments.report.sections.signals import apart, by_depth, section
+from experiments.report.sections.signals.measured import Signals, read
 from experiments.report.tables import sheets
 from experiments.report.tables.runs import every_run
 from experiments.report.web.document import document
@@ -84,7 +85,7 @@ def write(
         if run_code:
             for run in results.runs:
                 Experiment.from_flat(run.knobs)
-        measured = signals.read(results)
+        measured = read(results)
         page = _page(results, _body(results, measured, Gallery(out / "figures", pdf), out, target))
         ledger = {
             f.__name__: f(results)
@@ -92,7 +93,7 @@ def write(
         }
     for name, rows in ledger.items():
         write_whole(out / f"{name}.csv", rows)
-    for sheet in (signals.signals, signals.divergence):
+    for sheet in (by_depth.signals, apart.divergence):
         path = out / f"{sheet.__name__}.csv"
         if measured:
             write_whole(path, sheet(measured))
@@ -141,7 +142,7 @@ def _damage_told(folders: Sequence[Path]) -> Iterator[None]:
 
 def _body(
     results: Results,
-    measured: list[signals.Signals],
+    measured: list[Signals],
     gallery: Gallery,
     out: Path,
     target: float | None,
@@ -195,15 +196,17 @@ def _listed(part: Html | None) -> list[Html]:
     return [] if part is None else [part]
 
 
-def _signals(results: Results, measured: list[signals.Signals], gallery: Gallery) -> list[Html]:
+def _signals(results: Results, measured: list[Signals], gallery: Gallery) -> list[Html]:
     """Make the section on signals, where they were measured."""
-    drawn = {key: signals.figure(measured, results, key) for key in signals.FIGURES}
-    drawn |= {key: signals.divergence_figure(measured, results, key) for key in signals.DIVERGENCES}
+    drawn = {key: by_depth.figure(measured, results, key) for key in by_depth.CAPTIONS}
+    drawn |= {key: apart.figure(measured, results, key) for key in apart.WORDS}
+    drawn[apart.BY_LAYER] = apart.layer_figure(measured, results)
+    captions = {**by_depth.CAPTIONS, **apart.CAPTIONS}
     pictures = {
-        key: gallery.optional(f"signals-{slug(key)}", figure, signals.CAPTIONS[key])
-        for key, figure in drawn.items()
+        key: gallery.optional(f"signals-{slug(key)}", drawn[key], caption)
+        for key, caption in captions.items()
     }
-    return [signals.section(measured, results, pictures)] if measured else []
+    return [section.section(measured, results, pictures)] if measured else []
 
 
 def _deals(results: Results, gallery: Gallery) -> Html:

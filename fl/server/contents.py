@@ -14,6 +14,9 @@ from strategies.arrays import Arrays
 
 EXPERIMENT, ROUNDS = "experiment.json", "rounds.jsonl"
 CLIENTS, SIGNALS = "clients.jsonl", "signals.jsonl"
+COMMON, OWN = "common", "own"
+"""In which batch a line of signals says a network was measured: in one that is the same for all, or
+in its client's."""
 CHECKPOINT, MODEL, RESULT = "checkpoint.safetensors", "model.safetensors", "result.json"
 BEST = "best.safetensors"
 ERRORS, COMPONENTS = "errors", "components"

@@ -85,8 +85,8 @@ class Rounds:
         masks = self.knobs.component("task.kind")  # a user's task may have an answer for each pixel
         self.answers = prod(self.dataset.shape[1:]) if masks else 1
         self.nodes, self.journal, self.runtime, self.tell = nodes, journal, runtime, tell
-        self.monitor = SignalMonitor(self.knobs, self.network) if self.knobs.signals.every else None
-        self.splits = splits(self.knobs, self.dataset)
+        every, self.splits = self.knobs.signals.every, splits(self.knobs, self.dataset)
+        self.monitor = SignalMonitor(self.knobs, self.network, setting.kept) if every else None
         self.lines: list[dict] = []
         self.written: dict[int, int] = {}
         """As of a `Checkpoint`."""
@@ -119,7 +119,7 @@ class Rounds:
         begun = time.perf_counter()
         self.nodes.ready()
         # Select.
-        signals = self.monitor.round(number, self._shared(start)) if self.monitor else None
+        signals = self.monitor.round(number, start) if self.monitor else None
         before = self.strategy.state() if self.knobs.round.min_replies else {}
         selected = self._select(number, start, signals)
         replies, sent = selected.replies, selected.sent

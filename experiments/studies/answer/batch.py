@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from experiments.studies.answer.conditions import EVEN, SKEWED, contenders
+from experiments.studies.answer.conditions import EVEN, SKEWED, everyone
 from experiments.studies.answer.primary import RATES as OF_PRIMARY
 from experiments.studies.scale import Scale
 from fl.config import Experiment
@@ -21,6 +21,8 @@ RATES = {1: AT_ONE, 4: {name: OF_PRIMARY[name][-1] for name in AT_ONE}}
 OTHERS_AT_ONE = {"bn-recalibrate": 0.32, "nf": 0.04}
 """The same of those that were asked for after BatchNorm's tuning, by `answer-tuning-batch-others`.
 They have no runs at batches of four in these blocks."""
+INSTANCE_AT_ONE = {"instancenorm": 0.16}
+"""The same of who was asked for last, by `answer-tuning-batch-instance`."""
 EVEN_AT_ONE = {"nf": 0.04, "bn-average": 0.16, "zc-swish": 0.02, "salunet": 0.04}
 """Contender -> its rate at batches of one on even clients, by `answer-tuning-batch-even`."""
 
@@ -39,6 +41,11 @@ def others(rounds: int) -> dict[str, dict[str, Value]]:
     return _rows(rounds, OTHERS_AT_ONE, {**SKEWED, "client.batch-size": 1})
 
 
+def instance(rounds: int) -> dict[str, dict[str, Value]]:
+    """Return who has an image's own statistics, at batches of one, by name."""
+    return _rows(rounds, INSTANCE_AT_ONE, {**SKEWED, "client.batch-size": 1})
+
+
 def even(rounds: int) -> dict[str, dict[str, Value]]:
     """Return who is compared at batches of one on even clients, by name."""
     return _rows(rounds, EVEN_AT_ONE, {**EVEN, "client.batch-size": 1})
@@ -47,7 +54,7 @@ def even(rounds: int) -> dict[str, dict[str, Value]]:
 def _rows(
     rounds: int, rates: Mapping[str, float], shared: Mapping[str, Value]
 ) -> dict[str, dict[str, Value]]:
-    rows = contenders(rounds)
+    rows = everyone(rounds)
     return {name: {**rows[name], **shared, "client.lr": rate} for name, rate in rates.items()}
 
 
@@ -70,6 +77,16 @@ def batch_even(scale: Scale) -> Study:
     rows = even(scale.base.rounds).values()
     question = "What does skew cost at batches of one?"
     return Study(f"answer-batch-even{scale.suffix}", question, _runs(scale, rows))
+
+
+def batch_instance(scale: Scale) -> Study:
+    """Instance normalization at batches of one, in the same blocks.
+
+    It was asked for after BatchNorm had been scored by each image's own statistics.
+    """
+    rows = instance(scale.base.rounds).values()
+    question = "Is BatchNorm's trouble at batches of one that it is evaluated otherwise?"
+    return Study(f"answer-batch-instance{scale.suffix}", question, _runs(scale, rows))
 
 
 def batch(scale: Scale) -> Study:

@@ -90,3 +90,11 @@ def controls() -> dict[str, dict[str, Value]]:
         "gated": {"recipe": "zc-swish-gated", **_CRITICAL},
         "shifted": {"recipe": "zc-swish-shifted", **_CRITICAL},
     }
+
+
+def everyone(rounds: int) -> dict[str, dict[str, Value]]:
+    """Return all that have rates, by name: contenders, controls, and who was asked for after B4.
+
+    Instance normalization takes an image's own statistics, in training and in evaluation.
+    """
+    return {**controls(), **contenders(rounds), "instancenorm": {"recipe": "instancenorm"}}

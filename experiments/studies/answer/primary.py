@@ -20,6 +20,9 @@ RATES = {
 left candidates, and `answer-tuning-late` tried them and higher ones to the end. FixBN is BatchNorm
 until half of the rounds, so it has BatchNorm's."""
 
+MEASURED = ("bn-average", "nf", "zc-swish", "salunet", "none")
+"""Whose signals are measured, on even clients and at alpha 1, in the first block."""
+
 
 def compared(rounds: int) -> dict[tuple[str, str], dict[str, Value]]:
     """Return who is compared at which skew, by both names, for runs of so many rounds."""
@@ -47,4 +50,19 @@ def primary(scale: Scale) -> Study:
         contrasts=Contrasts(
             reference={"recipe": "nf"}, family=({"recipe": "zc-swish"}, {"recipe": "salunet"})
         ),
+    )
+
+
+def signals(scale: Scale) -> Study:
+    """The first block once more, with signals and divergence measured in every sixth of its rounds.
+
+    Measuring changes no result, so these runs are also the block's on another machine, perhaps.
+    """
+    rows = compared(scale.base.rounds)
+    asked = [rows[name, skew] for skew in ("even", "α 1") for name in MEASURED]
+    measured = {"signals.every": max(1, scale.base.rounds // 6), "signals.images": 256}
+    return Study(
+        name=f"answer-signals{scale.suffix}",
+        question="What does averaging do to signals, and how far are clients apart under skew?",
+        experiments=grid(scale.base, asked, each("seed", scale.seeds[:1]), [measured]),
     )

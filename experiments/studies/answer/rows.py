@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.statistics.endpoints import late_mean
 from experiments.studies import ledger
-from experiments.studies.answer.conditions import FULL, SKEWS, contenders, controls
+from experiments.studies.answer.conditions import FULL, SKEWS, contenders, everyone
 from experiments.studies.answer.tuning import (
     tuning,
     tuning_batch,
@@ -99,7 +99,7 @@ def tried_to_the_end(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
     Args:
         folder: of the blocks.
     """
-    return _late(folder / "tuning/late", {**controls(), **contenders(FULL.base.rounds)})
+    return _late(folder / "tuning/late", everyone(FULL.base.rounds))
 
 
 def _late(
@@ -130,7 +130,7 @@ def tried_at_one(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
         if row["rung"] == last:
             found.setdefault((name, skew), {})[row["client.lr"]] = row["score"]
     for tables in (folder / "tuning/batch-late", folder / "tuning/batch-late/even"):
-        for cell, of in _late(tables, contenders(FULL.base.rounds)).items():
+        for cell, of in _late(tables, everyone(FULL.base.rounds)).items():
             found.setdefault(cell, {}).update(of)
     return found
 
@@ -151,7 +151,7 @@ def played(tables: Path) -> list[tuple[dict, str, str]]:
 
     Knobs that all contenders of a table share are in no column, but in its study.
     """
-    rows = {**controls(), **contenders(FULL.base.rounds)}
+    rows = everyone(FULL.base.rounds)
     flats = [one.to_flat() for one in TUNING[tables.name](FULL).experiments]
     shared = {k: v for k, v in flats[0].items() if all(flat[k] == v for flat in flats)}
     told = ({**shared, **row} for _, row in ledger.rows(tables))

@@ -12,6 +12,7 @@ from experiments.studies.answer.conditions import (
     Axis,
     contenders,
     controls,
+    everyone,
 )
 from experiments.studies.answer.hypotheses import BASELINE, NEW
 from experiments.studies.scale import Scale
@@ -62,6 +63,10 @@ alpha 1, half of it and, but for BatchNorm, twice of it; then past the best, unt
 neither edge."""
 
 
+AT_ONE_INSTANCE = (0.04, 0.08, 0.16, 0.32)
+"""Rates of instance normalization at batches of one and alpha 1, tried to the end."""
+
+
 def tuning(scale: Scale) -> Study:
     """Ten contenders on even and on skewed clients, for `fednf tune`.
 
@@ -110,6 +115,12 @@ def tuning_batch_even(scale: Scale) -> Study:
     return _to_the_end(f"answer-tuning-batch-even{scale.suffix}", scale, rates, batch_size=1)
 
 
+def tuning_batch_instance(scale: Scale) -> Study:
+    """Instance normalization at batches of one, at `AT_ONE_INSTANCE`, to the end."""
+    rates = {("instancenorm", "α 1"): AT_ONE_INSTANCE}
+    return _to_the_end(f"answer-tuning-batch-instance{scale.suffix}", scale, rates, batch_size=1)
+
+
 def tuning_cause(scale: Scale) -> Study:
     """The contenders of B3 that are not in `tuning`, at alpha 1."""
     rows = [row for name, row in controls().items() if name not in contenders(scale.base.rounds)]
@@ -127,7 +138,7 @@ def _to_the_end(
     batch_size: int = FULL.base.client.batch_size,
 ) -> Study:
     """Return runs of whole schedules at the rates that each contender has at a skew."""
-    rows = {**controls(), **contenders(scale.base.rounds)}
+    rows = everyone(scale.base.rounds)
     shared = [{"seed": _SEED, "client.batch-size": batch_size}]
     runs = [
         grid(scale.base, [rows[who]], [SKEWS[skew]], each("client.lr", of), shared)

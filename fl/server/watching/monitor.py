@@ -1,16 +1,17 @@
 """What the server measures on the way: signals in networks, and how clients diverge."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
 
-import numpy as np
 from flwr.app import ConfigRecord, Message
 
 from fl.config import Experiment
 from fl.data import load
 from fl.messages import records
-from fl.nn import fixed_in, fixed_statistics, probes
+from fl.nn import fixed_in, fixed_statistics, moments, probes
 from fl.nn import scalars as scalar_names
+from fl.server.contents import COMMON, OWN
+from fl.server.watching.divergence import Divergence, gaps
 from fl.tasks import objective
 from fl.training.parameters import FlatNetwork
 from fl.training.signals import draw, layers, measure, training_places
@@ -22,18 +23,25 @@ _FIGURES = [field.name for field in fields(probes.Layer)][2:]  # behind name and
 class SignalMonitor:
     """Measures the rounds of a run for the server.
 
-    The global network is measured in one batch of `training_places`, drawn by the stream (seed,
-    "signals"): the same in every round.
+    All networks are measured in one common batch of `training_places`, drawn by the stream (seed,
+    "signals"): the same in every round, for the networks that clients send, before they are
+    averaged, and for what that makes of them.
 
     Args:
         knobs: which rounds are measured.
         network: the server's.
+        kept: names of the tensors that stay with clients. Where a parameter is among them, the
+            server has no client's whole network, and measures the averaged one alone.
     """
 
-    def __init__(self, knobs: Experiment, network: FlatNetwork) -> None:
+    def __init__(self, knobs: Experiment, network: FlatNetwork, kept: Collection[str] = ()) -> None:
         self.knobs, self.network = knobs, network
-        self.parameters = [name for name, _ in network.module.named_parameters()]
-        self.scalars = sorted(scalar_names(network.module))
+        parameters = [name for name, _ in network.module.named_parameters()]
+        self.parameters = [name for name in parameters if name not in kept]
+        self.scalars = [x for x in sorted(scalar_names(network.module)) if x not in kept]
+        self.moments = {v: m for v, m in moments(network.module).items() if v not in kept}
+        self.whole = len(self.parameters) == len(parameters)
+        """Whether clients send all parameters."""
         self.objective = objective(knobs)
         self.batch = draw(knobs, load(knobs), training_places(knobs))
         self.layers = [(x.name, x.kind) for x in layers(network, self.batch, self.objective)]
@@ -43,7 +51,7 @@ class SignalMonitor:
 
         Args:
             number: of the round; 0 has no clients.
-            start: the network that its clients start from.
+            start: the network that its clients start from, with what stays with them.
         """
         due = self.knobs.signals.due(number, self.knobs.rounds)
         return RoundSignals(self, number, start) if due else None
@@ -53,13 +61,9 @@ class RoundSignals:
     """The signals of one round."""
 
     def __init__(self, monitor: SignalMonitor, number: int, start: Arrays) -> None:
-        self.monitor, self.number = monitor, number
-        shared = [
-            [name for name in names if name in start]
-            for names in (monitor.parameters, monitor.scalars)
-        ]
-        self._divergence = Divergence(start, *shared)
-        self._clients: list[tuple[object, probes.Signals, dict[str, probes.Figure]]] = []
+        self.monitor, self.number, self._start = monitor, number, start
+        self._divergence = Divergence(start, monitor.parameters, monitor.scalars)
+        self._clients: list[_Client] = []
 
     @property
     def layers(self) -> int:
@@ -72,94 +76,68 @@ class RoundSignals:
         return ConfigRecord({records.MEASURE: True})
 
     def take(self, reply: Message) -> None:
-        """Take note of a client's reply."""
+        """Take note of a client's reply, and measure its network in the common batch."""
         network = records.unpack_arrays(records.network_in(reply.content))
-        scalars = {name: network[name].tolist() for name in self._divergence.scalars}
-        partition = records.figures(reply.content)["partition"]
-        self._clients.append((partition, records.signals(reply.content), scalars))
-        self._divergence.add(network)
+        figures = records.figures(reply.content)
+        common = self._measured({**self._start, **network}) if self.monitor.whole else None
+        scalars = {name: network[name].tolist() for name in self.monitor.scalars}
+        pairs = self.monitor.moments.items()
+        statistics = {name: network[name].copy() for pair in pairs for name in pair}
+        own = records.signals(reply.content)
+        self._clients.append(_Client(figures["partition"], own, common, scalars, statistics))
+        self._divergence.add(network, float(figures["held"]))
 
     def lines(self, model: Arrays) -> Iterator[dict]:
         """Yield the round's lines, given the network that the round has left.
 
-        The global network's is first, then its clients' in the order of their replies, and last
-        how these diverge.
+        The global network's is first, then its clients' in the order of their replies, each in a
+        batch of its own images; then theirs in the common batch, with how far their running
+        statistics are from the global ones; and last how the clients diverge.
         """
-        self.monitor.network.load(model)
+        told = self._told(None, COMMON, self._measured(model))
         module = self.monitor.network.module
-        with fixed_statistics(module, fixed_in(self.monitor.knobs.state, self.number)):
-            monitor = self.monitor
-            measured = measure(monitor.network, monitor.batch, monitor.objective)
-            told = self._told(None, measured)
-        yield {
-            **told,
-            "weights": _finite(probes.weights(module)),
-            "scalars": probes.scalars(module),
-        }
-        for partition, signals, scalars in self._clients:
-            yield {**self._told(partition, signals), "scalars": scalars}
+        weights = _finite(probes.weights(module))
+        yield {**told, "weights": weights, "scalars": probes.scalars(module)}
+        for one in self._clients:
+            yield {**self._told(one.partition, OWN, one.own), "scalars": one.scalars}
+        for one in self._clients:
+            if one.common is not None:
+                statistics = gaps(self.monitor.moments, one.statistics, model)
+                told = self._told(one.partition, COMMON, one.common)
+                yield {**told, "statistics": statistics}
         if self.number:
             yield {"round": self.number, "divergence": self._divergence.summary()}
 
-    def _told(self, partition: object, signals: probes.Signals) -> dict:
-        """Return what lines about clients and about the global network have in common."""
+    def _measured(self, model: Arrays) -> probes.Signals:
+        """Return the signals of a network in the common batch; the server's network holds it."""
+        monitor = self.monitor
+        monitor.network.load(model)
+        fixed = fixed_in(monitor.knobs.state, self.number)
+        with fixed_statistics(monitor.network.module, fixed):
+            return measure(monitor.network, monitor.batch, monitor.objective)
+
+    def _told(self, partition: object, batch: str, signals: probes.Signals) -> dict:
+        """Return what all lines about a network have in common."""
         layers = [
             {"name": name, "kind": kind, **_finite(dict(zip(_FIGURES, row, strict=True)))}
             for (name, kind), row in zip(self.monitor.layers, signals.figures.tolist(), strict=True)
         ]
-        images = signals.images
-        return {"round": self.number, "partition": partition, "images": images, "layers": layers}
+        about = {"round": self.number, "partition": partition, "batch": batch}
+        return {**about, "images": signals.images, "layers": layers}
 
 
-class Divergence:
-    """How far the clients of a round come apart, in networks added one by one.
+@dataclass(frozen=True)
+class _Client:
+    """What is known of a client's network in a round."""
 
-    Of each learnable scalar its variance over the K clients, all weighing the same, divided by K.
-    Of the updates u_k = w_k - w_start, over all parameters and no buffers, the mean cosine of all
-    pairs. With S = Σ u_k/‖u_k‖ that is (‖S‖² - K)/(K(K - 1)), so that one vector is enough. An
-    update of length 0 has no direction and is left out. All in float64.
-
-    Args:
-        start: w_start.
-        parameters: the names of the parameters.
-        scalars: those of the learnable scalars among them.
-    """
-
-    def __init__(self, start: Arrays, parameters: Sequence[str], scalars: Sequence[str]) -> None:
-        self.start, self.parameters, self.scalars = start, parameters, scalars
-        self._clients, self._moving = 0, 0
-        self._directions: np.ndarray | float = 0.0
-        self._mean = {name: np.zeros(start[name].shape) for name in scalars}
-        self._squares = {name: np.zeros(start[name].shape) for name in scalars}
-
-    def add(self, network: Arrays) -> None:
-        """Add a client's network."""
-        self._clients += 1
-        for name in self.scalars:  # Welford's recurrence, which subtracts no large squares
-            off = network[name] - self._mean[name]
-            self._mean[name] = self._mean[name] + off / self._clients
-            self._squares[name] = self._squares[name] + off * (network[name] - self._mean[name])
-        update = np.concatenate(
-            [
-                np.subtract(network[name], self.start[name], dtype=np.float64).ravel()
-                for name in self.parameters
-            ]
-        )
-        if length := np.linalg.norm(update):
-            self._directions = self._directions + update / length
-            self._moving += 1
-
-    def summary(self) -> dict:
-        """Return the divergence; None for a cosine where fewer than two clients moved."""
-        k, together = self._moving, np.square(self._directions).sum()
-        variances = {
-            name: (s / max(self._clients, 1)).tolist() for name, s in self._squares.items()
-        }
-        return {
-            "scalar_variance": variances if self._clients else {},
-            "update_cosine": float(together - k) / (k * (k - 1)) if k > 1 else None,
-            "clients": self._clients,
-        }
+    partition: object
+    own: probes.Signals
+    """In a batch of its own images, as it said."""
+    common: probes.Signals | None
+    """In the common batch; None where the server has not all of it."""
+    scalars: dict[str, probes.Figure]
+    statistics: Arrays
+    """Running means and variances."""
 
 
 def _finite(figures: Mapping[str, object]) -> dict[str, object]:

@@ -12,7 +12,9 @@ from experiments.probe import Probe
 from experiments.report import write
 from experiments.report.drawing import figures, profiles
 from experiments.report.results import read
-from experiments.report.sections import propagation, signals
+from experiments.report.sections import propagation
+from experiments.report.sections.signals import apart, by_depth, section
+from experiments.report.sections.signals.measured import read as read_signals
 from fl.config import Experiment, Network
 from fl.nn import build
 from fl.nn.criticality import Chain
@@ -36,19 +38,34 @@ def plain(*variances):
 
 
 def lines(rounds, clients=3, variance=0.04):
+    """Lines of signals: client k has k more than the shared network, on its own images 100."""
     found = []
     for number in rounds:
         about = {"round": number, "images": 8}
-        shared = plain(*[1.0 + number] * DEEP)
-        found.append({**about, "partition": None, "layers": shared, "weights": {}, "scalars": {}})
+        for partition in (None, *range(clients)) if number else (None,):
+            layers = plain(*[1.0 + number + (partition or 0)] * DEEP)
+            told = {**about, "partition": partition, "batch": "common", "layers": layers}
+            gap = {"layers.0.norm": {"mean": 0.1 * number, "variance": -0.5}}
+            found.append({**told, "statistics": gap} if partition is not None else told)
         if number:
-            for k in range(clients):
-                own = plain(*[1.0 + number + k] * DEEP)
-                found.append({**about, "partition": k, "layers": own, "scalars": {}})
-            apart = {"scalar_variance": {"a": variance, "b": [0.0, variance]}, "clients": clients}
-            apart["update_cosine"] = 1 / number
+            own = {**about, "batch": "own", "layers": plain(*[100.0] * DEEP), "scalars": {}}
+            found += [{**own, "partition": k} for k in range(clients)]
+            scalars = {"a": variance, "b": [0.0, variance]}
+            whole = {"update_cosine": 1 / number, "cancelled": 1 - 1 / number}
+            layers = {f"layers.{i}.weights": {**whole, "cancelled": i / 10} for i in range(DEEP)}
+            apart = {"scalar_variance": scalars, "clients": clients, "layers": layers, **whole}
             found.append({"round": number, "divergence": apart})
     return found
+
+
+def of_an_earlier_version(found):
+    """The same lines without what earlier versions did not measure."""
+    kept = [line for line in found if line.get("batch") != "common" or line["partition"] is None]
+    for line in kept:
+        line.pop("batch", None)
+        for key in ("layers", "cancelled"):
+            line.get("divergence", {}).pop(key, None)
+    return kept
 
 
 def add(folder, found):
@@ -81,7 +98,7 @@ def test_depth_counts_alike_whatever_the_recipe(kind, recipe, depth, stations):
     )
     inputs = torch.linspace(-1, 1, 256).view(4, 1, 8, 8)
     found = [dataclasses.asdict(x) for x in measure(network, inputs, torch.arange(4) % 3)]
-    for figure in signals.FIGURES:
+    for figure in by_depth.CAPTIONS:
         assert len(profiles.shown(found, figure)) == stations
     assert len(profiles.shown(found, "dead")) == (depth - 1)
 
@@ -112,7 +129,7 @@ def measured(study):
 
 def test_first_middle_and_last_round_with_clients_as_a_band(measured):
     results = read(measured)
-    figure = signals.figure(signals.read(results), results, "acv")
+    figure = by_depth.figure(read_signals(results), results, "acv")
     titles = [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes]
     rounds = [title.rpartition(", ")[2] for title in titles]
     assert rounds == ["round 0", "round 3", "round 5"] * len(results.conditions)
@@ -123,7 +140,7 @@ def test_first_middle_and_last_round_with_clients_as_a_band(measured):
 
 def test_of_several_seeds_the_lowest_with_signals_is_drawn(measured):
     (measured / "zc-swish-iid-1" / "signals.jsonl").unlink()
-    found = signals.read(read(measured))
+    found = read_signals(read(measured))
     chosen = {str(one.run.series): one.run.seed for one in found if "iid" in str(one.run.condition)}
     assert chosen == {"BatchNorm": 1, "ZC-Swish": 2, "SaluNet": 1}
 
@@ -133,38 +150,69 @@ def test_conditions_may_have_measured_other_rounds(measured):
         for seed in (1, 2):
             add(measured / f"{name}-iid-{seed}", lines([0]))
     results = read(measured)
-    figure = signals.figure(signals.read(results), results, "acsm")
+    figure = by_depth.figure(read_signals(results), results, "acsm")
     assert len(figure.axes) == 1 + 3 * (len(results.conditions) - 1)
 
 
 def test_clients_are_as_far_apart_as_the_lines_say(measured):
     results = read(measured)
-    found = signals.read(results)
-    cosines = signals.divergence_figure(found, results, "update_cosine")
+    found = read_signals(results)
+    cosines = apart.figure(found, results, "update_cosine")
     assert drawn(cosines.axes[0])[0][0] == [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5]
-    spreads = signals.divergence_figure(found, results, "scalar_spread")
+    spreads = apart.figure(found, results, "scalar_spread")
     assert drawn(spreads.axes[0])[0][0] == pytest.approx([math.sqrt(0.08 / 3)] * 5)
-    row = rows(signals.divergence(found))[0]
+    row = rows(apart.divergence(found))[0]
     assert (row["round"], row["clients"], row["update_cosine"]) == ("1", "3", "1.0")
 
 
-def test_batches_of_several_sizes_are_told(measured):
+def test_what_averaging_cancels_is_drawn_by_layer_and_told_of_each(measured):
     results = read(measured)
-    found = signals.read(results)
-    pictures = dict.fromkeys((*signals.FIGURES, *signals.DIVERGENCES))
-    assert "images, as clients hold" not in signals.section(found, results, pictures)
-    found[0].images.add(3)
-    assert "Batches had 3 to 8 images" in signals.section(found, results, pictures)
+    found = read_signals(results)
+    figure = apart.layer_figure(found, results)
+    titles = [" ".join(panel.get_title(loc="left").split()) for panel in figure.axes]
+    rounds = [title.rpartition(", ")[2] for title in titles]
+    assert rounds == ["round 1", "round 3", "round 5"] * len(results.conditions)
+    assert drawn(figure.axes[0])[0] == [[0.0, 0.1, 0.2, 0.3]] * len(results.series)
+    told = [row for row in rows(apart.divergence(found)) if row["round"] == "2"][: DEEP + 2]
+    assert [row["layer"] for row in told] == [
+        "", *(f"layers.{i}.weights" for i in range(DEEP)), "layers.0.norm",
+    ]  # fmt: skip
+    assert [row["cancelled"] for row in told] == ["0.5", "0.0", "0.1", "0.2", "0.3", ""]
+    assert [row["update_cosine"] for row in told] == ["0.5"] * (DEEP + 1) + [""]
+    gaps = [
+        (float(row["statistics_mean"]), row["statistics_variance"]) for row in told[:: DEEP + 1]
+    ]
+    assert gaps == [(pytest.approx(0.2), "-0.5")] * 2
+    means = apart.figure(found, results, "statistics_mean")
+    assert drawn(means.axes[0])[0][0] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+def test_runs_of_an_earlier_version_have_no_bands(tmp_path, write_run):
+    write_run(tmp_path / "a", [0.1, 0.2], {"recipe": "salunet"})
+    add(tmp_path / "a", of_an_earlier_version(lines([0, 1, 2])))
+    results = read(tmp_path)
+    found = read_signals(results)
+    figure = by_depth.figure(found, results, "acv")
+    assert [drawn(panel) for panel in figure.axes] == [
+        ([[value] * DEEP], [(value, value)]) for value in (1.0, 2.0, 3.0)
+    ]
+    drawn_keys = {key for key in apart.WORDS if apart.figure(found, results, key)}
+    assert drawn_keys == {"update_cosine", "scalar_spread"}
+    assert apart.layer_figure(found, results) is None
+    assert {row["batch"] for row in rows(by_depth.signals(found))} == {"common", "own"}
+    assert {row["layer"] for row in rows(apart.divergence(found))} == {""}
 
 
 def test_the_sheet_holds_what_is_drawn(measured):
-    found = rows(signals.signals(signals.read(read(measured))))
+    found = rows(by_depth.signals(read_signals(read(measured))))
     cell = [row for row in found if row["series"] == "ZC-Swish" and row["condition"] == "iid"]
-    assert len(cell) == DEEP * (1 + 4 + 4)
-    last = [row for row in cell if (row["round"], row["partition"]) == ("5", "2")]
-    assert [(row["station"], row["acv"], row["dead"]) for row in last] == [
-        (str(place), "8.0", "0.25") for place in (1, 2, 3, 4)
-    ]
+    assert len(cell) == DEEP * (1 + 7 + 7)
+    for batch, acv in (("common", "8.0"), ("own", "100.0")):
+        where = ("5", "2", batch)
+        last = [row for row in cell if (row["round"], row["partition"], row["batch"]) == where]
+        assert [(row["station"], row["acv"], row["dead"]) for row in last] == [
+            (str(place), acv, "0.25") for place in (1, 2, 3, 4)
+        ]
 
 
 def test_what_is_not_finite_leaves_a_gap_and_zero_lies_on_the_floor(tmp_path, write_run):
@@ -173,32 +221,27 @@ def test_what_is_not_finite_leaves_a_gap_and_zero_lies_on_the_floor(tmp_path, wr
     found[0]["layers"] = plain(None, 0.0, 1.0)
     for line in found[1:-1]:
         line["layers"] = plain(None, None, None)
-    found[-1]["divergence"]["update_cosine"] = None
+        line.get("statistics", {})["layers.0.norm"] = dict.fromkeys(("mean", "variance"))
+    found[-1]["divergence"] |= {"update_cosine": None, "cancelled": None}
     add(tmp_path / "a", found)
     results = read(tmp_path)
-    chosen = signals.read(results)
-    figure = signals.figure(chosen, results, "acv")
+    chosen = read_signals(results)
+    figure = by_depth.figure(chosen, results, "acv")
     heights = drawn(figure.axes[0])[0][0]
     assert math.isnan(heights[0])
     assert heights[1:] == [profiles.FLOORS["acv"], 1.0]
     Image.open(io.BytesIO(figures.png(figure))).verify()
-    assert [signals.divergence_figure(chosen, results, key) for key in signals.DIVERGENCES] == [
-        None,
-        None,
-    ]
-    pictures = dict.fromkeys((*signals.FIGURES, *signals.DIVERGENCES))
-    assert "How far clients are apart" not in signals.section(chosen, results, pictures)
+    assert not any(apart.figure(chosen, results, key) for key in apart.WORDS)
+    pictures = dict.fromkeys((*by_depth.CAPTIONS, *apart.CAPTIONS))
+    assert "How far clients are apart" not in section.section(chosen, results, pictures)
 
 
 def test_one_client_is_nowhere_apart(tmp_path, write_run):
     write_run(tmp_path / "a", [0.1, 0.2], {"recipe": "salunet"})
-    for clients, drawn_for in ((2, 2), (1, 0)):
+    for clients, drawn_for in ((2, len(apart.WORDS)), (1, 0)):
         add(tmp_path / "a", lines([0, 1], clients=clients))
         results = read(tmp_path)
-        figures_made = [
-            signals.divergence_figure(signals.read(results), results, k)
-            for k in signals.DIVERGENCES
-        ]
+        figures_made = [apart.figure(read_signals(results), results, k) for k in apart.WORDS]
         assert sum(figure is not None for figure in figures_made) == drawn_for
 
 
@@ -209,11 +252,11 @@ def test_a_report_has_the_section_only_where_there_are_signals(tmp_path, write_r
     page = write(tmp_path).read_text()
     assert "<h2>Signals</h2>" in page
     names = {path.stem for path in (tmp_path / "figures").glob("signals-*.png")}
-    keys = (*signals.FIGURES, *signals.DIVERGENCES)
+    keys = (*by_depth.CAPTIONS, *apart.CAPTIONS)
     assert names == {f"signals-{key.replace('_', '-')}" for key in keys}
     assert [name for name in names if f'id="{name}-' not in page] == []
-    assert len(rows((tmp_path / "signals.csv").read_text())) == DEEP * 5
-    assert len(rows((tmp_path / "divergence.csv").read_text())) == 1
+    assert len(rows((tmp_path / "signals.csv").read_text())) == DEEP * 8
+    assert len(rows((tmp_path / "divergence.csv").read_text())) == 1 + DEEP + 1
     (tmp_path / "a" / "signals.jsonl").unlink()
     assert "<h2>Signals</h2>" not in write(tmp_path).read_text()
     assert not list(tmp_path.rglob("signals*"))

@@ -38,8 +38,16 @@ def seeds_elsewhere() -> set[int]:
 def test_no_seed_is_used_by_another_study(name, scale):
     here = seeds(ANSWER[name][scale]())
     assert not here & seeds_elsewhere()
-    if name != "answer-primary":
+    if name not in ("answer-primary", "answer-signals"):
         assert not here & set(FULL.seeds)  # those of the confirmatory block
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_runs_whose_signals_are_measured_are_those_of_the_primary_block(scale):
+    primary = {one.identity: one for one in ANSWER["answer-primary"][scale]().experiments}
+    for one in ANSWER["answer-signals"][scale]().experiments:
+        assert one.signals.due(one.rounds // 2, one.rounds)
+        assert one.replace({"signals.every": 0, "signals.images": 32}) == primary[one.identity]
 
 
 def test_each_contender_is_tuned_on_even_and_on_skewed_clients():

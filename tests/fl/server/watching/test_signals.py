@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from flwr.clientapp import ClientApp
-from hypothesis import given
-from hypothesis import strategies as st
 
 import fl.client.app
 from fl.config.parsing import ConfigError
@@ -16,7 +14,6 @@ from fl.server.app import serve
 from fl.server.failures import RunFailed
 from fl.server.journal import Journal
 from fl.server.watching import monitor
-from fl.server.watching.monitor import Divergence
 from fl.simulation import InlineGrid, run
 from fl.training import parameters, signals
 from tests.callbacks import EachRound
@@ -37,11 +34,14 @@ def test_what_is_measured_and_when(tiny, tmp_path):
     journal = Journal(tmp_path)
     run(knobs, journal)
     lines = journal.signals()
-    assert [line["round"] for line in lines] == [0] + 4 * [2] + 4 * [3]
+    assert [line["round"] for line in lines] == [0] + 6 * [2] + 6 * [3]
     asked = [[c["partition"] for c in journal.clients() if c["round"] == r] for r in (2, 3)]
     partitions = [line.get("partition", "divergence") for line in lines]
-    assert partitions == [None, None, *asked[0], "divergence", None, *asked[1], "divergence"]
+    told = [[None, *there, *there, "divergence"] for there in asked]
+    assert partitions == [None, *told[0], *told[1]]
     measured = [line for line in lines if "layers" in line]
+    batches = ["common", "own", "own", "common", "common"]
+    assert [line["batch"] for line in measured] == ["common", *batches, *batches]
     assert {line["images"] for line in measured} == {8}
     names = [f"layers.{i}.{part}" for i in (0, 1) for part in ("conv", "activation")]
     kinds = ["weights", "activation"] * 2 + ["weights"]
@@ -73,7 +73,7 @@ def test_the_global_line_is_of_the_network_that_the_round_has_left(tiny, tmp_pat
 def test_a_client_measures_the_network_that_it_sends_on_its_own_images(tiny, tmp_path):
     knobs, journal = tiny({"rounds": 1, "sampling.clients": 1, **EVERY}), Journal(tmp_path)
     run(knobs, journal)
-    _, after, client, spread = journal.signals()
+    _, after, client, _, spread = journal.signals()
     mine = deal(knobs)[k := client["partition"]]
     batch = signals.draw(knobs, load(knobs.data.name), mine, "client", k, "round", 1)
     dataset = load(knobs.data.name)
@@ -86,7 +86,55 @@ def test_a_client_measures_the_network_that_it_sends_on_its_own_images(tiny, tmp
     np.testing.assert_array_equal(np.array(found, float), figures)
     assert client["scalars"] == after["scalars"]
     still = dict.fromkeys(after["scalars"], 0.0)
-    assert spread["divergence"] == {"scalar_variance": still, "update_cosine": None, "clients": 1}
+    told = spread["divergence"]
+    layers = told.pop("layers")
+    assert told == {
+        "scalar_variance": still,
+        "update_cosine": None,
+        "cancelled": pytest.approx(0, abs=1e-12),
+        "clients": 1,
+    }
+    of_layer = {"update_cosine": None, "cancelled": pytest.approx(0, abs=1e-12)}
+    names = [name.rpartition(".")[0] for name, _ in network.module.named_parameters()]
+    assert layers == dict.fromkeys(names, of_layer)
+
+
+@pytest.mark.parametrize("recipe", ["batchnorm", "zc-swish"])
+def test_the_mean_of_one_client_has_its_signals_in_the_common_batch(tiny, tmp_path, recipe):
+    """Before and after averaging one batch is measured, so what averaging leaves alone stays."""
+    journal = Journal(tmp_path)
+    run(tiny({"recipe": recipe, "rounds": 1, "sampling.clients": 1, **EVERY}), journal)
+    before, after, own, common, _ = journal.signals()
+    assert common["layers"] == after["layers"] != before["layers"]
+    assert common["layers"] != own["layers"]
+    assert common["partition"] == own["partition"]
+    norms = [layer["name"] for layer in common["layers"] if layer["kind"] == "norm"]
+    assert bool(norms) == (recipe == "batchnorm")
+    assert common["statistics"] == {key: {"mean": 0.0, "variance": 0.0} for key in norms}
+
+
+@pytest.mark.parametrize("fixed", [0, 1])
+def test_statistics_of_clients_are_apart_unless_they_are_fixed(tiny, tmp_path, fixed):
+    journal = Journal(tmp_path)
+    run(tiny({"recipe": "batchnorm", "rounds": 1, "state.fixed-from": fixed, **EVERY}), journal)
+    lines = [line["statistics"] for line in journal.signals() if "statistics" in line]
+    gaps = [gap["mean"] for told in lines for gap in told.values()]
+    assert len(gaps) == 4
+    assert all(gap == 0 if fixed else gap > 0 for gap in gaps)
+
+
+@pytest.mark.parametrize(
+    ("state", "lines"),
+    [({"state.local": "norm"}, 0), ({"state.bn": "local"}, 2), ({"state.bn": "drop"}, 2)],
+)
+def test_a_network_of_which_a_part_stays_with_clients_is_not_measured(tiny, tmp_path, state, lines):
+    """Where only running statistics stay, it is: training mode has no use for them."""
+    journal = Journal(tmp_path)
+    run(tiny({"recipe": "batchnorm", "rounds": 1, **state, **EVERY}), journal)
+    told = [line["statistics"] for line in journal.signals() if "statistics" in line]
+    assert told == [{}] * lines
+    parts = journal.signals()[-1]["divergence"]["layers"]
+    assert any("norm" in name for name in parts) == bool(lines)
 
 
 def test_a_client_that_holds_fewer_images_takes_all_of_them(tiny):
@@ -185,7 +233,7 @@ def test_bad_signals_cost_one_client(tiny, tmp_path, change, reason):
     (refused,) = journal.rounds()[1]["refused"]
     assert refused["partition"] == 1
     assert reason in refused["reason"]
-    assert [line["partition"] for line in journal.signals()[2:-1]] == [0, 2, 3, 4]
+    assert [line["partition"] for line in journal.signals()[2:-1]] == [0, 2, 3, 4] * 2
     assert journal.signals()[-1]["divergence"]["clients"] == 4
 
 
@@ -195,7 +243,8 @@ def test_what_is_not_finite_becomes_null(tiny, tmp_path):
 
     knobs = tiny({"rounds": 1, "sampling.clients": 5, **EVERY})
     journal = serve_spoiled(knobs, tmp_path, overflow)
-    (line,) = [line for line in journal.signals() if line.get("partition") == 1]
+    lines = [line for line in journal.signals() if line.get("partition") == 1]
+    (line,) = [line for line in lines if line["batch"] == "own"]
     assert [layer["acv"] for layer in line["layers"]] == [None] * 5
     assert all(layer["acsm"] is not None for layer in line["layers"])
 
@@ -205,59 +254,8 @@ def test_a_round_in_which_nobody_answers_is_told(tiny, tmp_path):
     with pytest.raises(RunFailed, match="fleet: dropped out"):
         run(knobs, Journal(tmp_path))
     *_, line = Journal(tmp_path).signals()
-    empty = {"scalar_variance": {}, "update_cosine": None, "clients": 0}
+    nothing = {"update_cosine": None, "cancelled": None}
+    layers = dict.fromkeys(line["divergence"]["layers"], nothing)
+    empty = {"scalar_variance": {}, **nothing, "clients": 0, "layers": layers}
     assert line == {"round": 1, "divergence": empty}
-
-
-START = {"w": np.zeros((1, 2), np.float32), "b": np.ones(1, np.float32), "n": np.array(7.0)}
-
-
-def test_divergence_of_two_clients_by_pencil():
-    """Updates (1, 0; 0) and (1, 1; 0) are 45° apart; the buffer n does not count."""
-    divergence = Divergence(START, ["w", "b"], ["b"])
-    divergence.add({**START, "w": np.array([[1, 0]], np.float32), "n": np.array(9.0)})
-    divergence.add({**START, "w": np.array([[1, 1]], np.float32)})
-    told = divergence.summary()
-    assert told["update_cosine"] == pytest.approx(0.5**0.5)
-    assert (told["scalar_variance"], told["clients"]) == ({"b": [0.0]}, 2)
-
-
-def test_scalars_of_two_clients_by_pencil():
-    start = {"s": np.array(1.0, np.float32), "c": np.array([0.0, 1e8])}
-    divergence = Divergence(start, ["s", "c"], ["s", "c"])
-    divergence.add({"s": np.array(1.0, np.float32), "c": np.array([4.0, 1e8])})
-    divergence.add({"s": np.array(4.0, np.float32), "c": np.array([6.0, 1e8 + 2])})
-    assert divergence.summary()["scalar_variance"] == {"s": 2.25, "c": [1.0, 1.0]}
-
-
-def test_a_client_that_did_not_move_has_no_direction():
-    divergence = Divergence(START, ["w", "b"], [])
-    for step in (0, 1, -1):
-        divergence.add({**START, "w": np.full((1, 2), step, np.float32)})
-    assert divergence.summary() == {
-        "scalar_variance": {},
-        "update_cosine": pytest.approx(-1),
-        "clients": 3,
-    }
-
-
-VECTORS = st.integers(2, 6).flatmap(
-    lambda size: st.lists(
-        st.lists(st.floats(-1e3, 1e3, width=32), min_size=size, max_size=size),
-        min_size=2,
-        max_size=6,
-    )
-)
-
-
-@given(VECTORS)
-def test_the_cosine_is_the_mean_over_all_pairs(vectors):
-    updates = np.array(vectors)
-    divergence = Divergence({"w": np.zeros(updates.shape[1])}, ["w"], ["w"])
-    for update in updates:
-        divergence.add({"w": update})
-    moving = [u / np.linalg.norm(u) for u in updates if np.linalg.norm(u)]
-    pairs = [float(a @ b) for i, a in enumerate(moving) for b in moving[:i]]
-    told = divergence.summary()
-    assert told["update_cosine"] == (pytest.approx(np.mean(pairs), abs=1e-9) if pairs else None)
-    assert told["scalar_variance"]["w"] == pytest.approx(updates.var(0).tolist(), abs=1e-6)
+    assert layers

@@ -1,0 +1,1 @@
+"""What becomes of signals over rounds: in the shared network, in clients', and between clients."""
