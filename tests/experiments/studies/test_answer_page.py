@@ -267,7 +267,7 @@ BLOCKS = {
     "answer-batch-others": "batch/others",
     "answer-batch-even": "batch/even",
 }
-UNFINISHED = {"answer-cause": "B3", "answer-batch-even": "B4 on even clients"}
+UNFINISHED = {"answer-cause": "B3"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
