@@ -78,7 +78,7 @@ def work_through(
                 crew = [w if w.job or w.process.is_alive() else _Worker(command) for w in crew]
     finally:
         for worker in crew:
-            worker.process.kill()
+            worker.end()
 
 
 def work_with(
@@ -164,11 +164,22 @@ class _Worker:
         self.job = None
         return message
 
+    def end(self) -> None:
+        """End the process: where it is idle by its own will, so that it leaves nothing behind."""
+        if self.job is None:
+            with suppress(OSError):
+                self.pipe.send(None)
+                self.process.join(_PATIENCE)
+        self.process.kill()
+
+
+_PATIENCE = 10.0
+"""Seconds for an idle process to put away what it has, such as a compiler's own processes."""
+
 
 def _do_jobs(pipe: Connection, command: str) -> None:
-    """Do jobs until the parent is gone; sends round lines, then None or why it failed."""
-    while True:
-        job = pipe.recv()
+    """Do jobs until None comes or the parent is gone; sends round lines, then None or why not."""
+    while (job := pipe.recv()) is not None:
         pipe.send(_done(job, command, _Rounds(pipe.send)))
 
 

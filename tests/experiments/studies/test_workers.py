@@ -191,6 +191,31 @@ def test_no_work_is_done_at_once():
     assert work_through([], 4, "nothing", lambda job, line: None) == {}
 
 
+LOCKS = """
+import multiprocessing
+from pathlib import Path
+import fl
+from experiments.studies.workers import Job, work_through
+kept = []
+class Locking(fl.Callback):
+    def __init__(self):
+        kept.append(multiprocessing.get_context("spawn").Lock())  # as a compiler's pool does
+if __name__ == "__main__":
+    job = Job("one", fl.Experiment.from_flat({flat!r}), Path({folder!r}), [Locking])
+    assert work_through([job], 1, "x", lambda job, line: None) == {{}}
+"""
+
+
+@pytest.mark.slow
+def test_workers_leave_nothing_behind(tmp_path):
+    """A worker that is killed leaves locks, of which Python warns when the command ends."""
+    script = tmp_path / "locks.py"
+    script.write_text(LOCKS.format(flat={**QUICK, "rounds": 1}, folder=str(tmp_path / "run")))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 PARENT = """
 import sys
 from pathlib import Path
