@@ -22,7 +22,7 @@ from fl.server.replies import Replies, Selected
 from fl.server.result import ending
 from fl.server.watching.callback import RoundCallback
 from fl.server.watching.evaluation import FULL, SAMPLE, splits
-from fl.server.watching.monitor import RoundSignals, SignalMonitor
+from fl.server.watching.monitor import RoundSignals, watch
 from fl.tasks import objective
 from fl.tasks.metrics import Part
 from fl.training.loop import Evaluation
@@ -85,8 +85,8 @@ class Rounds:
         masks = self.knobs.component("task.kind")  # a user's task may have an answer for each pixel
         self.answers = prod(self.dataset.shape[1:]) if masks else 1
         self.nodes, self.journal, self.runtime, self.tell = nodes, journal, runtime, tell
-        every, self.splits = self.knobs.signals.every, splits(self.knobs, self.dataset)
-        self.monitor = SignalMonitor(self.knobs, self.network, setting.kept) if every else None
+        self.monitor = watch(self.knobs, self.network, setting.kept)
+        self.splits = splits(self.knobs, self.dataset)
         self.lines: list[dict] = []
         self.written: dict[int, int] = {}
         """As of a `Checkpoint`."""

@@ -54,9 +54,9 @@ def primary(scale: Scale) -> Study:
 
 
 def signals(scale: Scale) -> Study:
-    """The first block once more, with signals and divergence measured in every sixth of its rounds.
+    """Five contenders of the first block once more, measured after each sixth of the rounds.
 
-    Measuring changes no result, so these runs are also the block's on another machine, perhaps.
+    Measuring changes no result, so on one machine these are the block's runs.
     """
     rows = compared(scale.base.rounds)
     asked = [rows[name, skew] for skew in ("even", "α 1") for name in MEASURED]

@@ -1,6 +1,7 @@
 """How far the clients of a round come apart: their updates, scalars and running statistics."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,12 +18,14 @@ class Divergence:
     * the mean cosine of all pairs of K clients. With S = Σ u_k/‖u_k‖ that is
       (‖S‖² - K)/(K(K - 1)), so that one vector is enough. An update of length 0 has no direction
       and is left out;
-    * what averaging cancels of them, with w̄ = Σ n_k w_k / Σ n_k:
-      Σ n_k‖w_k - w̄‖² / Σ n_k‖u_k‖² = 1 - ‖Σ n_k u_k‖² / (Σ n_k · Σ n_k‖u_k‖²), from 0, where all
-      clients have one update, to 1, where they take back each other's.
+    * what averaging by examples cancels of them, with w̄ = Σ n_k w_k / Σ n_k:
+      Σ n_k‖w_k - w̄‖² / Σ n_k‖u_k‖² = 1 - ‖Σ n_k u_k‖² / (Σ n_k · Σ n_k‖u_k‖²). It is 0 where all
+      clients have one update, 1 - Σ n_k² / (Σ n_k)² where updates of one length have nothing in
+      common, and 1 where they take back each other.
 
-    Both are of the whole network and of each layer. Of each learnable scalar it is the variance
-    over the K clients, all weighing the same, divided by K. All in float64.
+    Both are of the whole network and of each layer, the module that a parameter is in; one in none
+    is a layer of its own. Of each learnable scalar it is the variance over the K clients, all
+    weighing the same, divided by K. All in float64.
 
     Args:
         start: w_start.
@@ -32,100 +35,109 @@ class Divergence:
 
     def __init__(self, start: Arrays, parameters: Sequence[str], scalars: Sequence[str]) -> None:
         self.start, self.scalars = start, scalars
-        self._layers: dict[str, list[str]] = {}
-        for name in parameters:
-            self._layers.setdefault(name.rpartition(".")[0], []).append(name)
         self._clients = 0
         self._mean = {name: np.zeros(start[name].shape) for name in scalars}
         self._squares = {name: np.zeros(start[name].shape) for name in scalars}
-        self._whole = _Directions()
-        self._of_layer = {layer: _Directions() for layer in self._layers}
-        self._movement = {layer: _Movement() for layer in self._layers}
+        layers = dict[str, list[str]]()
+        for name in parameters:
+            layers.setdefault(name.rpartition(".")[0] or name, []).append(name)
+        self._layers = {layer: _Layer(start, names) for layer, names in layers.items()}
+        self._moving = 0
 
-    def add(self, network: Arrays, weight: float) -> None:
-        """Add a client's network, which has the weight n_k in a mean."""
+    def add(self, network: Arrays, examples: float) -> None:
+        """Add a client's network, trained on n_k examples."""
         self._clients += 1
         for name in self.scalars:  # Welford's recurrence, which subtracts no large squares
             off = network[name] - self._mean[name]
             self._mean[name] = self._mean[name] + off / self._clients
             self._squares[name] = self._squares[name] + off * (network[name] - self._mean[name])
-        updates = {layer: self._update(network, names) for layer, names in self._layers.items()}
-        for layer, update in updates.items():
-            self._of_layer[layer].add(update)
-            self._movement[layer].add(update, weight)
-        if updates:
-            self._whole.add(np.concatenate(list(updates.values())))
+        lengths = [layer.length(network) for layer in self._layers.values()]
+        whole = math.hypot(*lengths)
+        self._moving += whole > 0
+        for layer, length in zip(self._layers.values(), lengths, strict=True):
+            layer.add(network, length, whole, examples)
 
     def summary(self) -> dict:
         """Return the divergence; None for what it takes more clients that moved to say.
 
-        `layers` has `update_cosine` and `cancelled` of each module that has parameters.
+        `layers` has `update_cosine` and `cancelled` of each layer.
         """
         variances = {
             name: (s / max(self._clients, 1)).tolist() for name, s in self._squares.items()
         }
+        together = sum(layer.in_whole for layer in self._layers.values())
         return {
             "scalar_variance": variances if self._clients else {},
-            "update_cosine": self._whole.cosine(),
-            "cancelled": _cancelled(list(self._movement.values())),
+            "update_cosine": _cosine(together, self._moving),
+            "cancelled": _cancelled(self._layers.values()),
             "clients": self._clients,
             "layers": {
-                layer: {
-                    "update_cosine": self._of_layer[layer].cosine(),
-                    "cancelled": _cancelled([self._movement[layer]]),
+                name: {
+                    "update_cosine": _cosine(layer.in_itself, layer.moving),
+                    "cancelled": _cancelled([layer]),
                 }
-                for layer in self._layers
+                for name, layer in self._layers.items()
             },
         }
 
-    def _update(self, network: Arrays, names: Sequence[str]) -> np.ndarray:
-        return np.concatenate(
-            [
-                np.subtract(network[name], self.start[name], dtype=np.float64).ravel()
-                for name in names
-            ]
-        )
 
+class _Layer:
+    """Sums over the clients' updates u_k of a layer."""
 
-class _Directions:
-    """S = Σ u_k/‖u_k‖, over the clients that moved."""
+    def __init__(self, start: Arrays, names: Sequence[str]) -> None:
+        self.start, self.names, self.moving = start, names, 0
+        size = sum(start[name].size for name in names)
+        self._own, self._whole, self._sum = (np.zeros(size) for _ in range(3))
+        """Σ u_k/‖u_k‖ with the layer's length and with the network's, and Σ n_k u_k."""
+        self.examples = self.squares = 0.0
+        """Σ n_k and Σ n_k‖u_k‖²."""
 
-    def __init__(self) -> None:
-        self._sum: np.ndarray | float = 0.0
-        self._moving = 0
+    def length(self, network: Arrays) -> float:
+        return float(np.linalg.norm(self._update(network)))
 
-    def add(self, update: np.ndarray) -> None:
-        if length := np.linalg.norm(update):
-            self._sum = self._sum + update / length
-            self._moving += 1
+    def add(self, network: Arrays, length: float, whole: float, examples: float) -> None:
+        """Add an update, given its length and that of the whole network's."""
+        update = self._update(network)
+        if length:
+            self._own += update / length
+            self._whole += update / whole
+            self.moving += 1
+        self._sum += update * examples
+        self.examples += examples
+        self.squares += examples * length**2
 
-    def cosine(self) -> float | None:
-        k = self._moving
-        return float(np.square(self._sum).sum() - k) / (k * (k - 1)) if k > 1 else None
+    @property
+    def in_itself(self) -> float:
+        """‖Σ u_k/‖u_k‖‖²."""
+        return float(self._own @ self._own)
 
-
-class _Movement:
-    """Σ n_k, Σ n_k u_k and Σ n_k‖u_k‖²."""
-
-    def __init__(self) -> None:
-        self.weights = 0.0
-        self._sum: np.ndarray | float = 0.0
-        self.squares = 0.0
-
-    def add(self, update: np.ndarray, weight: float) -> None:
-        self.weights += weight
-        self._sum = self._sum + weight * update
-        self.squares += weight * float(update @ update)
+    @property
+    def in_whole(self) -> float:
+        """The layer's part of that of the whole network."""
+        return float(self._whole @ self._whole)
 
     @property
     def kept(self) -> float:
-        """‖Σ n_k u_k‖² / Σ n_k, what is left of the squares after averaging."""
-        return float(np.square(self._sum).sum()) / self.weights if self.weights else 0.0
+        """‖Σ n_k u_k‖² / Σ n_k, what averaging leaves of `squares`."""
+        return float(self._sum @ self._sum) / self.examples if self.examples else 0.0
+
+    def _update(self, network: Arrays) -> np.ndarray:
+        parts = [
+            np.subtract(network[name], self.start[name], dtype=np.float64).ravel()
+            for name in self.names
+        ]
+        return np.concatenate(parts)
 
 
-def _cancelled(parts: Sequence[_Movement]) -> float | None:
+def _cosine(together: float, moving: int) -> float | None:
+    """Return the mean cosine of pairs, given ‖S‖²."""
+    return (together - moving) / (moving * (moving - 1)) if moving > 1 else None
+
+
+def _cancelled(layers: Iterable[_Layer]) -> float | None:
     """Return what averaging cancels of some layers' movement; None where nothing moved."""
-    moved, kept = sum(part.squares for part in parts), sum(part.kept for part in parts)
+    known = list(layers)
+    moved, kept = sum(layer.squares for layer in known), sum(layer.kept for layer in known)
     return max(0.0, 1 - kept / moved) if moved else None  # rounding may leave a little more
 
 
@@ -139,7 +151,7 @@ def gaps(moments: Mapping[str, str], own: Arrays, shared: Arrays) -> dict[str, d
     Args:
         moments: the names of running variances -> those of their means, of `fl.nn.moments`.
         own: the client's network.
-        shared: the network after averaging.
+        shared: the network that the round has left.
     """
     told = {}
     for variance, mean in moments.items():

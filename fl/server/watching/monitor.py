@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Message
 from fl.config import Experiment
 from fl.data import load
 from fl.messages import records
-from fl.nn import fixed_in, fixed_statistics, moments, probes
+from fl.nn import BatchNorm, fixed_in, fixed_statistics, moments, probes
 from fl.nn import scalars as scalar_names
 from fl.server.contents import COMMON, OWN
 from fl.server.watching.divergence import Divergence, gaps
@@ -24,14 +24,14 @@ class SignalMonitor:
     """Measures the rounds of a run for the server.
 
     All networks are measured in one common batch of `training_places`, drawn by the stream (seed,
-    "signals"): the same in every round, for the networks that clients send, before they are
-    averaged, and for what that makes of them.
+    "signals"): the same in every round, for the networks that clients send and for what the server
+    makes of them. Where something that training uses stays with clients, the server has no client's
+    whole network, and measures its own alone.
 
     Args:
         knobs: which rounds are measured.
         network: the server's.
-        kept: names of the tensors that stay with clients. Where a parameter is among them, the
-            server has no client's whole network, and measures the averaged one alone.
+        kept: names of the tensors that stay with clients, besides BatchNorm's statistics.
     """
 
     def __init__(self, knobs: Experiment, network: FlatNetwork, kept: Collection[str] = ()) -> None:
@@ -40,8 +40,10 @@ class SignalMonitor:
         self.parameters = [name for name in parameters if name not in kept]
         self.scalars = [x for x in sorted(scalar_names(network.module)) if x not in kept]
         self.moments = {v: m for v, m in moments(network.module).items() if v not in kept}
-        self.whole = len(self.parameters) == len(parameters)
-        """Whether clients send all parameters."""
+        self.whole = not kept and not (
+            knobs.state.keeps_statistics and _uses_statistics(knobs, network)
+        )
+        """Whether clients send all that training uses."""
         self.objective = objective(knobs)
         self.batch = draw(knobs, load(knobs), training_places(knobs))
         self.layers = [(x.name, x.kind) for x in layers(network, self.batch, self.objective)]
@@ -61,7 +63,7 @@ class RoundSignals:
     """The signals of one round."""
 
     def __init__(self, monitor: SignalMonitor, number: int, start: Arrays) -> None:
-        self.monitor, self.number, self._start = monitor, number, start
+        self.monitor, self.number = monitor, number
         self._divergence = Divergence(start, monitor.parameters, monitor.scalars)
         self._clients: list[_Client] = []
 
@@ -79,7 +81,7 @@ class RoundSignals:
         """Take note of a client's reply, and measure its network in the common batch."""
         network = records.unpack_arrays(records.network_in(reply.content))
         figures = records.figures(reply.content)
-        common = self._measured({**self._start, **network}) if self.monitor.whole else None
+        common = self._measured(network) if self.monitor.whole else None
         scalars = {name: network[name].tolist() for name in self.monitor.scalars}
         pairs = self.monitor.moments.items()
         statistics = {name: network[name].copy() for pair in pairs for name in pair}
@@ -91,20 +93,20 @@ class RoundSignals:
         """Yield the round's lines, given the network that the round has left.
 
         The global network's is first, then its clients' in the order of their replies, each in a
-        batch of its own images; then theirs in the common batch, with how far their running
-        statistics are from the global ones; and last how the clients diverge.
+        batch of its own images, with how far its running statistics are from the global ones; then
+        theirs in the common batch; and last how the clients diverge.
         """
         told = self._told(None, COMMON, self._measured(model))
         module = self.monitor.network.module
         weights = _finite(probes.weights(module))
         yield {**told, "weights": weights, "scalars": probes.scalars(module)}
         for one in self._clients:
-            yield {**self._told(one.partition, OWN, one.own), "scalars": one.scalars}
+            statistics = gaps(self.monitor.moments, one.statistics, model)
+            told = self._told(one.partition, OWN, one.own)
+            yield {**told, "scalars": one.scalars, "statistics": statistics}
         for one in self._clients:
             if one.common is not None:
-                statistics = gaps(self.monitor.moments, one.statistics, model)
-                told = self._told(one.partition, COMMON, one.common)
-                yield {**told, "statistics": statistics}
+                yield self._told(one.partition, COMMON, one.common)
         if self.number:
             yield {"round": self.number, "divergence": self._divergence.summary()}
 
@@ -138,6 +140,19 @@ class _Client:
     scalars: dict[str, probes.Figure]
     statistics: Arrays
     """Running means and variances."""
+
+
+def watch(knobs: Experiment, network: FlatNetwork, kept: Collection[str]) -> SignalMonitor | None:
+    """Return what measures the rounds of a run, as `SignalMonitor`; None where nothing is to be."""
+    return SignalMonitor(knobs, network, kept) if knobs.signals.every else None
+
+
+def _uses_statistics(knobs: Experiment, network: FlatNetwork) -> bool:
+    """Return whether a network trains by running statistics, in some round or in each."""
+    norms = network.norms
+    return bool(norms) and (
+        knobs.state.fixed_from > 0 or any(type(x) is not BatchNorm for x in norms)
+    )
 
 
 def _finite(figures: Mapping[str, object]) -> dict[str, object]:

@@ -45,11 +45,11 @@ def lines(rounds, clients=3, variance=0.04):
         for partition in (None, *range(clients)) if number else (None,):
             layers = plain(*[1.0 + number + (partition or 0)] * DEEP)
             told = {**about, "partition": partition, "batch": "common", "layers": layers}
-            gap = {"layers.0.norm": {"mean": 0.1 * number, "variance": -0.5}}
-            found.append({**told, "statistics": gap} if partition is not None else told)
+            found.append(told)
         if number:
-            own = {**about, "batch": "own", "layers": plain(*[100.0] * DEEP), "scalars": {}}
-            found += [{**own, "partition": k} for k in range(clients)]
+            gap = {"layers.0.norm": {"mean": 0.1 * number, "variance": -0.5}}
+            own = {**about, "images": 3, "batch": "own", "layers": plain(*[100.0] * DEEP)}
+            found += [{**own, "partition": k, "statistics": dict(gap)} for k in range(clients)]
             scalars = {"a": variance, "b": [0.0, variance]}
             whole = {"update_cosine": 1 / number, "cancelled": 1 - 1 / number}
             layers = {f"layers.{i}.weights": {**whole, "cancelled": i / 10} for i in range(DEEP)}
@@ -63,6 +63,7 @@ def of_an_earlier_version(found):
     kept = [line for line in found if line.get("batch") != "common" or line["partition"] is None]
     for line in kept:
         line.pop("batch", None)
+        line.pop("statistics", None)
         for key in ("layers", "cancelled"):
             line.get("divergence", {}).pop(key, None)
     return kept
@@ -203,15 +204,31 @@ def test_runs_of_an_earlier_version_have_no_bands(tmp_path, write_run):
     assert {row["layer"] for row in rows(apart.divergence(found))} == {""}
 
 
+def test_an_old_run_and_a_layer_that_stays_with_clients_leave_gaps(measured):
+    """Neither moves what is drawn of others."""
+    add(measured / "salunet-iid-1", of_an_earlier_version(lines(range(6))))
+    kept = lines(range(6))
+    for line in kept:
+        line.get("divergence", {}).get("layers", {}).pop("layers.1.weights", None)
+    add(measured / "zc-swish-iid-1", kept)
+    results = read(measured)
+    figure = apart.layer_figure(read_signals(results), results)
+    where = ["iid" in panel.get_title(loc="left") for panel in figure.axes].index(True)
+    curves = drawn(figure.axes[where])[0]
+    assert len(curves) == len(results.series) - 1
+    told = sorted(" ".join(f"{height:.1f}" for height in curve) for curve in curves)
+    assert told == ["0.0 0.1 0.2 0.3", "0.0 nan 0.2 0.3"]
+
+
 def test_the_sheet_holds_what_is_drawn(measured):
     found = rows(by_depth.signals(read_signals(read(measured))))
     cell = [row for row in found if row["series"] == "ZC-Swish" and row["condition"] == "iid"]
     assert len(cell) == DEEP * (1 + 7 + 7)
-    for batch, acv in (("common", "8.0"), ("own", "100.0")):
+    for batch, images, acv in (("common", "8", "8.0"), ("own", "3", "100.0")):
         where = ("5", "2", batch)
         last = [row for row in cell if (row["round"], row["partition"], row["batch"]) == where]
-        assert [(row["station"], row["acv"], row["dead"]) for row in last] == [
-            (str(place), acv, "0.25") for place in (1, 2, 3, 4)
+        assert [(row["station"], row["images"], row["acv"], row["dead"]) for row in last] == [
+            (str(place), images, acv, "0.25") for place in (1, 2, 3, 4)
         ]
 
 

@@ -464,8 +464,14 @@ def test_larger_replies_than_before_fit_too(tiny, processes):
 )
 def test_the_number_of_workers_is_no_part_of_a_result(tiny, tmp_path, knobs):
     knobs = tiny({**knobs, "sampling.clients": 4, "engine": "sequential"})
-    found = [run(knobs, Journal(tmp_path / str(n)), workers=n)["model_sha256"] for n in (1, 2, 3)]
+    journals = [Journal(tmp_path / str(n)) for n in (1, 2, 3)]
+    found = [
+        run(knobs, journal, workers=n)["model_sha256"] for n, journal in enumerate(journals, 1)
+    ]
     assert len(set(found)) == 1
+    first, *others = (journal.signals() for journal in journals)
+    assert all(other == first for other in others)
+    assert bool(first) == (knobs.signals.every > 0)
 
 
 @pytest.mark.slow

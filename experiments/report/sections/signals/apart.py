@@ -1,7 +1,7 @@
 """How far the clients of a round are apart: over rounds, and by layer."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from matplotlib.axes import Axes
@@ -41,6 +41,10 @@ CAPTIONS = {
     "there are any.",
 }
 """What stands below each figure."""
+_UPDATES = ("cancelled", "update_cosine")
+"""What a line says of updates, of the whole network and of each layer."""
+_KINDS = ("mean", "variance")
+"""Of running statistics."""
 _SHARES = ("cancelled",)
 _FROM_ZERO = ("scalar_spread", "statistics_mean")
 
@@ -82,12 +86,14 @@ def layer_figure(found: Sequence[Signals], results: Results) -> Figure | None:
 
     Drawn are layers with weights, which all contenders of a skeleton have.
     """
-    known = [one for one in found if any("layers" in line for line in one.divergence.values())]
+    rounds = {one.run.name: _rounds_by_layer(one) for one in found}
+    known = [one for one in found if rounds[one.run.name]]
     if not known:
         return None
 
     def draw(panel: Axes, condition: Group, number: int) -> None:
-        for one in (s for s in known if s.run.condition == condition and number in s.divergence):
+        there = (one for one in known if number in rounds[one.run.name])
+        for one in (one for one in there if one.run.condition == condition):
             shares = _by_layer(one, number)
             look = style(one.run.series, results.series)
             panels.band(panel, range(1, len(shares) + 1), shares, (shares, shares), look)
@@ -97,7 +103,7 @@ def layer_figure(found: Sequence[Signals], results: Results) -> Figure | None:
 
     rows = {
         condition: by_round.spread(
-            {n for one in known if one.run.condition == condition for n in one.divergence}
+            {n for one in known if one.run.condition == condition for n in rounds[one.run.name]}
         )
         for condition in conditions(known)
     }
@@ -115,22 +121,22 @@ def divergence(found: Sequence[Signals]) -> str:
             "round": number,
             "layer": layer,
             "clients": line["clients"],
-            **_row(one, number, layer),
+            **row,
         }
         for one in found
         for number, line in one.divergence.items()
-        for layer in ("", *dict.fromkeys((*line.get("layers", ()), *_gaps(one, number))))
+        for layer, row in _rows(one, number)
     )
 
 
-def _row(one: Signals, number: int, layer: str) -> dict[str, float | None]:
-    """Return what is known of a layer in a round, or of the whole network."""
-    if not layer:
-        return {key: _value(one, number, key) for key in (*WORDS, "statistics_variance")}
-    line = one.divergence[number].get("layers", {}).get(layer, {})
-    gaps = _gaps(one, number).get(layer, {})
-    told = {key: line.get(key) for key in ("cancelled", "update_cosine")}
-    return {**told, **{f"statistics_{key}": gaps.get(key) for key in ("mean", "variance")}}
+def _rows(one: Signals, number: int) -> Iterator[tuple[str, dict[str, float | None]]]:
+    """Yield what is known of the whole network in a round, and then of each layer."""
+    gaps, layers = _gaps(one, number), one.divergence[number].get("layers", {})
+    yield "", {key: _value(one, number, key) for key in (*WORDS, "statistics_variance")}
+    for layer in dict.fromkeys((*layers, *gaps)):
+        told = {key: layers.get(layer, {}).get(key) for key in _UPDATES}
+        of = gaps.get(layer, {})
+        yield layer, {**told, **{f"statistics_{kind}": of.get(kind) for kind in _KINDS}}
 
 
 def _over_rounds(one: Signals, key: str) -> dict[int, float]:
@@ -142,7 +148,7 @@ def _over_rounds(one: Signals, key: str) -> dict[int, float]:
 def _value(one: Signals, number: int, key: str) -> float | None:
     """Return a figure of a round; None where it is not finite or not there."""
     line = one.divergence[number]
-    if key in ("update_cosine", "cancelled"):
+    if key in _UPDATES:
         return line.get(key)
     if key == "scalar_spread":
         found = line["scalar_variance"].values()
@@ -157,16 +163,21 @@ def _gaps(one: Signals, number: int) -> dict[str, Mapping[str, float | None]]:
     """Return the gaps of running statistics by layer, as means over a round's clients."""
     told = one.statistics.get(number, [])
     return {
-        layer: {kind: _mean([of[layer][kind] for of in told]) for kind in ("mean", "variance")}
+        layer: {kind: _mean([of[layer][kind] for of in told]) for kind in _KINDS}
         for layer in (told[0] if told else ())
     }
 
 
+def _rounds_by_layer(one: Signals) -> set[int]:
+    """Return the rounds that say of layers what averaging cancels; earlier versions don't."""
+    return {n for n, line in one.divergence.items() if "layers" in line and n in one.shared}
+
+
 def _by_layer(one: Signals, number: int) -> list[float]:
-    """Return what averaging cancels of each layer with weights; NaN where nothing moved."""
-    told = one.divergence[number].get("layers", {})
+    """Return what averaging cancels of each layer with weights; NaN where that is not known."""
+    told = one.divergence[number]["layers"]
     names = dict.fromkeys(x["name"] for x in one.shared[number] if x["kind"] == "weights")
-    values = [told[name]["cancelled"] for name in names if name in told]
+    values = [told.get(name, {}).get("cancelled") for name in names]
     return [math.nan if value is None else value for value in values]
 
 

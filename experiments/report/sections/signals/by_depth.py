@@ -59,8 +59,9 @@ def signals(found: Sequence[Signals]) -> str:
         {
             **whose(one.run),
             "round": number,
-            "partition": partition,
+            "partition": "" if partition is None else partition,
             "batch": batch,
+            "images": one.images[number, partition, batch],
             "station": place,
             **layer,
         }
@@ -78,13 +79,13 @@ def _rounds(found: Sequence[Signals], condition: Group) -> list[int]:
     )
 
 
-def _networks(one: Signals, number: int) -> Iterator[tuple[int | str, str, Layers]]:
-    """Yield the networks of a round with partition and batch of each; the shared one has no first.
+def _networks(one: Signals, number: int) -> Iterator[tuple[int | None, str, Layers]]:
+    """Yield the networks of a round with partition and batch of each; the shared one has no former.
 
-    Theirs in the common batch come before those in their own.
+    Clients' in the common batch come before those in their own.
     """
     if number in one.shared:
-        yield "", COMMON, one.shared[number]
+        yield None, COMMON, one.shared[number]
     for batch, clients in ((COMMON, one.clients), (OWN, one.own)):
         for partition, layers in clients.get(number, {}).items():
             yield partition, batch, layers

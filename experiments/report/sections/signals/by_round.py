@@ -18,7 +18,7 @@ def spread(rounds: set[int]) -> list[int]:
 def figure(
     rows: Mapping[Group, Sequence[int]],
     draw: Callable[[Axes, Group, int], None],
-    height: str,
+    label: str,
     legend: tuple[Sequence[Group], Sequence[Group]],
 ) -> Figure:
     """Draw a panel for each condition and round.
@@ -26,7 +26,7 @@ def figure(
     Args:
         rows: condition -> its rounds; some may have fewer than others.
         draw: draws a panel.
-        height: what the upright axis is.
+        label: of the upright axis.
         legend: the series that are drawn, and all.
     """
     columns = max(map(len, rows.values()))
@@ -46,6 +46,6 @@ def figure(
             else:
                 draw(panel, condition, number)
         for panel in drawn.leftmost:
-            panel.set_ylabel(height)
+            panel.set_ylabel(label)
         drawn.legend(*legend)
     return drawn.figure

@@ -24,6 +24,8 @@ class Signals:
     them, and in runs of earlier versions."""
     own: Networks = field(default_factory=dict)
     """Clients' networks, each in a batch of its own images."""
+    images: dict[tuple[int, int | None, str], int] = field(default_factory=dict)
+    """Round, partition (None: the shared network) and batch -> how many images it had."""
     statistics: dict[int, list[Mapping]] = field(default_factory=dict)
     """Round -> of each client, how far its running statistics are from the shared ones, by layer;
     see `fl.server.watching.divergence.gaps`."""
@@ -70,11 +72,16 @@ def _sorted_out(run: Run, lines: Sequence[Mapping]) -> Signals:
         if "divergence" in line:
             if line["divergence"]["clients"] > 1:  # one client is nowhere apart from another
                 found.divergence[number] = line["divergence"]
-        elif (partition := line["partition"]) is None:
-            found.shared[number] = line["layers"]
-        elif line.get("batch", OWN) == COMMON:  # lines of earlier versions don't say
-            found.clients.setdefault(number, {})[partition] = line["layers"]
+            continue
+        partition = line["partition"]
+        batch = line.get("batch", COMMON if partition is None else OWN)  # as it always was
+        found.images[number, partition, batch] = line["images"]
+        if "statistics" in line:
             found.statistics.setdefault(number, []).append(line["statistics"])
+        if partition is None:
+            found.shared[number] = line["layers"]
+        elif batch == COMMON:
+            found.clients.setdefault(number, {})[partition] = line["layers"]
         else:
             found.own.setdefault(number, {})[partition] = line["layers"]
     return found

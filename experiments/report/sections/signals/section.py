@@ -22,27 +22,29 @@ _HOW = (
     "loss. None of this says how accurate a network is.",
     "A line is the shared network, after averaging. A band reaches from the lowest to the highest "
     "of the round's clients, before averaging. All are measured in one batch of training images, "
-    "the same in every round, so where a line leaves its band, averaging changed the signal. There "
-    "is no band where the server has only a part of each client's network, or an earlier version "
-    "measured.",
+    "the same in every round, so where a line leaves its band, averaging (and what else the "
+    "strategy does) changed the signal. There is no band where the server has only a part of each "
+    "client's network, or an earlier version measured.",
 )
 _ALSO = (
-    "Networks are measured in training mode, so BatchNorm normalizes by the batch that is "
-    "measured. Figures that are not finite are left out; what is below the axis is drawn on its "
-    "floor. The numbers are in signals.csv, also of each client in a batch of its own images, and "
-    "in divergence.csv; signals.jsonl in a run's folder has those of all other layers, rounds and "
-    "seeds."
+    "Networks are measured in training mode: what trains by the batch normalizes by the one that "
+    "is measured. Figures that are not finite are left out; what is below the axis is drawn on "
+    "its floor. The numbers are in signals.csv, also of each client in a batch of its own images, "
+    "and in divergence.csv; signals.jsonl in a run's folder has those of all other layers, rounds "
+    "and seeds. The loss is a mean over the batch, so half the images make a gradient's ACV four "
+    "times as large."
 )
 _APART = (
-    "How far the clients of a round are apart. *Cancelled by averaging*: the weighted sum of "
-    "squared distances of clients' networks from their mean, as a share of that of their distances "
-    "from the network that they began with; 0 is one update for all, 1 is updates that take back "
-    "each other. *Cosine between updates*: as a mean over pairs; 1 is one direction for all, 0 is "
+    "How far the clients of a round are apart. *Cancelled by averaging*: the sum of squared "
+    "distances of clients' networks from their mean, weighted by examples, as a share of that of "
+    "their distances from the network that they began with; 0 is one update for all, 1 is updates "
+    "that take back each other, and K clients whose updates have nothing in common have about "
+    "1 - 1/K. *Cosine between updates*: as a mean over pairs; 1 is one direction for all, 0 is "
     "none in common. *Spread of activation scalars*: the variance of each learnable scalar across "
     "clients, before averaging, as a mean over all scalars, and of that the square root, in the "
     "units that scalars are stored in (some as logarithms). *Gap of running means*: (client's - "
     "shared)² / shared variance of BatchNorm's running statistics, as a mean over channels, layers "
-    "and clients."
+    "and clients. Earlier versions measured neither the first nor the last of these four."
 )
 
 

@@ -110,7 +110,7 @@ def test_the_mean_of_one_client_has_its_signals_in_the_common_batch(tiny, tmp_pa
     assert common["partition"] == own["partition"]
     norms = [layer["name"] for layer in common["layers"] if layer["kind"] == "norm"]
     assert bool(norms) == (recipe == "batchnorm")
-    assert common["statistics"] == {key: {"mean": 0.0, "variance": 0.0} for key in norms}
+    assert own["statistics"] == {name: {"mean": 0.0, "variance": 0.0} for name in norms}
 
 
 @pytest.mark.parametrize("fixed", [0, 1])
@@ -124,17 +124,49 @@ def test_statistics_of_clients_are_apart_unless_they_are_fixed(tiny, tmp_path, f
 
 
 @pytest.mark.parametrize(
-    ("state", "lines"),
-    [({"state.local": "norm"}, 0), ({"state.bn": "local"}, 2), ({"state.bn": "drop"}, 2)],
+    ("flat", "clients"),
+    [
+        ({"state.bn": "local"}, 2),
+        ({"state.bn": "drop"}, 2),
+        ({"state.bn": "local", "state.fixed-from": 1}, 0),
+        ({"state.bn": "local", "recipe": "fbn"}, 0),
+        ({"state.local": "norm"}, 0),
+        ({"state.local": "head"}, 0),
+    ],
 )
-def test_a_network_of_which_a_part_stays_with_clients_is_not_measured(tiny, tmp_path, state, lines):
-    """Where only running statistics stay, it is: training mode has no use for them."""
+def test_a_network_is_measured_if_the_server_has_all_that_training_uses(
+    tiny, tmp_path, flat, clients
+):
+    """Where only running statistics stay, it has, unless training normalizes by them."""
     journal = Journal(tmp_path)
-    run(tiny({"recipe": "batchnorm", "rounds": 1, **state, **EVERY}), journal)
-    told = [line["statistics"] for line in journal.signals() if "statistics" in line]
-    assert told == [{}] * lines
+    run(tiny({"recipe": "batchnorm", "rounds": 1, **flat, **EVERY}), journal)
+    common = [line for line in journal.signals() if line.get("batch") == "common"]
+    assert sum(line["partition"] is not None for line in common) == clients
+    own = [line for line in journal.signals() if line.get("batch") == "own"]
+    assert [bool(line["statistics"]) for line in own] == ["head" in flat.values()] * 2
     parts = journal.signals()[-1]["divergence"]["layers"]
-    assert any("norm" in name for name in parts) == bool(lines)
+    assert any("norm" in name for name in parts) == ("norm" not in flat.values())
+    assert ("classifier" in parts) == ("head" not in flat.values())
+
+
+def test_what_is_cancelled_is_weighed_by_examples(tiny, tmp_path):
+    """Of clients of unequal size, w̄ is the network that FedAvg leaves."""
+    knobs = tiny({"rounds": 2, "partition.alpha": 0.3, "sampling.clients": 5, **EVERY})
+    replies = []
+
+    def keep(content) -> None:
+        network = {k: a.copy() for k, a in records.unpack_arrays(content["arrays"]).items()}
+        replies.append((records.figures(content)["held"], network))
+
+    journal = serve_spoiled(knobs, tmp_path, keep, everyone=True)
+    first, last = replies[:5], replies[5:]
+    assert len({held for held, _ in last}) > 1
+    start = {k: sum(h * w[k] for h, w in first) / sum(h for h, _ in first) for k in first[0][1]}
+    after = journal.checkpoint().model
+    off = sum(h * np.square(w[k] - after[k]).sum() for h, w in last for k in after)
+    moved = sum(h * np.square(w[k] - start[k]).sum() for h, w in last for k in after)
+    told = journal.signals()[-1]["divergence"]["cancelled"]
+    assert told == pytest.approx(off / moved, rel=1e-3)
 
 
 def test_a_client_that_holds_fewer_images_takes_all_of_them(tiny):
@@ -146,6 +178,8 @@ def test_a_client_that_holds_fewer_images_takes_all_of_them(tiny):
     assert sorted(labels.tolist()) == sorted(dataset.train.labels[mine].tolist())
 
 
+TIMES = ("seconds", "train_seconds", "eval_seconds", "link")
+"""What measuring changes of a round's line."""
 NOISY = {"network.kind": "resnet", "network.depth": 8} | {
     "network.dropout": 0.3,
     "network.stochastic-depth": 0.5,
@@ -165,14 +199,16 @@ NOISY = {"network.kind": "resnet", "network.depth": 8} | {
     ids=["zc-swish", "batchnorm", "local", "recalibrate"],
 )
 def test_measuring_changes_no_result(tiny, tmp_path, flat):
-    results, accounts = [], []
+    results, accounts, rounds = [], [], []
     for every in (0, 1):
         journal = Journal(tmp_path / str(every))
         results.append(run(tiny({**flat, "signals.every": every}), journal))
         accounts.append([{**client, "seconds": None} for client in journal.clients()])
+        rounds.append([{k: v for k, v in x.items() if k not in TIMES} for x in journal.rounds()])
         assert (tmp_path / str(every) / "signals.jsonl").exists() == bool(every)
     assert results[0]["model_sha256"] == results[1]["model_sha256"]
     assert accounts[0] == accounts[1]
+    assert rounds[0] == rounds[1]
     assert results[0]["bytes_up"] == results[1]["bytes_up"]
 
 
@@ -202,14 +238,14 @@ def test_a_run_goes_on_as_it_began_to_measure(tiny, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def serve_spoiled(knobs, folder, change) -> Journal:
-    """Serve clients of which the second changes its signals."""
+def serve_spoiled(knobs, folder, change, everyone=False) -> Journal:
+    """Serve clients of which the second, or everyone, changes its reply."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context) -> Message:
         reply = fl.client.task.answer([message], [context])[0]
-        if context.node_config["partition-id"] == 1:
+        if everyone or context.node_config["partition-id"] == 1:
             change(reply.content)
         return reply
 
