@@ -45,15 +45,18 @@ def compared() -> dict[str, dict[str, Value]]:
 def cause(scale: Scale) -> Study:
     """ZC-Swish beside what is like it but for one thing, and clipped otherwise, at alpha 1.
 
-    The three that H5 is about come first.
+    The three that H5 is about come first, then the forms of ZC-Swish and ReLU, then other clips.
     """
-    rows = [row for name, row in compared().items() if name not in _AGAIN]
+    rows = {name: row for name, row in compared().items() if name not in _AGAIN}
+    clips = [rows.pop(name) for name in CLIPS]
+    others = list(rows.values())
+    parts = (others[:3], others[3:], clips)
     return Study(
         name=f"answer-cause{scale.suffix}",
         question="Is zero-centring the cause of ZC-Swish's lead over activations of its gain?",
-        experiments=tuple(itertools.chain(_runs(scale, rows[:3]), _runs(scale, rows[3:]))),
+        experiments=tuple(itertools.chain.from_iterable(_runs(scale, part) for part in parts)),
         contrasts=Contrasts(
-            reference=rows[0], family=({"recipe": "leaky-relu"}, {"recipe": "swish"})
+            reference=others[0], family=({"recipe": "leaky-relu"}, {"recipe": "swish"})
         ),
     )
 
