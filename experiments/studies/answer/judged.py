@@ -9,6 +9,7 @@ from experiments.studies.answer.batch import RATES as BATCHES
 from experiments.studies.answer.batch import SEEDS
 from experiments.studies.answer.batch import compared as in_batch
 from experiments.studies.answer.batch import even as even_with_one
+from experiments.studies.answer.batch import instance as instance_with_one
 from experiments.studies.answer.batch import others as others_with_one
 from experiments.studies.answer.conditions import FULL, SKEWS
 from experiments.studies.answer.hypotheses import LOOKS
@@ -60,13 +61,17 @@ def by_batch(folder: Path) -> dict[int, Cells]:
 def with_one(folder: Path) -> Cells:
     """Return endpoints at batches of one by contender, of B4 and of what was asked for after it.
 
-    They are there once all of both are.
+    They are there once all of both are, and instance normalization as far as it has run.
     """
     of_size = by_batch(folder)
     others = _whole(folder / "batch/others", others_with_one(FULL.base.rounds))
     if not of_size or len(next(iter(others.values()), ())) < len(SEEDS):
         return {}
-    return {**of_size[1], **others}
+    return {
+        **of_size[1],
+        **others,
+        **_whole(folder / "batch/instance", instance_with_one(FULL.base.rounds)),
+    }
 
 
 def at_one(folder: Path) -> dict[str, Cells]:

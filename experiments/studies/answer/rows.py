@@ -116,8 +116,8 @@ def _late(
 def tried_at_one(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
     """Return the same of contenders at batches of one.
 
-    At alpha 1 it is what halving left, and BatchNorm's runs to the end; on even clients all are
-    runs to the end.
+    At alpha 1 it is what halving left, and runs to the end of BatchNorm and of instance
+    normalization; on even clients all are runs to the end.
 
     Args:
         folder: of the blocks.
@@ -129,7 +129,8 @@ def tried_at_one(folder: Path) -> dict[tuple[str, str], dict[float, float]]:
     for row, name, skew in played_out:
         if row["rung"] == last:
             found.setdefault((name, skew), {})[row["client.lr"]] = row["score"]
-    for tables in (folder / "tuning/batch-late", folder / "tuning/batch-late/even"):
+    late = folder / "tuning/batch-late"
+    for tables in (late, late / "even", late / "instance"):
         for cell, of in _late(tables, everyone(FULL.base.rounds)).items():
             found.setdefault(cell, {}).update(of)
     return found

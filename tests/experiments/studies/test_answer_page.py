@@ -13,7 +13,7 @@ import fl
 from experiments.studies import ledger
 from experiments.studies.answer import ANSWER, judged
 from experiments.studies.answer.__main__ import main
-from experiments.studies.answer.batch import EVEN_AT_ONE, OTHERS_AT_ONE
+from experiments.studies.answer.batch import EVEN_AT_ONE, INSTANCE_AT_ONE, OTHERS_AT_ONE
 from experiments.studies.answer.batch import RATES as BATCH_RATES
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import RATES as CAUSE_RATES
@@ -105,7 +105,7 @@ def test_blocks_have_the_rates_that_tuning_found():
         assert best[name, "α 1"] == rate, name
     tried = tried_at_one(ROWS)
     best_at_one = {key: max(of, key=of.__getitem__) for key, of in tried.items()}
-    skewed = {**BATCH_RATES[1], **OTHERS_AT_ONE}
+    skewed = {**BATCH_RATES[1], **OTHERS_AT_ONE, **INSTANCE_AT_ONE}
     assert best_at_one == {
         **{(name, "α 1"): rate for name, rate in skewed.items()},
         **{(name, "even"): rate for name, rate in EVEN_AT_ONE.items()},
@@ -259,6 +259,7 @@ BLOCKS = {
     "answer-tuning-late": "tuning/late",
     "answer-tuning-batch-late": "tuning/batch-late",
     "answer-tuning-batch-even": "tuning/batch-late/even",
+    "answer-tuning-batch-instance": "tuning/batch-late/instance",
     "answer-cause": "cause",
     "answer-cause-rate": "cause/rate",
     "answer-cause-late": "cause/late",

@@ -11,7 +11,7 @@ from experiments.statistics.interaction import interaction
 from experiments.statistics.paired import t_interval
 from experiments.studies import ledger
 from experiments.studies.answer.batch import RATES as BATCHES
-from experiments.studies.answer.conditions import FULL, SKEWS, contenders
+from experiments.studies.answer.conditions import FULL, SKEWS, contenders, everyone
 from experiments.studies.answer.hypotheses import Scores
 from experiments.studies.answer.mechanism import RUNNING
 from experiments.studies.answer.rows import which
@@ -81,8 +81,9 @@ def last_round(folder: Path) -> Iterator[str]:
     heads = ("in training", "on test images", "accuracy", "own statistics less this", "clipped")
     yield f"| clients | batches of | contender | loss {' | '.join(heads)} | blocks |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    known, cells = contenders(FULL.base.rounds), dict[tuple, list[Run]]()
-    tables = [folder / name for name in ("batch", "batch/others", "batch/even")]
+    known, cells = everyone(FULL.base.rounds), dict[tuple, list[Run]]()
+    names = ("batch", "batch/others", "batch/instance", "batch/even")
+    tables = [folder / name for name in names if (folder / name / ledger.RUNS).exists()]
     for run in join([], tables, folder).finished:
         size, name = run.knobs["client.batch-size"], which(run.knobs, known)
         cells.setdefault((which(run.knobs, SKEWS), size, name), []).append(run)

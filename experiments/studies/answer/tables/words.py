@@ -16,6 +16,7 @@ NAMES = {
     "groupnorm": "GroupNorm, 4 groups",
     "layernorm": "LayerNorm",
     "groupnorm-2": "GroupNorm, 2 groups",
+    "instancenorm": "instance normalization",
     "leaky-relu": "leaky ReLU",
     "swish": "Swish",
     **{name: name for name in (AT_ITS_RATE, *AT_LATER_RATES)},
