@@ -139,6 +139,20 @@ def test_first_middle_and_last_round_with_clients_as_a_band(measured):
     assert bands == [(4.0, 6.0)] * len(results.series)
 
 
+def test_every_panel_shows_all_that_is_drawn(measured):
+    """They share an axis, and the first has less than two powers of ten to show."""
+    far = lines(range(6))
+    for line in far:
+        for place, one in enumerate(line.get("layers", [])):
+            one["acv"] *= 300 if line["round"] else 0.2 + 0.1 * place
+    add(measured / "salunet-iid-1", far)
+    results = read(measured)
+    figure = by_depth.figure(read_signals(results), results, "acv")
+    for panel in figure.axes:
+        low, high = panel.get_ylim()
+        assert all(low <= y <= high for curve in drawn(panel)[0] for y in curve)
+
+
 def test_of_several_seeds_the_lowest_with_signals_is_drawn(measured):
     (measured / "zc-swish-iid-1" / "signals.jsonl").unlink()
     found = read_signals(read(measured))

@@ -97,6 +97,8 @@ def layer_figure(found: Sequence[Signals], results: Results) -> Figure | None:
             shares = _by_layer(one, number)
             look = style(one.run.series, results.series)
             panels.band(panel, range(1, len(shares) + 1), shares, (shares, shares), look)
+
+    def finish(panel: Axes) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         panel.set_xlabel("layer with weights")
         _as_share(panel)
@@ -107,7 +109,8 @@ def layer_figure(found: Sequence[Signals], results: Results) -> Figure | None:
         )
         for condition in conditions(known)
     }
-    return by_round.figure(rows, draw, WORDS["cancelled"], (series(known), results.series))
+    legend = (series(known), results.series)
+    return by_round.figure(rows, draw, finish, WORDS["cancelled"], legend)
 
 
 def divergence(found: Sequence[Signals]) -> str:

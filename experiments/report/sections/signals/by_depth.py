@@ -1,6 +1,7 @@
 """Signals by depth: the shared network after averaging, and clients' networks before it."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -47,10 +48,11 @@ def figure(found: Sequence[Signals], results: Results, key: str) -> Figure | Non
             look = style(one.run.series, results.series)
             clients = list(one.clients.get(number, {}).values())
             profiles.draw(panel, key, [one.shared[number]], clients, look)
-        profiles.finish(panel, key)
 
     rows = {condition: _rounds(found, condition) for condition in conditions(found)}
-    return by_round.figure(rows, draw, profiles.WORDS[key], (series(found), results.series))
+    finish = partial(profiles.finish, figure=key)
+    legend = (series(found), results.series)
+    return by_round.figure(rows, draw, finish, profiles.WORDS[key], legend)
 
 
 def signals(found: Sequence[Signals]) -> str:

@@ -18,6 +18,7 @@ def spread(rounds: set[int]) -> list[int]:
 def figure(
     rows: Mapping[Group, Sequence[int]],
     draw: Callable[[Axes, Group, int], None],
+    finish: Callable[[Axes], None],
     label: str,
     legend: tuple[Sequence[Group], Sequence[Group]],
 ) -> Figure:
@@ -26,6 +27,7 @@ def figure(
     Args:
         rows: condition -> its rounds; some may have fewer than others.
         draw: draws a panel.
+        finish: gives a panel its axes, once all are drawn, since they share the upright one.
         label: of the upright axis.
         legend: the series that are drawn, and all.
     """
@@ -40,11 +42,15 @@ def figure(
         for condition, number in places
     ]
     with panels.grid(titles, height=2.6, top=0.5, most=columns) as drawn:
-        for panel, (condition, number) in zip(drawn.all, places, strict=True):
+        there = list(zip(drawn.all, places, strict=True))
+        for panel, (condition, number) in there:
             if number is None:
                 panel.remove()
             else:
                 draw(panel, condition, number)
+        for panel, (_, number) in there:
+            if number is not None:
+                finish(panel)
         for panel in drawn.leftmost:
             panel.set_ylabel(label)
         drawn.legend(*legend)
