@@ -1,5 +1,6 @@
 """The tables of the page with the answer, redrawn from the committed rows of its blocks."""
 
+import csv
 import itertools
 import re
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import gmean, ttest_1samp
 
 import fl
 from experiments.studies import ledger
@@ -30,7 +31,13 @@ from experiments.studies.answer.rows import (
     tried_to_the_end,
     won,
 )
-from experiments.studies.answer.tables import controls, found, micro_batches, scrutiny
+from experiments.studies.answer.tables import (
+    averaging,
+    controls,
+    found,
+    micro_batches,
+    scrutiny,
+)
 from experiments.studies.answer.tables.secondary import secondary
 from experiments.studies.answer.tables.words import NAMES as WORDS
 from experiments.studies.answer.tables.words import plain
@@ -150,6 +157,7 @@ def test_the_control_of_rates_is_what_tuning_found():
 def test_tables_of_the_cause_are_what_its_rows_say(claims):
     runs = found.runs_of_cause(ROWS)
     assert printed(found.parts_of_zc_swish(runs))
+    assert printed(found.after_the_last_round(ROWS))
     assert printed(controls.pairs_of_cause(runs))
     assert printed(found.hypotheses(claims))
 
@@ -187,6 +195,7 @@ def test_what_is_kept_by_the_endpoint_is_what_the_third_hypothesis_says(claims):
 def test_tables_of_batches_are_on_the_page():
     assert printed(found.batches(judged.by_batch(ROWS)))
     assert printed(found.with_one(judged.with_one(ROWS)))
+    assert printed(found.beside_instance(judged.with_one(ROWS)))
     assert printed(micro_batches.skew(judged.at_one(ROWS)))
 
 
@@ -219,6 +228,25 @@ def test_networks_that_were_scored_by_other_statistics_are_those_of_committed_ru
         row = running[of["model_sha256"]]
         told = [row["accuracy"], row["loss"]]
         assert told == pytest.approx([of["final_accuracy"], of["final_loss"]], rel=1e-4)
+
+
+def test_what_averaging_does_is_what_rows_say():
+    table = list(averaging.before_and_after(ROWS / "signals"))
+    assert printed(table)
+    assert printed(averaging.over_rounds(ROWS / "signals"))
+    assert printed(averaging.machines(ROWS))
+    with (ROWS / "signals/signals.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["batch"] == "common"]
+    asked = {"series": "NF", "round": "30", "station": "7"}
+    acv = {
+        row["partition"]: float(row["acv"])
+        for row in rows
+        if asked.items() <= row.items() and row["condition"] != "iid"
+    }
+    shared = acv.pop("")
+    assert len(acv) == 10
+    (told,) = (line for line in table if line.startswith("| α 1 | NF |"))
+    assert told.split(" | ")[4] == f"{shared / gmean(list(acv.values())):.2f}"
 
 
 def test_last_rounds_beside_each_image_s_own_statistics_are_what_rows_say():
@@ -267,6 +295,8 @@ BLOCKS = {
     "answer-batch": "batch",
     "answer-batch-others": "batch/others",
     "answer-batch-even": "batch/even",
+    "answer-batch-instance": "batch/instance",
+    "answer-signals": "signals",
 }
 UNFINISHED = {"answer-cause": "B3"}
 

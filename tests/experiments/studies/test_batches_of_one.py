@@ -22,8 +22,8 @@ from fl.nn import BatchNorm
 from fl.server.journal import Journal
 
 TABLES = {"batch": "answer-batch", "batch/others": "answer-batch-others",
-          "batch/even": "answer-batch-even"}  # fmt: skip
-LEVELS = {"nf": 0.5, "batchnorm": 0.14, "zc-swish": 0.4, "salunet": 0.3}
+          "batch/even": "answer-batch-even", "batch/instance": "answer-batch-instance"}  # fmt: skip
+LEVELS = {"nf": 0.5, "batchnorm": 0.14, "zc-swish": 0.4, "salunet": 0.3, "instancenorm": 0.35}
 """Accuracies at alpha 1."""
 LEFT = {"nf": 0.8, "batchnorm": 0.8, "zc-swish": 0.8, "salunet": 0.5}
 """What that is of the lead over guessing on even clients."""
@@ -75,10 +75,12 @@ def as_told(d: np.ndarray, digits: int = 1) -> str:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_block_that_lacks_a_run_is_not_told(runs, tmp_path, name):
-    """On even clients blocks are told as they come, the others only when all are there."""
+    """On even clients and of instance normalization blocks are told as they come."""
     runs[tmp_path / name].pop()
     told = judged.at_one(tmp_path)
-    if name == "batch/even":
+    if name == "batch/instance":
+        assert len(judged.with_one(tmp_path)["instancenorm"]) == 7
+    elif name == "batch/even":
         assert {len(of) for cells in told.values() for of in cells.values()} == {7}
     else:
         assert told == {}

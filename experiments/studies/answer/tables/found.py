@@ -14,6 +14,7 @@ from experiments.statistics.paired import t_interval
 from experiments.statistics.power import blocks_for_difference
 from experiments.statistics.variance import variance_parts, variance_shares
 from experiments.statistics.verdicts import judge
+from experiments.studies import ledger
 from experiments.studies.answer.cause import AT_LATER_RATES
 from experiments.studies.answer.cause import compared as in_cause
 from experiments.studies.answer.conditions import GUESSING, SKEWS
@@ -128,7 +129,19 @@ def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
     found = scores(runs, in_cause())
     others = [n for n in found if n not in ("zc-swish", *ASKED, *AT_LATER_RATES)]
     families = [[n for n in names if n in found] for names in (ASKED, AT_LATER_RATES, others)]
-    yield from _beside_zc_swish(found, families)
+    yield from _beside("zc-swish", found, families)
+
+
+def after_the_last_round(folder: Path) -> Iterator[str]:
+    """Yield H5's comparisons at later rates after the last round alone, which was not planned.
+
+    Args:
+        folder: of the blocks.
+    """
+    tables = [folder / name for name in ("cause", "cause/late")]
+    runs = [run for path in tables for run in ledger.read(path) if run.result]
+    ends = [Ended(run.header["knobs"], run.rounds[-1]["test_accuracy"]) for run in runs]
+    yield from _beside("zc-swish", scores(ends, in_cause()), [list(AT_LATER_RATES)])
 
 
 def with_one(found: Scores) -> Iterator[str]:
@@ -137,14 +150,19 @@ def with_one(found: Scores) -> Iterator[str]:
     Args:
         found: see `judged.with_one`.
     """
-    yield from _beside_zc_swish(found, [[name for name in found if name != "zc-swish"]])
+    yield from _beside("zc-swish", found, [[name for name in found if name != "zc-swish"]])
 
 
-def _beside_zc_swish(found: Scores, families: Iterable[Sequence[str]]) -> Iterator[str]:
-    own = found["zc-swish"]
-    yield "| | blocks | accuracy | ZC-Swish less this | 95 % | verdict |"
+def beside_instance(found: Scores) -> Iterator[str]:
+    """Yield the same of instance normalization, beside SaluNet and BatchNorm."""
+    yield from _beside("instancenorm", found, [["salunet", "bn-average", "bn-recalibrate"]])
+
+
+def _beside(name: str, found: Scores, families: Iterable[Sequence[str]]) -> Iterator[str]:
+    own = found[name]
+    yield f"| | blocks | accuracy | {NAMES[name]} less this | 95 % | verdict |"
     yield "|---|---|---|---|---|---|"
-    yield f"| ZC-Swish | {len(own)} | {100 * np.mean(list(own.values())):.1f} | | | |"
+    yield f"| {NAMES[name]} | {len(own)} | {100 * np.mean(list(own.values())):.1f} | | | |"
     for family in families:
         apart = {name: list(differences(own, found[name]).values()) for name in family}
         for name, verdict in judge(apart, MARGIN).items():
