@@ -77,8 +77,7 @@ def work_through(
             if todo:
                 crew = [w if w.job or w.process.is_alive() else _Worker(command) for w in crew]
     finally:
-        for worker in crew:
-            worker.end()
+        _end(crew)
 
 
 def work_with(
@@ -164,17 +163,27 @@ class _Worker:
         self.job = None
         return message
 
-    def end(self) -> None:
-        """End the process: where it is idle by its own will, so that it leaves nothing behind."""
-        if self.job is None:
-            with suppress(OSError):
-                self.pipe.send(None)
-                self.process.join(_PATIENCE)
-        self.process.kill()
-
 
 _PATIENCE = 10.0
-"""Seconds for an idle process to put away what it has, such as a compiler's own processes."""
+"""Seconds for all idle processes to put away what they have, such as a compiler's processes."""
+
+
+def _end(crew: Sequence[_Worker]) -> None:
+    """End processes: idle ones by their own will, so that they leave nothing behind."""
+    idle = [worker for worker in crew if worker.job is None]
+    try:
+        for worker in crew:
+            if worker.job is not None:
+                worker.process.kill()
+        for worker in idle:
+            with suppress(OSError):  # it is gone
+                worker.pipe.send(None)
+        until = time.monotonic() + _PATIENCE
+        for worker in idle:
+            worker.process.join(max(0.0, until - time.monotonic()))
+    finally:
+        for worker in crew:
+            worker.process.kill()
 
 
 def _do_jobs(pipe: Connection, command: str) -> None:

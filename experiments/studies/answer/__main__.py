@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from experiments.studies import ledger
 from experiments.studies.answer.judged import at_one, at_the_last_look, by_batch, with_one
 from experiments.studies.answer.rows import ended
 from experiments.studies.answer.tables import averaging, controls, found, micro_batches, scrutiny
@@ -42,7 +43,7 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
     if cause := found.runs_of_cause(folder):
         yield from (found.parts_of_zc_swish(cause), controls.pairs_of_cause(cause))
         if (folder / "cause/late").exists():
-            yield found.after_the_last_round(folder)
+            yield from (found.beside_frozen(cause), found.after_the_last_round(folder))
     if looked_at := at_the_last_look(folder):
         yield from (found.accuracies(looked_at), found.beside_batchnorm(looked_at))
         yield secondary(folder)
@@ -57,7 +58,8 @@ def _tables(folder: Path) -> Iterable[Iterable[str]]:
         yield micro_batches.skew(runs)
     if (measured := folder / "signals").exists():
         yield from (averaging.before_and_after(measured), averaging.over_rounds(measured))
-        yield averaging.machines(folder)
+        if (folder / "primary" / ledger.RUNS).exists():
+            yield averaging.machines(folder)
     if (by_statistics := folder / "batch/statistics.csv").exists():
         yield from (micro_batches.by_statistics(by_statistics), micro_batches.last_round(folder))
     if claims := list(found.claims(folder)):

@@ -157,6 +157,7 @@ def test_the_control_of_rates_is_what_tuning_found():
 def test_tables_of_the_cause_are_what_its_rows_say(claims):
     runs = found.runs_of_cause(ROWS)
     assert printed(found.parts_of_zc_swish(runs))
+    assert printed(found.beside_frozen(runs))
     assert printed(found.after_the_last_round(ROWS))
     assert printed(controls.pairs_of_cause(runs))
     assert printed(found.hypotheses(claims))
@@ -203,6 +204,7 @@ def test_what_the_page_begins_with_about_batches_of_one_is_in_its_tables():
     tables = [
         found.batches(judged.by_batch(ROWS)),
         found.with_one(judged.with_one(ROWS)),
+        found.beside_instance(judged.with_one(ROWS)),
         micro_batches.skew(judged.at_one(ROWS)),
         micro_batches.by_statistics(ROWS / "batch/statistics.csv"),
     ]

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from experiments.studies import workers
 from experiments.studies.workers import Job, work_beside, work_through, work_with
 from fl.config import Experiment
 from fl.reproducibility.locks import locked, sign
@@ -189,6 +190,20 @@ def test_two_studies_in_one_folder_both_end_well(tmp_path):
 
 def test_no_work_is_done_at_once():
     assert work_through([], 4, "nothing", lambda job, line: None) == {}
+
+
+def test_a_worker_that_hangs_is_ended_all_the_same(monkeypatch):
+    monkeypatch.setattr(workers, "_PATIENCE", 0.2)
+    crew = [workers._Worker("x") for _ in range(2)]
+    os.kill(crew[0].process.pid, signal.SIGSTOP)
+    crew[1].process.kill()
+    crew[1].process.join()
+    begun = time.monotonic()
+    workers._end(crew)
+    assert time.monotonic() - begun < 2
+    for worker in crew:
+        worker.process.join(5)
+        assert not worker.process.is_alive()
 
 
 LOCKS = """

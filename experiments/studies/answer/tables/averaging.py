@@ -78,8 +78,9 @@ def machines(folder: Path) -> Iterator[str]:
     rows = compared(FULL.base.rounds)
     there, here = (scores(ended(folder / name), rows) for name in ("primary", "signals"))
     for name, skew in ((name, skew) for name in NAMES for skew in CONDITIONS.values()):
-        for block, y in here.get((name, skew), {}).items():
-            was = there[name, skew][block]
+        before, after = (of.get((name, skew), {}) for of in (there, here))
+        for block in before.keys() & after.keys():
+            was, y = before[block], after[block]
             cells = f"{100 * was:.1f} | {100 * y:.1f} | {points(y - was)}"
             yield f"| {NAMES[name]} | {skew} | {cells} |"
 

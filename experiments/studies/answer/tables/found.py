@@ -132,6 +132,11 @@ def parts_of_zc_swish(runs: Sequence[Ended]) -> Iterator[str]:
     yield from _beside("zc-swish", found, families)
 
 
+def beside_frozen(runs: Sequence[Ended]) -> Iterator[str]:
+    """Yield the same of ZC-Swish with frozen scalars, beside H5's two at the rate that all have."""
+    yield from _beside("frozen", scores(runs, in_cause()), [list(AT_LATER_RATES)])
+
+
 def after_the_last_round(folder: Path) -> Iterator[str]:
     """Yield H5's comparisons at later rates after the last round alone, which was not planned.
 
