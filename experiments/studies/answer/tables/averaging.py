@@ -3,7 +3,7 @@
 Both are of `answer-signals`, the first block of B2 once more.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ def machines(folder: Path) -> Iterator[str]:
             yield f"| {NAMES[name]} | {skew} | {cells} |"
 
 
-def _after(networks: list[Mapping], figure: str, station: int) -> float:
+def _after(networks: Sequence[Mapping], figure: str, station: int) -> float:
     """Return a figure of the averaged network as a share of clients' geometric mean."""
     there = [one for one in networks if one["station"] == station]
     (shared,) = (one[figure] for one in there if "partition" not in one)
