@@ -51,11 +51,12 @@ class Divergence:
             off = network[name] - self._mean[name]
             self._mean[name] = self._mean[name] + off / self._clients
             self._squares[name] = self._squares[name] + off * (network[name] - self._mean[name])
-        lengths = [layer.length(network) for layer in self._layers.values()]
+        updates = [layer.update(network) for layer in self._layers.values()]
+        lengths = [float(np.linalg.norm(update)) for update in updates]
         whole = math.hypot(*lengths)
         self._moving += whole > 0
-        for layer, length in zip(self._layers.values(), lengths, strict=True):
-            layer.add(network, length, whole, examples)
+        for layer, update, length in zip(self._layers.values(), updates, lengths, strict=True):
+            layer.add(update, length, whole, examples)
 
     def summary(self) -> dict:
         """Return the divergence; None for what it takes more clients that moved to say.
@@ -92,12 +93,16 @@ class _Layer:
         self.examples = self.squares = 0.0
         """Σ n_k and Σ n_k‖u_k‖²."""
 
-    def length(self, network: Arrays) -> float:
-        return float(np.linalg.norm(self._update(network)))
+    def update(self, network: Arrays) -> np.ndarray:
+        """Return a client's u_k."""
+        parts = [
+            np.subtract(network[name], self.start[name], dtype=np.float64).ravel()
+            for name in self.names
+        ]
+        return np.concatenate(parts)
 
-    def add(self, network: Arrays, length: float, whole: float, examples: float) -> None:
+    def add(self, update: np.ndarray, length: float, whole: float, examples: float) -> None:
         """Add an update, given its length and that of the whole network's."""
-        update = self._update(network)
         if length:
             self._own += update / length
             self._whole += update / whole
@@ -120,13 +125,6 @@ class _Layer:
     def kept(self) -> float:
         """‖Σ n_k u_k‖² / Σ n_k, what averaging leaves of `squares`."""
         return float(self._sum @ self._sum) / self.examples if self.examples else 0.0
-
-    def _update(self, network: Arrays) -> np.ndarray:
-        parts = [
-            np.subtract(network[name], self.start[name], dtype=np.float64).ravel()
-            for name in self.names
-        ]
-        return np.concatenate(parts)
 
 
 def _cosine(together: float, moving: int) -> float | None:

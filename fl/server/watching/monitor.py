@@ -34,7 +34,7 @@ class SignalMonitor:
         kept: names of the tensors that stay with clients, besides BatchNorm's statistics.
     """
 
-    def __init__(self, knobs: Experiment, network: FlatNetwork, kept: Collection[str] = ()) -> None:
+    def __init__(self, knobs: Experiment, network: FlatNetwork, kept: Collection[str]) -> None:
         self.knobs, self.network = knobs, network
         parameters = [name for name, _ in network.module.named_parameters()]
         self.parameters = [name for name in parameters if name not in kept]

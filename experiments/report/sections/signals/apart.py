@@ -86,13 +86,13 @@ def layer_figure(found: Sequence[Signals], results: Results) -> Figure | None:
 
     Drawn are layers with weights, which all contenders of a skeleton have.
     """
-    rounds = {one.run.name: _rounds_by_layer(one) for one in found}
-    known = [one for one in found if rounds[one.run.name]]
+    known = [(one, rounds) for one in found if (rounds := _rounds_by_layer(one))]
     if not known:
         return None
+    named = [one for one, _ in known]
 
     def draw(panel: Axes, condition: Group, number: int) -> None:
-        there = (one for one in known if number in rounds[one.run.name])
+        there = (one for one, rounds in known if number in rounds)
         for one in (one for one in there if one.run.condition == condition):
             shares = _by_layer(one, number)
             look = style(one.run.series, results.series)
@@ -105,11 +105,11 @@ def layer_figure(found: Sequence[Signals], results: Results) -> Figure | None:
 
     rows = {
         condition: by_round.spread(
-            {n for one in known if one.run.condition == condition for n in rounds[one.run.name]}
+            {n for one, rounds in known if one.run.condition == condition for n in rounds}
         )
-        for condition in conditions(known)
+        for condition in conditions(named)
     }
-    legend = (series(known), results.series)
+    legend = (series(named), results.series)
     return by_round.figure(rows, draw, finish, WORDS["cancelled"], legend)
 
 

@@ -82,9 +82,10 @@ def _rounds(found: Sequence[Signals], condition: Group) -> list[int]:
 
 
 def _networks(one: Signals, number: int) -> Iterator[tuple[int | None, str, Layers]]:
-    """Yield the networks of a round with partition and batch of each; the shared one has no former.
+    """Yield the networks of a round with partition and batch of each.
 
-    Clients' in the common batch come before those in their own.
+    The shared one comes first and has no partition; clients' in the common batch come before those
+    in their own.
     """
     if number in one.shared:
         yield None, COMMON, one.shared[number]

@@ -79,7 +79,7 @@ def machines(folder: Path) -> Iterator[str]:
     there, here = (scores(ended(folder / name), rows) for name in ("primary", "signals"))
     for name, skew in ((name, skew) for name in NAMES for skew in CONDITIONS.values()):
         before, after = (of.get((name, skew), {}) for of in (there, here))
-        for block in before.keys() & after.keys():
+        for block in sorted(before.keys() & after.keys()):
             was, y = before[block], after[block]
             cells = f"{100 * was:.1f} | {100 * y:.1f} | {points(y - was)}"
             yield f"| {NAMES[name]} | {skew} | {cells} |"

@@ -62,7 +62,7 @@ def test_the_global_line_is_of_the_network_that_the_round_has_left(tiny, tmp_pat
     network, model = network_of(knobs), journal.checkpoint().model
     network.load(records.unpack_network(records.pack_arrays(model)))
     line = [line for line in journal.signals() if is_global(line)][-1]
-    watch = monitor.SignalMonitor(knobs, network).round(0, model)
+    watch = monitor.SignalMonitor(knobs, network, ()).round(0, model)
     assert next(watch.lines(model)) == {**line, "round": 0}
     assert line["scalars"] == {n: model[n].tolist() for n in line["scalars"]}
     assert len(line["scalars"]) == 8
