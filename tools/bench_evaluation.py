@@ -19,10 +19,9 @@ from fl.server.watching.evaluation import splits
 from fl.tasks import objective
 from fl.training.loop import Evaluation
 from fl.training.parameters import build_network
-from fl.vectorized.operators import unavailable_reason
-from fl.vectorized.operators.forward import ForwardActivations
+from fl.vectorized.operators import Operators, unavailable_reason
 
-WAYS = {"plain PyTorch": nullcontext, "ours": ForwardActivations}
+WAYS = {"plain PyTorch": nullcontext, "ours": Operators}
 
 
 def evaluation(recipe: str, data: str) -> Evaluation:

@@ -17,7 +17,7 @@ from fl.messages.flower_internals import SERVER_NODE, Run, act_as_server, number
 from fl.reproducibility.errors import in_words
 from fl.server.nodes import Runtime
 from fl.simulation.workers.profile import SERVER, Profile
-from fl.vectorized.operators.forward import ForwardActivations
+from fl.vectorized.operators import Operators
 
 Request = tuple[Message, Context]
 """A request, and the context of the client that it is for."""
@@ -196,7 +196,7 @@ def called(app: ClientApp, requests: Sequence[Request]) -> Iterator[Message]:
 
 def quickly(knobs: Experiment) -> AbstractContextManager[object]:
     """Return what a network is evaluated within: with lanes by operators of ours, these."""
-    return ForwardActivations() if native(knobs) else nullcontext()
+    return Operators() if native(knobs) else nullcontext()
 
 
 def native(knobs: Experiment) -> bool:

@@ -15,6 +15,8 @@ _LARGEST_SIDE = 7
 """Kernels with longer sides are left to PyTorch."""
 _MOST_IMAGES, _MOST_CHANNELS = 32, 128
 """`conv` is not used for more images a batch or more channels, see `faster`."""
+_MOST_TILED, _FEWEST_TILED = 256, 8
+"""Channels of convolutions by tiles, which take any number of images."""
 Sizes = int | Sequence[int]
 """A size along all axes of space, or one for each."""
 
@@ -76,20 +78,23 @@ def conv(*args: Any, standard: tuple[Tensor, float] | None = None, **kwargs: Any
 def faster(*args: Any, **kwargs: Any) -> bool:
     """Return whether `conv` takes these arguments of ``F.conv1d`` or ``F.conv2d``, and is faster.
 
-    It is with up to 128 channels and 32 images. GFLOP/s forward and backward, 3×3, one core of a
-    virtual Intel Xeon (AVX-512) whose matrix product has 167, counting taps that meet only zeros.
-    `conv`, 5 lanes of one image, and PyTorch's grouped convolution: 92 and 76, 24 and 18 from 3 to
-    16 channels at 32×32; 127 and 129, 82 and 81 from 16 to 32 at 16×16; 97 and 106, 46 and 46 from
-    16 to 16 at 14×14; 91 and 85, 44 and 44 from 32 to 32 at 7×7; 118 and 88, 77 and 78 from 64 to
-    64 at 7×7; 77 and 62, 42 and 16 from 128 to 128 at 4×4. With 32 images, 3 lanes, `conv` and
-    PyTorch's lane by lane, which is not how it comes under `torch.vmap`: 114 and 132, 117 and 116
-    from 16 to 32 at 14×14; 155 and 151, 139 and 136 from 32 to 32 at 14×14; 186 and 174, 161 and
-    144 from 64 to 64 at 7×7; 214 and 165, 162 and 153 from 128 to 128 at 4×4.
+    It is with up to 128 channels and 32 images; and with filters of 3×3 by a stride of 1, which
+    take 16 products where others take 36, with 8 to 256 channels and any number of images.
+
+    GFLOP/s, counting 36, of `conv` forward and of PyTorch, one core of a virtual AMD EPYC (AVX2)
+    whose matrix product has 90. Four images: 84 and 34 from 16 to 16 channels at 16×16; 93 and 39
+    from 32 to 32 at 8×8; 162 and 81 from 64 to 64 at 16×16; 143 and 81 from 128 to 128 at 8×8; 141
+    and 79 from 256 to 256 at 8×8. With 64 images: 101 and 61; 118 and 83; 159 and 84; 165 and 88;
+    175 and 89. By a stride of 2, 47 and 24 from 16 to 32 at 16×16 with four images, and 64 and 67
+    with 64.
     """
     if len(args) < 2 or not supports(*args, **kwargs):
         return False
-    x, w = args[:2]
-    return len(x) <= _MOST_IMAGES and max(w.shape[:2]) <= _MOST_CHANNELS
+    x, w, _, stride, *_ = _Arguments(*args, **kwargs)
+    least, most = sorted(w.shape[:2])
+    if w.shape[2:] == (3, 3) and _same(stride) == 1 and least >= _FEWEST_TILED:
+        return most <= _MOST_TILED
+    return len(x) <= _MOST_IMAGES and most <= _MOST_CHANNELS
 
 
 def _same(sizes: Sizes | str) -> int | None:

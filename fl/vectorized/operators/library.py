@@ -24,7 +24,7 @@ _OPERATORS = (
 """Compiled as one file, because reading PyTorch's headers takes much of the time."""
 _SUMS = "sums.cpp"
 """Compiled at the same time as the others; it needs none of PyTorch's headers."""
-_SOURCES = [_KERNELS / name for name in (*_OPERATORS, _SUMS)] + sorted(_HEADERS.glob("*.h"))
+_SOURCES = [_KERNELS / name for name in (*_OPERATORS, _SUMS)] + sorted(_HEADERS.rglob("*.h"))
 _FLAGS = (
     "-O3", "-march=native", "-std=c++20", "-fPIC", "-fvisibility=hidden", "-w",
     "-fno-math-errno",  # else the compiler does not vectorize roots
@@ -94,6 +94,7 @@ def _compile() -> bytes:
                 *_FLAGS,
                 f"-I{root / 'include'}",
                 f"-I{_HEADERS}",
+                f"-I{_HEADERS / 'convolutions'}",
                 "-c",
                 *sources,
                 "-o",

@@ -11,7 +11,7 @@ namespace fednf {
 
 enum class Use {
   PLANES, PLANE_SUMS, IMAGES, IMAGE_SUMS, COLUMNS, COLUMN_SUMS, TRANSPOSED, TURNED, GRADIENT, FILTERS,
-  USES
+  TILED, TILES, TILE_SUMS, TILE_FILTERS, TILES_TURNED, TILE_WEIGHTS, USES
 };
 
 // Returns the block of a use, with undefined contents. The next call for the same use returns

@@ -33,13 +33,13 @@ void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, co
 
 struct Walk {  // over the pixels that a sum is of
   long images, rows, columns;
-  long x_pixel, x_row, x_image, y_row, y_image;  // strides
+  long x_pixel, x_row, x_image, y_pixel, y_row, y_image;  // strides
 };
 
 constexpr int PAIR = 2;
 
 // to[r][v] = sum over pixels of x[r] * y[v], or is more by it: a row for each of so many numbers x of
-// a pixel, of up to a PAIR of vectors y
+// a pixel, of so many vectors y
 void outer_products(const Walk& walk, long rows, long vectors, const float* x, const float* y,
                     bool add, float* to, long to_row);
 

@@ -57,4 +57,17 @@ inline Some mix(Some a, Some b, std::index_sequence<I...>) {
   return Some{(pick[I % 4] < 4 ? a : b)[I / 4 * 4 + pick[I % 4] % 4]...};
 }
 
+// Each second number of a and b, from the first or the second on.
+template <int FIRST, class Some, size_t... I>
+inline Some each_second(Some a, Some b, std::index_sequence<I...>) {
+  constexpr size_t half = sizeof...(I) / 2;
+  return Some{(I < half ? a : b)[I % half * 2 + FIRST]...};
+}
+
+// a and b by turns, from one of their numbers on: a[FROM], b[FROM], a[FROM + 1], ...
+template <int FROM, class Some, size_t... I>
+inline Some by_turns(Some a, Some b, std::index_sequence<I...>) {
+  return Some{(I % 2 ? b : a)[FROM + I / 2]...};
+}
+
 }  // namespace fednf

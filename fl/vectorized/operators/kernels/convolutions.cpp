@@ -6,8 +6,9 @@
 //   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]
 //             dw[o][j]  = sum_p dy[o][p] x_j[p]     see weights.h
 //
-// The first two are computed by vectors over pixels (pixels.h) or over images (images.h), or as
-// products of matrices (columns.h). Sums run over blocks of rows x vectors that stay in registers.
+// With filters of 3 x 3 and a stride of 1, fewer products do (tiling.h). Else the first two are
+// computed by vectors over pixels (pixels.h) or over images (images.h), or as products of matrices
+// (columns.h). Sums run over blocks of rows x vectors that stay in registers.
 // The way that is taken, and the order of sums, depend on the sizes of a convolution only. So a lane
 // gives the same bytes alone and among others.
 
@@ -22,6 +23,9 @@
 #include "pixels.h"
 #include "standardize.h"
 #include "tensors.h"
+#include "tile_gradient.h"
+#include "tiles.h"
+#include "tiling.h"
 #include "weights.h"
 
 namespace fednf {
@@ -113,6 +117,7 @@ Way either(const Geometry& g, long from, long to, Many way_of_many, Few way_of_f
 }
 
 Way forward(const Geometry& g) {
+  if (in_tiles(g)) return Tiles::forward(g);
   const auto many = [&](long images) -> Way { return Images::forward(g, images); };
   return either(g, g.inputs, g.outputs, many, [](const Geometry& few) -> Way {
     if (!Columns::fit(few)) return PixelsForward(few);
@@ -121,6 +126,7 @@ Way forward(const Geometry& g) {
 }
 
 Way backward(const Geometry& g) {
+  if (in_tiles(g)) return Tiles::backward(g);
   const auto many = [&](long images) -> Way {
     return [g, way = Images::backward(g, images)](auto dy, auto w, auto dx) {
       way(dy, transposed(g, w), dx);
@@ -133,9 +139,7 @@ Way backward(const Geometry& g) {
 }
 
 Way gradient(const Geometry& g) {
-  const long pixels = g.batch * g.h.out() * g.w.out();
-  if (Columns::fit(g) && 4 * pixels < g.in + g.out)  // else it pays to turn what comes of them
-    return [columns = Columns(g)](auto... all) { columns.gradient(all...); };
+  if (in_tiles(g)) return TileGradient(g);
   return WeightGradient(g);
 }
 

@@ -37,7 +37,7 @@ template <int R, int V>
 void outer_product(const Walk& walk, const float* __restrict x, const float* __restrict y,
                    bool add, float* __restrict to, long to_row) {
   Vector total[R][V] = {};
-  const long columns = walk.columns, x_pixel = walk.x_pixel;
+  const long columns = walk.columns, x_pixel = walk.x_pixel, y_pixel = walk.y_pixel;
   for (long b = 0; b < walk.images; ++b, x += walk.x_image, y += walk.y_image) {
     const float *x_row = x, *y_row = y;
     for (long n = 0; n < walk.rows; ++n, x_row += walk.x_row, y_row += walk.y_row) {
@@ -51,7 +51,7 @@ void outer_product(const Walk& walk, const float* __restrict x, const float* __r
           const float factor = factors[r];
           for (int v = 0; v < V; ++v) total[r][v] += operand[v] * factor;
         }
-        factors += x_pixel, from += V * LANES;
+        factors += x_pixel, from += y_pixel;
       } while (--m > 0);
     }
   }
@@ -99,9 +99,11 @@ void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, co
 
 void outer_products(const Walk& walk, long rows, long vectors, const float* x, const float* y,
                     bool add, float* to, long to_row) {
-  const auto* sums = vectors == 1 ? OF_ONE.data() : OF_TWO.data();
-  blocks(rows, SUMS / vectors, [&](long r, long size) {
-    sums[size - 1](walk, x + r, y, add, to + r * to_row, to_row);
+  blocks(vectors, PAIR, [&](long v, long wide) {
+    const auto* sums = wide == 1 ? OF_ONE.data() : OF_TWO.data();
+    blocks(rows, SUMS / wide, [&](long r, long size) {
+      sums[size - 1](walk, x + r, y + v * LANES, add, to + r * to_row + v * LANES, to_row);
+    });
   });
 }
 

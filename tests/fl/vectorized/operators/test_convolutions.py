@@ -41,6 +41,19 @@ def narrow_cases(draw):
     return x, w, stride, padding
 
 
+@st.composite
+def tiled_cases(draw):
+    """Filters of 3×3 over maps of tiles, which are cut into parts where channels are many."""
+    padding = draw(st.integers(0, 2))
+    sides = [draw(st.integers(3 - min(2, 2 * padding), 40)) for _ in range(2)]
+    lanes, batch = draw(st.integers(1, 2)), draw(st.integers(1, 9))
+    inputs, outputs = (draw(st.integers(8, 17) | st.sampled_from([33, 48])) for _ in range(2))
+    noise = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    x = torch.randn(lanes, batch, inputs, *sides, generator=noise)
+    w = torch.randn(lanes, outputs, inputs, 3, 3, generator=noise)
+    return x, w, 1, padding
+
+
 def convolve(x, w, stride, padding):
     return CONVOLVE[w.dim() - 2](x, w, None, stride, padding)
 
@@ -52,7 +65,7 @@ def gradients(result, x, w):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.deferred(lambda: cases() | narrow_cases()))
+@given(st.deferred(lambda: cases() | narrow_cases() | tiled_cases()))
 def test_results_and_gradients_are_pytorch_s_in_float64(case):
     x, w, stride, padding = case
     own, exact = [[t.to(dtype).requires_grad_() for t in (x, w)] for dtype in (None, torch.float64)]
@@ -65,7 +78,7 @@ def test_results_and_gradients_are_pytorch_s_in_float64(case):
 
 
 @settings(max_examples=30, deadline=None)
-@given(cases() | narrow_cases())
+@given(cases() | narrow_cases() | tiled_cases())
 def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
     x, w, stride, padding = case
     lane_conv, backward = torch.ops.fednf.lane_conv, torch.ops.fednf.lane_conv_backward
@@ -94,7 +107,7 @@ def test_lanes_may_lie_apart():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.deferred(lambda: cases() | narrow_cases()), st.booleans())
+@given(st.deferred(lambda: cases() | narrow_cases() | tiled_cases()), st.booleans())
 def test_a_convolution_by_standardized_weights_is_the_two(case, needs_x):
     x, w, stride, padding = case
     gain = torch.linspace(-1, 2, w.shape[0] * w.shape[1]).view(w.shape[:2])

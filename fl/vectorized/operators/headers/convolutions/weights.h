@@ -17,6 +17,15 @@
 
 namespace fednf {
 
+// Filters (O, C, taps) from (taps, C, O), whose rows are padded.
+inline void write_turned(const Geometry& g, const float* turned, long row, float* dw) {
+  const long weights = g.in * g.taps;
+  if (g.taps == 1) return turn(turned, row, g.in, g.out, [&](long o) { return dw + o * g.in; });
+  for (long c = 0; c < g.in; ++c)
+    turn(turned + c * row, g.in * row, g.taps, g.out,
+         [&](long o) { return dw + o * weights + c * g.taps; });
+}
+
 class WeightGradient {
  public:
   // Small maps are summed over together, large ones while they are in the cache.
@@ -38,7 +47,7 @@ class WeightGradient {
         take(i, images + (b + i) * g.inputs, dy + (b + i) * g.outputs);
       sum(count, b > 0);
     }
-    write(dw);
+    write_turned(g, turned, row, dw);
   }
 
  private:
@@ -79,18 +88,11 @@ class WeightGradient {
     const long shift = (s / g.h.stride + n) * g.pitch + t / g.w.stride + m;
     const long y_row = g.w.out() * vectors * LANES;
     const long met = columns > 0 ? rows : 0;
-    const Walk walk{images, met, columns, g.in, g.pitch * g.in, x_image, y_row, y_image};
+    const Walk walk{images, met, columns, g.in, g.pitch * g.in, x_image, vectors * LANES,
+                    y_row, y_image};
     outer_products(walk, at_once * g.in, vectors, x + phase * plane + shift * g.in,
                    y + first * map + n * y_row + m * vectors * LANES, add,
                    turned + (s * g.w.kernel + t) * g.in * row + first, row);
-  }
-
-  void write(float* dw) const {
-    const long weights = g.in * g.taps;
-    if (g.taps == 1) return turn(turned, row, g.in, g.out, [&](long o) { return dw + o * g.in; });
-    for (long c = 0; c < g.in; ++c)
-      turn(turned + c * row, g.in * row, g.taps, g.out,
-           [&](long o) { return dw + o * weights + c * g.taps; });
   }
 
   // Where a row of pixels, or with a stride of 2 the even or the odd ones, begins; those of phases

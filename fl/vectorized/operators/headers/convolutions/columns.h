@@ -1,69 +1,47 @@
 // Convolutions of small maps: rows of a few pixels, each with zeros around, would be mostly zeros.
 //
 // So images of a lane are laid out as a matrix: a row for each weight j of a filter, with all
-// pixels p of these images that it meets. With it the three sums are products of matrices, which
-// are left to the library that PyTorch has for them:
+// pixels p of these images that it meets. With it two of the sums are products of matrices:
 //
-//   y = w col        dw = dy colᵀ        dcol = wᵀ dy, of which dx is the sum by pixels
+//   y = w col        dcol = wᵀ dy, of which dx is the sum by pixels
 //
+// They are summed here, since a library's products differ by where a lane's weights lie in memory.
 // As many images are taken at a time as leave the matrix in the cache.
 
 #pragma once
-
-#include <torch/csrc/inductor/aoti_torch/generated/c_shim_cpu.h>
 
 #include <algorithm>
 
 #include "geometry.h"
 #include "memory.h"
-#include "tensors.h"
+#include "sums.h"
 
 namespace fednf {
-
-// A view of memory as a matrix; if `transposed`, of a matrix whose transpose lies there.
-inline Tensor matrix(const float* at, long rows, long columns, bool transposed = false) {
-  const int64_t sizes[] = {rows, columns};
-  const int64_t strides[] = {transposed ? 1 : columns, transposed ? rows : 1};
-  return torch::stable::from_blob(const_cast<float*>(at), {sizes, 2}, {strides, 2},
-                                  torch::stable::Device(torch::headeronly::DeviceType::CPU),
-                                  torch::headeronly::ScalarType::Float);
-}
-
-// to = a b; if `add`, to += a b.
-inline void product(const Tensor& a, const Tensor& b, const Tensor& to, bool add = false) {
-  const auto failed = aoti_torch_cpu_addmm_out(to.get(), to.get(), a.get(), b.get(), add, 1);
-  STD_TORCH_CHECK(!failed, "a product of matrices failed");
-}
 
 class Columns {
  public:
   explicit Columns(const Geometry& g)
       : g(g), map(g.h.out() * g.w.out()), weights(g.in * g.taps),
-        together(std::clamp(TOGETHER / map, 1L, g.batch)) {}
+        together(std::clamp(TOGETHER / map, 1L, g.batch)), terms(weights) {
+    for (long j = 0; j < weights; ++j) terms.add(j, j * row());
+  }
 
   static bool fit(const Geometry& g) { return g.h.out() * g.w.out() <= MOST_PIXELS; }
 
   void forward(const float* images, const float* w, float* y) const {
     parts([&](const Part& part) {
       gather(part, images);
-      product(matrix(w, g.out, weights), part.matrix(), part.outputs());
+      weighted_sums(terms, w, weights, g.out, part.col, row() / LANES, part.out, row());
       maps(part, [&](float* from, long to) { std::copy_n(from, map, y + to); });
     });
   }
 
   void backward(const float* dy, const float* w, float* dx) const {
+    const Walk walk{1, 1, g.out, weights, 0, 0, row(), 0, 0};
     parts([&](const Part& part) {
       maps(part, [&](float* to, long from) { std::copy_n(dy + from, map, to); });
-      product(matrix(w, weights, g.out, true), part.outputs(), part.matrix());
+      outer_products(walk, weights, row() / LANES, w, part.out, false, part.col, row());
       scatter(part, dx);
-    });
-  }
-
-  void gradient(const float* dy, const float* images, float* dw) const {
-    parts([&](const Part& part) {
-      gather(part, images);
-      maps(part, [&](float* to, long from) { std::copy_n(dy + from, map, to); });
-      product(part.outputs(), part.transposed(), matrix(dw, g.out, weights), part.begin > 0);
     });
   }
 
@@ -71,19 +49,18 @@ class Columns {
   static constexpr long MOST_PIXELS = 24, TOGETHER = 128;
   const Geometry g;
   const long map, weights, together;  // pixels of an output's map, rows of the matrix, images
+  Terms terms;
 
   struct Part {  // some images, from `begin` on
-    const Columns& of;
-    long begin, images, row;
+    long begin, images;
     float *col, *out;
     Part(const Columns& of, long begin)
-        : of(of), begin(begin), images(std::min(of.together, of.g.batch - begin)),
-          row(images * of.map), col(memory(Use::COLUMNS, of.weights * row)),
-          out(memory(Use::COLUMN_SUMS, of.g.out * row)) {}
-    Tensor matrix() const { return fednf::matrix(col, of.weights, row); }
-    Tensor transposed() const { return fednf::matrix(col, row, of.weights, true); }
-    Tensor outputs() const { return fednf::matrix(out, of.g.out, row); }
+        : begin(begin), images(std::min(of.together, of.g.batch - begin)),
+          col(memory(Use::COLUMNS, of.weights * of.row())),
+          out(memory(Use::COLUMN_SUMS, of.g.out * of.row())) {}
   };
+
+  long row() const { return padded(together * map); }
 
   template <class F>
   void parts(F f) const {
@@ -95,7 +72,7 @@ class Columns {
   template <class F>
   void runs(const Part& part, F f) const {
     float* row = part.col;
-    for (long j = 0; j < weights; ++j, row += part.row) {
+    for (long j = 0; j < weights; ++j, row += this->row()) {
       const long c = j / g.taps, s = j % g.taps / g.w.kernel - g.h.pad;
       const long t = j % g.w.kernel - g.w.pad, stride = g.w.stride;
       const long begin = t < 0 ? (stride - 1 - t) / stride : 0;
@@ -113,7 +90,7 @@ class Columns {
   }
 
   void gather(const Part& part, const float* images) const {
-    std::fill_n(part.col, weights * part.row, 0.0f);
+    std::fill_n(part.col, weights * row(), 0.0f);
     const long stride = g.w.stride;
     runs(part, [&](float* to, long from, long n) {
       for (long i = 0; i < n; ++i) to[i] = images[from + i * stride];
@@ -133,7 +110,7 @@ class Columns {
   void maps(const Part& part, F f) const {
     for (long b = 0; b < part.images; ++b)
       for (long o = 0; o < g.out; ++o)
-        f(part.out + o * part.row + b * map, ((part.begin + b) * g.out + o) * map);
+        f(part.out + o * row() + b * map, ((part.begin + b) * g.out + o) * map);
   }
 };
 
