@@ -9,9 +9,9 @@ activation, differ from lane to lane, so each is an operator of its own over all
 then nothing else here may be called. Flower's bundles hold no C++, so devices use PyTorch's
 operators.
 
-The operators run on one thread, except products of small maps, which are PyTorch's. The result for
-a lane depends on its own images and weights: not on the other lanes, their number or its place
-among them, as far as PyTorch's products don't depend on where matrices lie in memory.
+The operators run on one thread. The result for a lane depends on its own images and weights: not on
+the other lanes, their number or its place among them. Evaluation, which has one lane and many
+images, is by the same operators.
 
 **What `Operators` recognises.** Within ``with Operators():`` each call of a PyTorch function passes
 through `Operators.__torch_function__`. It replaces single calls (convolution, group normalization,
@@ -29,8 +29,8 @@ This is right because
 
 - the mode holds a reference to that object, so no other object can get its address meanwhile;
 - a tensor's values change only by functions that work in place, which return None or their first
-  argument (or fill an `out=`, which no layer uses). After any such function the mode forgets both
-  pairs, because what was changed may be a view of one of these tensors;
+  argument, or fill an `out=`. After any such function the mode forgets both pairs, because what was
+  changed may be a view of one of these tensors;
 - identity is a sufficient condition, not a necessary one. A pair that is missed (another call of
   the same kind came between) is computed call by call, with the same result up to rounding.
 
@@ -108,7 +108,7 @@ class Operators(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in convolutions.REPLACED and convolutions.faster(*args, **kwargs):
             return self._convolve(*args, **kwargs)
-        if func in norms.REPLACED and norms.supports(*args, **kwargs):
+        if func in norms.REPLACED and args and norms.supports(*args, **kwargs):
             return norms.group_norm(*args, **kwargs)
         if func is norms.BATCH_NORM and norms.takes(*args, **kwargs):
             return norms.batch_norm(*args, **kwargs)
@@ -121,15 +121,17 @@ class Operators(TorchFunctionMode):
         if func in pools.REPLACED and args and pools.supports(*args, **kwargs):
             return self._pool(args[0])
         found = func(*args, **kwargs)
-        self._remember(func, args, found)
+        self._remember(func, args, found, in_place="out" in kwargs)
         return found
 
-    def _remember(self, func: Callable[..., Any], args: tuple[Any, ...], found: Any) -> None:
+    def _remember(
+        self, func: Callable[..., Any], args: tuple[Any, ...], found: Any, in_place: bool
+    ) -> None:
         """Note a call that may be the first of a pair, or forget the pairs that it may break."""
-        if not args:
-            return
-        if found is None or found is args[0]:  # it worked in place
+        if in_place or (args and (found is None or found is args[0])):
             self.rectified = self.standardized = None
+        elif not args:
+            return
         elif func in (F.relu, torch.relu):
             self.rectified = _Rectified(found, args[0])
         elif (
@@ -148,7 +150,7 @@ class Operators(TorchFunctionMode):
         return pools.max_pool(x)
 
     def _convolve(self, x: Tensor, w: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        last = self.standardized
+        last, self.rectified = self.standardized, None  # else maps would be kept longer than needed
         if last and w is last.result:
             raw, gain, eps = last.raw
             if raw.shape == w.shape and len(gain) == len(w):

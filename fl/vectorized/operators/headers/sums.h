@@ -31,15 +31,20 @@ struct Terms {  // of a sum: where the factor is in a row of weights, and where 
 void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, const float* x,
                    long vectors, float* out, long out_row);
 
-struct Walk {  // over the pixels that a sum is of
+struct Walk {  // over what a sum is of: pixels, or channels
   long images, rows, columns;
   long x_pixel, x_row, x_image, y_pixel, y_row, y_image;  // strides
 };
 
+// Over so many in a line.
+inline Walk in_line(long count, long x_stride, long y_stride) {
+  return {1, 1, count, x_stride, 0, 0, y_stride, 0, 0};
+}
+
 constexpr int PAIR = 2;
 
-// to[r][v] = sum over pixels of x[r] * y[v], or is more by it: a row for each of so many numbers x of
-// a pixel, of so many vectors y
+// to[r][v] = sum over pixels of x[r] * y[v], or is more by it, for `rows` numbers x and `vectors`
+// vectors y of each pixel
 void outer_products(const Walk& walk, long rows, long vectors, const float* x, const float* y,
                     bool add, float* to, long to_row);
 

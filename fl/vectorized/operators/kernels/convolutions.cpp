@@ -4,11 +4,12 @@
 //
 //   forward    y[o][p]  = sum_j w[o][j] x_j[p]      x_j: channel of j, shifted by the tap of j
 //   backward  dx[c][p]  = sum_j w[j][c] dy_j[p]
-//             dw[o][j]  = sum_p dy[o][p] x_j[p]     see weights.h
+//             dw[o][j]  = sum_p dy[o][p] x_j[p]
 //
-// With filters of 3 x 3 and a stride of 1, fewer products do (tiling.h). Else the first two are
-// computed by vectors over pixels (pixels.h) or over images (images.h), or as products of matrices
-// (columns.h). Sums run over blocks of rows x vectors that stay in registers.
+// With filters of 3 x 3 and a stride of 1 fewer products do, for maps and channels of some size
+// (tiling.h, tiles.h, tile_gradient.h). Else the first two are computed by vectors over pixels
+// (pixels.h) or over images (images.h), or as products of matrices (columns.h), and the third by
+// outer products (weights.h). Sums run over blocks of rows x vectors that stay in registers.
 // The way that is taken, and the order of sums, depend on the sizes of a convolution only. So a lane
 // gives the same bytes alone and among others.
 

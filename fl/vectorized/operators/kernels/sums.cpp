@@ -32,35 +32,39 @@ void weighted_sum(const Terms& terms, const float* __restrict w, long w_row,
     for (int v = 0; v < V; ++v) store(out + r * out_row + v * LANES, total[r][v]);
 }
 
-// to[r][v] = sum over pixels of x[r] * y[v], for V vectors; or is more by it
+// to[r][v] = sum over pixels of x[r] * y[v], or is more by it, for V vectors, and then for the next
+// V, as often as `count` says
 template <int R, int V>
-void outer_product(const Walk& walk, const float* __restrict x, const float* __restrict y,
-                   bool add, float* __restrict to, long to_row) {
-  Vector total[R][V] = {};
+void outer_product(const Walk& walk, long count, const float* __restrict all_x,
+                   const float* __restrict all_y, bool add, float* __restrict to, long to_row) {
   const long columns = walk.columns, x_pixel = walk.x_pixel, y_pixel = walk.y_pixel;
-  for (long b = 0; b < walk.images; ++b, x += walk.x_image, y += walk.y_image) {
-    const float *x_row = x, *y_row = y;
-    for (long n = 0; n < walk.rows; ++n, x_row += walk.x_row, y_row += walk.y_row) {
-      const float *factors = x_row, *from = y_row;
-      long m = columns;
-      do {
-        Vector operand[V];
-        for (int v = 0; v < V; ++v) operand[v] = load(from + v * LANES);
+  for (; count > 0; --count, all_y += V * LANES, to += V * LANES) {
+    Vector total[R][V] = {};
+    const float *x = all_x, *y = all_y;
+    for (long b = 0; b < walk.images; ++b, x += walk.x_image, y += walk.y_image) {
+      const float *x_row = x, *y_row = y;
+      for (long n = 0; n < walk.rows; ++n, x_row += walk.x_row, y_row += walk.y_row) {
+        const float *factors = x_row, *from = y_row;
+        long m = columns;
+        do {
+          Vector operand[V];
+          for (int v = 0; v < V; ++v) operand[v] = load(from + v * LANES);
 #pragma GCC unroll 24
-        for (int r = 0; r < R; ++r) {
-          const float factor = factors[r];
-          for (int v = 0; v < V; ++v) total[r][v] += operand[v] * factor;
-        }
-        factors += x_pixel, from += y_pixel;
-      } while (--m > 0);
+          for (int r = 0; r < R; ++r) {
+            const float factor = factors[r];
+            for (int v = 0; v < V; ++v) total[r][v] += operand[v] * factor;
+          }
+          factors += x_pixel, from += y_pixel;
+        } while (--m > 0);
+      }
     }
+#pragma GCC unroll 24
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) {
+        float* at = to + r * to_row + v * LANES;
+        store(at, add ? load(at) + total[r][v] : total[r][v]);
+      }
   }
-#pragma GCC unroll 24
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) {
-      float* at = to + r * to_row + v * LANES;
-      store(at, add ? load(at) + total[r][v] : total[r][v]);
-    }
 }
 
 // Every size of block, as tables of functions.
@@ -99,12 +103,14 @@ void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, co
 
 void outer_products(const Walk& walk, long rows, long vectors, const float* x, const float* y,
                     bool add, float* to, long to_row) {
-  blocks(vectors, PAIR, [&](long v, long wide) {
-    const auto* sums = wide == 1 ? OF_ONE.data() : OF_TWO.data();
+  const long pairs = vectors / PAIR, paired = pairs * PAIR * LANES;
+  const auto some = [&](const auto& sums, int wide, long count, long v) {
     blocks(rows, SUMS / wide, [&](long r, long size) {
-      sums[size - 1](walk, x + r, y + v * LANES, add, to + r * to_row + v * LANES, to_row);
+      sums[size - 1](walk, count, x + r, y + v, add, to + r * to_row + v, to_row);
     });
-  });
+  };
+  if (pairs) some(OF_TWO, PAIR, pairs, 0);
+  if (vectors % PAIR) some(OF_ONE, 1, 1, paired);
 }
 
 }  // namespace fednf

@@ -1,5 +1,7 @@
 """Convolutions in C++ are PyTorch's, in all the ways that they are laid out."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -92,12 +94,16 @@ def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
         assert torch.equal(many[[1, 3]], one.expand(2, *one.shape[1:]))
 
 
-def test_lanes_may_lie_apart():
-    rows = torch.randn(3, 400)
-    w, x = rows[:, 7:187].view(3, 5, 4, 3, 3), rows[:, 190:390].view(3, 2, 4, 5, 5)
+@pytest.mark.parametrize(("channels", "side"), [(4, 5), (4, 4), (8, 6)])
+def test_lanes_may_lie_apart(channels, side):
+    def lanes(*sizes):
+        rows = torch.randn(3, 7 + math.prod(sizes) + 12)
+        return rows[:, 7:-12].view(3, *sizes)
+
+    w, x = lanes(channels + 1, channels, 3, 3), lanes(2, channels, side, side)
     apart = torch.ops.fednf.lane_conv(x, w, 1, 1)
     assert torch.equal(apart, torch.ops.fednf.lane_conv(x.contiguous(), w.contiguous(), 1, 1))
-    grad = torch.randn(3, 400)[:, 1:251].view(3, 2, 5, 5, 5)
+    grad = lanes(2, channels + 1, side, side)
     found = torch.ops.fednf.lane_conv_backward(grad, x, w, 1, 1, True)
     together = [t.contiguous() for t in (grad, x, w)]
     for one, other in zip(
@@ -197,3 +203,31 @@ def test_a_gain_that_is_not_the_filters_is_refused(gain):
         torch.ops.fednf.standardized_conv(X[None], W[None], gain, 1e-5, 1, 1)
     with pytest.raises(RuntimeError, match=r"the gain \(K, R\), of float32, none empty; got"):
         torch.ops.fednf.standardize(W[None].flatten(2), gain, 1e-5)
+
+
+def images(count, channels, side):
+    return torch.empty(count, channels, side, side)
+
+
+@pytest.mark.parametrize(
+    ("x", "outputs", "kernel", "others", "faster"),
+    [
+        (images(250, 16, 16), 16, 3, (None, 1, 1), True),
+        (images(250, 16, 16), 16, 3, (None, 2, 1), False),
+        (images(32, 16, 16), 16, 3, (None, 2, 1), True),
+        (images(250, 16, 16), 16, 1, (), False),
+        (images(250, 7, 16), 16, 3, (None, 1, 1), False),
+        (images(32, 7, 16), 16, 3, (None, 1, 1), True),
+        (images(1, 256, 8), 256, 3, (None, 1, 1), True),
+        (images(1, 257, 8), 256, 3, (None, 1, 1), False),
+        (images(3, 200, 4), 200, 3, (None, 1, 1), False),  # too few tiles
+        (images(4, 200, 4), 200, 3, (None, 1, 1), True),
+        (images(250, 200, 3), 200, 3, (None, 1, 1), False),  # too small maps
+        (images(250, 200, 6), 200, 3, (), True),
+        (images(250, 16, 16)[..., 0], 16, 3, (None, 1, 1), False),
+        (images(0, 16, 16), 16, 3, (None, 1, 1), False),
+    ],
+)
+def test_it_is_taken_where_it_is_faster(x, outputs, kernel, others, faster):
+    w = torch.empty(outputs, x.shape[1], *[kernel] * (x.dim() - 2))
+    assert convolutions.faster(x, w, *others) == faster

@@ -15,6 +15,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 def includes(folder: Path) -> dict[str, set[str]]:
     """Return the headers that each C++ file includes, by file name."""
     files = [path for end in ("*.h", "*.cpp") for path in sorted(folder.rglob(end))]
+    assert len({path.name for path in files}) == len(files)  # which are told apart by it
     return {path.name: set(INCLUDE.findall(path.read_text())) for path in files}
 
 

@@ -31,16 +31,16 @@ class Columns {
   void forward(const float* images, const float* w, float* y) const {
     parts([&](const Part& part) {
       gather(part, images);
-      weighted_sums(terms, w, weights, g.out, part.col, row() / LANES, part.out, row());
+      weighted_sums(terms, w, weights, g.out, part.col, part.vectors, part.out, row());
       maps(part, [&](float* from, long to) { std::copy_n(from, map, y + to); });
     });
   }
 
   void backward(const float* dy, const float* w, float* dx) const {
-    const Walk walk{1, 1, g.out, weights, 0, 0, row(), 0, 0};
+    const Walk walk = in_line(g.out, weights, row());
     parts([&](const Part& part) {
       maps(part, [&](float* to, long from) { std::copy_n(dy + from, map, to); });
-      outer_products(walk, weights, row() / LANES, w, part.out, false, part.col, row());
+      outer_products(walk, weights, part.vectors, w, part.out, false, part.col, row());
       scatter(part, dx);
     });
   }
@@ -52,10 +52,11 @@ class Columns {
   Terms terms;
 
   struct Part {  // some images, from `begin` on
-    long begin, images;
+    long begin, images, vectors;
     float *col, *out;
     Part(const Columns& of, long begin)
         : begin(begin), images(std::min(of.together, of.g.batch - begin)),
+          vectors(padded(images * of.map) / LANES),
           col(memory(Use::COLUMNS, of.weights * of.row())),
           out(memory(Use::COLUMN_SUMS, of.g.out * of.row())) {}
   };

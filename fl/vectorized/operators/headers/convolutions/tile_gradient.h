@@ -1,5 +1,5 @@
-// The gradient of a convolution's weights by tiles (tiling.h), by vectors over the channels of dy: all
-// channels of a pixel lie next to each other.
+// The gradient of a convolution's weights by tiles (tiling.h), by vectors over the channels of dy:
+// all channels of a pixel lie next to each other.
 
 #pragma once
 
@@ -55,9 +55,9 @@ class TileGradient {
            [&](long j) { return dy + (i * y_wide + j) * y_row; });
     for (long r = top; r < bottom; ++r)
       for (long t = 0; t < cut.columns; ++t, ++at) {
-        spread<4>(Of<Vector>::input, x + (2 * r * x_wide + 2 * t) * x_row, x_wide * x_row, x_row,
+        spread<4>(Times<Vector>::input, x + (2 * r * x_wide + 2 * t) * x_row, x_wide * x_row, x_row,
                   x_tiles + at * x_row, x_number);
-        spread<2>(Of<Vector>::gradient, dy + (2 * r * y_wide + 2 * t) * y_row, y_wide * y_row,
+        spread<2>(Times<Vector>::gradient, dy + (2 * r * y_wide + 2 * t) * y_row, y_wide * y_row,
                   y_row, y_tiles + at * y_row, y_number);
       }
   }
@@ -69,13 +69,13 @@ class TileGradient {
       Square<Vector, N> tile;
       for (size_t i = 0; i < N; ++i)
         for (size_t j = 0; j < N; ++j) tile[i][j] = load(from + i * line + j * row + c);
-      const auto all = both(f, tile);
+      const auto all = on_both_sides(f, tile);
       for (long n = 0; n < TILE; ++n) store(to + n * number + c, all[n / 4][n % 4]);
     }
   }
 
   void multiply(long count, bool add) const {
-    const Walk walk{1, 1, count, x_row, 0, 0, y_row, 0, 0};
+    const Walk walk = in_line(count, x_row, y_row);
     for (long n = 0; n < TILE; ++n)
       outer_products(walk, g.in, y_row / LANES, x_tiles + n * x_number, y_tiles + n * y_number, add,
                      sums + n * w_number, y_row);
@@ -87,7 +87,7 @@ class TileGradient {
         Square<Vector, 4> tile;
         for (long n = 0; n < TILE; ++n)
           tile[n / 4][n % 4] = load(sums + n * w_number + c * y_row + o);
-        const auto filter = both(Of<Vector>::weights, tile);
+        const auto filter = on_both_sides(Times<Vector>::weights, tile);
         for (long j = 0; j < 9; ++j)
           store(turned + (j * g.in + c) * y_row + o, filter[j / 3][j % 3]);
       }

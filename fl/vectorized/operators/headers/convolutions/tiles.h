@@ -11,23 +11,6 @@
 
 namespace fednf {
 
-// From[2 i] and from[2 i + 1] of n numbers.
-template <int SIZE = LANES>
-inline void split(const float* from, long n, float* even, float* odd) {
-  if constexpr (SIZE >= 4) {
-    if (n < 2 * SIZE) return split<SIZE / 2>(from, n, even, odd);
-    for (long i = 0; i < n / 2; i += SIZE) {
-      const long j = std::min(i, n / 2 - SIZE);
-      const auto a = load<SIZE>(from + 2 * j), b = load<SIZE>(from + 2 * j + SIZE);
-      store<SIZE>(even + j, each_second<0>(a, b, std::make_index_sequence<SIZE>()));
-      store<SIZE>(odd + j, each_second<1>(a, b, std::make_index_sequence<SIZE>()));
-    }
-    if (n % 2) even[n / 2] = from[n - 1];
-  } else {
-    for (long i = 0; i < n; ++i) (i % 2 ? odd : even)[i / 2] = from[i];
-  }
-}
-
 // Of maps with `from` channels, those with `to`, by vectors over tiles.
 class Tiles {
  public:
@@ -40,7 +23,7 @@ class Tiles {
     turn_filters(w);
     cut.parts([&](long row, long end) {
       take(row, end, maps);
-      multiply();
+      multiply(padded((end - row) * cut.columns) / LANES);
       give(row, end, results);
     });
   }
@@ -50,19 +33,22 @@ class Tiles {
   const Axis height, width;
   const bool reverse;
   const Cut cut;
-  const long tiles, pitch, plane, row;       // of a channel; of a row and a plane of pixels; of filters
-  const long x_number, y_number, w_number;   // from one of the sixteen to the next
+  const long tiles, pitch, plane, row;  // of a channel; of a row and a plane of pixels; of filters
+  const long x_number, y_number, w_number;  // from one of the sixteen to the next
   float *const planes, *const x, *const y, *const filters, *const lines;
 
   Tiles(long batch, long from, long to, const Axis& height, const Axis& width, bool reverse)
       : from(from), to(to), height(height), width(width), reverse(reverse),
-        cut(batch, from + to, height, width),
-        tiles(cut.tiles()), pitch(cut.columns + 1), plane((cut.rows + 1) * pitch), row(padded(to)),
+        cut(batch, from + to, height, width), tiles(cut.tiles()), pitch(cut.columns + 1),
+        plane((cut.rows + 1) * pitch), row(padded(to)),
         x_number(Geometry::plane(from * tiles)), y_number(Geometry::plane(to * tiles)),
         w_number(Geometry::plane(from * row)), planes(zeros(Use::TILED, 4 * plane)),
         x(memory(Use::TILES, TILE * x_number)), y(memory(Use::TILE_SUMS, TILE * y_number)),
         filters(memory(Use::TILE_FILTERS, TILE * w_number)),
         lines(memory(Use::PLANE_SUMS, 4 * tiles)) {}
+
+  // Of vectors that a row has room for; narrow ones are single numbers.
+  static constexpr int narrower(int size) { return size > 4 ? size / 2 : 1; }
 
   static Axis reversed(const Axis& axis) {
     return {axis.out(), axis.kernel, 1, axis.kernel - 1 - axis.pad};
@@ -80,64 +66,82 @@ class Tiles {
       for (long r = 0; r < row; r += LANES) {
         Square<Vector, 3> filter;
         for (long j = 0; j < 9; ++j) filter[j / 3][j % 3] = load(at(c * 9 + j) + r);
-        const auto all = both(Of<Vector>::filter, filter);
+        const auto all = on_both_sides(Times<Vector>::filter, filter);
         for (long n = 0; n < TILE; ++n)
           store(filters + n * w_number + c * row + r, all[n / 4][n % 4]);
       }
   }
 
-  // Bᵀ x B of rows of tiles. A map lies in four planes, its even and odd rows and columns, with zeros
-  // around it.
+  // Bᵀ x B of rows of tiles. A map lies in four planes, its even and odd rows and columns, with
+  // zeros around it.
   void take(long first, long end, const float* maps) const {
     cut.images(first, end, [&](long b, long top, long bottom, long at) {
+      const long begin = std::max(0L, 2 * top - height.pad);
+      const long rows = std::min(height.in, 2 * bottom + 2 - height.pad) - begin;
       for (long c = 0; c < from; ++c) {
-        const float* map = maps + (b * from + c) * height.in * width.in;
-        const long begin = std::max(0L, 2 * top - height.pad);
-        for (long i = begin; i < std::min(height.in, 2 * bottom + 2 - height.pad); ++i) {
-          const long line = i + height.pad;
-          float* const even = planes + line % 2 * 2 * plane + line / 2 * pitch;
-          float* const odd = even + plane;
-          if (width.pad % 2) split(map + i * width.in, width.in, odd + width.pad / 2, even + (width.pad + 1) / 2);
-          else split(map + i * width.in, width.in, even + width.pad / 2, odd + width.pad / 2);
-        }
-        float* to = x + c * tiles + at;
-        for (long r = top; r < bottom; ++r, to += cut.columns) spread(planes + r * pitch, to);
+        split(maps + ((b * from + c) * height.in + begin) * width.in, begin + height.pad, rows);
+        spread(planes + top * pitch, bottom - top, x + c * tiles + at);
       }
     });
   }
 
-  // Of one row of tiles, by vectors of which the last overlaps the one before it.
+  // Rows of a map, from a line of the planes on.
   template <int SIZE = LANES>
-  void spread(const float* from, float* to) const {
-    const long n = cut.columns;
-    if constexpr (SIZE >= 4) {
-      if (n < SIZE) return spread<SIZE / 2>(from, to);
-      for (long i = 0; i < n; i += SIZE) {
-        const long t = std::min(i, n - SIZE);
-        spread(t, [&](long at) { return load<SIZE>(from + at); },
-               [&](long at, auto some) { store<SIZE>(to + at, some); });
-      }
-    } else {
-      for (long t = 0; t < n; ++t)
-        spread(t, [&](long at) { return from[at]; }, [&](long at, float one) { to[at] = one; });
+  void split(const float* map, long line, long rows) const {
+    const long n = width.in, half = n / 2;
+    if (SIZE > 1 && half < SIZE) return split<narrower(SIZE)>(map, line, rows);
+    const bool odd = width.pad % 2;  // whether the first number of a row belongs to the odd ones
+    float* const first = planes + width.pad / 2 + (odd ? plane : 0);
+    float* const second = planes + (width.pad + 1) / 2 + (odd ? 0 : plane);
+    for (; rows > 0; --rows, ++line, map += n) {
+      const long at = (line & 1) * 2 * plane + (line >> 1) * pitch;
+      if constexpr (SIZE > 1)
+        for (long i = 0; i < half; i += SIZE) {
+          constexpr auto numbers = std::make_index_sequence<SIZE>();
+          const long j = std::min(i, half - SIZE);
+          const auto a = load<SIZE>(map + 2 * j), b = load<SIZE>(map + 2 * j + SIZE);
+          store<SIZE>(first + at + j, each_second<0>(a, b, numbers));
+          store<SIZE>(second + at + j, each_second<1>(a, b, numbers));
+        }
+      else
+        for (long i = 0; i < half; ++i) first[at + i] = map[2 * i], second[at + i] = map[2 * i + 1];
+      if (n % 2) first[at + half] = map[n - 1];
     }
   }
 
+  // Of rows of tiles, by vectors of which the last overlaps the one before it.
+  template <int SIZE = LANES>
+  void spread(const float* from, long rows, float* to) const {
+    const long n = cut.columns;
+    if (SIZE > 1 && n < SIZE) return spread<narrower(SIZE)>(from, rows, to);
+    for (; rows > 0; --rows, from += pitch, to += n)
+      for (long i = 0; i < n; i += SIZE) {
+        const long t = std::min(i, n - SIZE);
+        if constexpr (SIZE > 1)
+          spread_tiles([&](long at) { return load<SIZE>(from + t + at); },
+                       [&](long at, auto some) { store<SIZE>(to + t + at, some); });
+        else
+          spread_tiles([&](long at) { return from[t + at]; },
+                       [&](long at, float one) { to[t + at] = one; });
+      }
+  }
+
   template <class Read, class Write>
-  void spread(long t, Read read, Write write) const {
+  void spread_tiles(Read read, Write write) const {
     using T = decltype(read(0));
     Square<T, 4> tile;
     for (long i = 0; i < 4; ++i)
       for (long j = 0; j < 4; ++j)
-        tile[i][j] = read((i % 2 * 2 + j % 2) * plane + i / 2 * pitch + t + j / 2);
-    const auto all = both(Of<T>::input, tile);
-    for (long n = 0; n < TILE; ++n) write(n * x_number + t, all[n / 4][n % 4]);
+        tile[i][j] = read((i % 2 * 2 + j % 2) * plane + i / 2 * pitch + j / 2);
+    const auto all = on_both_sides(Times<T>::input, tile);
+    for (long n = 0; n < TILE; ++n) write(n * x_number, all[n / 4][n % 4]);
   }
 
-  void multiply() const {
-    const Walk walk{1, 1, from, row, 0, 0, tiles, 0, 0};
+  // U . V, where channels are what is summed over.
+  void multiply(long vectors) const {
+    const Walk walk = in_line(from, row, tiles);
     for (long n = 0; n < TILE; ++n)
-      outer_products(walk, to, tiles / LANES, filters + n * w_number, x + n * x_number, false,
+      outer_products(walk, to, vectors, filters + n * w_number, x + n * x_number, false,
                      y + n * y_number, tiles);
   }
 
@@ -150,7 +154,7 @@ class Tiles {
       for (long t = 0; t < used; t += LANES) {
         Square<Vector, 4> tile;
         for (long n = 0; n < TILE; ++n) tile[n / 4][n % 4] = load(sums + n * y_number + t);
-        const auto pixels = both(Of<Vector>::output, tile);
+        const auto pixels = on_both_sides(Times<Vector>::output, tile);
         for (long i = 0; i < 2; ++i) {
           const auto [left, right] = pixels[i];
           float* const line = lines + 2 * (i * tiles + t);
@@ -160,8 +164,9 @@ class Tiles {
       }
       cut.images(first, end, [&](long b, long top, long bottom, long at) {
         float* const map = results + (b * to + o) * height.out() * width.out();
-        for (long i = 2 * top; i < std::min(2 * bottom, height.out()); ++i)
-          copy(map + i * width.out(), lines + 2 * (i % 2 * tiles + at) + (i / 2 - top) * line_size, width.out());
+        for (long i = 2 * top, last = std::min(2 * bottom, height.out()); i < last; ++i)
+          copy(map + i * width.out(),
+               lines + 2 * ((i & 1) * tiles + at) + (i / 2 - top) * line_size, width.out());
       });
     }
   }

@@ -1,7 +1,7 @@
 // Convolutions by filters of 3 x 3 with 16 products for each 2 x 2 pixels of a map, not 36.
 //
 // Of maps that are cut into tiles of 4 x 4 pixels, which overlap by two, and of filters w this is
-// Winograd's F(2x2, 3x3) (arXiv 1509.09308). By the matrices of `Of` below:
+// Winograd's F(2x2, 3x3) (arXiv 1509.09308). By three matrices, of which `Times` knows five uses:
 //
 //   forward    y = Aᵀ [U . V] A        U = G w Gᵀ,  V = Bᵀ x B
 //   backward  dx is the same of dy, by filters that are turned round
@@ -22,9 +22,9 @@ namespace fednf {
 template <class T, size_t N>
 using Square = std::array<std::array<T, N>, N>;
 
-// The four matrices, each times some numbers, or vectors.
+// The matrices, or their transposes, times some numbers, or vectors.
 template <class T>
-struct Of {
+struct Times {
   static std::array<T, 4> input(const std::array<T, 4>& x) {  // Bᵀ x
     return {x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]};
   }
@@ -46,7 +46,8 @@ struct Of {
 
 // M x Mᵀ of a matrix that `f` multiplies by.
 template <class T, size_t N, size_t TO>
-inline Square<T, TO> both(std::array<T, TO> (*f)(const std::array<T, N>&), const Square<T, N>& x) {
+inline Square<T, TO> on_both_sides(std::array<T, TO> (*f)(const std::array<T, N>&),
+                                   const Square<T, N>& x) {
   std::array<std::array<T, TO>, N> rows;
   for (size_t i = 0; i < N; ++i) rows[i] = f(x[i]);
   Square<T, TO> all;
@@ -61,11 +62,12 @@ inline Square<T, TO> both(std::array<T, TO> (*f)(const std::array<T, N>&), const
 
 constexpr long TILE = 16;  // products
 
-// Whether this is the way to go. With fewer tiles, filters take longer to turn than products.
+// Whether this is the way to go, see `faster` in convolutions.py. With fewer tiles, turning the
+// filters takes longer than the products save; in smaller maps most taps meet nothing but zeros.
 inline bool in_tiles(const Geometry& g) {
-  const long tiles = g.batch * ((g.h.out() + 1) / 2) * ((g.w.out() + 1) / 2);
+  const long height = g.h.out(), width = g.w.out();
   return g.h.kernel == 3 && g.w.kernel == 3 && g.w.stride == 1 && std::min(g.in, g.out) >= 8 &&
-         tiles >= 16;
+         std::min(height, width) >= 4 && g.batch * ((height + 1) / 2) * ((width + 1) / 2) >= 16;
 }
 
 // How the maps of a lane are cut, a row of tiles after the other, and as many rows at a time as
@@ -97,7 +99,7 @@ struct Cut {
   }
 
  private:
-  static constexpr long MOST = 131072;  // floats, half a megabyte, of one operand and the results
+  static constexpr long MOST = 131072;  // floats of what is made of both maps, half a megabyte
 };
 
 }  // namespace fednf
