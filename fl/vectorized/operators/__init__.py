@@ -32,7 +32,8 @@ This is right because
   argument, or fill an `out=`. After any such function the mode forgets both pairs, because what was
   changed may be a view of one of these tensors;
 - identity is a sufficient condition, not a necessary one. A pair that is missed (another call of
-  the same kind came between) is computed call by call, with the same result up to rounding.
+  the same kind came between, or one of our convolutions between ReLU and its pool) is computed call
+  by call, with the same result up to rounding.
 
 A ReLU right behind a norm is recognised later, in the traced graph (`norms.rectify`), where the
 gradients of both can be seen, too.
@@ -93,7 +94,7 @@ class Operators(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.rectified: _Rectified | None = None
-        """The last call of ReLU, unless a function has worked in place since."""
+        """The last call of ReLU, unless a function worked in place since, or we convolved."""
         self.standardized: _Standardized | None = None
         """The last standardization, likewise."""
 
@@ -114,21 +115,21 @@ class Operators(TorchFunctionMode):
             return norms.batch_norm(*args, **kwargs)
         if func in activations.REPLACED and not kwargs and activations.supports(*args):
             return activations.activate(func, *args)
-        if func in rows.REPLACED and (raw := rows.arguments(*args, **kwargs)):
+        if func in rows.REPLACED and args and (raw := rows.arguments(*args, **kwargs)):
             found = rows.standardize(*raw)
             self.standardized = _Standardized(found, raw)
             return found
         if func in pools.REPLACED and args and pools.supports(*args, **kwargs):
             return self._pool(args[0])
         found = func(*args, **kwargs)
-        self._remember(func, args, found, in_place="out" in kwargs)
+        self._remember(func, args, found, in_place="out" in kwargs or found is kwargs.get("input"))
         return found
 
     def _remember(
         self, func: Callable[..., Any], args: tuple[Any, ...], found: Any, in_place: bool
     ) -> None:
         """Note a call that may be the first of a pair, or forget the pairs that it may break."""
-        if in_place or (args and (found is None or found is args[0])):
+        if in_place or found is None or (args and found is args[0]):
             self.rectified = self.standardized = None
         elif not args:
             return

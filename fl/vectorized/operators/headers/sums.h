@@ -31,7 +31,7 @@ struct Terms {  // of a sum: where the factor is in a row of weights, and where 
 void weighted_sums(const Terms& terms, const float* w, long w_row, long rows, const float* x,
                    long vectors, float* out, long out_row);
 
-struct Walk {  // over what a sum is of: pixels, or channels
+struct Walk {  // over what a sum is of: pixels, tiles or channels
   long images, rows, columns;
   long x_pixel, x_row, x_image, y_pixel, y_row, y_image;  // strides
 };

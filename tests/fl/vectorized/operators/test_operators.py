@@ -51,7 +51,8 @@ def test_within_the_mode_a_network_has_them():
     [
         (torch.Tensor.neg_, ()),
         (torch.Tensor.__iadd__, (1,)),
-        (lambda y: torch.add(y, 1, out=y), ()),
+        (lambda y: torch.neg(torch.ones_like(y), out=y), ()),
+        (lambda y: F.hardtanh(input=y, inplace=True), ()),
     ],
 )
 def test_what_relu_made_and_somebody_changed_is_pooled_as_it_is(change, more):
