@@ -79,6 +79,27 @@ def test_results_and_gradients_are_pytorch_s_in_float64(case):
         assert error(found, wanted) <= 1e-5
 
 
+@pytest.mark.parametrize(("channels", "side"), [(16, 16), (32, 8), (64, 8)])
+def test_tiles_are_at_most_twice_as_far_from_float64_as_pytorch_is(channels, side):
+    noise = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(4, channels, side, side, generator=noise) for _ in range(2))
+    x, w = x.relu(), torch.randn(channels, channels, 3, 3, generator=noise)
+
+    def results(convolve, *tensors):
+        x, w, grad = (t.requires_grad_() for t in tensors)
+        y = convolve(x, w, None, 1, 1)
+        return y.detach(), *torch.autograd.grad(y, (x, w), grad)
+
+    def distance(found, exact) -> float:
+        return float((found - exact).square().mean().sqrt())
+
+    exact = results(F.conv2d, *(t.double() for t in (x, w, grad)))
+    theirs = results(F.conv2d, *(t.clone() for t in (x, w, grad)))
+    ours = results(convolutions.conv, *(t.clone() for t in (x, w, grad)))
+    for mine, other, right in zip(ours, theirs, exact, strict=True):
+        assert 0 < distance(mine, right) <= 2 * distance(other, right)
+
+
 @settings(max_examples=30, deadline=None)
 @given(cases() | narrow_cases() | tiled_cases())
 def test_a_lane_is_the_same_bytes_alone_and_among_others(case):
